@@ -1,0 +1,3 @@
+//! The API types of Gatehouse, and the CRDs generated from them. No I/O and no client.
+
+pub mod solver;

@@ -1,0 +1,4 @@
+//! Who signs: ACME, CA, self-signed.
+
+pub mod acme;
+pub mod solver;

@@ -1,0 +1,10 @@
+//! Gatehouse: a Kubernetes operator that keeps the gate and the keys.
+//!
+//! A room for each thing that users name, and a few for the trade; `docs/explanation/` tells how
+//! they work together.
+
+pub mod cli;
+pub mod issuer;
+pub mod kubernetes;
+pub mod pki;
+pub mod telemetry;
