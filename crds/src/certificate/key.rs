@@ -19,7 +19,7 @@ pub struct PrivateKeySpec {
     pub algorithm: Option<KeyAlgorithm>,
     /// Bits. RSA: 2048 (default), 3072, 4096. ECDSA: 256 (default), 384, 521.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub size: Option<u16>,
+    pub size: Option<i32>,
     /// PKCS8 (the default) or PKCS1, which for ECDSA means SEC 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<KeyEncoding>,

@@ -104,7 +104,7 @@ pub struct CertificateSpec {
     /// As renewBefore, in percent of the lifetime.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 99))]
-    pub renew_before_percentage: Option<u8>,
+    pub renew_before_percentage: Option<i32>,
     /// The private key. Default: ECDSA P-256, PKCS8, a new one for each certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private_key: Option<PrivateKeySpec>,
