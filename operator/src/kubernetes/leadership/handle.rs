@@ -59,7 +59,7 @@ impl Leadership {
     }
 
     /// A candidate that does not lead yet.
-    pub(super) fn candidate() -> Self {
+    pub(crate) fn candidate() -> Self {
         let state = State {
             origin: Instant::now(),
             deadline: AtomicU64::new(0),
@@ -136,7 +136,7 @@ impl Leadership {
 
     /// The guard passes from now until `deadline`. False when leadership was lost already: a
     /// leader that was late is not one again, for what it has cached may be stale.
-    pub(super) fn extend(&self, deadline: Instant) -> bool {
+    pub(crate) fn extend(&self, deadline: Instant) -> bool {
         let Some(state) = &self.state else { return true };
         let held = match *state.standing.borrow() {
             Standing::Candidate => true,
