@@ -106,7 +106,7 @@ mod tests {
     use k8s_openapi::ByteString;
 
     use super::*;
-    use crate::pki::{Ca, new_key_pem};
+    use crate::pki::{Ca, new_key_pems};
 
     fn secret(certificate: String, key: String) -> Secret {
         let data = BTreeMap::from([
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(verify(&good, &ca.pem(), &["localhost", "127.0.0.1"]).unwrap().certificates.len(), 1);
         assert!(verify(&good, &other.pem(), &["localhost"]).unwrap_err().starts_with("the chain"));
         assert!(verify(&good, &ca.pem(), &["other.test"]).unwrap_err().starts_with("other.test"));
-        let swapped = secret(certificate, new_key_pem().unwrap());
+        let swapped = secret(certificate, new_key_pems().unwrap().0);
         assert!(verify(&swapped, &ca.pem(), &["localhost"]).unwrap_err().starts_with("tls.key is not"));
     }
 }

@@ -66,7 +66,9 @@ impl ControlPlane {
             token: ADMIN_TOKEN.to_owned(),
         };
         identity.write(&folder.join("admin.kubeconfig"))?;
-        write_private(&folder.join("service-account.key"), &pki::new_key_pem()?)?;
+        let (signing, verifying) = pki::new_key_pems()?;
+        write_private(&folder.join("service-account.key"), &signing)?;
+        write_private(&folder.join("service-account.pub"), &verifying)?;
         write_private(&folder.join("tokens.csv"), &format!("{ADMIN_TOKEN},admin,1,\"system:masters\"\n"))?;
         write_private(&folder.join("audit-policy.yaml"), AUDIT_POLICY)?;
 
@@ -206,7 +208,7 @@ impl ControlPlane {
             format!("--tls-cert-file={}", self.serving.certificate.display()),
             format!("--tls-private-key-file={}", self.serving.key.display()),
             format!("--token-auth-file={}", file("tokens.csv")),
-            format!("--service-account-key-file={}", file("service-account.key")),
+            format!("--service-account-key-file={}", file("service-account.pub")),
             format!("--service-account-signing-key-file={}", file("service-account.key")),
             format!("--cert-dir={}", file("generated")),
         ]);

@@ -21,7 +21,7 @@ while read -r verb what; do
     dir) set -- "$@" "$what" ;;
   esac
 done
-for p in $pids; do kill -9 -- "-$p" 2>/dev/null; done
+for p in $pids; do kill -s KILL -- "-$p" 2>/dev/null; done
 for d do rm -rf -- "$d" 2>/dev/null || { sleep 1; rm -rf -- "$d"; }; done
 "#;
 
@@ -57,4 +57,58 @@ pub(crate) fn release(pid: u32) {
 /// The folder is removed with this process.
 pub(crate) fn remove_at_exit(folder: &Path) {
     tell("dir", &folder.display().to_string());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader};
+    use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    use crate::process::{Process, spawn_kept};
+
+    const VICTIM: &str = "GATEHOUSE_KEEPER_VICTIM";
+
+    /// Not a test by itself: started by the one below as a process that is then killed.
+    #[test]
+    fn victim() {
+        if std::env::var_os(VICTIM).is_none() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        super::remove_at_exit(folder.path());
+        // A child with a child of its own, as Cargo has.
+        let mut nested = Command::new("sh");
+        nested.args(["-c", "sleep 600 & wait"]);
+        let log = folder.path().join("log");
+        let process = Process::spawn("sleep", nested, &log).unwrap();
+        let mut released = spawn_kept(&mut Command::new("true")).unwrap();
+        crate::process::wait_kept(&mut released).unwrap();
+        println!("victim {} {}", process.pid(), folder.path().display());
+        std::thread::sleep(Duration::from_mins(10));
+    }
+
+    #[test]
+    fn what_a_killed_process_started_and_made_is_gone() {
+        let mut victim = Command::new(std::env::current_exe().unwrap())
+            .args(["keeper::tests::victim", "--exact", "--nocapture"])
+            .env(VICTIM, "1")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(victim.stdout.take().unwrap()).lines();
+        let said = lines.map_while(Result::ok).find_map(|line| Some(line.split_once("victim ")?.1.to_owned())).unwrap();
+        let (pid, folder) = said.split_once(' ').unwrap();
+        let group = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
+        assert!(rustix::process::test_kill_process_group(group).is_ok(), "the victim's child runs");
+
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while rustix::process::test_kill_process_group(group).is_ok() || std::path::Path::new(folder).exists() {
+            assert!(Instant::now() < deadline, "something was left behind: {said}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
 }

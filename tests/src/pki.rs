@@ -66,9 +66,10 @@ impl Ca {
     }
 }
 
-/// A P-256 key as PKCS#8 PEM.
-pub fn new_key_pem() -> Result<String, Error> {
-    Ok(new_key()?.serialize_pem())
+/// A P-256 key: private as PKCS#8 PEM, public as SPKI PEM.
+pub fn new_key_pems() -> Result<(String, String), Error> {
+    let key = new_key()?;
+    Ok((key.serialize_pem(), key.public_key_pem()))
 }
 
 fn new_key() -> Result<KeyPair, Error> {

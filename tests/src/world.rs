@@ -77,16 +77,17 @@ impl World {
     /// The world that the tests of a binary share, where a namespace is isolation enough: control plane with controller
     /// manager, Pebble, challenge server, Knot with [`Self::ZONES`]. Started by the first that asks; gone with the process.
     pub async fn shared() -> Arc<Self> {
-        static SHARED: OnceCell<Arc<World>> = OnceCell::const_new();
+        // A failure is remembered: the other tests need not wait for the same one.
+        static SHARED: OnceCell<Result<Arc<World>, String>> = OnceCell::const_new();
         let start = || async {
             let options = Options {
                 control_plane: control_plane::Options { controller_manager: true, audit: false },
                 zones: Self::ZONES.map(str::to_owned).to_vec(),
                 pebble: Some(pebble::Options::default()),
             };
-            Self::start(options).await.map(Arc::new)
+            Self::start(options).await.map(Arc::new).map_err(|error| error.to_string())
         };
-        match SHARED.get_or_try_init(start).await {
+        match SHARED.get_or_init(start).await {
             Ok(world) => Arc::clone(world),
             Err(error) => panic!("{error}"),
         }
