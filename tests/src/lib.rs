@@ -1,1 +1,43 @@
-//! x
+//! The harness: real components on free ports of 127.0.0.1, started in seconds and gone when the test is.
+//!
+//! [`World`] puts together what a suite needs: etcd and kube-apiserver ([`ControlPlane`]), the controller manager,
+//! Pebble with its challenge server, Knot for DNS updates, and operators under test. Each component is a file, a struct
+//! and a child process; [`keeper`] makes sure that no child outlives this process, however it ends. Binaries come from
+//! [`Assets`]; a component that cannot be had fails the run.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    reason = "this crate is test code: to panic is how it reports"
+)]
+
+pub mod assets;
+pub mod chain;
+pub mod challtestsrv;
+pub mod cluster;
+pub mod control_plane;
+pub mod error;
+pub mod keeper;
+pub mod knot;
+pub mod kubeconfig;
+pub mod operator;
+pub mod pebble;
+pub mod pki;
+pub mod ports;
+pub mod process;
+pub mod proxy;
+pub mod web;
+pub mod workspace;
+pub mod world;
+
+pub use assets::{Assets, Tool};
+pub use cluster::Cluster;
+pub use control_plane::ControlPlane;
+pub use error::Error;
+pub use knot::Knot;
+pub use operator::Operator;
+pub use pebble::Pebble;
+pub use proxy::Proxy;
+pub use world::World;

@@ -1,0 +1,316 @@
+//! The programs that the suites start, found or built.
+//!
+//! `KUBEBUILDER_ASSETS` (envtest's convention: `etcd`, `kube-apiserver`, `kubectl` in one folder) comes first. What is not
+//! there is built once from the Go modules that `tests/tools/go.mod` pins, into a cache named after that file's content.
+//! Nothing is ever skipped: what cannot be had is an error that says what to install.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use crate::error::{Doing as _, Error};
+use crate::workspace;
+
+/// Names a cache, because everything about the tools follows from it.
+const GO_MOD: &str = include_str!("../tools/go.mod");
+
+/// A program built from `tests/tools/go.mod`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Tool {
+    Etcd,
+    KubeApiserver,
+    KubeControllerManager,
+    Kubectl,
+    Pebble,
+    PebbleChalltestsrv,
+}
+
+impl Tool {
+    /// Small ones first, so that something is seen to happen soon.
+    pub const ALL: [Self; 6] = [
+        Self::Pebble,
+        Self::PebbleChalltestsrv,
+        Self::Etcd,
+        Self::KubeApiserver,
+        Self::KubeControllerManager,
+        Self::Kubectl,
+    ];
+
+    /// The file's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::KubeApiserver => "kube-apiserver",
+            Self::KubeControllerManager => "kube-controller-manager",
+            Self::Kubectl => "kubectl",
+            Self::Pebble => "pebble",
+            Self::PebbleChalltestsrv => "pebble-challtestsrv",
+        }
+    }
+
+    const fn package(self) -> &'static str {
+        match self {
+            // The module's root is its main package; `go build` alone would call the file `server`.
+            Self::Etcd => "go.etcd.io/etcd/server/v3",
+            Self::KubeApiserver => "k8s.io/kubernetes/cmd/kube-apiserver",
+            Self::KubeControllerManager => "k8s.io/kubernetes/cmd/kube-controller-manager",
+            Self::Kubectl => "k8s.io/kubernetes/cmd/kubectl",
+            Self::Pebble => "github.com/letsencrypt/pebble/v2/cmd/pebble",
+            Self::PebbleChalltestsrv => "github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv",
+        }
+    }
+
+    /// On two cores, with nothing of Go's own cache; what was built before is shared.
+    const fn patience(self) -> &'static str {
+        match self {
+            Self::KubeApiserver => "about 3 minutes, once",
+            Self::KubeControllerManager => "about 2 minutes, once",
+            Self::Kubectl | Self::Etcd | Self::Pebble => "about a minute, once",
+            Self::PebbleChalltestsrv => "seconds, once",
+        }
+    }
+
+    /// Kubernetes reads its version from variables that only the linker sets; without them the API server calls itself
+    /// `v0.0.0-master` and kubectl warns of skew.
+    fn link_flags(self) -> String {
+        let mut flags = String::from("-s -w");
+        if matches!(self, Self::KubeApiserver | Self::KubeControllerManager | Self::Kubectl) {
+            let version = required_version("k8s.io/kubernetes");
+            let mut numbers = version.trim_start_matches('v').split('.');
+            let (major, minor) = (numbers.next().unwrap_or("0"), numbers.next().unwrap_or("0"));
+            for package in ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"] {
+                for (name, value) in [
+                    ("gitVersion", version),
+                    ("gitMajor", major),
+                    ("gitMinor", minor),
+                    ("gitTreeState", "clean"),
+                    ("gitCommit", "unknown"),
+                ] {
+                    flags.push_str(&format!(" -X {package}.{name}={value}"));
+                }
+            }
+        }
+        flags
+    }
+}
+
+/// The version that `tests/tools/go.mod` requires of a module, with its `v`.
+fn required_version(module: &str) -> &'static str {
+    GO_MOD
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix(module))
+        .find_map(|rest| rest.strip_prefix(' ')?.split_whitespace().next())
+        .expect("go.mod requires the module")
+}
+
+/// Where the programs are. Cheap to copy around, found once a process.
+#[derive(Clone, Debug)]
+pub struct Assets {
+    given: Option<PathBuf>,
+    built: PathBuf,
+}
+
+impl Assets {
+    /// The programs of this machine; builds what is missing, with progress on stderr.
+    pub fn find() -> Result<Self, Error> {
+        static READY: OnceLock<Assets> = OnceLock::new();
+        if let Some(assets) = READY.get() {
+            return Ok(assets.clone());
+        }
+        let assets = Self::locate();
+        assets.build_missing()?;
+        Ok(READY.get_or_init(|| assets).clone())
+    }
+
+    fn locate() -> Self {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, GO_MOD.as_bytes());
+        let name: String = digest.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        Self {
+            given: std::env::var_os("KUBEBUILDER_ASSETS")
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from),
+            built: workspace::cache().join("tools").join(name),
+        }
+    }
+
+    /// The file to start.
+    pub fn path(&self, tool: Tool) -> PathBuf {
+        self.present(tool)
+            .unwrap_or_else(|| self.built.join(tool.name()))
+    }
+
+    fn present(&self, tool: Tool) -> Option<PathBuf> {
+        self.given
+            .iter()
+            .chain(std::iter::once(&self.built))
+            .map(|folder| folder.join(tool.name()))
+            .find(|file| file.is_file())
+    }
+
+    fn missing(&self) -> Vec<Tool> {
+        Tool::ALL
+            .into_iter()
+            .filter(|tool| self.present(*tool).is_none())
+            .collect()
+    }
+
+    fn build_missing(&self) -> Result<(), Error> {
+        if self.missing().is_empty() {
+            return Ok(());
+        }
+        check_go()?;
+        fs::create_dir_all(&self.built).doing(format!("making {}", self.built.display()))?;
+        let lock = File::create(self.built.join(".lock")).doing("making the lock of the tools' cache")?;
+        if lock.try_lock().is_err() {
+            eprintln!("waiting: another process builds the test tools …");
+            lock.lock().doing("locking the tools' cache")?;
+        }
+        let missing = self.missing();
+        for (done, tool) in missing.iter().enumerate() {
+            self.build(*tool, done + 1, missing.len())?;
+        }
+        Ok(())
+    }
+
+    fn build(&self, tool: Tool, number: usize, of: usize) -> Result<(), Error> {
+        let name = tool.name();
+        eprintln!("[{number}/{of}] building {name} ({}) …", tool.patience());
+        let began = Instant::now();
+        // Renamed when whole, so that an interrupted build is never taken for a program.
+        let unfinished = self.built.join(format!(".{name}.{}", std::process::id()));
+        let output = Command::new(go()?)
+            .current_dir(workspace::root().join("tests/tools"))
+            .args(["build", "-mod=readonly", "-ldflags", &tool.link_flags(), "-o"])
+            .arg(&unfinished)
+            .arg(tool.package())
+            .stdin(Stdio::null())
+            .output()
+            .doing(format!("starting go to build {name}"))?;
+        if !output.status.success() {
+            return Err(Error::Build {
+                tool: name.to_owned(),
+                status: output.status.to_string(),
+                output: String::from_utf8_lossy(&output.stderr).into_owned(),
+            });
+        }
+        fs::rename(&unfinished, self.built.join(name)).doing(format!("moving {name} into the cache"))?;
+        eprintln!("[{number}/{of}] built {name} in {} s", began.elapsed().as_secs());
+        Ok(())
+    }
+}
+
+fn go() -> Result<PathBuf, Error> {
+    workspace::which("go", &["/usr/local/go/bin", "/usr/lib/go/bin", "/opt/homebrew/bin"]).ok_or_else(|| {
+        Error::Missing {
+            what: "Go",
+            install: "install Go 1.26 or newer (https://go.dev/doc/install) and put `go` on the PATH, or set \
+                      KUBEBUILDER_ASSETS to a folder with etcd, kube-apiserver, kube-controller-manager, kubectl, pebble \
+                      and pebble-challtestsrv"
+                .to_owned(),
+        }
+    })
+}
+
+fn check_go() -> Result<(), Error> {
+    go().map(drop)
+}
+
+/// Says at once, before any long build, which prerequisite is missing: a C compiler (the crypto library is C), and Go
+/// unless every tool is there already.
+pub fn check_prerequisites() -> Result<(), Error> {
+    let compiler = std::env::var("CC").unwrap_or_default();
+    let named = compiler.split_whitespace().next().is_some_and(|cc| Path::new(cc).is_file());
+    if !named && ["cc", "gcc", "clang"].iter().all(|name| workspace::which(name, &[]).is_none()) {
+        return Err(Error::Missing {
+            what: "a C compiler",
+            install: "install gcc or clang (Debian and Ubuntu: `apt-get install build-essential`; macOS: \
+                      `xcode-select --install`)"
+                .to_owned(),
+        });
+    }
+    if Assets::locate().missing().is_empty() {
+        return Ok(());
+    }
+    check_go()
+}
+
+/// Knot's `knotd`, which answers for the zones of DNS-01 tests. Installed from Debian's archive when this is root there.
+pub fn knotd() -> Result<PathBuf, Error> {
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    let look = || workspace::which("knotd", &["/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin"]);
+    if let Some(found) = FOUND.get() {
+        return Ok(found.clone());
+    }
+    if let Some(found) = look() {
+        return Ok(FOUND.get_or_init(|| found).clone());
+    }
+    let missing = |detail: &str| Error::Missing {
+        what: "the DNS server Knot (knotd)",
+        install: format!("install it (Debian, Ubuntu, Alpine, Homebrew: the package `knot`){detail}"),
+    };
+    if !Path::new("/etc/debian_version").exists() || !rustix::process::geteuid().is_root() {
+        return Err(missing(""));
+    }
+    fs::create_dir_all(workspace::cache()).doing("making the cache")?;
+    let lock = File::create(workspace::cache().join("apt.lock")).doing("making the lock of apt")?;
+    lock.lock().doing("locking apt")?;
+    if look().is_none() {
+        eprintln!("installing the DNS server Knot (apt-get install knot) …");
+        apt(&["install"]).or_else(|_| apt(&["update"]).and_then(|()| apt(&["install"])))
+            .map_err(|error| missing(&format!("; apt-get could not:\n{error}")))?;
+    }
+    look()
+        .map(|found| FOUND.get_or_init(|| found).clone())
+        .ok_or_else(|| missing(""))
+}
+
+fn apt(verb: &[&str]) -> Result<(), String> {
+    let mut command = Command::new("apt-get");
+    command.args(["-q", "-y"]).args(verb).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
+    if verb == ["install"] {
+        command.args(["--no-install-recommends", "knot"]);
+    }
+    let output = command.output().map_err(|error| error.to_string())?;
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kubernetes_tools_are_stamped_with_the_version_of_go_mod() {
+        let flags = Tool::KubeApiserver.link_flags();
+        let version = required_version("k8s.io/kubernetes");
+        assert!(version.starts_with("v1."), "{version}");
+        assert!(flags.contains(&format!("-X k8s.io/component-base/version.gitVersion={version}")), "{flags}");
+        assert_eq!(Tool::Pebble.link_flags(), "-s -w");
+    }
+
+    #[test]
+    fn staging_modules_are_those_of_the_kubernetes_release() {
+        let staging = required_version("k8s.io/kubernetes").replacen("v1.", "v0.", 1);
+        let replaced: Vec<&str> = GO_MOD.lines().filter(|line| line.contains("=>")).collect();
+        assert!(!replaced.is_empty());
+        for line in replaced {
+            assert!(line.ends_with(&staging), "{line} is not {staging}");
+        }
+    }
+
+    #[test]
+    fn every_tool_is_a_tool_of_go_mod() {
+        for tool in Tool::ALL {
+            assert!(
+                GO_MOD.lines().any(|line| line.trim() == tool.package()),
+                "{} has no tool line",
+                tool.package()
+            );
+        }
+    }
+}
