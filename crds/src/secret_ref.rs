@@ -1,23 +1,24 @@
-//! References to Secrets in the namespace that the referring object may read.
+//! References to Secrets.
 
-use schemars::JsonSchema;
+use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-/// One value in a Secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+/// One key of a Secret.
+///
+/// The Secret is in the namespace of the object that refers to it; for a cluster-scoped object, in the operator's
+/// own (`--cluster-resource-namespace`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 pub struct SecretKeySelector {
     /// Name of the Secret.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Key in the Secret's data.
+    /// Key in the Secret's `data`.
     #[schemars(length(min = 1, max = 253))]
     pub key: String,
 }
 
-/// A whole Secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+/// A whole Secret, in the same place as for [`SecretKeySelector`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 pub struct LocalSecretRef {
     /// Name of the Secret.
     #[schemars(length(min = 1, max = 253))]

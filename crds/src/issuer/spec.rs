@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::IssuerStatus;
 use crate::{
     secret_ref::{LocalSecretRef, SecretKeySelector},
-    solver::AcmeSolver,
+    solver::Solver,
 };
 
 macro_rules! issuer_kind {
@@ -128,7 +128,7 @@ pub struct AcmeIssuer {
     pub preferred_chain: Option<String>,
     /// How names are proven. The most specific selector wins: dnsNames, then the longest dnsZone, then labels.
     #[schemars(length(min = 1, max = 64))]
-    pub solvers: Vec<AcmeSolver>,
+    pub solvers: Vec<Solver>,
 }
 
 /// External account binding (RFC 8555 section 7.3.4).
