@@ -89,10 +89,6 @@ pub struct JksKeystore {
     pub create: bool,
     /// Password of keystore and truststore, in the Certificate's namespace; Java wants at least 6 characters.
     pub password_secret_ref: SecretKeySelector,
-    /// Name of the entry. Default: `certificate`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 250))]
-    pub alias: Option<String>,
 }
 
 /// What happens to the Secret when the Certificate is deleted.

@@ -7,4 +7,4 @@ pub use spec::{
     AcmeIssuer, CaIssuer, ClusterIssuer, ClusterIssuerSpec, ExternalAccountBinding, Issuer,
     IssuerConfig, IssuerSpec, SelfSignedIssuer,
 };
-pub use status::{AcmeAccountStatus, IssuerStatus};
+pub use status::{AcmeAccountStatus, AcmeLimits, IssuerStatus};

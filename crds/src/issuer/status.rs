@@ -1,5 +1,6 @@
 //! Whether the issuer can sign.
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -27,4 +28,28 @@ pub struct AcmeAccountStatus {
     /// The contact that the CA has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_registered_email: Option<String>,
+    /// Rate limits that the CA made known, kept so that a restart respects them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<AcmeLimits>,
+}
+
+/// What was learned about a CA's rate limits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AcmeLimits {
+    /// Nothing is sent to the CA before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account_not_before: Option<Timestamp>,
+    /// No new order is placed before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_order_not_before: Option<Timestamp>,
+    /// Whether even orders that replace a certificate wait.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub holds_replacements: bool,
+    /// When the CA last refused an order for its rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_refusal: Option<Timestamp>,
+    /// The Certificate whose order that was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_refused: Option<String>,
 }

@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use crate::{
     kubernetes::names,
-    pki::{Certificate, Chain, PrivateKey},
+    pki::{Certificate, Chain, ChainError, PrivateKey},
 };
 
 /// Annotation: fingerprint of the request that the certificate answers.
@@ -41,6 +41,8 @@ pub struct Facts {
     /// Whether every field that we wrote is still as we wrote it. The API server keeps account of
     /// that: whoever changes or removes a field takes it from us (server-side apply).
     pub intact: bool,
+    /// Who signed, as `<kind>/<name>`.
+    pub issuer: Option<String>,
     pub serial_number: Option<String>,
     pub not_after: Option<Timestamp>,
     pub request_hash: Option<String>,
@@ -61,6 +63,7 @@ impl Facts {
             certificate: note(names::CERTIFICATE),
             adopt: note(names::ADOPT).as_deref() == Some(names::TRUE),
             intact: is_intact(meta, note(DATA_KEYS).as_deref().unwrap_or_default()),
+            issuer: note(names::ISSUER),
             serial_number: note(names::SERIAL_NUMBER),
             not_after: note(names::NOT_AFTER).and_then(|time| time.parse().ok()),
             request_hash: note(REQUEST_HASH),
@@ -136,9 +139,15 @@ pub struct Held {
 }
 
 impl Held {
+    /// A pair that was just made: its root is the CA to trust.
+    pub fn new(key: PrivateKey, chain: Chain) -> Self {
+        let ca = chain.root_pem();
+        Self { key, chain, ca }
+    }
+
     /// The leaf.
     pub fn leaf(&self) -> &Certificate {
-        self.chain.leaf()
+        &self.chain.leaf
     }
 }
 
@@ -153,8 +162,6 @@ pub enum Damage {
     Unreadable(&'static str, String),
     #[error("tls.key is not the key of tls.crt")]
     Mismatch,
-    #[error("{0} is missing, or not what was written")]
-    Output(String),
 }
 
 /// The type of the Secrets that hold pairs.
@@ -171,11 +178,12 @@ pub fn read(secret: &Secret) -> Result<Held, Damage> {
     let get = |name: &'static str| {
         data.get(name).filter(|value| !value.0.is_empty()).ok_or(Damage::Missing(name))
     };
-    let chain = Chain::from_pem(&get("tls.crt")?.0).map_err(|error| Damage::Unreadable("tls.crt", error.to_string()))?;
-    let key = PrivateKey::from_pem(&get("tls.key")?.0).map_err(|error| Damage::Unreadable("tls.key", error.to_string()))?;
-    if !chain.leaf().matches(&key) {
-        return Err(Damage::Mismatch);
-    }
+    let (crt, key) = (get("tls.crt")?, get("tls.key")?);
+    let key = PrivateKey::from_pem(&key.0).map_err(|error| Damage::Unreadable("tls.key", error.to_string()))?;
+    let chain = Chain::read(&crt.0, Some(&key)).map_err(|error| match error {
+        ChainError::KeyMismatch => Damage::Mismatch,
+        error => Damage::Unreadable("tls.crt", error.to_string()),
+    })?;
     let ca = data.get("ca.crt").and_then(|ByteString(pem)| String::from_utf8(pem.clone()).ok());
     Ok(Held { key, chain, ca: ca.filter(|pem| !pem.trim().is_empty()) })
 }

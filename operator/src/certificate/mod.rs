@@ -8,12 +8,22 @@
 //! - [`signing`]: issuing by a CA in the process. [`order`]: issuing by ACME, a step at a time.
 //! - [`rollout`]: restarting what uses the Secret.
 
+pub mod advice;
 pub mod backoff;
 pub mod breaker;
 pub mod cache;
+pub mod context;
+pub mod controller;
+pub mod delivery;
 pub mod failure;
 pub mod holding;
+pub mod issue;
+mod keystores;
+pub mod order;
 pub mod outcome;
 pub mod plan;
 pub mod renewal;
+pub mod rollout;
+pub mod secret;
+pub mod signing;
 pub mod wanted;

@@ -27,17 +27,28 @@ pub struct Before<'a> {
 }
 
 impl Before<'_> {
-    fn status(&self) -> CertificateStatus {
+    fn status(self) -> CertificateStatus {
         self.certificate.status.clone().unwrap_or_default()
     }
 
-    fn set(&self, status: &mut CertificateStatus, type_: &'static str, value: bool, reason: &'static str, message: String) {
+    fn set(self, status: &mut CertificateStatus, type_: &'static str, value: bool, reason: &'static str, message: String) {
         let verdict = Verdict { type_, status: Status::from(value), reason, message };
         conditions::set(&mut status.conditions, &verdict, self.certificate.metadata.generation, self.now);
     }
 
     fn seed(&self, salt: &str) -> u64 {
         renewal::seed(&[self.certificate.metadata.uid.as_deref().unwrap_or_default(), salt])
+    }
+
+    /// The seed of the certificate that the status speaks of: its renewal is spread by it.
+    pub fn certificate_seed(self) -> u64 {
+        self.seed(self.certificate.status.as_ref().and_then(|status| status.serial_number.as_deref()).unwrap_or_default())
+    }
+
+    /// When the certificate that the status speaks of is to be renewed by the clock alone.
+    pub fn clock(self) -> Option<Timestamp> {
+        let status = self.certificate.status.as_ref()?;
+        Some(renewal::renewal_time(status.not_before?, status.not_after?, &self.certificate.spec, self.certificate_seed()))
     }
 
     /// Whether the certificate that the status speaks of is still good for the spec.
@@ -123,7 +134,10 @@ impl Before<'_> {
             message: failure.message.clone(),
         });
         status.next_attempt_time = Some(renewal::whole_seconds(next));
-        status.acme = status.acme.take().and_then(|acme| acme.ari).map(|ari| AcmeStatus { ari: Some(ari), ..AcmeStatus::default() });
+        // An order that was only interrupted is taken up again by the next attempt.
+        if !keeps_order(failure.class) {
+            status.acme = status.acme.take().and_then(|acme| acme.ari).map(|ari| AcmeStatus { ari: Some(ari), ..AcmeStatus::default() });
+        }
         if !serves {
             self.set(&mut status, READY, false, failure.reason, failure.message.clone());
         }
@@ -172,6 +186,11 @@ impl Before<'_> {
         self.set(&mut status, ISSUING, false, "Issued", "No certificate is being obtained.".into());
         status
     }
+}
+
+/// Whether an order outlives a failure of this class.
+pub fn keeps_order(class: Class) -> bool {
+    matches!(class, Class::Transient | Class::RetryAfter(_))
 }
 
 /// The reason of a Ready condition is a closed list, so that it can be `'static`.

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use super::{
     failure::{Class, Failure},
     holding::{Damage, Facts, Held},
+    outcome::Before,
     renewal,
     wanted::{SpecError, Wanted, differs},
 };
@@ -19,8 +20,10 @@ pub struct Input<'a> {
     pub secret: Secret<'a>,
     /// Whether the Certificate that a Secret names as its own, other than this one, is there and wants it.
     pub other_claims_it: bool,
-    /// An order at a CA is in flight for what is wanted now.
+    /// An order at a CA is under way.
     pub in_flight: bool,
+    /// The issuer can sign now.
+    pub issuer_ready: bool,
     pub now: Timestamp,
 }
 
@@ -185,8 +188,8 @@ fn misfit(wanted: &Wanted, facts: &Facts, held: &Held, ours: bool) -> Option<Str
     if ours && spec_changed(wanted, facts) {
         return Some("it was made for another spec".into());
     }
-    let mismatches = Fidelity::Adopted.mismatches(held.leaf(), &wanted.request, wanted.key);
-    (!mismatches.is_empty()).then(|| mismatches.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+    let mismatches = held.leaf().satisfies(&wanted.request, wanted.key, Fidelity::AuthorityDecides).err()?;
+    Some(mismatches.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
 }
 
 fn status<'a>(input: &Input<'a>) -> &'a CertificateStatus {
@@ -229,21 +232,19 @@ fn requested(input: &Input<'_>) -> Option<Timestamp> {
     notes.get(names::RENEW_REQUESTED_AT)?.parse().ok()
 }
 
-fn seed(input: &Input<'_>) -> u64 {
-    let uid = input.certificate.metadata.uid.as_deref().unwrap_or_default();
-    renewal::seed(&[uid, status(input).serial_number.as_deref().unwrap_or_default()])
+fn before<'a>(input: &Input<'a>) -> Before<'a> {
+    Before { certificate: input.certificate, now: input.now }
 }
 
 fn clock(input: &Input<'_>) -> Option<Timestamp> {
-    let status = status(input);
-    Some(renewal::renewal_time(status.not_before?, status.not_after?, &input.certificate.spec, seed(input)))
+    before(input).clock()
 }
 
 fn advice(input: &Input<'_>, facts: &Facts) -> Option<Timestamp> {
     let status = status(input);
     let ari = status.acme.as_ref()?.ari.as_ref()?;
     let by_advice = facts.cause.as_deref() == Some(Cause::Advised.as_str());
-    renewal::advised_time(ari, status.not_before?, status.not_after?, by_advice, seed(input), input.now)
+    renewal::advised_time(ari, status.not_before?, status.not_after?, by_advice, before(input).certificate_seed(), input.now)
 }
 
 fn serve(input: &Input<'_>, facts: &Facts) -> Plan {
@@ -267,7 +268,13 @@ fn hold(input: &Input<'_>) -> Option<Plan> {
     let issuing = status.conditions.iter().find(|condition| condition.type_ == "Issuing")?;
     let same_spec = issuing.observed_generation == input.certificate.metadata.generation;
     let asked_since = requested(input).is_some_and(|time| time > failure.time);
-    (same_spec && !asked_since).then_some(Plan::Hold { until })
+    // What was waited for is there; and a Secret that was in the way would have been seen by now.
+    let arrived = match failure.reason.as_str() {
+        "IssuerNotReady" => input.issuer_ready,
+        "SecretConflict" => true,
+        _ => false,
+    };
+    (same_spec && !asked_since && !arrived).then_some(Plan::Hold { until })
 }
 
 /// A Secret that is in the way.

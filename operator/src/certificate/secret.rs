@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use gatehouse_crds::certificate::{Certificate, OutputFormatType, SecretDeletionPolicy};
-use jiff::Timestamp;
 use kube::Resource;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -27,19 +26,20 @@ pub struct Passwords {
 pub struct Notes<'a> {
     /// Who signed, as `<kind>/<name>`, when known.
     pub issuer: Option<String>,
-    /// Why it was issued; none when it was there already.
-    pub cause: Option<&'a str>,
+    /// Why it was issued, when known.
+    pub cause: Option<String>,
     /// The identifier for ACME Renewal Information, when the CA gives any.
     pub ari_identifier: Option<String>,
-    pub now: Timestamp,
+    pub wanted: &'a Wanted,
 }
 
 /// The body of the apply that writes the Secret, all of it in one write.
 ///
 /// # Errors
 /// When a keystore cannot be made, for want of a password for example.
-pub fn body(certificate: &Certificate, wanted: &Wanted, held: &Held, passwords: &Passwords, notes: &Notes<'_>) -> Result<Value, Failure> {
-    let data = data(certificate, wanted, held, passwords, notes.now)?;
+pub fn body(certificate: &Certificate, held: &Held, passwords: &Passwords, notes: &Notes<'_>) -> Result<Value, Failure> {
+    let wanted = notes.wanted;
+    let data = data(certificate, wanted, held, passwords)?;
     let keys = data.keys().map(String::as_str).collect::<Vec<_>>().join(",");
     let leaf = held.leaf();
     let template = certificate.spec.secret_template.clone().unwrap_or_default();
@@ -57,7 +57,7 @@ pub fn body(certificate: &Certificate, wanted: &Wanted, held: &Held, passwords: 
     note(REQUEST_HASH, Some(wanted.request_hash.clone()));
     note(OUTPUT_HASH, Some(wanted.output_hash.clone()));
     note(DATA_KEYS, Some(keys));
-    note(CAUSE, notes.cause.map(Into::into));
+    note(CAUSE, notes.cause.clone());
     note(ARI_IDENTIFIER, notes.ari_identifier.clone());
 
     let mut metadata = json!({ "labels": labels, "annotations": annotations });
@@ -70,7 +70,7 @@ pub fn body(certificate: &Certificate, wanted: &Wanted, held: &Held, passwords: 
 }
 
 /// Values in base64, as the API takes them.
-fn data(certificate: &Certificate, wanted: &Wanted, held: &Held, passwords: &Passwords, now: Timestamp) -> Result<BTreeMap<String, String>, Failure> {
+fn data(certificate: &Certificate, wanted: &Wanted, held: &Held, passwords: &Passwords) -> Result<BTreeMap<String, String>, Failure> {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
     let mut data = BTreeMap::new();
     let mut put = |name: &str, value: &[u8]| {
@@ -92,7 +92,7 @@ fn data(certificate: &Certificate, wanted: &Wanted, held: &Held, passwords: &Pas
             OutputFormatType::DER => put("key.der", &held.key.to_der(wanted.encoding).map_err(key_failure)?),
         }
     }
-    for (name, value) in super::keystores::made(spec.keystores.as_ref(), held, passwords, now)? {
+    for (name, value) in super::keystores::made(spec.keystores.as_ref(), held, passwords)? {
         put(name, &value);
     }
     Ok(data)

@@ -94,11 +94,11 @@ impl Wanted {
     /// `ip_addresses`, so the common name is put there too if it is a host name.
     pub fn for_acme(&self) -> CertificateRequest {
         let mut request = self.request.clone();
-        if let Some(name) = &request.common_name
-            && let Ok(name) = DnsName::parse(name)
-            && !request.dns_names.contains(&name)
-        {
-            request.dns_names.push(name);
+        match request.common_name.as_deref().map(DnsName::parse) {
+            Some(Ok(name)) if !request.dns_names.contains(&name) => request.dns_names.push(name),
+            Some(Ok(_)) | None => {}
+            // No public CA signs a common name that is no host name, and one that was asked for would be refused.
+            Some(Err(_)) => request.common_name = None,
         }
         request
     }

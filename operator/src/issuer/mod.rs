@@ -1,4 +1,42 @@
 //! Who signs: ACME, CA, self-signed.
+//!
+//! - [`controller`]: looks at each Issuer and ClusterIssuer and says in its status whether it can sign.
+//! - [`registry`]: the same, as Certificates ask it.
+//! - [`acme`]: the protocol. [`account`], [`signer`]: an `acme` issuer becoming ready, and being ready.
+//! - [`solver`]: how names are proven. [`ca`]: a CA in a Secret.
 
+pub mod account;
 pub mod acme;
+pub mod ca;
+pub mod controller;
+pub mod registry;
+pub mod secrets;
+pub mod signer;
 pub mod solver;
+
+use std::time::Duration;
+
+/// Why an issuer cannot sign.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotReady {
+    /// `CamelCase`; the condition's and the event's.
+    pub reason: &'static str,
+    /// For humans, without secrets.
+    pub message: String,
+    /// The other side's word on when to come again.
+    pub retry_after: Option<Duration>,
+    /// Whether time alone may mend it.
+    pub transient: bool,
+}
+
+impl NotReady {
+    /// Somebody has to mend something.
+    pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), retry_after: None, transient: false }
+    }
+
+    /// It may mend itself.
+    pub fn transient(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { transient: true, ..Self::new(reason, message) }
+    }
+}

@@ -1,0 +1,128 @@
+//! What a reconcile works with.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use gatehouse_crds::certificate::Certificate;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ObjectReference, Secret};
+use kube::{Api, Client, Resource, ResourceExt};
+use tokio::sync::Semaphore;
+
+use super::{breaker::Breaker, cache::Cache, order::Orders};
+use crate::{
+    issuer::registry::Registry,
+    kubernetes::{
+        apply::Writer,
+        events::{EventType, Events},
+    },
+    telemetry::metrics::Metrics,
+};
+
+/// Writes of certificates that are under way at once: enough to keep an API server busy, too few to
+/// crowd out everybody else's.
+const WRITES: usize = 48;
+
+/// Shared by all reconciles, of all scopes.
+pub struct Context {
+    pub client: Client,
+    pub writer: Writer,
+    pub events: Events,
+    pub metrics: Metrics,
+    pub registry: Arc<Registry>,
+    pub orders: Orders,
+    pub writes: Semaphore,
+    pub breaker: Mutex<Breaker>,
+    /// One for each watched namespace, or one for all.
+    pub caches: Vec<Arc<Cache>>,
+    /// Whether the operator sees ClusterIssuers.
+    pub cluster_issuers: bool,
+    /// By UID: what an attempt that is under way has to remember.
+    pub attempts: Mutex<HashMap<String, Attempt>>,
+    pub now: fn() -> Timestamp,
+}
+
+/// An attempt under way.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// Which of the issuers is asked: 0 is `issuerRef`.
+    pub issuer: usize,
+    pub since: tokio::time::Instant,
+    /// What the issuers before this one said.
+    pub refusals: Vec<String>,
+    /// Writes to the API server that failed in a row.
+    pub write_failures: u32,
+}
+
+impl Default for Attempt {
+    fn default() -> Self {
+        Self { issuer: 0, since: tokio::time::Instant::now(), refusals: Vec::new(), write_failures: 0 }
+    }
+}
+
+impl Context {
+    /// The permits for [`Context::writes`].
+    pub fn write_permits() -> Semaphore {
+        Semaphore::new(WRITES)
+    }
+
+    /// Secrets of one namespace.
+    pub fn secrets(&self, namespace: &str) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// Certificates of one namespace.
+    pub fn certificates(&self, namespace: &str) -> Api<Certificate> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// How many Certificates there are.
+    pub fn total(&self) -> usize {
+        self.caches.iter().map(|cache| cache.certificates().len()).sum()
+    }
+
+    /// Works on the attempt of `uid`, which begins when there is none.
+    pub fn attempt<T>(&self, uid: &str, work: impl FnOnce(&mut Attempt) -> T) -> T {
+        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        work(attempts.entry(uid.to_owned()).or_default())
+    }
+
+    /// The attempt of `uid` is over.
+    pub fn end_attempt(&self, uid: &str) -> Option<Attempt> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner).remove(uid)
+    }
+
+    /// Works on the breaker, and tells the metric.
+    pub fn breaker<T>(&self, work: impl FnOnce(&mut Breaker) -> T) -> T {
+        let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = work(&mut breaker);
+        self.metrics.reissue_held(breaker.held());
+        result
+    }
+
+    /// Tells the user about `certificate` by an event.
+    pub fn tell(&self, certificate: &Certificate, type_: EventType, reason: &str, note: &str) {
+        self.events.publish(&reference(certificate), type_, reason, "Issue", note);
+    }
+
+    /// The Certificate is gone, or needs nothing: forget what was under way.
+    pub fn forget(&self, uid: &str) {
+        self.end_attempt(uid);
+        self.breaker(|breaker| breaker.forget(uid));
+    }
+}
+
+/// How long until `time`.
+pub fn until(time: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(time.duration_since(now)).unwrap_or_default()
+}
+
+fn reference(certificate: &Certificate) -> ObjectReference {
+    ObjectReference {
+        namespace: certificate.namespace(),
+        ..certificate.object_ref(&())
+    }
+}

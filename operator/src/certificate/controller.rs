@@ -1,0 +1,290 @@
+//! Carries out what [`plan`](super::plan) decides.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use gatehouse_crds::certificate::{Certificate, CertificateStatus};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{Api, Resource, ResourceExt, core::PartialObjectMeta, runtime::controller::Action};
+use serde_json::json;
+
+use super::{
+    advice,
+    cache::{Cache, Guarded},
+    context::{Context, until},
+    delivery::{self, Delivery},
+    failure::Failure,
+    holding::{self, Damage, Facts, Held},
+    issue,
+    outcome::Before,
+    plan::{self, Cause, Input, Plan},
+    wanted::{SpecError, Wanted},
+};
+use crate::{
+    issuer::registry::{Key, State},
+    kubernetes::{
+        apply::{Target, WriteError},
+        conditions::{self, Status, Verdict},
+        events::EventType,
+    },
+    telemetry::metrics::Issuance,
+};
+
+/// Longest pause after writes to the API server failed.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Nothing is left alone for longer: a second chance should a watch have missed something.
+const LONGEST_REST: Duration = Duration::from_secs(7 * 86_400);
+
+/// One scope's reconciles: all namespaces, or one.
+pub struct Scope {
+    pub ctx: Arc<Context>,
+    pub cache: Arc<Cache>,
+}
+
+/// One look at a Certificate, and one step for it.
+pub async fn reconcile(object: Arc<Guarded>, scope: Arc<Scope>) -> Result<Action, Infallible> {
+    let started = tokio::time::Instant::now();
+    let (action, failed) = match &object.0 {
+        Ok(certificate) => {
+            let look = Look { scope: &scope, certificate, now: (scope.ctx.now)() };
+            match look.reconcile().await {
+                Ok(action) => (action, false),
+                Err(error) => (look.write_failed(&error), true),
+            }
+        }
+        Err(error) => {
+            unreadable(&object, &error.to_string(), &scope).await;
+            (Action::await_change(), true)
+        }
+    };
+    scope.ctx.metrics.reconciled("Certificate", started.elapsed(), failed);
+    Ok(action)
+}
+
+/// A Certificate at a moment.
+#[derive(Clone, Copy)]
+pub struct Look<'a> {
+    pub scope: &'a Scope,
+    pub certificate: &'a Certificate,
+    pub now: Timestamp,
+}
+
+/// The Secret as far as it is known.
+pub struct Known {
+    pub facts: Option<Arc<Facts>>,
+    /// What is inside, when it was read.
+    pub contents: Option<Result<Held, Damage>>,
+}
+
+impl Known {
+    /// The pair, when it was read and is one.
+    pub fn held(&self) -> Option<&Held> {
+        self.contents.as_ref()?.as_ref().ok()
+    }
+
+    fn secret(&self) -> plan::Secret<'_> {
+        match (&self.facts, &self.contents) {
+            (Some(facts), Some(contents)) => plan::Secret::Read(facts, contents),
+            (Some(facts), None) => plan::Secret::Seen(facts),
+            (None, _) => plan::Secret::Absent,
+        }
+    }
+}
+
+impl<'a> Look<'a> {
+    pub fn ctx(&self) -> &'a Context {
+        &self.scope.ctx
+    }
+
+    pub fn namespace(&self) -> String {
+        self.certificate.namespace().unwrap_or_default()
+    }
+
+    pub fn uid(&self) -> &'a str {
+        self.certificate.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    pub fn before(&self) -> Before<'a> {
+        Before { certificate: self.certificate, now: self.now }
+    }
+
+    /// The status that is there.
+    pub fn status(&self) -> CertificateStatus {
+        self.certificate.status.clone().unwrap_or_default()
+    }
+
+    async fn reconcile(&self) -> Result<Action, WriteError> {
+        let (ctx, cache) = (self.ctx(), &self.scope.cache);
+        cache.synced().await;
+        if let Some(lag) = cache.lag(&self.namespace(), &self.certificate.name_any()) {
+            return Ok(Action::requeue(lag));
+        }
+        let wanted = Wanted::parse(&self.certificate.spec);
+        let mut known = Known { facts: cache.secret(&self.namespace(), &self.certificate.spec.secret_name), contents: None };
+        let mut decision = self.decide(&wanted, &known);
+        // The watch says that it is gone: before anything is made of that, ask.
+        let doubtful = matches!(decision, Plan::Issue(Cause::SecretMissing)) && !ctx.orders.has(self.uid());
+        if decision == Plan::ReadSecret || doubtful {
+            known = self.read_secret().await?;
+            decision = self.decide(&wanted, &known);
+        }
+        self.carry_out(decision, wanted, known).await
+    }
+
+    /// Reads the target Secret, whatever its type.
+    pub async fn read_secret(&self) -> Result<Known, WriteError> {
+        let name = &self.certificate.spec.secret_name;
+        let secret = self.ctx().secrets(&self.namespace()).get_opt(name).await.map_err(|error| WriteError::reading("Secret", name, error))?;
+        Ok(match secret {
+            Some(secret) => Known { facts: Some(Arc::new(Facts::of(&secret.metadata))), contents: Some(holding::read(&secret)) },
+            None => Known { facts: None, contents: None },
+        })
+    }
+
+    /// Asks the plan.
+    pub fn decide(&self, wanted: &Result<Wanted, SpecError>, known: &Known) -> Plan {
+        let own = self.certificate.name_any();
+        let other_claims_it = known.facts.as_ref().is_some_and(|facts| {
+            facts.certificate.as_ref().is_some_and(|other| *other != own && self.scope.cache.claims(&facts.namespace, other, &facts.name))
+        });
+        let issuing = self.certificate.status.as_ref().is_some_and(|status| conditions::is_true(&status.conditions, super::outcome::ISSUING));
+        let issuer = Key::of(&self.certificate.spec.issuer_ref, &self.namespace());
+        plan::plan(&Input {
+            certificate: self.certificate,
+            wanted,
+            secret: known.secret(),
+            other_claims_it,
+            in_flight: issuing,
+            issuer_ready: matches!(self.ctx().registry.get(&issuer), Some(State::Ready(_))),
+            now: self.now,
+        })
+    }
+
+    async fn carry_out(&self, decision: Plan, wanted: Result<Wanted, SpecError>, known: Known) -> Result<Action, WriteError> {
+        let ctx = self.ctx();
+        if !matches!(decision, Plan::Issue(_)) {
+            issue::abandon(self, "it is not needed any more").await;
+        }
+        match decision {
+            Plan::Leave => {
+                ctx.forget(self.uid());
+                Ok(Action::await_change())
+            }
+            // The second look was taken already; what changed meanwhile comes by the watch.
+            Plan::ReadSecret => Ok(Action::requeue(Duration::from_secs(5))),
+            Plan::Refuse(failure) => self.fail(&failure, None).await,
+            Plan::Hold { until: time } => Ok(self.rest(time)),
+            Plan::Write => {
+                let (Ok(wanted), Some(held)) = (&wanted, known.held()) else {
+                    return Ok(Action::requeue(Duration::from_secs(5)));
+                };
+                let delivery = Delivery { wanted, held, facts: known.facts.as_deref(), issuer: None, cause: None };
+                match delivery::deliver(self, &delivery).await? {
+                    Ok(action) => Ok(action),
+                    Err(failure) => self.fail(&failure, None).await,
+                }
+            }
+            Plan::Issue(cause) => match &wanted {
+                Ok(wanted) => issue::obtain(self, wanted, &known, cause).await,
+                Err(_) => Ok(Action::await_change()),
+            },
+            Plan::Serve { renewal, next } => {
+                ctx.forget(self.uid());
+                self.write_status(&self.before().serving(renewal)).await?;
+                Ok(self.rest(next))
+            }
+            Plan::AskAdvice { renewal } => {
+                let status = advice::ask(self, known.facts.as_deref(), renewal).await;
+                self.write_status(&status).await?;
+                Ok(Action::requeue(Duration::from_millis(100)))
+            }
+        }
+    }
+
+    /// To be looked at again at `time`.
+    pub fn rest(&self, time: Timestamp) -> Action {
+        // A moment past, so that the clock has certainly reached it.
+        Action::requeue((until(time, self.now) + Duration::from_millis(50)).min(LONGEST_REST))
+    }
+
+    /// Writes the status where it differs.
+    pub async fn write_status(&self, status: &CertificateStatus) -> Result<(), WriteError> {
+        if self.certificate.status.as_ref() == Some(status) {
+            return Ok(());
+        }
+        let ctx = self.ctx();
+        let body = serde_json::to_value(status).unwrap_or_default();
+        let written = ctx.writer.apply_status(&ctx.certificates(&self.namespace()), Target::same(self.certificate), body).await?;
+        self.scope.cache.await_certificate(&written);
+        Ok(())
+    }
+
+    /// The attempt failed, and this is its record.
+    pub async fn fail(&self, failure: &Failure, cause: Option<Cause>) -> Result<Action, WriteError> {
+        let ctx = self.ctx();
+        let before = self.status();
+        // Told already, and not yet time to say it again.
+        if let (Some(last), Some(next)) = (&before.last_failure, before.next_attempt_time)
+            && (last.reason.as_str(), last.message.as_str()) == (failure.reason, failure.message.as_str())
+            && next > self.now
+            && conditions::find(&before.conditions, super::outcome::ISSUING)
+                .is_some_and(|issuing| issuing.status == "False" && issuing.observed_generation == self.certificate.metadata.generation)
+        {
+            return Ok(self.rest(next));
+        }
+        let status = self.before().failed(failure, cause);
+        self.write_status(&status).await?;
+        ctx.end_attempt(self.uid());
+        let next = status.next_attempt_time.unwrap_or(self.now);
+        ctx.tell(self.certificate, EventType::Warning, failure.event(), &format!("{} The next attempt is at {next}.", sentence(&failure.message)));
+        let issuer = &self.certificate.spec.issuer_ref;
+        ctx.metrics.issuance(Issuance { issuer_kind: issuer.kind().as_str(), issuer: &issuer.name, reason: failure.reason, took: None });
+        tracing::warn!(namespace = self.namespace(), certificate = self.certificate.name_any(), reason = failure.reason, message = failure.message, %next, "no certificate was obtained");
+        Ok(self.rest(next))
+    }
+
+    /// A write of ours failed: tried again soon, without a word in the status, which could not be written either.
+    fn write_failed(&self, error: &WriteError) -> Action {
+        let gone = error.is_not_found() || error.reason() == "NamespaceTerminating";
+        if gone {
+            return Action::await_change();
+        }
+        let count = self.ctx().attempt(self.uid(), |attempt| {
+            attempt.write_failures = attempt.write_failures.saturating_add(1).min(16);
+            attempt.write_failures
+        });
+        let pause = Duration::from_millis(500).saturating_mul(2u32.saturating_pow(count)).min(LONGEST_PAUSE);
+        tracing::warn!(namespace = self.namespace(), certificate = self.certificate.name_any(), %error, ?pause, "a write failed and will be tried again");
+        Action::requeue(pause)
+    }
+}
+
+/// A message with its full stop.
+pub fn sentence(message: &str) -> String {
+    let message = message.trim();
+    if message.ends_with(['.', '!', '?']) { message.to_owned() } else { format!("{message}.") }
+}
+
+/// An object that cannot be decoded (written past validation): it is told, and harms no other.
+async fn unreadable(object: &Guarded, error: &str, scope: &Scope) {
+    let ctx = &scope.ctx;
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    tracing::warn!(namespace, certificate = name, error, "a Certificate that cannot be read is left alone");
+    let message = format!("This Certificate cannot be read: {error}. Mend its spec.");
+    let reference = ObjectReference {
+        api_version: Some(Certificate::api_version(&()).into()),
+        kind: Some(Certificate::kind(&()).into()),
+        name: Some(name.clone()),
+        namespace: Some(namespace.clone()),
+        uid: object.uid(),
+        ..ObjectReference::default()
+    };
+    ctx.events.publish(&reference, EventType::Warning, "IssuanceFailed", "Read", &message);
+    let mut conditions = Vec::new();
+    let verdict = Verdict { type_: super::outcome::READY, status: Status::False, reason: "Invalid", message };
+    conditions::set(&mut conditions, &verdict, object.meta().generation, (ctx.now)());
+    let api: Api<PartialObjectMeta<Certificate>> = Api::namespaced(ctx.client.clone(), &namespace);
+    if let Err(error) = ctx.writer.apply_status(&api, Target::named(&name), json!({ "conditions": conditions })).await {
+        tracing::debug!(%error, namespace, certificate = name, "its status could not be written");
+    }
+}

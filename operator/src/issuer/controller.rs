@@ -1,0 +1,254 @@
+//! Looks at each Issuer and ClusterIssuer, and says whether it can sign.
+
+use std::{
+    collections::HashMap,
+    fmt::Debug,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use gatehouse_crds::{
+    certificate::IssuerKind,
+    issuer::{AcmeAccountStatus, AcmeLimits, ClusterIssuer, Issuer, IssuerConfig, IssuerStatus},
+};
+use jiff::Timestamp;
+use k8s_openapi::{NamespaceResourceScope, api::core::v1::{ObjectReference, Secret}};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    core::{ClusterResourceScope, DeserializeGuard},
+    runtime::controller::Action,
+};
+use serde::de::DeserializeOwned;
+
+use super::{
+    NotReady, account, ca,
+    acme::{DEFAULT_IN_FLIGHT, FairQueue, LimitState, RequestObserver},
+    registry::{Key, Registry, Signer, State},
+    secrets::NamespaceSecrets,
+    signer::AcmeSigner,
+    solver::Workshop,
+};
+use crate::{
+    kubernetes::{
+        apply::{Target, Writer},
+        conditions::{self, Status, Verdict},
+        events::{EventType, Events},
+    },
+    telemetry::metrics::Metrics,
+};
+
+/// A CA's Secret is looked at again this often even when no watch told of a change.
+const LOOK_AGAIN: Duration = Duration::from_secs(300);
+/// The first pause after a failure; it doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// What both kinds have in common.
+pub trait AnyIssuer: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {
+    const KIND: IssuerKind;
+    fn config(&self) -> Option<IssuerConfig<'_>>;
+    fn status(&self) -> Option<&IssuerStatus>;
+    /// The API through which its status is written.
+    fn api(client: Client, namespace: &str) -> Api<Self>;
+}
+
+impl AnyIssuer for Issuer {
+    const KIND: IssuerKind = IssuerKind::Issuer;
+    fn config(&self) -> Option<IssuerConfig<'_>> {
+        self.spec.config()
+    }
+    fn status(&self) -> Option<&IssuerStatus> {
+        self.status.as_ref()
+    }
+    fn api(client: Client, namespace: &str) -> Api<Self>
+    where
+        Self: Resource<Scope = NamespaceResourceScope>,
+    {
+        Api::namespaced(client, namespace)
+    }
+}
+
+impl AnyIssuer for ClusterIssuer {
+    const KIND: IssuerKind = IssuerKind::ClusterIssuer;
+    fn config(&self) -> Option<IssuerConfig<'_>> {
+        self.spec.config()
+    }
+    fn status(&self) -> Option<&IssuerStatus> {
+        self.status.as_ref()
+    }
+    fn api(client: Client, _: &str) -> Api<Self>
+    where
+        Self: Resource<Scope = ClusterResourceScope>,
+    {
+        Api::all(client)
+    }
+}
+
+/// What a reconcile works with.
+pub struct Context {
+    pub client: Client,
+    pub writer: Writer,
+    pub events: Events,
+    pub metrics: Metrics,
+    pub registry: Arc<Registry>,
+    pub workshop: Arc<Workshop>,
+    pub observer: Arc<dyn RequestObserver>,
+    /// Where the Secrets of ClusterIssuers are.
+    pub cluster_namespace: String,
+    pub allow_loopback: bool,
+    /// Failures in a row.
+    pub failures: Mutex<HashMap<Key, u32>>,
+    /// Told when an issuer's state is to be looked at again, out of turn.
+    pub again: tokio::sync::mpsc::UnboundedSender<Key>,
+    pub now: fn() -> Timestamp,
+}
+
+impl Context {
+    fn namespace_of(&self, key: &Key) -> String {
+        if key.kind == IssuerKind::Issuer { key.namespace.clone() } else { self.cluster_namespace.clone() }
+    }
+}
+
+/// Names the issuer that `object` is.
+pub fn key<K: AnyIssuer>(object: &impl ResourceExt) -> Key {
+    Key { kind: K::KIND, namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
+}
+
+/// One look. Failures of an issuer are its status, failures of ours are logged and tried again.
+pub async fn reconcile<K: AnyIssuer>(object: Arc<DeserializeGuard<K>>, ctx: Arc<Context>) -> Result<Action, std::convert::Infallible> {
+    let started = tokio::time::Instant::now();
+    let key = key::<K>(object.as_ref());
+    ctx.registry.found(&key);
+    let (action, failed) = match &object.0 {
+        Ok(issuer) => look(issuer, &key, &ctx).await,
+        Err(error) => {
+            tracing::warn!(issuer = %key, namespace = key.namespace, %error, "an issuer that cannot be read is left alone");
+            ctx.registry.set(key.clone(), State::NotReady(format!("{key} cannot be read: {error}")));
+            (Action::await_change(), true)
+        }
+    };
+    ctx.metrics.reconciled(K::KIND.as_str(), started.elapsed(), failed);
+    Ok(action)
+}
+
+async fn look<K: AnyIssuer>(issuer: &K, key: &Key, ctx: &Context) -> (Action, bool) {
+    let now = (ctx.now)();
+    let verdict = examine(issuer, key, ctx, now).await;
+    let mut status = issuer.status().cloned().unwrap_or_default();
+    let (mut pause, failed) = match &verdict {
+        Ok((signer, message)) => {
+            ctx.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+            status.acme = acme_status(signer);
+            ready(issuer, &mut status, true, "Ready", message.clone(), now);
+            ctx.registry.set(key.clone(), State::Ready(signer.clone()));
+            (LOOK_AGAIN, false)
+        }
+        Err(trouble) => {
+            let message = format!("{} ({})", trouble.message, trouble.reason);
+            let known = ctx.registry.get(key);
+            // An account that worked a moment ago goes on working as far as it can while the network is down.
+            if !(trouble.transient && matches!(known, Some(State::Ready(Signer::Acme(_))))) {
+                ctx.registry.set(key.clone(), State::NotReady(message));
+            }
+            ready(issuer, &mut status, false, trouble.reason, trouble.message.clone(), now);
+            (pause(key, trouble, ctx), true)
+        }
+    };
+    if issuer.status() != Some(&status) {
+        let api = K::api(ctx.client.clone(), &key.namespace);
+        let body = serde_json::to_value(&status).unwrap_or_default();
+        if let Err(error) = ctx.writer.apply_status(&api, Target::same(issuer), body).await {
+            if !error.is_not_found() {
+                tracing::warn!(issuer = %key, %error, "an issuer's status could not be written");
+                pause = pause.min(FIRST_PAUSE);
+            }
+        } else if let Err(trouble) = &verdict {
+            let reference = ObjectReference { namespace: issuer.meta().namespace.clone(), ..issuer.object_ref(&()) };
+            ctx.events.publish(&reference, EventType::Warning, trouble.reason, "Examine", &trouble.message);
+        }
+    }
+    (Action::requeue(pause), failed)
+}
+
+fn ready<K: AnyIssuer>(issuer: &K, status: &mut IssuerStatus, value: bool, reason: &'static str, message: String, now: Timestamp) {
+    let verdict = Verdict { type_: "Ready", status: Status::from(value), reason, message };
+    conditions::set(&mut status.conditions, &verdict, issuer.meta().generation, now);
+}
+
+fn pause(key: &Key, trouble: &NotReady, ctx: &Context) -> Duration {
+    let mut failures = ctx.failures.lock().unwrap_or_else(PoisonError::into_inner);
+    let count = failures.entry(key.clone()).or_default();
+    let grown = FIRST_PAUSE.saturating_mul(2u32.saturating_pow(*count)).min(LONGEST_PAUSE);
+    *count = count.saturating_add(1).min(16);
+    trouble.retry_after.unwrap_or(grown).clamp(FIRST_PAUSE, Duration::from_secs(86_400))
+}
+
+async fn examine<K: AnyIssuer>(issuer: &K, key: &Key, ctx: &Context, now: Timestamp) -> Result<(Signer, String), NotReady> {
+    let namespace = ctx.namespace_of(key);
+    let secrets = Arc::new(NamespaceSecrets::new(ctx.client.clone(), &namespace));
+    match issuer.config() {
+        None => Err(NotReady::new("Invalid", "write exactly one of spec.acme, spec.ca and spec.selfSigned")),
+        Some(IssuerConfig::SelfSigned(_)) => Ok((Signer::SelfSigned, "Each certificate is signed with its own key.".into())),
+        Some(IssuerConfig::Ca(spec)) => {
+            let signer = ca::load(spec, secrets.as_ref(), now).await?;
+            let until = signer.authority.certificate().not_after;
+            Ok((Signer::Ca(Arc::new(signer)), format!("The CA in Secret {} can sign until {until}.", spec.secret_name)))
+        }
+        Some(IssuerConfig::Acme(spec)) => {
+            if let Some(State::Ready(Signer::Acme(known))) = ctx.registry.get(key)
+                && known.spec == *spec
+                && !known.is_forgotten()
+            {
+                let message = account_message(&known);
+                return Ok((Signer::Acme(known), message));
+            }
+            let means = account::Means {
+                writer: &ctx.writer,
+                api: Api::<Secret>::namespaced(ctx.client.clone(), &namespace),
+                secrets: secrets.as_ref(),
+                observer: ctx.observer.clone(),
+                allow_loopback: ctx.allow_loopback,
+                // An account's key outlives its Issuer: made again, it finds its account again.
+                owner: None,
+            };
+            let account = account::establish(spec, issuer.status(), &means).await?;
+            let queue = FairQueue::new(DEFAULT_IN_FLIGHT, limits_before(issuer.status()));
+            let again = (ctx.again.clone(), key.clone());
+            let signer = Arc::new(AcmeSigner::new(account, spec.clone(), queue, ctx.workshop.clone(), secrets, again));
+            let message = account_message(&signer);
+            Ok((Signer::Acme(signer), message))
+        }
+    }
+}
+
+fn account_message(signer: &AcmeSigner) -> String {
+    format!("The account {} is ready.", signer.account.uri())
+}
+
+/// What the status keeps of an account: its name, its contact, and what limits were learned.
+fn acme_status(signer: &Signer) -> Option<AcmeAccountStatus> {
+    let Signer::Acme(signer) = signer else { return None };
+    let limits = signer.queue(|queue| queue.state().clone());
+    Some(AcmeAccountStatus {
+        account_uri: Some(signer.account.uri().to_owned()),
+        last_registered_email: signer.spec.email.clone(),
+        limits: (limits != LimitState::default()).then_some(AcmeLimits {
+            account_not_before: limits.account_not_before,
+            new_order_not_before: limits.new_order_not_before,
+            holds_replacements: limits.holds_replacements,
+            last_refusal: limits.last_refusal,
+            last_refused: limits.last_refused,
+        }),
+    })
+}
+
+fn limits_before(status: Option<&IssuerStatus>) -> LimitState {
+    let limits = status.and_then(|status| status.acme.as_ref()).and_then(|acme| acme.limits.clone()).unwrap_or_default();
+    LimitState {
+        account_not_before: limits.account_not_before,
+        new_order_not_before: limits.new_order_not_before,
+        holds_replacements: limits.holds_replacements,
+        last_refusal: limits.last_refusal,
+        last_refused: limits.last_refused,
+    }
+}

@@ -1,0 +1,97 @@
+//! The `acme` issuer when it is ready: the account, its queue, and its solvers.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use gatehouse_crds::issuer::AcmeIssuer;
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{
+    acme::{Account, FairQueue},
+    registry::Key,
+    solver::{SecretReader, Solver, SolverError, Workshop},
+};
+
+/// Credentials are read again at least this often: a Secret that was changed is used without a word.
+const SOLVER_LIFE: Duration = Duration::from_secs(300);
+
+/// An ACME account, ready to order.
+pub struct AcmeSigner {
+    pub account: Account,
+    pub spec: AcmeIssuer,
+    queue: Mutex<FairQueue>,
+    /// Whether the CA does not know the account any more.
+    forgotten: AtomicBool,
+    /// Whom to tell that the issuer is to be looked at out of turn.
+    again: (mpsc::UnboundedSender<Key>, Key),
+    workshop: Arc<Workshop>,
+    secrets: Arc<dyn SecretReader>,
+    solvers: tokio::sync::Mutex<HashMap<usize, (Arc<dyn Solver>, Instant)>>,
+}
+
+impl AcmeSigner {
+    /// `account` is established; `queue` knows what was learned before.
+    pub fn new(account: Account, spec: AcmeIssuer, queue: FairQueue, workshop: Arc<Workshop>, secrets: Arc<dyn SecretReader>, again: (mpsc::UnboundedSender<Key>, Key)) -> Self {
+        Self {
+            account,
+            spec,
+            queue: Mutex::new(queue),
+            forgotten: AtomicBool::new(false),
+            again,
+            workshop,
+            secrets,
+            solvers: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Works on the queue of the account.
+    pub fn queue<T>(&self, work: impl FnOnce(&mut FairQueue) -> T) -> T {
+        work(&mut self.queue.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What the queue has learned is to be kept in the issuer's status.
+    pub fn keep(&self) {
+        // Its controller is gone: the process is on its way out.
+        let _ = self.again.0.send(self.again.1.clone());
+    }
+
+    /// The CA does not know the account any more: it is to be established again.
+    pub fn forget(&self) {
+        self.forgotten.store(true, Ordering::Relaxed);
+        self.keep();
+    }
+
+    /// Whether [`forget`](Self::forget) was called.
+    pub fn is_forgotten(&self) -> bool {
+        self.forgotten.load(Ordering::Relaxed)
+    }
+
+    /// The solver at `index` of the spec, built when it is needed.
+    pub async fn solver(&self, index: usize) -> Result<Arc<dyn Solver>, SolverError> {
+        // Held while building: many certificates that start together read the credentials once.
+        let mut solvers = self.solvers.lock().await;
+        if let Some((solver, built)) = solvers.get(&index)
+            && built.elapsed() < SOLVER_LIFE
+        {
+            return Ok(solver.clone());
+        }
+        let spec = self.spec.solvers.get(index).ok_or_else(|| SolverError::InvalidSolver {
+            field: "solvers".into(),
+            detail: format!("there is no entry {index}"),
+        })?;
+        let solver = self.workshop.build(spec, self.secrets.as_ref()).await?;
+        solvers.insert(index, (solver.clone(), Instant::now()));
+        Ok(solver)
+    }
+
+    /// The solver at `index` failed: its credentials are read again for the next attempt.
+    pub async fn distrust(&self, index: usize) {
+        self.solvers.lock().await.remove(&index);
+    }
+}
