@@ -199,20 +199,19 @@ impl Writer {
         K: Resource<DynamicType = ()>,
     {
         let kind = K::kind(&());
-        let result = match self.leadership.check() {
-            Err(error) => Err(WriteError::NotLeader(error)),
-            Ok(()) => {
-                let wait = self
-                    .leadership
-                    .time_left()
-                    .map_or(WRITE_TIMEOUT, |left| left.min(WRITE_TIMEOUT));
-                match timeout(wait, request).await {
-                    Ok(answer) => answer.map_err(|error| WriteError::new(&kind, name, error)),
-                    Err(_) => Err(WriteError::Timeout {
-                        object: error::object(&kind, name),
-                        wait,
-                    }),
-                }
+        let result = if let Err(error) = self.leadership.check() {
+            Err(WriteError::NotLeader(error))
+        } else {
+            let wait = self
+                .leadership
+                .time_left()
+                .map_or(WRITE_TIMEOUT, |left| left.min(WRITE_TIMEOUT));
+            match timeout(wait, request).await {
+                Ok(answer) => answer.map_err(|error| WriteError::new(&kind, name, error)),
+                Err(_) => Err(WriteError::Timeout {
+                    object: error::object(&kind, name),
+                    wait,
+                }),
             }
         };
         let outcome = result.as_ref().err().map_or("Ok", WriteError::reason);

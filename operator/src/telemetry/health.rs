@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 const BEAT_EVERY: Duration = Duration::from_secs(10);
 
 /// A runtime silent for longer than this hangs, and the process is to be restarted.
-pub const SILENCE: Duration = Duration::from_secs(60);
+pub const SILENCE: Duration = Duration::from_mins(1);
 
 /// The pulse of the reconcile runtime. Clones share it.
 #[derive(Debug, Clone)]

@@ -19,7 +19,7 @@ pub(super) const QUEUED: usize = 1_024;
 pub(super) const REMEMBERED: usize = 16_384;
 
 /// How long something said is not said again.
-pub(super) const MEMORY: Duration = Duration::from_secs(3_600);
+pub(super) const MEMORY: Duration = Duration::from_hours(1);
 
 /// What makes two events the same: what they are about and what they say.
 pub(super) fn fingerprint(

@@ -111,7 +111,7 @@ impl Elector {
                         .then_some(lease);
                 }
                 Err(LeaseError::Conflict | LeaseError::Missing) => {
-                    debug!("another candidate was faster")
+                    debug!("another candidate was faster");
                 }
                 Err(error) => warn!(reason = error.reason(), %error, "cannot take the Lease"),
             }
@@ -210,7 +210,7 @@ impl Elector {
         match limited(given_back).await {
             Ok(()) => info!(identity = %self.me, "leadership given back"),
             Err(error) => {
-                warn!(reason = error.reason(), %error, "the Lease is not given back and will expire")
+                warn!(reason = error.reason(), %error, "the Lease is not given back and will expire");
             }
         }
     }

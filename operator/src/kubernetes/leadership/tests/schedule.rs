@@ -58,7 +58,7 @@ async fn play(strikes: &[Strike]) -> Result<(), TestCaseError> {
     let mut candidates: Vec<Candidate> = NAMES.map(|name| world.start(name)).into_iter().collect();
     let mut pending = strikes.iter().peekable();
     let mut heal: Vec<(Instant, usize)> = Vec::new();
-    while start.elapsed() < Duration::from_secs(180) {
+    while start.elapsed() < Duration::from_mins(3) {
         while let Some(strike) = pending.next_if(|strike| strike.at <= start.elapsed()) {
             let target = &candidates[strike.target];
             match strike.trouble {

@@ -176,7 +176,7 @@ impl World {
 
     /// Starts a process. Wall clocks disagree by days: nothing may depend on them.
     pub(super) fn start(&self, name: &str) -> Candidate {
-        let wall: fn() -> Timestamp = if name.len() % 2 == 0 {
+        let wall: fn() -> Timestamp = if name.len().is_multiple_of(2) {
             || Timestamp::UNIX_EPOCH
         } else {
             || Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * 365 * 80)
