@@ -113,7 +113,7 @@ impl Leadership {
         }
     }
 
-    /// Returns once leadership was held and is lost or released: the process ends then.
+    /// Returns once leadership is lost or given back, or the candidacy ended: the process ends then.
     ///
     /// It watches the deadline itself, so it returns even when the renewing task hangs.
     pub async fn lost(&self) {
