@@ -38,18 +38,29 @@ pub struct Target<'a> {
 impl<'a> Target<'a> {
     /// Whatever has this name, or nothing yet.
     pub fn named(name: &'a str) -> Self {
-        Self { name, resource_version: None, uid: None }
+        Self {
+            name,
+            resource_version: None,
+            uid: None,
+        }
     }
 
     /// Exactly the object that was read: this UID, in any version.
     pub fn same<K: Resource>(object: &'a K) -> Self {
         let meta = object.meta();
-        Self { name: meta.name.as_deref().unwrap_or_default(), resource_version: None, uid: meta.uid.as_deref() }
+        Self {
+            name: meta.name.as_deref().unwrap_or_default(),
+            resource_version: None,
+            uid: meta.uid.as_deref(),
+        }
     }
 
     /// Exactly the object that was read, unchanged since.
     pub fn unchanged<K: Resource>(object: &'a K) -> Self {
-        Self { resource_version: object.meta().resource_version.as_deref(), ..Self::same(object) }
+        Self {
+            resource_version: object.meta().resource_version.as_deref(),
+            ..Self::same(object)
+        }
     }
 
     /// `body` with the type and the metadata of this target on top of its own.
@@ -63,8 +74,14 @@ impl<'a> Target<'a> {
         let metadata = object.entry("metadata").or_insert_with(|| json!({}));
         if let Value::Object(metadata) = metadata {
             metadata.insert("name".into(), self.name.into());
-            let preconditions = [("resourceVersion", self.resource_version), ("uid", self.uid)];
-            for (field, value) in preconditions.into_iter().filter_map(|(field, value)| Some((field, value?))) {
+            let preconditions = [
+                ("resourceVersion", self.resource_version),
+                ("uid", self.uid),
+            ];
+            for (field, value) in preconditions
+                .into_iter()
+                .filter_map(|(field, value)| Some((field, value?)))
+            {
                 metadata.insert(field.into(), value.into());
             }
         }
@@ -91,27 +108,51 @@ pub struct Writer {
 impl Writer {
     /// A door that `leadership` guards.
     pub fn new(leadership: Leadership, metrics: Metrics) -> Self {
-        Self { leadership, metrics }
+        Self {
+            leadership,
+            metrics,
+        }
     }
 
     /// Applies `body` server-side. Type, name and preconditions are filled in from `K` and `target`.
-    pub async fn apply<K>(&self, api: &Api<K>, target: Target<'_>, body: Value, conflicts: Conflicts) -> Result<K, WriteError>
+    pub async fn apply<K>(
+        &self,
+        api: &Api<K>,
+        target: Target<'_>,
+        body: Value,
+        conflicts: Conflicts,
+    ) -> Result<K, WriteError>
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
     {
         let object = Patch::Apply(target.address::<K>(body));
         let params = params(conflicts);
-        self.write::<K, K>("apply", target.name, api.patch(target.name, &params, &object)).await
+        self.write::<K, K>(
+            "apply",
+            target.name,
+            api.patch(target.name, &params, &object),
+        )
+        .await
     }
 
     /// Applies the `status` subresource, ours whole: a field left out that we wrote before goes away.
-    pub async fn apply_status<K>(&self, api: &Api<K>, target: Target<'_>, status: Value) -> Result<K, WriteError>
+    pub async fn apply_status<K>(
+        &self,
+        api: &Api<K>,
+        target: Target<'_>,
+        status: Value,
+    ) -> Result<K, WriteError>
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
     {
         let object = Patch::Apply(target.address::<K>(json!({ "status": status })));
         let params = params(Conflicts::Take);
-        self.write::<K, K>("apply_status", target.name, api.patch_status(target.name, &params, &object)).await
+        self.write::<K, K>(
+            "apply_status",
+            target.name,
+            api.patch_status(target.name, &params, &object),
+        )
+        .await
     }
 
     /// Creates `object`; [`WriteError::is_already_exists`] tells when it is there.
@@ -120,8 +161,12 @@ impl Writer {
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Serialize + Debug,
     {
         let name = object.meta().name.clone().unwrap_or_default();
-        let params = PostParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PostParams::default() };
-        self.write::<K, K>("create", &name, api.create(&params, object)).await
+        let params = PostParams {
+            field_manager: Some(names::FIELD_MANAGER.into()),
+            ..PostParams::default()
+        };
+        self.write::<K, K>("create", &name, api.create(&params, object))
+            .await
     }
 
     /// Deletes in the background. An object that is gone already is no error.
@@ -134,7 +179,10 @@ impl Writer {
             uid: target.uid.map(Into::into),
         };
         let params = DeleteParams::background().preconditions(preconditions);
-        match self.write::<K, _>("delete", target.name, api.delete(target.name, &params)).await {
+        match self
+            .write::<K, _>("delete", target.name, api.delete(target.name, &params))
+            .await
+        {
             Err(error) if error.is_not_found() => Ok(()),
             other => other.map(drop),
         }
@@ -151,24 +199,36 @@ impl Writer {
         K: Resource<DynamicType = ()>,
     {
         let kind = K::kind(&());
-        let result = match self.leadership.check() {
-            Err(error) => Err(WriteError::NotLeader(error)),
-            Ok(()) => {
-                let wait = self.leadership.time_left().map_or(WRITE_TIMEOUT, |left| left.min(WRITE_TIMEOUT));
-                match timeout(wait, request).await {
-                    Ok(answer) => answer.map_err(|error| WriteError::new(&kind, name, error)),
-                    Err(_) => Err(WriteError::Timeout { object: error::object(&kind, name), wait }),
-                }
+        let result = if let Err(error) = self.leadership.check() {
+            Err(WriteError::NotLeader(error))
+        } else {
+            let wait = self
+                .leadership
+                .time_left()
+                .map_or(WRITE_TIMEOUT, |left| left.min(WRITE_TIMEOUT));
+            match timeout(wait, request).await {
+                Ok(answer) => answer.map_err(|error| WriteError::new(&kind, name, error)),
+                Err(_) => Err(WriteError::Timeout {
+                    object: error::object(&kind, name),
+                    wait,
+                }),
             }
         };
         let outcome = result.as_ref().err().map_or("Ok", WriteError::reason);
-        self.metrics.kubernetes_write(WriteOutcome { verb, kind: &kind, result: outcome });
+        self.metrics.kubernetes_write(WriteOutcome {
+            verb,
+            kind: &kind,
+            result: outcome,
+        });
         result
     }
 }
 
 fn params(conflicts: Conflicts) -> PatchParams {
-    PatchParams { force: conflicts == Conflicts::Take, ..PatchParams::apply(names::FIELD_MANAGER) }
+    PatchParams {
+        force: conflicts == Conflicts::Take,
+        ..PatchParams::apply(names::FIELD_MANAGER)
+    }
 }
 
 #[cfg(test)]

@@ -48,12 +48,21 @@ pub struct Verdict {
 /// `lastTransitionTime` is kept while the status stays the same (Kubernetes API conventions,
 /// "Typical status properties"). Conditions of other types and their order are left alone.
 /// Returns whether anything differs from before.
-pub fn set(conditions: &mut Vec<Condition>, verdict: &Verdict, generation: Option<i64>, now: Timestamp) -> bool {
-    let existing = conditions.iter_mut().find(|condition| condition.type_ == verdict.type_);
+pub fn set(
+    conditions: &mut Vec<Condition>,
+    verdict: &Verdict,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> bool {
+    let existing = conditions
+        .iter_mut()
+        .find(|condition| condition.type_ == verdict.type_);
     let since = existing
         .as_ref()
         .filter(|condition| condition.status == verdict.status.as_str())
-        .map_or(Time(whole_seconds(now)), |condition| condition.last_transition_time.clone());
+        .map_or(Time(whole_seconds(now)), |condition| {
+            condition.last_transition_time.clone()
+        });
     let condition = Condition {
         type_: verdict.type_.into(),
         status: verdict.status.as_str().into(),
@@ -92,7 +101,12 @@ fn whole_seconds(time: Timestamp) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )]
 
     use super::*;
 
@@ -101,14 +115,24 @@ mod tests {
     }
 
     fn ready(status: Status, reason: &'static str, message: &str) -> Verdict {
-        Verdict { type_: "Ready", status, reason, message: message.into() }
+        Verdict {
+            type_: "Ready",
+            status,
+            reason,
+            message: message.into(),
+        }
     }
 
     #[test]
     fn a_new_condition_says_since_when_and_what_it_has_seen() {
         let mut conditions = Vec::new();
         let now = at("2026-01-02T03:04:05.678Z");
-        assert!(set(&mut conditions, &ready(Status::True, "Issued", "all is well"), Some(7), now));
+        assert!(set(
+            &mut conditions,
+            &ready(Status::True, "Issued", "all is well"),
+            Some(7),
+            now
+        ));
         let expected = Condition {
             type_: "Ready".into(),
             status: "True".into(),
@@ -125,23 +149,68 @@ mod tests {
     #[test]
     fn the_transition_time_moves_with_the_status_only() {
         let mut conditions = Vec::new();
-        let (first, second, third) = (at("2026-01-01T00:00:00Z"), at("2026-01-02T00:00:00Z"), at("2026-01-03T00:00:00Z"));
-        set(&mut conditions, &ready(Status::False, "Network", "no route"), Some(1), first);
-        assert!(set(&mut conditions, &ready(Status::False, "RateLimited", "later"), Some(2), second));
+        let (first, second, third) = (
+            at("2026-01-01T00:00:00Z"),
+            at("2026-01-02T00:00:00Z"),
+            at("2026-01-03T00:00:00Z"),
+        );
+        set(
+            &mut conditions,
+            &ready(Status::False, "Network", "no route"),
+            Some(1),
+            first,
+        );
+        assert!(set(
+            &mut conditions,
+            &ready(Status::False, "RateLimited", "later"),
+            Some(2),
+            second
+        ));
         assert_eq!(conditions[0].last_transition_time, Time(first));
-        assert_eq!((conditions[0].reason.as_str(), conditions[0].observed_generation), ("RateLimited", Some(2)));
-        assert!(set(&mut conditions, &ready(Status::True, "Issued", ""), Some(2), third));
+        assert_eq!(
+            (
+                conditions[0].reason.as_str(),
+                conditions[0].observed_generation
+            ),
+            ("RateLimited", Some(2))
+        );
+        assert!(set(
+            &mut conditions,
+            &ready(Status::True, "Issued", ""),
+            Some(2),
+            third
+        ));
         assert_eq!(conditions[0].last_transition_time, Time(third));
     }
 
     #[test]
     fn saying_the_same_again_changes_nothing_and_the_others_stay() {
         let mut conditions = Vec::new();
-        let issuing = Verdict { type_: "Issuing", status: Status::Unknown, reason: "Waiting", message: String::new() };
-        set(&mut conditions, &issuing, Some(1), at("2026-01-01T00:00:00Z"));
-        set(&mut conditions, &ready(Status::True, "Issued", "x"), Some(1), at("2026-01-01T00:00:00Z"));
+        let issuing = Verdict {
+            type_: "Issuing",
+            status: Status::Unknown,
+            reason: "Waiting",
+            message: String::new(),
+        };
+        set(
+            &mut conditions,
+            &issuing,
+            Some(1),
+            at("2026-01-01T00:00:00Z"),
+        );
+        set(
+            &mut conditions,
+            &ready(Status::True, "Issued", "x"),
+            Some(1),
+            at("2026-01-01T00:00:00Z"),
+        );
         let before = conditions.clone();
-        assert!(!set(&mut conditions, &ready(Status::True, "Issued", "x"), Some(1), at("2027-01-01T00:00:00Z")));
+        assert!(!set(
+            &mut conditions,
+            &ready(Status::True, "Issued", "x"),
+            Some(1),
+            at("2027-01-01T00:00:00Z")
+        ));
         assert_eq!(conditions, before);
         assert_eq!(find(&conditions, "Issuing").unwrap().status, "Unknown");
     }
@@ -149,7 +218,12 @@ mod tests {
     #[test]
     fn a_message_longer_than_the_api_takes_is_cut_between_characters() {
         let mut conditions = Vec::new();
-        set(&mut conditions, &ready(Status::False, "Invalid", &"ü".repeat(40_000)), None, at("2026-01-01T00:00:00Z"));
+        set(
+            &mut conditions,
+            &ready(Status::False, "Invalid", &"ü".repeat(40_000)),
+            None,
+            at("2026-01-01T00:00:00Z"),
+        );
         assert_eq!(conditions[0].message, "ü".repeat(32_768));
     }
 }

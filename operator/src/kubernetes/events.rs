@@ -21,7 +21,7 @@ use kube::{
     Api, Client,
     api::{ObjectMeta, PostParams},
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -83,7 +83,10 @@ trait Sink: Send + Sync {
 impl Sink for Client {
     async fn create(&self, namespace: &str, event: &Event) -> Result<(), SinkError> {
         let api = Api::<Event>::namespaced(self.clone(), namespace);
-        let params = PostParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PostParams::default() };
+        let params = PostParams {
+            field_manager: Some(names::FIELD_MANAGER.into()),
+            ..PostParams::default()
+        };
         match api.create(&params, event).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) => Err(SinkError(status.message)),
@@ -113,14 +116,27 @@ pub struct EventWorker {
 
 impl fmt::Debug for EventWorker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EventWorker").field("queue", &self.queue).finish_non_exhaustive()
+        f.debug_struct("EventWorker")
+            .field("queue", &self.queue)
+            .finish_non_exhaustive()
     }
 }
 
 impl Events {
     /// Events of this process, `instance` (its Pod), written by the worker while `leadership` lets it.
-    pub fn new(client: Client, leadership: Leadership, instance: &str, metrics: Metrics) -> (Self, EventWorker) {
-        Self::into_sink(Box::new(client), leadership, instance, metrics, Timestamp::now)
+    pub fn new(
+        client: Client,
+        leadership: Leadership,
+        instance: &str,
+        metrics: Metrics,
+    ) -> (Self, EventWorker) {
+        Self::into_sink(
+            Box::new(client),
+            leadership,
+            instance,
+            metrics,
+            Timestamp::now,
+        )
     }
 
     fn into_sink(
@@ -131,22 +147,52 @@ impl Events {
         wall: fn() -> Timestamp,
     ) -> (Self, EventWorker) {
         let queue = Arc::new(Queue::default());
-        let worker = EventWorker { queue: Arc::clone(&queue), metrics: metrics.clone(), leadership, sink };
+        let worker = EventWorker {
+            queue: Arc::clone(&queue),
+            metrics: metrics.clone(),
+            leadership,
+            sink,
+        };
         // The API takes 128 bytes and refuses none at all.
         let instance = cut(instance, 128);
-        let instance = if instance.is_empty() { names::FIELD_MANAGER } else { instance };
-        (Self { queue, metrics, instance: instance.into(), wall }, worker)
+        let instance = if instance.is_empty() {
+            names::FIELD_MANAGER
+        } else {
+            instance
+        };
+        (
+            Self {
+                queue,
+                metrics,
+                instance: instance.into(),
+                wall,
+            },
+            worker,
+        )
     }
 
     /// Says that `action` on `regarding` came out as `reason`; `note` is for humans and holds no secret.
     /// `reason` and `action` are `CamelCase`.
-    pub fn publish(&self, regarding: &ObjectReference, type_: EventType, reason: &str, action: &str, note: &str) {
+    pub fn publish(
+        &self,
+        regarding: &ObjectReference,
+        type_: EventType,
+        reason: &str,
+        action: &str,
+        note: &str,
+    ) {
         let note = cut(note, NOTE_BYTES);
-        let namespace = regarding.namespace.as_deref().filter(|namespace| !namespace.is_empty());
+        let namespace = regarding
+            .namespace
+            .as_deref()
+            .filter(|namespace| !namespace.is_empty());
         let namespace = namespace.unwrap_or(CLUSTER_SCOPED);
         let event = Event {
             metadata: ObjectMeta {
-                name: Some(name(regarding.name.as_deref().unwrap_or_default(), rand::random())),
+                name: Some(name(
+                    regarding.name.as_deref().unwrap_or_default(),
+                    rand::random(),
+                )),
                 namespace: Some(namespace.to_owned()),
                 ..ObjectMeta::default()
             },
@@ -161,7 +207,12 @@ impl Events {
             ..Event::default()
         };
         let fingerprint = queue::fingerprint(regarding, type_, reason, note);
-        let pending = Pending { type_, namespace: namespace.to_owned(), event, fingerprint };
+        let pending = Pending {
+            type_,
+            namespace: namespace.to_owned(),
+            event,
+            fingerprint,
+        };
         if self.queue.push(pending, Instant::now()) {
             self.metrics.event_dropped();
         }
@@ -190,7 +241,10 @@ impl EventWorker {
     }
 
     async fn write(&self, pending: Pending) {
-        let wait = self.leadership.time_left().map_or(WRITE_TIMEOUT, |left| left.min(WRITE_TIMEOUT));
+        let wait = self
+            .leadership
+            .time_left()
+            .map_or(WRITE_TIMEOUT, |left| left.min(WRITE_TIMEOUT));
         let written = match self.leadership.check() {
             Err(error) => Err(SinkError(error.to_string())),
             Ok(()) => timeout(wait, self.sink.create(&pending.namespace, &pending.event))
@@ -208,7 +262,9 @@ impl EventWorker {
 
 /// `text` cut to at most `bytes`, between two characters.
 fn cut(text: &str, bytes: usize) -> &str {
-    let end = (0..=bytes.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    let end = (0..=bytes.min(text.len()))
+        .rev()
+        .find(|end| text.is_char_boundary(*end));
     end.and_then(|end| text.get(..end)).unwrap_or_default()
 }
 

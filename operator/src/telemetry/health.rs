@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 const BEAT_EVERY: Duration = Duration::from_secs(10);
 
 /// A runtime silent for longer than this hangs, and the process is to be restarted.
-pub const SILENCE: Duration = Duration::from_secs(60);
+pub const SILENCE: Duration = Duration::from_mins(1);
 
 /// The pulse of the reconcile runtime. Clones share it.
 #[derive(Debug, Clone)]
@@ -28,7 +28,10 @@ pub struct Heartbeat {
 
 impl Default for Heartbeat {
     fn default() -> Self {
-        Self { origin: Instant::now(), last: Arc::default() }
+        Self {
+            origin: Instant::now(),
+            last: Arc::default(),
+        }
     }
 }
 
@@ -44,7 +47,9 @@ impl Heartbeat {
 
     /// Time since the last beat.
     pub fn silence(&self) -> Duration {
-        self.origin.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
+        self.origin
+            .elapsed()
+            .saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
     }
 }
 
@@ -59,23 +64,38 @@ pub struct Readiness {
 impl Readiness {
     /// Nothing is ready before every one of `what` is.
     pub fn awaiting(what: impl IntoIterator<Item = &'static str>) -> Self {
-        Self { missing: Arc::new(Mutex::new(what.into_iter().collect())) }
+        Self {
+            missing: Arc::new(Mutex::new(what.into_iter().collect())),
+        }
     }
 
     /// `what` is there.
     pub fn reached(&self, what: &str) {
-        self.missing.lock().unwrap_or_else(PoisonError::into_inner).remove(what);
+        self.missing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(what);
     }
 
     /// What is still awaited, in alphabetical order.
     pub fn missing(&self) -> Vec<&'static str> {
-        self.missing.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+        self.missing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .copied()
+            .collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )]
 
     use tokio::time::{advance, sleep};
 

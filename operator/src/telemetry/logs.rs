@@ -24,20 +24,38 @@ pub enum LogFormat {
 impl LogFormat {
     /// Pretty on a terminal, JSON elsewhere.
     pub fn fitting() -> Self {
-        if io::stderr().is_terminal() { Self::Pretty } else { Self::Json }
+        if io::stderr().is_terminal() {
+            Self::Pretty
+        } else {
+            Self::Json
+        }
     }
 }
 
 /// Crates that print requests or answers below `info`: Secrets, keys and tokens would be among
 /// them, so no filter lets them.
-const MAY_QUOTE_SECRETS: [&str; 9] =
-    ["kube_client", "hyper", "hyper_util", "h2", "rustls", "reqwest", "tower", "instant_acme", "dns_update"];
+const MAY_QUOTE_SECRETS: [&str; 9] = [
+    "kube_client",
+    "hyper",
+    "hyper_util",
+    "h2",
+    "rustls",
+    "reqwest",
+    "tower",
+    "instant_acme",
+    "dns_update",
+];
 
 /// Logging could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    #[error("log level {filter:?}: {source}; write a level such as `info` or directives such as `info,gatehouse::issuer=debug`")]
-    Filter { filter: String, source: tracing_subscriber::filter::ParseError },
+    #[error(
+        "log level {filter:?}: {source}; write a level such as `info` or directives such as `info,gatehouse::issuer=debug`"
+    )]
+    Filter {
+        filter: String,
+        source: tracing_subscriber::filter::ParseError,
+    },
     #[error("logging is set up already")]
     Twice,
 }
@@ -60,20 +78,34 @@ impl LogError {
 /// When `filter` cannot be read, or logging was set up before.
 pub fn init(format: LogFormat, filter: &str) -> Result<(), LogError> {
     let colours = format == LogFormat::Pretty && io::stderr().is_terminal();
-    subscriber(format, filter, io::stderr, colours)?.try_init().map_err(|_| LogError::Twice)
+    subscriber(format, filter, io::stderr, colours)?
+        .try_init()
+        .map_err(|_| LogError::Twice)
 }
 
-fn subscriber<W>(format: LogFormat, filter: &str, writer: W, colours: bool) -> Result<impl Subscriber + Send + Sync, LogError>
+fn subscriber<W>(
+    format: LogFormat,
+    filter: &str,
+    writer: W,
+    colours: bool,
+) -> Result<impl Subscriber + Send + Sync, LogError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let directives = EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
         .parse(filter)
-        .map_err(|source| LogError::Filter { filter: filter.into(), source })?;
+        .map_err(|source| LogError::Filter {
+            filter: filter.into(),
+            source,
+        })?;
     let layer = fmt::layer().with_writer(writer).with_ansi(colours);
     let layer = match format {
-        LogFormat::Json => layer.json().flatten_event(true).with_span_list(false).boxed(),
+        LogFormat::Json => layer
+            .json()
+            .flatten_event(true)
+            .with_span_list(false)
+            .boxed(),
         LogFormat::Pretty => layer.boxed(),
     };
     Ok(Registry::default().with(layer.with_filter(directives.and(filter_fn(harmless)))))
@@ -86,7 +118,12 @@ fn harmless(metadata: &Metadata<'_>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )]
 
     use std::{
         io::Write,
@@ -114,7 +151,10 @@ mod tests {
     fn written(format: LogFormat, filter: &str, log: impl FnOnce()) -> String {
         let paper = Paper::default();
         let writer = paper.clone();
-        with_default(subscriber(format, filter, move || writer.clone(), false).unwrap(), log);
+        with_default(
+            subscriber(format, filter, move || writer.clone(), false).unwrap(),
+            log,
+        );
         let bytes = paper.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
     }
@@ -131,13 +171,24 @@ mod tests {
         assert_eq!(object["addr"], "127.0.0.1:43211");
         assert_eq!(object["level"], "INFO");
         assert_eq!(object["span"]["certificate"], "app/catalog");
-        object["timestamp"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+        object["timestamp"]
+            .as_str()
+            .unwrap()
+            .parse::<jiff::Timestamp>()
+            .unwrap();
     }
 
     #[test]
     fn a_pretty_line_reads_as_message_and_fields_without_colours_off_a_terminal() {
-        let line = written(LogFormat::Pretty, "info", || info!(addr = %"127.0.0.1:43211", "metrics listening"));
-        assert!(line.ends_with("metrics listening addr=127.0.0.1:43211\n"), "{line}");
+        let line = written(
+            LogFormat::Pretty,
+            "info",
+            || info!(addr = %"127.0.0.1:43211", "metrics listening"),
+        );
+        assert!(
+            line.ends_with("metrics listening addr=127.0.0.1:43211\n"),
+            "{line}"
+        );
         assert!(!line.contains('\u{1b}'), "{line}");
     }
 
@@ -160,17 +211,29 @@ mod tests {
             trace!(target: "hyper::proto::h1", "Authorization: Bearer");
             info!(target: "kube_client::client", "harmless");
         };
-        for filter in ["trace", "kube_client=trace,hyper=trace", "kube_client::client=trace,hyper::proto::h1=trace"] {
+        for filter in [
+            "trace",
+            "kube_client=trace,hyper=trace",
+            "kube_client::client=trace,hyper::proto::h1=trace",
+        ] {
             let lines = written(LogFormat::Json, filter, log);
-            assert!(!lines.contains("tls.key") && !lines.contains("Bearer"), "{filter}: {lines}");
+            assert!(
+                !lines.contains("tls.key") && !lines.contains("Bearer"),
+                "{filter}: {lines}"
+            );
             assert_eq!(lines.lines().count(), 1, "{filter}");
         }
     }
 
     #[test]
     fn a_filter_that_cannot_be_read_says_what_to_write_instead() {
-        let error = subscriber(LogFormat::Json, "loud=very=much", io::sink, false).err().unwrap();
+        let error = subscriber(LogFormat::Json, "loud=very=much", io::sink, false)
+            .err()
+            .unwrap();
         assert_eq!(error.reason(), "InvalidLogLevel");
-        assert!(error.to_string().contains("write a level such as `info`"), "{error}");
+        assert!(
+            error.to_string().contains("write a level such as `info`"),
+            "{error}"
+        );
     }
 }

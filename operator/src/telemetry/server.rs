@@ -54,11 +54,17 @@ impl ListenError {
 
 /// Listens on `addr`, where port 0 picks one, and logs the address for `purpose` (`metrics`, `health`).
 pub async fn listen(purpose: &'static str, addr: SocketAddr) -> Result<TcpListener, ListenError> {
-    let failed = |source| ListenError { purpose, addr, source };
+    let failed = |source| ListenError {
+        purpose,
+        addr,
+        source,
+    };
     let listener = match TcpListener::bind(addr).await {
         // `[::]` stands for all addresses, also on a node whose kernel has no IPv6.
         Err(source) if addr.ip() == Ipv6Addr::UNSPECIFIED => {
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, addr.port())).await.map_err(|_| failed(source))?
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, addr.port()))
+                .await
+                .map_err(|_| failed(source))?
         }
         bound => bound.map_err(failed)?,
     };
@@ -68,10 +74,21 @@ pub async fn listen(purpose: &'static str, addr: SocketAddr) -> Result<TcpListen
 }
 
 /// Serves `/metrics` until `stop`.
-pub async fn serve_metrics(listener: TcpListener, registry: Registry, stop: CancellationToken) -> io::Result<()> {
-    let scraped = Arc::new(Scraped { registry, slots: Arc::new(Semaphore::new(SCRAPES)) });
-    let router = Router::new().route("/metrics", get(metrics)).with_state(scraped);
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+pub async fn serve_metrics(
+    listener: TcpListener,
+    registry: Registry,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let scraped = Arc::new(Scraped {
+        registry,
+        slots: Arc::new(Semaphore::new(SCRAPES)),
+    });
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .with_state(scraped);
+    axum::serve(listener, router)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
 }
 
 /// Serves `/healthz` and `/readyz` until `stop`. On another runtime than the one that `pulse` is of,
@@ -85,7 +102,9 @@ pub async fn serve_health(
     let router = Router::new()
         .route("/healthz", get(move || async move { healthz(&pulse) }))
         .route("/readyz", get(move || async move { readyz(&readiness) }));
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+    axum::serve(listener, router)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
 }
 
 fn healthz(pulse: &Heartbeat) -> (StatusCode, String) {
@@ -93,7 +112,13 @@ fn healthz(pulse: &Heartbeat) -> (StatusCode, String) {
     if silence <= SILENCE {
         (StatusCode::OK, "ok\n".into())
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, format!("the reconcile runtime is silent for {} s\n", silence.as_secs()))
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!(
+                "the reconcile runtime is silent for {} s\n",
+                silence.as_secs()
+            ),
+        )
     }
 }
 
@@ -102,7 +127,10 @@ fn readyz(readiness: &Readiness) -> (StatusCode, String) {
     if missing.is_empty() {
         (StatusCode::OK, "ok\n".into())
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for {}\n", missing.join(", ")))
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("waiting for {}\n", missing.join(", ")),
+        )
     }
 }
 
@@ -114,12 +142,19 @@ struct Scraped {
 
 async fn metrics(State(scraped): State<Arc<Scraped>>) -> Response {
     let Ok(slot) = Arc::clone(&scraped.slots).try_acquire_owned() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "too many scrapes at the same time\n").into_response();
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many scrapes at the same time\n",
+        )
+            .into_response();
     };
     let (sender, receiver) = mpsc::channel(2);
     spawn_blocking(move || {
         let _slot = slot;
-        let mut pieces = Pieces { piece: String::with_capacity(PIECE), sender };
+        let mut pieces = Pieces {
+            piece: String::with_capacity(PIECE),
+            sender,
+        };
         // The only error is that nobody reads any more.
         if text::encode(&mut pieces, &scraped.registry).is_ok() {
             pieces.send().ok();
@@ -141,7 +176,9 @@ struct Pieces {
 impl Pieces {
     fn send(&mut self) -> fmt::Result {
         let piece = mem::replace(&mut self.piece, String::with_capacity(PIECE));
-        self.sender.blocking_send(piece.into()).map_err(|_| fmt::Error)
+        self.sender
+            .blocking_send(piece.into())
+            .map_err(|_| fmt::Error)
     }
 }
 

@@ -16,7 +16,12 @@ pub enum WriteError {
     Timeout { object: String, wait: Duration },
     /// The API server refused it.
     #[error("{object}: {message}")]
-    Refused { object: String, code: u16, reason: &'static str, message: String },
+    Refused {
+        object: String,
+        code: u16,
+        reason: &'static str,
+        message: String,
+    },
     /// The request did not get through, or its answer could not be read: whether it took effect is not known.
     #[error("{object}: the API server cannot be reached: {message}")]
     Unreachable { object: String, message: String },
@@ -32,12 +37,27 @@ impl WriteError {
         let object = object(kind, name);
         match error {
             kube::Error::Api(status) => {
-                let message = if kind == "Secret" { without_values(&status) } else { status.message.clone() };
-                Self::Refused { object, code: status.code, reason: reason(&status), message }
+                let message = if kind == "Secret" {
+                    without_values(&status)
+                } else {
+                    status.message.clone()
+                };
+                Self::Refused {
+                    object,
+                    code: status.code,
+                    reason: reason(&status),
+                    message,
+                }
             }
             // serde quotes what it stumbles over.
-            kube::Error::SerdeError(_) => Self::Unreachable { object, message: "its answer cannot be read".into() },
-            other => Self::Unreachable { object, message: other.to_string() },
+            kube::Error::SerdeError(_) => Self::Unreachable {
+                object,
+                message: "its answer cannot be read".into(),
+            },
+            other => Self::Unreachable {
+                object,
+                message: other.to_string(),
+            },
         }
     }
 
@@ -67,19 +87,19 @@ impl WriteError {
     }
 }
 
-/// Admission says "forbidden" for three things that a user mends in three different places.
+/// A UID that does not hold is "invalid" when another object has the name, and "conflict" when none
+/// has; and admission says "forbidden" for three things that a user mends in three different places.
 fn reason(status: &Status) -> &'static str {
-    let cause = |wanted: &str| {
-        let mut causes = status.details.iter().flat_map(|details| &details.causes);
-        causes.any(|cause| cause.reason == wanted)
-    };
+    let causes = || status.details.iter().flat_map(|details| &details.causes);
+    let terminating = causes().any(|cause| cause.reason == "NamespaceTerminating");
+    let other_uid = causes().any(|cause| cause.field == "metadata.uid");
     if status.is_already_exists() {
         "AlreadyExists"
     } else if status.is_not_found() {
         "NotFound"
-    } else if status.is_conflict() {
+    } else if status.is_conflict() || (status.is_invalid() && other_uid) {
         "Conflict"
-    } else if status.is_forbidden() && cause("NamespaceTerminating") {
+    } else if status.is_forbidden() && terminating {
         "NamespaceTerminating"
     } else if status.is_forbidden() && status.message.contains("exceeded quota") {
         "QuotaExceeded"
@@ -98,7 +118,11 @@ fn reason(status: &Status) -> &'static str {
 
 /// What the API server says of a Secret, without the words in which it may quote its data.
 fn without_values(status: &Status) -> String {
-    if status.is_forbidden() || status.is_conflict() || status.is_not_found() || status.is_already_exists() {
+    if status.is_forbidden()
+        || status.is_conflict()
+        || status.is_not_found()
+        || status.is_already_exists()
+    {
         // These speak of names, quotas, managers and rights, not of data.
         return status.message.clone();
     }
@@ -109,5 +133,9 @@ fn without_values(status: &Status) -> String {
         .map(|cause| format!("{}: {}", cause.field, cause.reason))
         .collect();
     let summary = format!("the API server answered {} {}", status.code, status.reason);
-    if causes.is_empty() { summary } else { format!("{summary} ({})", causes.join(", ")) }
+    if causes.is_empty() {
+        summary
+    } else {
+        format!("{summary} ({})", causes.join(", "))
+    }
 }

@@ -19,12 +19,23 @@ pub(super) const QUEUED: usize = 1_024;
 pub(super) const REMEMBERED: usize = 16_384;
 
 /// How long something said is not said again.
-pub(super) const MEMORY: Duration = Duration::from_secs(3_600);
+pub(super) const MEMORY: Duration = Duration::from_hours(1);
 
 /// What makes two events the same: what they are about and what they say.
-pub(super) fn fingerprint(regarding: &ObjectReference, type_: EventType, reason: &str, note: &str) -> u64 {
+pub(super) fn fingerprint(
+    regarding: &ObjectReference,
+    type_: EventType,
+    reason: &str,
+    note: &str,
+) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (&regarding.kind, &regarding.namespace, &regarding.name, &regarding.uid).hash(&mut hasher);
+    (
+        &regarding.kind,
+        &regarding.namespace,
+        &regarding.name,
+        &regarding.uid,
+    )
+        .hash(&mut hasher);
     (type_, reason, note).hash(&mut hasher);
     hasher.finish()
 }
@@ -55,7 +66,10 @@ impl Queue {
         }
         let full = inner.waiting.len() >= QUEUED;
         if full {
-            let oldest_normal = inner.waiting.iter().position(|waiting| waiting.type_ == EventType::Normal);
+            let oldest_normal = inner
+                .waiting
+                .iter()
+                .position(|waiting| waiting.type_ == EventType::Normal);
             let dropped = match (oldest_normal, pending.type_) {
                 (Some(index), _) => inner.waiting.remove(index),
                 (None, EventType::Warning) => inner.waiting.pop_front(),
@@ -103,15 +117,24 @@ impl Queue {
 impl Inner {
     /// Notes that something is said at `now`; false when it was said within [`MEMORY`] already.
     fn remember(&mut self, fingerprint: u64, now: Instant) -> bool {
-        if self.said.get(&fingerprint).is_some_and(|said| now.duration_since(*said) < MEMORY) {
+        if self
+            .said
+            .get(&fingerprint)
+            .is_some_and(|said| now.duration_since(*said) < MEMORY)
+        {
             return false;
         }
         self.said.insert(fingerprint, now);
         self.order.push_back((now, fingerprint));
         while self.order.len() > REMEMBERED
-            || self.order.front().is_some_and(|(said, _)| now.duration_since(*said) >= MEMORY)
+            || self
+                .order
+                .front()
+                .is_some_and(|(said, _)| now.duration_since(*said) >= MEMORY)
         {
-            let Some((said, oldest)) = self.order.pop_front() else { break };
+            let Some((said, oldest)) = self.order.pop_front() else {
+                break;
+            };
             if self.said.get(&oldest) == Some(&said) {
                 self.said.remove(&oldest);
             }

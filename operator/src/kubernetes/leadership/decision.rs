@@ -28,10 +28,15 @@ impl Observed {
     /// holder's guard still passes; only a candidate that never saw one may create it at once.
     pub fn after(previous: Option<Self>, lease: Option<Lease>, now: Instant) -> Option<Self> {
         let Some(lease) = lease else {
-            return previous.map(|seen| Self { lease: None, ..seen });
+            return previous.map(|seen| Self {
+                lease: None,
+                ..seen
+            });
         };
         let since = match &previous {
-            Some(seen) if seen.version().is_some() && seen.version() == version(&lease) => seen.since,
+            Some(seen) if seen.version().is_some() && seen.version() == version(&lease) => {
+                seen.since
+            }
             _ => now,
         };
         let spec = lease.spec.as_ref();
@@ -93,7 +98,12 @@ pub fn decide(observed: Option<&Observed>, me: &str, now: Instant) -> Decision {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )]
 
     use k8s_openapi::api::coordination::v1::LeaseSpec;
     use kube::api::ObjectMeta;
@@ -102,7 +112,10 @@ mod tests {
 
     fn lease(version: &str, holder: Option<&str>, seconds: Option<i32>) -> Lease {
         Lease {
-            metadata: ObjectMeta { resource_version: Some(version.into()), ..ObjectMeta::default() },
+            metadata: ObjectMeta {
+                resource_version: Some(version.into()),
+                ..ObjectMeta::default()
+            },
             spec: Some(LeaseSpec {
                 holder_identity: holder.map(Into::into),
                 lease_duration_seconds: seconds,
@@ -119,19 +132,74 @@ mod tests {
         let deleted = |lease| Observed::after(seen(lease), None, at(1));
         let table = [
             ("never a lease", None, 0, Decision::Create),
-            ("just renewed", seen(lease("1", Some("a"), Some(15))), 0, Decision::WaitUntil(at(15))),
-            ("nearly expired", seen(lease("1", Some("a"), Some(15))), 14, Decision::WaitUntil(at(15))),
-            ("expired to the moment", seen(lease("1", Some("a"), Some(15))), 15, Decision::Take),
-            ("its holder's duration counts", seen(lease("1", Some("a"), Some(60))), 15, Decision::WaitUntil(at(60))),
-            ("no duration means ours", seen(lease("1", Some("a"), None)), 15, Decision::Take),
-            ("a nonsensical duration means ours", seen(lease("1", Some("a"), Some(-4))), 3, Decision::WaitUntil(at(15))),
-            ("released", seen(lease("1", Some(""), Some(1))), 0, Decision::Take),
+            (
+                "just renewed",
+                seen(lease("1", Some("a"), Some(15))),
+                0,
+                Decision::WaitUntil(at(15)),
+            ),
+            (
+                "nearly expired",
+                seen(lease("1", Some("a"), Some(15))),
+                14,
+                Decision::WaitUntil(at(15)),
+            ),
+            (
+                "expired to the moment",
+                seen(lease("1", Some("a"), Some(15))),
+                15,
+                Decision::Take,
+            ),
+            (
+                "its holder's duration counts",
+                seen(lease("1", Some("a"), Some(60))),
+                15,
+                Decision::WaitUntil(at(60)),
+            ),
+            (
+                "no duration means ours",
+                seen(lease("1", Some("a"), None)),
+                15,
+                Decision::Take,
+            ),
+            (
+                "a nonsensical duration means ours",
+                seen(lease("1", Some("a"), Some(-4))),
+                3,
+                Decision::WaitUntil(at(15)),
+            ),
+            (
+                "released",
+                seen(lease("1", Some(""), Some(1))),
+                0,
+                Decision::Take,
+            ),
             ("no holder", seen(lease("1", None, None)), 0, Decision::Take),
             ("no spec", seen(Lease::default()), 0, Decision::Take),
-            ("ours by a lost response", seen(lease("1", Some("me"), Some(15))), 0, Decision::Take),
-            ("deleted under a holder", deleted(lease("1", Some("a"), Some(15))), 14, Decision::WaitUntil(at(15))),
-            ("deleted and expired", deleted(lease("1", Some("a"), Some(15))), 15, Decision::Create),
-            ("deleted after release", deleted(lease("1", Some(""), Some(1))), 1, Decision::Create),
+            (
+                "ours by a lost response",
+                seen(lease("1", Some("me"), Some(15))),
+                0,
+                Decision::Take,
+            ),
+            (
+                "deleted under a holder",
+                deleted(lease("1", Some("a"), Some(15))),
+                14,
+                Decision::WaitUntil(at(15)),
+            ),
+            (
+                "deleted and expired",
+                deleted(lease("1", Some("a"), Some(15))),
+                15,
+                Decision::Create,
+            ),
+            (
+                "deleted after release",
+                deleted(lease("1", Some(""), Some(1))),
+                1,
+                Decision::Create,
+            ),
         ];
         for (case, observed, now, expected) in table {
             assert_eq!(decide(observed.as_ref(), "me", at(now)), expected, "{case}");
@@ -143,7 +211,8 @@ mod tests {
         let start = Instant::now();
         let later = start + Duration::from_secs(9);
         let first = Observed::after(None, Some(lease("1", Some("a"), Some(15))), start);
-        let same = Observed::after(first.clone(), Some(lease("1", Some("a"), Some(15))), later).unwrap();
+        let same =
+            Observed::after(first.clone(), Some(lease("1", Some("a"), Some(15))), later).unwrap();
         assert_eq!(same.since, start);
         let renewed = Observed::after(first, Some(lease("2", Some("a"), Some(15))), later).unwrap();
         assert_eq!(renewed.since, later);
@@ -153,8 +222,16 @@ mod tests {
     fn the_clock_written_into_the_lease_plays_no_part() {
         let start = Instant::now();
         let mut skewed = lease("1", Some("a"), Some(15));
-        skewed.spec.as_mut().unwrap().renew_time = Some("1970-01-01T00:00:00Z".parse::<jiff::Timestamp>().unwrap().into());
+        skewed.spec.as_mut().unwrap().renew_time = Some(
+            "1970-01-01T00:00:00Z"
+                .parse::<jiff::Timestamp>()
+                .unwrap()
+                .into(),
+        );
         let observed = Observed::after(None, Some(skewed), start).unwrap();
-        assert_eq!(decide(Some(&observed), "me", start), Decision::WaitUntil(start + LEASE_DURATION));
+        assert_eq!(
+            decide(Some(&observed), "me", start),
+            Decision::WaitUntil(start + LEASE_DURATION)
+        );
     }
 }

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{
-    Decision, Identity, LEASE_NAME, Leadership, LeaseError, LeaseStore, OBSERVE_EVERY, Observed, RENEW_DEADLINE,
-    RENEW_EVERY, REQUEST_TIMEOUT, RETRY_EVERY, decide,
+    Decision, Identity, LEASE_NAME, Leadership, LeaseError, LeaseStore, OBSERVE_EVERY, Observed,
+    RENEW_DEADLINE, RENEW_EVERY, REQUEST_TIMEOUT, RETRY_EVERY, decide,
     decision::holder,
     lease::{fresh, held, released},
 };
@@ -30,9 +30,21 @@ impl Elector {
         Self::with_wall_clock(store, me, Timestamp::now)
     }
 
-    pub(super) fn with_wall_clock(store: impl LeaseStore, me: Identity, wall: fn() -> Timestamp) -> (Self, Leadership) {
+    pub(super) fn with_wall_clock(
+        store: impl LeaseStore,
+        me: Identity,
+        wall: fn() -> Timestamp,
+    ) -> (Self, Leadership) {
         let leadership = Leadership::candidate();
-        (Self { store: Arc::new(store), me, leadership: leadership.clone(), wall }, leadership)
+        (
+            Self {
+                store: Arc::new(store),
+                me,
+                leadership: leadership.clone(),
+                wall,
+            },
+            leadership,
+        )
     }
 
     /// Runs until leadership is lost, or `stop` is cancelled and the Lease given back.
@@ -73,21 +85,34 @@ impl Elector {
                 }
             }
             let start = Instant::now();
-            let attempt = match (decide(observed.as_ref(), self.me.as_str(), start), &observed) {
+            let attempt = match (
+                decide(observed.as_ref(), self.me.as_str(), start),
+                &observed,
+            ) {
                 (Decision::WaitUntil(expires), _) => {
                     sleep_until(expires.min(start + OBSERVE_EVERY)).await;
                     continue;
                 }
-                (Decision::Take, Some(Observed { lease: Some(lease), .. })) => {
-                    limited(self.store.replace(&held(lease, &self.me, (self.wall)()))).await
-                }
+                (
+                    Decision::Take,
+                    Some(Observed {
+                        lease: Some(lease), ..
+                    }),
+                ) => limited(self.store.replace(&held(lease, &self.me, (self.wall)()))).await,
                 (Decision::Create | Decision::Take, _) => {
                     limited(self.store.create(&fresh(&self.me, (self.wall)()))).await
                 }
             };
             match attempt {
-                Ok(lease) => return self.leadership.extend(start + RENEW_DEADLINE).then_some(lease),
-                Err(LeaseError::Conflict | LeaseError::Missing) => debug!("another candidate was faster"),
+                Ok(lease) => {
+                    return self
+                        .leadership
+                        .extend(start + RENEW_DEADLINE)
+                        .then_some(lease);
+                }
+                Err(LeaseError::Conflict | LeaseError::Missing) => {
+                    debug!("another candidate was faster");
+                }
                 Err(error) => warn!(reason = error.reason(), %error, "cannot take the Lease"),
             }
             // Also after a conflict: whoever won holds it now, and a Lease that others keep writing must not make us spin.
@@ -104,7 +129,11 @@ impl Elector {
             if start >= deadline {
                 return;
             }
-            let attempt = timeout_at((start + REQUEST_TIMEOUT).min(deadline), self.renew_once(lease, start)).await;
+            let attempt = timeout_at(
+                (start + REQUEST_TIMEOUT).min(deadline),
+                self.renew_once(lease, start),
+            )
+            .await;
             next = match attempt {
                 Ok(Ok(ControlFlow::Continue(()))) => start + RENEW_EVERY,
                 Ok(Ok(ControlFlow::Break(()))) => return,
@@ -122,17 +151,30 @@ impl Elector {
 
     /// One renewal. A conflict need not be a loss: a renewal of ours whose answer was lost
     /// also changes the `resourceVersion`, and so does whoever adds a label.
-    async fn renew_once(&self, lease: &mut Lease, start: Instant) -> Result<ControlFlow<()>, LeaseError> {
-        let renewed = match self.store.replace(&held(lease, &self.me, (self.wall)())).await {
+    async fn renew_once(
+        &self,
+        lease: &mut Lease,
+        start: Instant,
+    ) -> Result<ControlFlow<()>, LeaseError> {
+        let renewed = match self
+            .store
+            .replace(&held(lease, &self.me, (self.wall)()))
+            .await
+        {
             Ok(renewed) => renewed,
             Err(LeaseError::Conflict) => match self.store.get().await? {
                 Some(current) if holder(&current) == Some(self.me.as_str()) => {
                     // Kept before the second try, so that the next attempt starts from here if this one fails.
                     *lease = current;
-                    self.store.replace(&held(lease, &self.me, (self.wall)())).await?
+                    self.store
+                        .replace(&held(lease, &self.me, (self.wall)()))
+                        .await?
                 }
                 Some(current) => {
-                    warn!(holder = holder(&current).unwrap_or_default(), "the Lease has another holder");
+                    warn!(
+                        holder = holder(&current).unwrap_or_default(),
+                        "the Lease has another holder"
+                    );
                     return Ok(ControlFlow::Break(()));
                 }
                 None => self.store.create(&fresh(&self.me, (self.wall)())).await?,
@@ -142,7 +184,11 @@ impl Elector {
         };
         *lease = renewed;
         let in_time = self.leadership.extend(start + RENEW_DEADLINE);
-        Ok(if in_time { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        Ok(if in_time {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        })
     }
 
     /// Gives the Lease back, so that the successor need not wait for it to expire.
@@ -151,9 +197,11 @@ impl Elector {
             match self.store.replace(&released(&lease, (self.wall)())).await {
                 // The renewal that was interrupted may have taken effect.
                 Err(LeaseError::Conflict) => match self.store.get().await? {
-                    Some(current) if holder(&current) == Some(self.me.as_str()) => {
-                        self.store.replace(&released(&current, (self.wall)())).await.map(drop)
-                    }
+                    Some(current) if holder(&current) == Some(self.me.as_str()) => self
+                        .store
+                        .replace(&released(&current, (self.wall)()))
+                        .await
+                        .map(drop),
                     _ => Ok(()),
                 },
                 other => other.map(drop),
@@ -161,7 +209,9 @@ impl Elector {
         };
         match limited(given_back).await {
             Ok(()) => info!(identity = %self.me, "leadership given back"),
-            Err(error) => warn!(reason = error.reason(), %error, "the Lease is not given back and will expire"),
+            Err(error) => {
+                warn!(reason = error.reason(), %error, "the Lease is not given back and will expire");
+            }
         }
     }
 }

@@ -65,7 +65,9 @@ impl Leadership {
             deadline: AtomicU64::new(0),
             standing: watch::Sender::new(Standing::Candidate),
         };
-        Self { state: Some(Arc::new(state)) }
+        Self {
+            state: Some(Arc::new(state)),
+        }
     }
 
     /// Whether the guard passes now.
@@ -91,19 +93,27 @@ impl Leadership {
         let state = self.state.as_ref()?;
         let (now, deadline) = (Instant::now(), state.deadline());
         let margin = LEASE_DURATION.saturating_sub(RENEW_DEADLINE);
-        Some(if now < deadline { deadline - now + margin } else { Duration::ZERO })
+        Some(if now < deadline {
+            deadline - now + margin
+        } else {
+            Duration::ZERO
+        })
     }
 
     /// Returns once this process leads; never when it was lost before that.
     pub async fn wait_until_leader(&self) {
         let Some(state) = &self.state else { return };
         let mut standing = state.standing.subscribe();
-        if standing.wait_for(|standing| *standing == Standing::Leader).await.is_err() {
+        if standing
+            .wait_for(|standing| *standing == Standing::Leader)
+            .await
+            .is_err()
+        {
             future::pending::<()>().await;
         }
     }
 
-    /// Returns once leadership was held and is lost or released: the process ends then.
+    /// Returns once leadership is lost or given back, or the candidacy ended: the process ends then.
     ///
     /// It watches the deadline itself, so it returns even when the renewing task hangs.
     pub async fn lost(&self) {
@@ -137,7 +147,9 @@ impl Leadership {
     /// The guard passes from now until `deadline`. False when leadership was lost already: a
     /// leader that was late is not one again, for what it has cached may be stale.
     pub(crate) fn extend(&self, deadline: Instant) -> bool {
-        let Some(state) = &self.state else { return true };
+        let Some(state) = &self.state else {
+            return true;
+        };
         let held = match *state.standing.borrow() {
             Standing::Candidate => true,
             Standing::Leader => Instant::now() < state.deadline(),
@@ -147,7 +159,9 @@ impl Leadership {
             return false;
         }
         let nanos = deadline.saturating_duration_since(state.origin).as_nanos();
-        state.deadline.store(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Release);
+        state
+            .deadline
+            .store(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Release);
         state.standing.send_if_modified(|standing| {
             let elected = *standing == Standing::Candidate;
             *standing = Standing::Leader;

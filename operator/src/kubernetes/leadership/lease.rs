@@ -96,7 +96,10 @@ pub struct KubeLeases {
 impl KubeLeases {
     /// The Lease in `namespace`, the operator's own.
     pub fn new(client: Client, namespace: &str) -> Self {
-        Self { api: Api::namespaced(client, namespace), namespace: namespace.to_owned() }
+        Self {
+            api: Api::namespaced(client, namespace),
+            namespace: namespace.to_owned(),
+        }
     }
 }
 
@@ -113,17 +116,25 @@ impl LeaseStore for KubeLeases {
     }
 
     async fn replace(&self, lease: &Lease) -> Result<Lease, LeaseError> {
-        self.api.replace(LEASE_NAME, &params(), lease).await.map_err(classify)
+        self.api
+            .replace(LEASE_NAME, &params(), lease)
+            .await
+            .map_err(classify)
     }
 }
 
 fn params() -> PostParams {
-    PostParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PostParams::default() }
+    PostParams {
+        field_manager: Some(names::FIELD_MANAGER.into()),
+        ..PostParams::default()
+    }
 }
 
 fn classify(error: kube::Error) -> LeaseError {
     match error {
-        kube::Error::Api(status) if status.is_conflict() || status.is_already_exists() => LeaseError::Conflict,
+        kube::Error::Api(status) if status.is_conflict() || status.is_already_exists() => {
+            LeaseError::Conflict
+        }
         kube::Error::Api(status) if status.is_not_found() => LeaseError::Missing,
         kube::Error::Api(status) => LeaseError::Unavailable(status.message),
         other => LeaseError::Unavailable(other.to_string()),
@@ -133,7 +144,13 @@ fn classify(error: kube::Error) -> LeaseError {
 /// A new Lease held by `me`.
 pub(super) fn fresh(me: &Identity, now: Timestamp) -> Lease {
     held(
-        &Lease { metadata: ObjectMeta { name: Some(LEASE_NAME.into()), ..ObjectMeta::default() }, ..Lease::default() },
+        &Lease {
+            metadata: ObjectMeta {
+                name: Some(LEASE_NAME.into()),
+                ..ObjectMeta::default()
+            },
+            ..Lease::default()
+        },
         me,
         now,
     )
@@ -150,9 +167,17 @@ pub(super) fn held(lease: &Lease, me: &Identity, now: Timestamp) -> Lease {
         spec: Some(LeaseSpec {
             holder_identity: Some(me.as_str().to_owned()),
             lease_duration_seconds: i32::try_from(LEASE_DURATION.as_secs()).ok(),
-            acquire_time: if already_mine { spec.acquire_time.clone() } else { Some(MicroTime(now)) },
+            acquire_time: if already_mine {
+                spec.acquire_time.clone()
+            } else {
+                Some(MicroTime(now))
+            },
             renew_time: Some(MicroTime(now)),
-            lease_transitions: Some(if already_mine || first { transitions } else { transitions.saturating_add(1) }),
+            lease_transitions: Some(if already_mine || first {
+                transitions
+            } else {
+                transitions.saturating_add(1)
+            }),
             ..spec
         }),
     }

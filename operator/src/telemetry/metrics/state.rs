@@ -40,7 +40,12 @@ pub(super) struct Leader(pub(super) Leadership);
 impl Collector for Leader {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         encoder
-            .encode_descriptor("leader", "Whether this process is the leader.", None, MetricType::Gauge)?
+            .encode_descriptor(
+                "leader",
+                "Whether this process is the leader.",
+                None,
+                MetricType::Gauge,
+            )?
             .encode_gauge(&u32::from(self.0.is_leader()))
     }
 }
@@ -52,34 +57,68 @@ pub(super) struct Certificates<S>(pub(super) S);
 type Time = fn(&CertificateSample<'_>) -> Option<Timestamp>;
 
 const TIMES: [(&str, &str, Time); 3] = [
-    ("certificate_not_before_timestamp_seconds", "Start of validity.", |certificate| certificate.not_before),
-    ("certificate_not_after_timestamp_seconds", "End of validity.", |certificate| certificate.not_after),
-    ("certificate_renewal_timestamp_seconds", "When it is to be renewed.", |certificate| certificate.renewal),
+    (
+        "certificate_not_before_timestamp_seconds",
+        "Start of validity.",
+        |certificate| certificate.not_before,
+    ),
+    (
+        "certificate_not_after_timestamp_seconds",
+        "End of validity.",
+        |certificate| certificate.not_after,
+    ),
+    (
+        "certificate_renewal_timestamp_seconds",
+        "When it is to be renewed.",
+        |certificate| certificate.renewal,
+    ),
 ];
 
 impl<S: Snapshot> Collector for Certificates<S> {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Status of the condition Ready: 1 for the one that holds.";
-        self.family(&mut encoder, "certificate_ready_status", help, |certificate, family| {
-            for (condition, status) in [("True", Some(true)), ("False", Some(false)), ("Unknown", None)] {
-                let [namespace, name] = labels(certificate);
-                let holds = u32::from(certificate.ready == status);
-                family.sample(&[namespace, name, ("condition", condition)], &holds)?;
-            }
-            Ok(())
-        })?;
+        self.family(
+            &mut encoder,
+            "certificate_ready_status",
+            help,
+            |certificate, family| {
+                for (condition, status) in [
+                    ("True", Some(true)),
+                    ("False", Some(false)),
+                    ("Unknown", None),
+                ] {
+                    let [namespace, name] = labels(certificate);
+                    let holds = u32::from(certificate.ready == status);
+                    family.sample(&[namespace, name, ("condition", condition)], &holds)?;
+                }
+                Ok(())
+            },
+        )?;
         for (metric, help, time) in TIMES {
-            self.family(&mut encoder, metric, help, |certificate, family| match time(certificate) {
-                Some(time) => family.sample(&labels(certificate), &time.as_second()),
-                None => Ok(()),
-            })?;
+            self.family(
+                &mut encoder,
+                metric,
+                help,
+                |certificate, family| match time(certificate) {
+                    Some(time) => family.sample(&labels(certificate), &time.as_second()),
+                    None => Ok(()),
+                },
+            )?;
         }
         let help = "Attempts to issue that failed since the last success.";
-        self.family(&mut encoder, "certificate_failed_attempts", help, |certificate, family| {
-            family.sample(&labels(certificate), &certificate.failed_attempts)
-        })?;
+        self.family(
+            &mut encoder,
+            "certificate_failed_attempts",
+            help,
+            |certificate, family| family.sample(&labels(certificate), &certificate.failed_attempts),
+        )?;
         let help = "Challenges that wait for the verdict of the CA.";
-        let mut family = Family(encoder.encode_descriptor("challenges_in_flight", help, None, MetricType::Gauge)?);
+        let mut family = Family(encoder.encode_descriptor(
+            "challenges_in_flight",
+            help,
+            None,
+            MetricType::Gauge,
+        )?);
         for (type_, count) in self.0.challenges_in_flight() {
             family.sample(&[("type", type_)], &count)?;
         }
@@ -110,11 +149,18 @@ impl<S: Snapshot> Certificates<S> {
 struct Family<'a>(prometheus_client::encoding::MetricEncoder<'a>);
 
 impl Family<'_> {
-    fn sample(&mut self, labels: &impl EncodeLabelSet, value: &impl EncodeGaugeValue) -> fmt::Result {
+    fn sample(
+        &mut self,
+        labels: &impl EncodeLabelSet,
+        value: &impl EncodeGaugeValue,
+    ) -> fmt::Result {
         self.0.encode_family(labels)?.encode_gauge(value)
     }
 }
 
 fn labels<'a>(certificate: &CertificateSample<'a>) -> [(&'static str, &'a str); 2] {
-    [("namespace", certificate.namespace), ("name", certificate.name)]
+    [
+        ("namespace", certificate.namespace),
+        ("name", certificate.name),
+    ]
 }

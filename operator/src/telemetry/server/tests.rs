@@ -1,4 +1,9 @@
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 use std::time::Duration;
 
@@ -51,7 +56,11 @@ async fn fetch(addr: SocketAddr, path: &str) -> (u16, String, String) {
     stream.read_to_string(&mut answer).await.unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    let body = if head.contains("transfer-encoding: chunked") { dechunk(body) } else { body.to_owned() };
+    let body = if head.contains("transfer-encoding: chunked") {
+        dechunk(body)
+    } else {
+        body.to_owned()
+    };
     (status, head.to_owned(), body)
 }
 
@@ -68,11 +77,21 @@ fn dechunk(mut body: &str) -> String {
     }
 }
 
-async fn metrics_of(certificates: usize) -> (SocketAddr, CancellationToken, JoinHandle<io::Result<()>>) {
+async fn metrics_of(
+    certificates: usize,
+) -> (SocketAddr, CancellationToken, JoinHandle<io::Result<()>>) {
     let listener = listen("metrics", LOOPBACK).await.unwrap();
     let (addr, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
-    let registry = registry(&Metrics::default(), Leadership::always(), Many(certificates));
-    (addr, stop.clone(), tokio::spawn(serve_metrics(listener, registry, stop)))
+    let registry = registry(
+        &Metrics::default(),
+        Leadership::always(),
+        Many(certificates),
+    );
+    (
+        addr,
+        stop.clone(),
+        tokio::spawn(serve_metrics(listener, registry, stop)),
+    )
 }
 
 #[tokio::test]
@@ -80,14 +99,24 @@ async fn metrics_come_whole_as_openmetrics_however_many_there_are() {
     let (addr, stop, server) = metrics_of(5_000).await;
     let (status, head, body) = fetch(addr, "/metrics").await;
     assert_eq!(status, 200);
-    assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"), "{head}");
+    assert!(
+        head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        "{head}"
+    );
     assert!(body.len() > 4 * PIECE && body.ends_with("# EOF\n"));
-    let ready = body.lines().filter(|line| line.starts_with("gatehouse_certificate_ready_status{")).count();
+    let ready = body
+        .lines()
+        .filter(|line| line.starts_with("gatehouse_certificate_ready_status{"))
+        .count();
     assert_eq!(ready, 15_000);
     assert!(body.contains("\ngatehouse_leader 1\n"));
     assert_eq!(fetch(addr, "/").await.0, 404);
     stop.cancel();
-    timeout(Duration::from_secs(10), server).await.expect("ends when told to").unwrap().unwrap();
+    timeout(Duration::from_secs(10), server)
+        .await
+        .expect("ends when told to")
+        .unwrap()
+        .unwrap();
 }
 
 #[tokio::test]
@@ -95,7 +124,10 @@ async fn a_client_that_goes_away_in_the_middle_gives_its_place_back() {
     let (addr, _stop, _server) = metrics_of(20_000).await;
     for _ in 0..3 * SCRAPES {
         let mut stream = TcpStream::connect(addr).await.unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: gatehouse\r\n\r\n").await.unwrap();
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: gatehouse\r\n\r\n")
+            .await
+            .unwrap();
         stream.read_exact(&mut [0; 15]).await.unwrap();
     }
     let answered = async {
@@ -103,7 +135,9 @@ async fn a_client_that_goes_away_in_the_middle_gives_its_place_back() {
             tokio::task::yield_now().await;
         }
     };
-    timeout(Duration::from_secs(30), answered).await.expect("a place is free again");
+    timeout(Duration::from_secs(30), answered)
+        .await
+        .expect("a place is free again");
 }
 
 #[tokio::test]
@@ -111,9 +145,17 @@ async fn a_standby_is_ready_once_its_caches_are_synced() {
     let listener = listen("health", LOOPBACK).await.unwrap();
     let (addr, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
     let readiness = Readiness::awaiting(["certificates", "secrets"]);
-    let server = tokio::spawn(serve_health(listener, Heartbeat::default(), readiness.clone(), stop.clone()));
+    let server = tokio::spawn(serve_health(
+        listener,
+        Heartbeat::default(),
+        readiness.clone(),
+        stop.clone(),
+    ));
     let (status, _, body) = fetch(addr, "/readyz").await;
-    assert_eq!((status, body.as_str()), (503, "waiting for certificates, secrets\n"));
+    assert_eq!(
+        (status, body.as_str()),
+        (503, "waiting for certificates, secrets\n")
+    );
     readiness.reached("certificates");
     readiness.reached("secrets");
     let (status, _, body) = fetch(addr, "/readyz").await;
@@ -132,16 +174,28 @@ async fn health_fails_when_the_runtime_is_silent_for_longer_than_a_minute() {
     tokio::time::advance(Duration::from_secs(1)).await;
     assert_eq!(
         healthz(&pulse),
-        (StatusCode::SERVICE_UNAVAILABLE, "the reconcile runtime is silent for 61 s\n".to_owned())
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the reconcile runtime is silent for 61 s\n".to_owned()
+        )
     );
 }
 
 #[tokio::test]
 async fn an_address_that_is_taken_is_named_in_the_error() {
-    let taken = listen("metrics", LOOPBACK).await.unwrap().local_addr().unwrap();
+    let taken = listen("metrics", LOOPBACK)
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
     // The listener above is dropped; hold the port again to be sure that it is taken.
     let _held = TcpListener::bind(taken).await.unwrap();
     let error = listen("metrics", taken).await.unwrap_err();
     assert_eq!(error.reason(), "CannotListen");
-    assert!(error.to_string().starts_with(&format!("cannot listen on {taken} for metrics: ")), "{error}");
+    assert!(
+        error
+            .to_string()
+            .starts_with(&format!("cannot listen on {taken} for metrics: ")),
+        "{error}"
+    );
 }

@@ -46,9 +46,15 @@ struct Server {
 impl Server {
     /// The mutual exclusion that all this is about.
     fn check_exclusion(&mut self, when: &str) {
-        let leading: Vec<_> = self.candidates.iter().filter(|(_, guard)| guard.is_leader()).map(|(name, _)| name.clone()).collect();
+        let leading: Vec<_> = self
+            .candidates
+            .iter()
+            .filter(|(_, guard)| guard.is_leader())
+            .map(|(name, _)| name.clone())
+            .collect();
         if leading.len() > 1 {
-            self.violations.push(format!("{when}: {leading:?} all pass the guard"));
+            self.violations
+                .push(format!("{when}: {leading:?} all pass the guard"));
         }
     }
 
@@ -57,7 +63,9 @@ impl Server {
         match (current, create) {
             (Some(_), true) => return Err(LeaseError::Conflict),
             (None, false) => return Err(LeaseError::Missing),
-            (Some(current), false) if current.metadata.resource_version != lease.metadata.resource_version => {
+            (Some(current), false)
+                if current.metadata.resource_version != lease.metadata.resource_version =>
+            {
                 return Err(LeaseError::Conflict);
             }
             _ => {}
@@ -66,7 +74,9 @@ impl Server {
         if let Some(winner) = holder(lease) {
             for (name, guard) in &self.candidates {
                 if name != winner && guard.is_leader() {
-                    self.violations.push(format!("{winner} took the Lease while {name} passed the guard"));
+                    self.violations.push(format!(
+                        "{winner} took the Lease while {name} passed the guard"
+                    ));
                 }
             }
         }
@@ -131,11 +141,15 @@ impl LeaseStore for Wire {
     }
 
     async fn create(&self, lease: &Lease) -> Result<Lease, LeaseError> {
-        self.send(Request::Create(lease.clone())).await.map(Option::unwrap)
+        self.send(Request::Create(lease.clone()))
+            .await
+            .map(Option::unwrap)
     }
 
     async fn replace(&self, lease: &Lease) -> Result<Lease, LeaseError> {
-        self.send(Request::Replace(lease.clone())).await.map(Option::unwrap)
+        self.send(Request::Replace(lease.clone()))
+            .await
+            .map(Option::unwrap)
     }
 }
 
@@ -155,24 +169,36 @@ pub(super) struct Candidate {
 
 impl World {
     pub(super) fn new() -> Self {
-        Self { server: Arc::default() }
+        Self {
+            server: Arc::default(),
+        }
     }
 
     /// Starts a process. Wall clocks disagree by days: nothing may depend on them.
     pub(super) fn start(&self, name: &str) -> Candidate {
-        let wall: fn() -> Timestamp = if name.len() % 2 == 0 {
+        let wall: fn() -> Timestamp = if name.len().is_multiple_of(2) {
             || Timestamp::UNIX_EPOCH
         } else {
             || Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * 365 * 80)
         };
         let identity = Identity::unique(name);
         let fault = Arc::new(Mutex::new(Fault::None));
-        let wire = Wire { server: Arc::clone(&self.server), fault: Arc::clone(&fault) };
+        let wire = Wire {
+            server: Arc::clone(&self.server),
+            fault: Arc::clone(&fault),
+        };
         let (elector, leadership) = Elector::with_wall_clock(wire, identity.clone(), wall);
-        self.server.lock().unwrap().candidates.push((identity.to_string(), leadership.clone()));
+        self.server
+            .lock()
+            .unwrap()
+            .candidates
+            .push((identity.to_string(), leadership.clone()));
         let frozen_until = Arc::new(Mutex::new(Instant::now()));
         let stop = CancellationToken::new();
-        let task = tokio::spawn(freezable(Box::pin(elector.run(stop.clone())), Arc::clone(&frozen_until)));
+        let task = tokio::spawn(freezable(
+            Box::pin(elector.run(stop.clone())),
+            Arc::clone(&frozen_until),
+        ));
         Candidate {
             identity: identity.to_string(),
             leadership,
@@ -202,7 +228,11 @@ impl World {
 
     pub(super) fn label(&self, key: &str, value: &str) {
         let mut lease = self.lease();
-        lease.metadata.labels.get_or_insert_default().insert(key.into(), value.into());
+        lease
+            .metadata
+            .labels
+            .get_or_insert_default()
+            .insert(key.into(), value.into());
         self.server.lock().unwrap().store(lease);
     }
 
@@ -239,7 +269,11 @@ impl Candidate {
     pub(super) fn kill(&self) {
         self.task.abort();
         if let Some(server) = self.server.upgrade() {
-            server.lock().unwrap().candidates.retain(|(name, _)| *name != self.identity);
+            server
+                .lock()
+                .unwrap()
+                .candidates
+                .retain(|(name, _)| *name != self.identity);
         }
     }
 
@@ -253,7 +287,10 @@ impl Candidate {
 }
 
 /// Runs `future`, except while it is frozen.
-async fn freezable(mut future: Pin<Box<dyn Future<Output = ()> + Send>>, frozen_until: Arc<Mutex<Instant>>) {
+async fn freezable(
+    mut future: Pin<Box<dyn Future<Output = ()> + Send>>,
+    frozen_until: Arc<Mutex<Instant>>,
+) {
     let mut thaw = Box::pin(sleep(Duration::ZERO));
     poll_fn(move |context| {
         let until = *frozen_until.lock().unwrap();
