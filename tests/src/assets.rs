@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use std::time::Instant;
 
 use crate::error::{Doing as _, Error};
+use crate::process::{spawn_kept, tail, wait_kept};
 use crate::workspace;
 
 /// Names a cache, because everything about the tools follows from it.
@@ -180,20 +181,19 @@ impl Assets {
         let began = Instant::now();
         // Renamed when whole, so that an interrupted build is never taken for a program.
         let unfinished = self.built.join(format!(".{name}.{}", std::process::id()));
-        let output = Command::new(go()?)
+        let log = self.built.join(format!(".{name}.log"));
+        let mut command = Command::new(go()?);
+        command
             .current_dir(workspace::root().join("tests/tools"))
             .args(["build", "-mod=readonly", "-ldflags", &tool.link_flags(), "-o"])
             .arg(&unfinished)
-            .arg(tool.package())
-            .stdin(Stdio::null())
-            .output()
-            .doing(format!("starting go to build {name}"))?;
-        if !output.status.success() {
-            return Err(Error::Build {
-                tool: name.to_owned(),
-                status: output.status.to_string(),
-                output: String::from_utf8_lossy(&output.stderr).into_owned(),
-            });
+            .arg(tool.package());
+        let output = File::create(&log).doing(format!("making {}", log.display()))?;
+        command.stdout(Stdio::null()).stderr(output);
+        let mut child = spawn_kept(&mut command).doing(format!("starting go to build {name}"))?;
+        let status = wait_kept(&mut child).doing(format!("building {name}"))?;
+        if !status.success() {
+            return Err(Error::Build { tool: name.to_owned(), status: status.to_string(), output: tail(&log, 40) });
         }
         fs::rename(&unfinished, self.built.join(name)).doing(format!("moving {name} into the cache"))?;
         eprintln!("[{number}/{of}] built {name} in {} s", began.elapsed().as_secs());

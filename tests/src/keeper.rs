@@ -63,9 +63,10 @@ pub(crate) fn remove_at_exit(folder: &Path) {
 mod tests {
     use std::io::{BufRead as _, BufReader};
     use std::process::{Command, Stdio};
+    use std::sync::mpsc;
     use std::time::{Duration, Instant};
 
-    use crate::process::{Process, spawn_kept};
+    use crate::process::{spawn_kept, wait_kept};
 
     const VICTIM: &str = "GATEHOUSE_KEEPER_VICTIM";
 
@@ -77,14 +78,11 @@ mod tests {
         }
         let folder = tempfile::tempdir().unwrap();
         super::remove_at_exit(folder.path());
-        // A child with a child of its own, as Cargo has.
-        let mut nested = Command::new("sh");
-        nested.args(["-c", "sleep 600 & wait"]);
-        let log = folder.path().join("log");
-        let process = Process::spawn("sleep", nested, &log).unwrap();
-        let mut released = spawn_kept(&mut Command::new("true")).unwrap();
-        crate::process::wait_kept(&mut released).unwrap();
-        println!("victim {} {}", process.pid(), folder.path().display());
+        let mut done = spawn_kept(&mut Command::new("true")).unwrap();
+        wait_kept(&mut done).unwrap();
+        // A child with a child of its own, as Cargo has; both hold our stdout open while they live.
+        spawn_kept(Command::new("sh").args(["-c", "sleep 600 & wait"])).unwrap();
+        println!("victim {}", folder.path().display());
         std::thread::sleep(Duration::from_mins(10));
     }
 
@@ -97,17 +95,18 @@ mod tests {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(victim.stdout.take().unwrap()).lines();
-        let said = lines.map_while(Result::ok).find_map(|line| Some(line.split_once("victim ")?.1.to_owned())).unwrap();
-        let (pid, folder) = said.split_once(' ').unwrap();
-        let group = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
-        assert!(rustix::process::test_kill_process_group(group).is_ok(), "the victim's child runs");
+        let mut output = BufReader::new(victim.stdout.take().unwrap()).lines();
+        let folder = output.find_map(|line| Some(line.unwrap().split_once("victim ")?.1.to_owned())).unwrap();
+        assert!(std::path::Path::new(&folder).exists());
 
         victim.kill().unwrap();
         victim.wait().unwrap();
+        let (ended, all_ended) = mpsc::channel();
+        std::thread::spawn(move || ended.send(output.count()));
+        all_ended.recv_timeout(Duration::from_secs(10)).expect("a child of the victim lives on");
         let deadline = Instant::now() + Duration::from_secs(10);
-        while rustix::process::test_kill_process_group(group).is_ok() || std::path::Path::new(folder).exists() {
-            assert!(Instant::now() < deadline, "something was left behind: {said}");
+        while std::path::Path::new(&folder).exists() {
+            assert!(Instant::now() < deadline, "{folder} was left behind");
             std::thread::sleep(Duration::from_millis(20));
         }
     }

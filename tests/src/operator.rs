@@ -26,17 +26,23 @@ pub fn binary() -> Result<PathBuf, Error> {
     if let Some(given) = std::env::var_os("GATEHOUSE_BIN").filter(|value| !value.is_empty()) {
         return Ok(given.into());
     }
-    let built = build()?;
+    let built = build(&["--bin", "gatehouse"])?;
     Ok(BUILT.get_or_init(|| built).clone())
 }
 
+/// Builds the binary together with all tests: the same features, so that `cargo test` compiles nothing again.
+pub fn build_with_tests() -> Result<PathBuf, Error> {
+    build(&["--bins", "--tests"])
+}
+
 /// Asks Cargo, which knows whether anything changed and where the file is. Progress goes to stderr.
-fn build() -> Result<PathBuf, Error> {
+fn build(targets: &[&str]) -> Result<PathBuf, Error> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
         .current_dir(workspace::root())
-        .args(["build", "--package", "gatehouse", "--bin", "gatehouse", "--message-format=json-render-diagnostics"])
+        .args(["build", "--workspace", "--message-format=json-render-diagnostics"])
+        .args(targets)
         .stdout(Stdio::piped());
     let mut child = spawn_kept(&mut command).doing("starting cargo")?;
     let messages = child.stdout.take().map(std::io::read_to_string).transpose().doing("reading from cargo")?;
@@ -45,7 +51,11 @@ fn build() -> Result<PathBuf, Error> {
         .unwrap_or_default()
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|message| message.pointer("/target/name").is_some_and(|name| name == "gatehouse"))
+        .filter(|message| {
+            // The unit tests of the binary are an executable of that name, too.
+            message.pointer("/target/name").is_some_and(|name| name == "gatehouse")
+                && message.pointer("/profile/test").is_some_and(|test| test == false)
+        })
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
         .filter(|_| status.success())
         .ok_or_else(|| Error::Build {
