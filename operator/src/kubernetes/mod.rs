@@ -1,1 +1,13 @@
-//! (being built)
+//! The trade with the Kubernetes API: who may write, and how.
+//!
+//! - [`leadership`]: one process of many writes; a guard stands before each external write.
+//! - [`apply`]: the one door through which objects are written.
+//! - [`conditions`]: `status.conditions`, set purely.
+//! - [`events`]: what happened, told on the object that the user wrote.
+//! - [`names`]: the field manager, labels and annotations that users and other tools rely on.
+
+pub mod apply;
+pub mod conditions;
+pub mod events;
+pub mod leadership;
+pub mod names;

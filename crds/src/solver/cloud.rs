@@ -1,0 +1,116 @@
+//! DNS providers that have a block of their own, named as cert-manager names them.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::secret_ref::SecretKeySelector;
+
+/// Cloudflare.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Cloudflare {
+    /// An API token with Zone:Read and DNS:Edit on the zones.
+    pub api_token_secret_ref: SecretKeySelector,
+}
+
+/// `DigitalOcean`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DigitalOcean {
+    /// A personal access token with the scopes to read and write domains.
+    pub token_secret_ref: SecretKeySelector,
+}
+
+/// Amazon Route 53, with the keys of an IAM user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.accessKeyID) != has(self.accessKeyIDSecretRef)")
+        .message("route53 needs exactly one of accessKeyID (the id itself) and accessKeyIDSecretRef")
+)]
+pub struct Route53 {
+    /// Region that requests are signed for. Default: us-east-1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub region: Option<String>,
+    /// Access key id.
+    #[serde(
+        default,
+        rename = "accessKeyID",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(length(min = 1, max = 128))]
+    pub access_key_id: Option<String>,
+    /// Access key id, from a Secret.
+    #[serde(
+        default,
+        rename = "accessKeyIDSecretRef",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub access_key_id_secret_ref: Option<SecretKeySelector>,
+    /// Secret access key.
+    pub secret_access_key_secret_ref: SecretKeySelector,
+    /// The hosted zone. Default: the one with the longest name that fits.
+    #[serde(
+        default,
+        rename = "hostedZoneID",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(length(min = 1, max = 64))]
+    pub hosted_zone_id: Option<String>,
+}
+
+/// Google Cloud DNS, with the key of a service account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CloudDns {
+    /// Project that holds the zone.
+    #[schemars(length(min = 1, max = 128))]
+    pub project: String,
+    /// The service account's key, in JSON.
+    pub service_account_secret_ref: SecretKeySelector,
+    /// The managed zone's name in Google. Default: the one with the longest DNS name that fits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub hosted_zone_name: Option<String>,
+}
+
+/// Azure DNS, with a service principal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AzureDns {
+    /// Application (client) id of the service principal.
+    #[serde(rename = "clientID")]
+    #[schemars(length(min = 1, max = 128))]
+    pub client_id: String,
+    /// Its client secret.
+    pub client_secret_secret_ref: SecretKeySelector,
+    /// Subscription that holds the zone.
+    #[serde(rename = "subscriptionID")]
+    #[schemars(length(min = 1, max = 128))]
+    pub subscription_id: String,
+    /// Directory (tenant) of the service principal.
+    #[serde(rename = "tenantID")]
+    #[schemars(length(min = 1, max = 128))]
+    pub tenant_id: String,
+    /// Resource group that holds the zone.
+    #[schemars(length(min = 1, max = 128))]
+    pub resource_group_name: String,
+    /// The zone, such as example.com. Default: found by asking DNS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 254))]
+    pub hosted_zone_name: Option<String>,
+    /// Which Azure. Default: `AzurePublicCloud`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<AzureEnvironment>,
+}
+
+/// Which Azure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AzureEnvironment {
+    #[default]
+    AzurePublicCloud,
+    AzureChinaCloud,
+    AzureUSGovernmentCloud,
+}

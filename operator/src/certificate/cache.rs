@@ -1,0 +1,300 @@
+//! What the operator remembers of the cluster: Certificates whole, their Secrets as [`Facts`].
+//!
+//! One cache for each watched namespace, or one for all of them. Certificates that the API server
+//! holds but that cannot be decoded are kept as such, so that they disturb no other.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::{Stream, StreamExt};
+use gatehouse_crds::certificate::Certificate;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, ResourceExt,
+    core::{DeserializeGuard, PartialObjectMeta},
+    runtime::{
+        WatchStreamExt,
+        reflector::{ObjectRef, Store, store, store::Writer},
+        watcher::{self, Event, watcher},
+    },
+};
+use tokio::{sync::mpsc, time::Instant};
+
+use super::holding::Facts;
+
+/// A Certificate, or why it is none.
+pub type Guarded = DeserializeGuard<Certificate>;
+/// Names a Certificate.
+pub type Ref = ObjectRef<Guarded>;
+
+/// How long a reconcile waits for the watch to catch up with our own write.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Namespace and name.
+type Key = (String, String);
+
+/// Certificates and Secrets of one scope.
+pub struct Cache {
+    certificates: Store<Guarded>,
+    secrets: Store<Facts>,
+    by_secret: Mutex<HashMap<Key, Vec<String>>>,
+    awaited: Mutex<HashMap<Key, Awaited>>,
+}
+
+/// What we wrote and have not yet seen come back.
+#[derive(Default)]
+struct Awaited {
+    certificate: Option<(u64, Instant)>,
+    secret: Option<(u64, Instant)>,
+}
+
+/// The cache's inlets.
+pub struct Inlets {
+    certificates: Writer<Guarded>,
+    secrets: Writer<Facts>,
+}
+
+impl Cache {
+    /// An empty cache.
+    pub fn new() -> (Arc<Self>, Inlets) {
+        let (certificates, certificates_in) = store();
+        let secrets_in = Writer::<Facts>::default();
+        let cache = Self {
+            certificates,
+            secrets: secrets_in.as_reader(),
+            by_secret: Mutex::default(),
+            awaited: Mutex::default(),
+        };
+        (Arc::new(cache), Inlets { certificates: certificates_in, secrets: secrets_in })
+    }
+
+    /// The store that a controller reads.
+    pub fn certificates(&self) -> Store<Guarded> {
+        self.certificates.clone()
+    }
+
+    /// Waits until both lists have arrived.
+    pub async fn synced(&self) {
+        // An error says that the watch has ended for good: the process is on its way out.
+        let _ = self.certificates.wait_until_ready().await;
+        let _ = self.secrets.wait_until_ready().await;
+    }
+
+    /// A Secret's facts.
+    pub fn secret(&self, namespace: &str, name: &str) -> Option<Arc<Facts>> {
+        self.secrets.get(&ObjectRef::new(name).within(namespace))
+    }
+
+    /// Whether `certificate` exists and wants `secret`.
+    pub fn claims(&self, namespace: &str, certificate: &str, secret: &str) -> bool {
+        self.certificates
+            .get(&ObjectRef::new(certificate).within(namespace))
+            .is_some_and(|found| found.0.as_ref().is_ok_and(|found| found.spec.secret_name == secret))
+    }
+
+    /// Watches Certificates; each that was made or changed comes out. `gone` gets the UIDs of the deleted.
+    pub fn watch_certificates(
+        self: &Arc<Self>,
+        api: Api<Guarded>,
+        mut inlet: Writer<Guarded>,
+        gone: mpsc::UnboundedSender<String>,
+    ) -> impl Stream<Item = Result<Guarded, watcher::Error>> + Send + use<> {
+        let cache = self.clone();
+        watcher(api, watcher::Config::default())
+            .default_backoff()
+            .modify(prune)
+            .map(move |event| {
+                if let Ok(event) = &event {
+                    cache.note_certificate(event, &gone);
+                    inlet.apply_watcher_event(event);
+                    if matches!(event, Event::InitDone) {
+                        cache.index_all();
+                    }
+                }
+                event
+            })
+            .applied_objects()
+    }
+
+    /// Watches the metadata of the Secrets that could hold a pair; the API server sends no others.
+    /// Runs for ever. `touched` gets the Certificates that a changed Secret is of interest to.
+    pub async fn watch_secrets(self: Arc<Self>, api: Api<PartialObjectMeta<Secret>>, mut inlet: Writer<Facts>, touched: mpsc::UnboundedSender<Ref>) {
+        let config = watcher::Config::default().fields("type=kubernetes.io/tls");
+        let mut events = watcher(api, config).default_backoff().boxed();
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => {
+                    let event = facts(event);
+                    inlet.apply_watcher_event(&event);
+                    self.note_secret(&event, &touched);
+                }
+                Err(error) => tracing::warn!(%error, "the watch of Secrets was interrupted and will be resumed"),
+            }
+        }
+    }
+
+    fn note_certificate(&self, event: &Event<Guarded>, gone: &mpsc::UnboundedSender<String>) {
+        match event {
+            Event::Apply(object) => {
+                let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+                self.unindex(&namespace, &name);
+                self.index(object);
+                self.seen(&namespace, &name, object.resource_version().as_deref(), |awaited| &mut awaited.certificate);
+            }
+            Event::Delete(object) => {
+                let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+                self.unindex(&namespace, &name);
+                self.lock_awaited().remove(&(namespace, name));
+                let _ = gone.send(object.uid().unwrap_or_default());
+            }
+            Event::InitDone => self.lock_awaited().clear(),
+            Event::Init | Event::InitApply(_) => {}
+        }
+    }
+
+    fn note_secret(&self, event: &Event<Facts>, touched: &mpsc::UnboundedSender<Ref>) {
+        let touch = |facts: &Facts| {
+            for certificate in self.interested(facts) {
+                self.seen(&facts.namespace, &certificate, Some(&facts.resource_version), |awaited| &mut awaited.secret);
+                let _ = touched.send(ObjectRef::new(&certificate).within(&facts.namespace));
+            }
+        };
+        match event {
+            Event::Apply(facts) | Event::Delete(facts) => touch(facts),
+            // After an interruption anything may have changed meanwhile.
+            Event::InitDone => {
+                self.lock_awaited().clear();
+                for certificate in self.certificates.state() {
+                    let _ = touched.send(ObjectRef::from_obj(certificate.as_ref()));
+                }
+            }
+            Event::Init | Event::InitApply(_) => {}
+        }
+    }
+
+    /// Certificates that want this Secret, and the one that it names as its own.
+    fn interested(&self, facts: &Facts) -> Vec<String> {
+        let key = (facts.namespace.clone(), facts.name.clone());
+        let mut names = self.lock_index().get(&key).cloned().unwrap_or_default();
+        names.extend(facts.certificate.clone().filter(|name| !names.contains(name)));
+        names
+    }
+
+    fn index(&self, object: &Guarded) {
+        if let Ok(certificate) = &object.0 {
+            let key = (certificate.namespace().unwrap_or_default(), certificate.spec.secret_name.clone());
+            self.lock_index().entry(key).or_default().push(certificate.name_any());
+        }
+    }
+
+    fn unindex(&self, namespace: &str, name: &str) {
+        let Some(before) = self.certificates.get(&ObjectRef::new(name).within(namespace)) else {
+            return;
+        };
+        let Ok(before) = &before.0 else { return };
+        let key = (namespace.to_owned(), before.spec.secret_name.clone());
+        let mut index = self.lock_index();
+        if let Some(names) = index.get_mut(&key) {
+            names.retain(|other| other != name);
+            if names.is_empty() {
+                index.remove(&key);
+            }
+        }
+    }
+
+    fn index_all(&self) {
+        self.lock_index().clear();
+        for certificate in self.certificates.state() {
+            self.index(&certificate);
+        }
+    }
+
+    /// We wrote the Certificate's status: what the store has is stale until this version is seen.
+    pub fn await_certificate(&self, certificate: &Certificate) {
+        let (namespace, name) = (certificate.namespace().unwrap_or_default(), certificate.name_any());
+        let stored = self.certificates.get(&ObjectRef::new(&name).within(&namespace)).and_then(|stored| stored.resource_version());
+        self.expect((namespace, name), stored.as_deref(), certificate.resource_version().as_deref(), |awaited| &mut awaited.certificate);
+    }
+
+    /// We wrote the Certificate's Secret.
+    pub fn await_secret(&self, certificate: &Certificate, written: &Facts) {
+        let stored = self.secret(&written.namespace, &written.name).map(|facts| facts.resource_version.clone());
+        let key = (written.namespace.clone(), certificate.name_any());
+        self.expect(key, stored.as_deref(), Some(&written.resource_version), |awaited| &mut awaited.secret);
+    }
+
+    /// How long to wait before the caches can be trusted about this Certificate; none when they can.
+    pub fn lag(&self, namespace: &str, name: &str) -> Option<Duration> {
+        let key = (namespace.to_owned(), name.to_owned());
+        let mut awaited = self.lock_awaited();
+        let entry = awaited.get(&key)?;
+        let left = [entry.certificate, entry.secret]
+            .iter()
+            .flatten()
+            .map(|(_, since)| PATIENCE.saturating_sub(since.elapsed()))
+            .max()
+            .filter(|left| !left.is_zero());
+        if left.is_none() {
+            awaited.remove(&key);
+        }
+        left
+    }
+
+    fn expect(&self, key: Key, stored: Option<&str>, written: Option<&str>, part: fn(&mut Awaited) -> &mut Option<(u64, Instant)>) {
+        let Some(written) = version(written) else { return };
+        if version(stored).is_some_and(|stored| stored >= written) {
+            return;
+        }
+        *part(self.lock_awaited().entry(key).or_default()) = Some((written, Instant::now()));
+    }
+
+    fn seen(&self, namespace: &str, name: &str, seen: Option<&str>, part: fn(&mut Awaited) -> &mut Option<(u64, Instant)>) {
+        let Some(seen) = version(seen) else { return };
+        if let Some(entry) = self.lock_awaited().get_mut(&(namespace.to_owned(), name.to_owned())) {
+            let part = part(entry);
+            if part.is_some_and(|(awaited, _)| seen >= awaited) {
+                *part = None;
+            }
+        }
+    }
+
+    fn lock_index(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Vec<String>>> {
+        self.by_secret.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_awaited(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Awaited>> {
+        self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inlets {
+    /// For [`Cache::watch_certificates`] and [`Cache::watch_secrets`].
+    pub fn split(self) -> (Writer<Guarded>, Writer<Facts>) {
+        (self.certificates, self.secrets)
+    }
+}
+
+/// Resource versions can be compared as numbers (Kubernetes API concepts, since 1.35; etcd's before).
+fn version(text: Option<&str>) -> Option<u64> {
+    text?.parse().ok()
+}
+
+/// What nobody reads is not kept.
+fn prune(object: &mut Guarded) {
+    object.managed_fields_mut().clear();
+    object.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");
+}
+
+fn facts(event: Event<PartialObjectMeta<Secret>>) -> Event<Facts> {
+    let of = |object: PartialObjectMeta<Secret>| Facts::of(&object.metadata);
+    match event {
+        Event::Apply(object) => Event::Apply(of(object)),
+        Event::Delete(object) => Event::Delete(of(object)),
+        Event::Init => Event::Init,
+        Event::InitApply(object) => Event::InitApply(of(object)),
+        Event::InitDone => Event::InitDone,
+    }
+}

@@ -1,0 +1,62 @@
+//! An attempt that failed: why, and what class of failure it is.
+
+use std::time::Duration;
+
+/// Why an attempt failed. The reason is the condition's, the event's and the metric's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// `CamelCase`, from a closed list in code.
+    pub reason: &'static str,
+    /// For humans, without secrets.
+    pub message: String,
+    /// How soon another attempt makes sense.
+    pub class: Class,
+}
+
+/// What a failure says about the next attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Nothing was tried: something that is needed is not there, or in the way. Its change wakes
+    /// us where we see it; the clock, this much later, is the second chance.
+    Waiting(Duration),
+    /// The other side could not be reached, or said nothing sensible.
+    Transient,
+    /// The other side said when to come again.
+    RetryAfter(Duration),
+    /// The other side looked and said no. Something has to be mended first.
+    Refused,
+    /// The spec itself is wrong; only its change helps.
+    Spec,
+}
+
+impl Failure {
+    /// Builds one.
+    pub fn new(class: Class, reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+            class,
+        }
+    }
+
+    /// The event's reason, one of the contract's list.
+    pub fn event(&self) -> &'static str {
+        match self.reason {
+            "ChallengeFailed" => "ChallengeFailed",
+            "RateLimited" => "RateLimited",
+            "SecretConflict" => "SecretConflict",
+            _ => "IssuanceFailed",
+        }
+    }
+
+    /// Whether another issuer could do better. What is wrong on our side of the line would be wrong there too.
+    pub fn may_fall_back(&self) -> bool {
+        !matches!(self.class, Class::Spec) && !matches!(self.reason, "SecretConflict" | "SecretWriteFailed")
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}

@@ -1,0 +1,181 @@
+//! What a Secret has: what its metadata tells without reading it, and what is inside.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::Secret,
+    apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta},
+};
+use kube::runtime::reflector::Lookup;
+use thiserror::Error;
+
+use crate::{
+    kubernetes::names,
+    pki::{Certificate, Chain, PrivateKey},
+};
+
+/// Annotation: fingerprint of the request that the certificate answers.
+pub const REQUEST_HASH: &str = "gatehouse.dev/request-hash";
+/// Annotation: fingerprint of the Secret's form.
+pub const OUTPUT_HASH: &str = "gatehouse.dev/output-hash";
+/// Annotation: the keys of `data` that we wrote, so that a missing one is missed.
+pub const DATA_KEYS: &str = "gatehouse.dev/data-keys";
+/// Annotation: the certificate's identifier for ACME Renewal Information (RFC 9773 section 4.1).
+pub const ARI_IDENTIFIER: &str = "gatehouse.dev/ari-identifier";
+/// Annotation: why it was issued ([`super::plan::Cause`]).
+pub const CAUSE: &str = "gatehouse.dev/cause";
+
+/// A Secret as far as its metadata tells. All that is kept of it in memory.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Facts {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    pub resource_version: String,
+    /// The Certificate that it belongs to, by its own word.
+    pub certificate: Option<String>,
+    /// Whether its owner consents that we take it.
+    pub adopt: bool,
+    /// Whether every field that we wrote is still as we wrote it. The API server keeps account of
+    /// that: whoever changes or removes a field takes it from us (server-side apply).
+    pub intact: bool,
+    pub serial_number: Option<String>,
+    pub not_after: Option<Timestamp>,
+    pub request_hash: Option<String>,
+    pub output_hash: Option<String>,
+    pub ari_identifier: Option<String>,
+    pub cause: Option<String>,
+}
+
+impl Facts {
+    /// Reads them off an object's metadata.
+    pub fn of(meta: &ObjectMeta) -> Self {
+        let note = |key: &str| meta.annotations.as_ref().and_then(|notes| notes.get(key)).cloned();
+        Self {
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            name: meta.name.clone().unwrap_or_default(),
+            uid: meta.uid.clone().unwrap_or_default(),
+            resource_version: meta.resource_version.clone().unwrap_or_default(),
+            certificate: note(names::CERTIFICATE),
+            adopt: note(names::ADOPT).as_deref() == Some(names::TRUE),
+            intact: is_intact(meta, note(DATA_KEYS).as_deref().unwrap_or_default()),
+            serial_number: note(names::SERIAL_NUMBER),
+            not_after: note(names::NOT_AFTER).and_then(|time| time.parse().ok()),
+            request_hash: note(REQUEST_HASH),
+            output_hash: note(OUTPUT_HASH),
+            ari_identifier: note(ARI_IDENTIFIER),
+            cause: note(CAUSE),
+        }
+    }
+}
+
+/// Whether our apply still owns the `data` keys that its annotation lists, and all our annotations.
+fn is_intact(meta: &ObjectMeta, data_keys: &str) -> bool {
+    let Some(fields) = meta.managed_fields.iter().flatten().find_map(ours) else {
+        return false;
+    };
+    let owns = |path: &[&str]| {
+        path.iter()
+            .try_fold(fields, |at, step| at.get(step))
+            .is_some()
+    };
+    let annotations = [
+        names::CERTIFICATE, names::SERIAL_NUMBER, names::NOT_AFTER, REQUEST_HASH, OUTPUT_HASH, DATA_KEYS,
+    ];
+    !data_keys.is_empty()
+        && data_keys.split(',').all(|key| owns(&["f:data", &format!("f:{key}")]))
+        && annotations.iter().all(|key| owns(&["f:metadata", "f:annotations", &format!("f:{key}")]))
+        && owns(&["f:metadata", "f:labels", &format!("f:{}", names::MANAGED)])
+}
+
+fn ours(entry: &ManagedFieldsEntry) -> Option<&serde_json::Value> {
+    let is_ours = entry.manager.as_deref() == Some(names::FIELD_MANAGER)
+        && entry.operation.as_deref() == Some("Apply");
+    is_ours.then_some(entry.fields_v1.as_ref()).flatten().map(|fields| &fields.0)
+}
+
+impl Lookup for Facts {
+    type DynamicType = ();
+
+    fn kind((): &()) -> Cow<'_, str> {
+        "Secret".into()
+    }
+    fn group((): &()) -> Cow<'_, str> {
+        "".into()
+    }
+    fn version((): &()) -> Cow<'_, str> {
+        "v1".into()
+    }
+    fn plural((): &()) -> Cow<'_, str> {
+        "secrets".into()
+    }
+    fn name(&self) -> Option<Cow<'_, str>> {
+        Some((&self.name).into())
+    }
+    fn namespace(&self) -> Option<Cow<'_, str>> {
+        Some((&self.namespace).into())
+    }
+    fn resource_version(&self) -> Option<Cow<'_, str>> {
+        Some((&self.resource_version).into())
+    }
+    fn uid(&self) -> Option<Cow<'_, str>> {
+        Some((&self.uid).into())
+    }
+}
+
+/// The pair inside a Secret: a key and a certificate that match.
+#[derive(Clone, Debug)]
+pub struct Held {
+    pub key: PrivateKey,
+    /// Leaf first.
+    pub chain: Chain,
+    /// `ca.crt` as it is.
+    pub ca: Option<String>,
+}
+
+impl Held {
+    /// The leaf.
+    pub fn leaf(&self) -> &Certificate {
+        self.chain.leaf()
+    }
+}
+
+/// Why what is inside cannot serve.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Damage {
+    #[error("it is of type {0}, and only kubernetes.io/tls can hold the pair")]
+    Type(String),
+    #[error("{0} is missing or empty")]
+    Missing(&'static str),
+    #[error("{0} cannot be read: {1}")]
+    Unreadable(&'static str, String),
+    #[error("tls.key is not the key of tls.crt")]
+    Mismatch,
+    #[error("{0} is missing, or not what was written")]
+    Output(String),
+}
+
+/// The type of the Secrets that hold pairs.
+pub const TLS: &str = "kubernetes.io/tls";
+
+/// Reads the pair out of a Secret's body.
+pub fn read(secret: &Secret) -> Result<Held, Damage> {
+    let kind = secret.type_.as_deref().unwrap_or("Opaque");
+    if kind != TLS {
+        return Err(Damage::Type(kind.to_owned()));
+    }
+    let empty = BTreeMap::new();
+    let data = secret.data.as_ref().unwrap_or(&empty);
+    let get = |name: &'static str| {
+        data.get(name).filter(|value| !value.0.is_empty()).ok_or(Damage::Missing(name))
+    };
+    let chain = Chain::from_pem(&get("tls.crt")?.0).map_err(|error| Damage::Unreadable("tls.crt", error.to_string()))?;
+    let key = PrivateKey::from_pem(&get("tls.key")?.0).map_err(|error| Damage::Unreadable("tls.key", error.to_string()))?;
+    if !chain.leaf().matches(&key) {
+        return Err(Damage::Mismatch);
+    }
+    let ca = data.get("ca.crt").and_then(|ByteString(pem)| String::from_utf8(pem.clone()).ok());
+    Ok(Held { key, chain, ca: ca.filter(|pem| !pem.trim().is_empty()) })
+}

@@ -1,0 +1,19 @@
+//! `Certificate`: a pair in a Secret that is always there, always valid, always fresh.
+//!
+//! The data flows one way: [`wanted`] parses what the user asks for, [`holding`] what the Secret
+//! has, [`plan`] decides purely what to do next, and [`controller`] carries it out at the rim.
+//! - [`renewal`]: when a certificate is due. [`backoff`]: when a failed one is tried again.
+//! - [`breaker`]: holds a re-issue of too many at once.
+//! - [`secret`]: the Secret as it is written. [`outcome`]: the status as it is written.
+//! - [`signing`]: issuing by a CA in the process. [`order`]: issuing by ACME, a step at a time.
+//! - [`rollout`]: restarting what uses the Secret.
+
+pub mod backoff;
+pub mod breaker;
+pub mod cache;
+pub mod failure;
+pub mod holding;
+pub mod outcome;
+pub mod plan;
+pub mod renewal;
+pub mod wanted;

@@ -1,0 +1,205 @@
+//! The status as it is written: always the whole of it, made purely from the one before.
+
+use gatehouse_crds::certificate::{
+    AcmeStatus, AriStatus, Certificate, CertificateStatus, ChallengeStatus, LastFailure, SigningIssuer,
+};
+use jiff::Timestamp;
+
+use super::{
+    backoff,
+    failure::{Class, Failure},
+    holding::Held,
+    plan::Cause,
+    renewal,
+};
+use crate::kubernetes::conditions::{self, Status, Verdict};
+
+/// A valid certificate for the spec is in the Secret.
+pub const READY: &str = "Ready";
+/// One is being obtained.
+pub const ISSUING: &str = "Issuing";
+
+/// The status that is there, and what it is written for.
+#[derive(Clone, Copy, Debug)]
+pub struct Before<'a> {
+    pub certificate: &'a Certificate,
+    pub now: Timestamp,
+}
+
+impl Before<'_> {
+    fn status(&self) -> CertificateStatus {
+        self.certificate.status.clone().unwrap_or_default()
+    }
+
+    fn set(&self, status: &mut CertificateStatus, type_: &'static str, value: bool, reason: &'static str, message: String) {
+        let verdict = Verdict { type_, status: Status::from(value), reason, message };
+        conditions::set(&mut status.conditions, &verdict, self.certificate.metadata.generation, self.now);
+    }
+
+    fn seed(&self, salt: &str) -> u64 {
+        renewal::seed(&[self.certificate.metadata.uid.as_deref().unwrap_or_default(), salt])
+    }
+
+    /// Whether the certificate that the status speaks of is still good for the spec.
+    fn serves(&self, status: &CertificateStatus, cause: Option<Cause>) -> bool {
+        let lost = matches!(
+            cause,
+            Some(Cause::First | Cause::SpecChanged | Cause::SecretMissing | Cause::SecretDamaged | Cause::Consent)
+        );
+        !lost && status.serial_number.is_some() && status.not_after.is_some_and(|end| end > self.now)
+    }
+
+    /// An attempt is under way.
+    pub fn issuing(&self, cause: Cause, issuer: &SigningIssuer, order: Option<Order>) -> CertificateStatus {
+        let mut status = self.status();
+        let message = format!("{} {} is asked for a certificate, since {}.", issuer.kind, issuer.name, cause.because());
+        if !self.serves(&status, Some(cause)) {
+            self.set(&mut status, READY, false, ISSUING, message.clone());
+        }
+        self.set(&mut status, ISSUING, true, cause.as_str(), message);
+        status.next_attempt_time = order.as_ref().map(|order| renewal::whole_seconds(order.look_again));
+        let ari = status.acme.take().and_then(|acme| acme.ari);
+        if let Some(order) = order {
+            status.acme = Some(AcmeStatus {
+                order_url: Some(order.url),
+                order_issuer: Some(issuer.clone()),
+                order_request: Some(order.request_hash),
+                ari,
+                challenges: order.challenges,
+            });
+        } else {
+            status.acme = ari.map(|ari| AcmeStatus { ari: Some(ari), ..AcmeStatus::default() });
+        }
+        status
+    }
+
+    /// The pair is in the Secret.
+    pub fn issued(&self, issued: &Issued<'_>) -> CertificateStatus {
+        let before = self.status();
+        let leaf = issued.held.leaf();
+        let mut status = CertificateStatus {
+            conditions: before.conditions.clone(),
+            not_before: Some(renewal::whole_seconds(leaf.not_before)),
+            not_after: Some(renewal::whole_seconds(leaf.not_after)),
+            serial_number: Some(leaf.serial_hex()),
+            fingerprint_sha256: Some(leaf.fingerprint_sha256()),
+            issuer: issued.issuer.clone().or(before.issuer),
+            issued_at: Some(renewal::whole_seconds(if issued.is_new { self.now } else { before.issued_at.unwrap_or(leaf.not_before) })),
+            revision: Some(before.revision.unwrap_or_default() + i64::from(issued.is_new || before.revision.is_none())),
+            failed_attempts: Some(0),
+            acme: issued.first_advice.map(|time| AcmeStatus {
+                ari: Some(AriStatus { next_check_time: Some(renewal::whole_seconds(time)), ..AriStatus::default() }),
+                ..AcmeStatus::default()
+            }),
+            ..CertificateStatus::default()
+        };
+        if !issued.is_new {
+            status.acme = status.acme.or(before.acme.and_then(|acme| acme.ari).map(|ari| AcmeStatus { ari: Some(ari), ..AcmeStatus::default() }));
+        }
+        let seed = self.seed(status.serial_number.as_deref().unwrap_or_default());
+        status.renewal_time = Some(renewal::renewal_time(leaf.not_before, leaf.not_after, &self.certificate.spec, seed));
+        let secret = &self.certificate.spec.secret_name;
+        let (reason, verb) = if issued.is_new { ("Issued", "was issued") } else { ("Adopted", "was there already and fits") };
+        // A Secret written anew in another form says nothing about where the certificate came from.
+        let reason = if issued.is_new || before.serial_number != status.serial_number { reason } else { ready_reason(&before.conditions) };
+        self.set(&mut status, READY, true, reason, format!("The certificate in Secret {secret} {verb} and is good until {}.", leaf.not_after));
+        self.set(&mut status, ISSUING, false, "Issued", "No certificate is being obtained.".into());
+        status
+    }
+
+    /// The attempt failed.
+    pub fn failed(&self, failure: &Failure, cause: Option<Cause>) -> CertificateStatus {
+        let mut status = self.status();
+        let waiting = matches!(failure.class, Class::Waiting(_));
+        let serves = self.serves(&status, cause) && failure.reason != "SecretConflict";
+        let attempts = status.failed_attempts.unwrap_or_default();
+        let attempts = if waiting { attempts } else { attempts.saturating_add(1) };
+        let end = status.not_after.filter(|_| serves);
+        let next = backoff::next_attempt(failure.class, u32::try_from(attempts).unwrap_or(1), end, self.seed("attempt"), self.now);
+        status.failed_attempts = Some(attempts);
+        status.last_failure = Some(LastFailure {
+            time: renewal::whole_seconds(self.now),
+            reason: failure.reason.to_owned(),
+            message: failure.message.clone(),
+        });
+        status.next_attempt_time = Some(renewal::whole_seconds(next));
+        status.acme = status.acme.take().and_then(|acme| acme.ari).map(|ari| AcmeStatus { ari: Some(ari), ..AcmeStatus::default() });
+        if !serves {
+            self.set(&mut status, READY, false, failure.reason, failure.message.clone());
+        }
+        self.set(&mut status, ISSUING, false, failure.reason, failure.message.clone());
+        status
+    }
+
+    /// The breaker holds it.
+    pub fn held(&self, cause: Cause, until: Timestamp) -> CertificateStatus {
+        let mut status = self.status();
+        let message = format!(
+            "A new certificate is due, since {}; but so many are at once that it is held until {until}. \
+             If that is what you want, ask for it with: gatehouse renew {}",
+            cause.because(),
+            self.certificate.metadata.name.as_deref().unwrap_or_default()
+        );
+        if !self.serves(&status, Some(cause)) {
+            self.set(&mut status, READY, false, "ReissueHeld", message.clone());
+        }
+        self.set(&mut status, ISSUING, false, "ReissueHeld", message);
+        status.next_attempt_time = Some(renewal::whole_seconds(until));
+        status
+    }
+
+    /// The CA's advice, or that it gave none until the next check.
+    pub fn advised(&self, advice: AriStatus, renewal: Timestamp) -> CertificateStatus {
+        let mut status = self.status();
+        status.renewal_time = Some(renewal);
+        status.acme.get_or_insert_default().ari = Some(advice);
+        status
+    }
+
+    /// All is well; the time of the renewal may have moved.
+    pub fn serving(&self, renewal: Timestamp) -> CertificateStatus {
+        let mut status = self.status();
+        status.renewal_time = Some(renewal);
+        status.next_attempt_time = None;
+        let secret = &self.certificate.spec.secret_name;
+        let message = match status.not_after {
+            Some(end) => format!("The certificate in Secret {secret} is good until {end}."),
+            None => format!("The certificate in Secret {secret} is good."),
+        };
+        let kept = conditions::find(&status.conditions, READY).filter(|ready| ready.status == "True").map(|ready| ready.message.clone());
+        let reason = ready_reason(&status.conditions);
+        self.set(&mut status, READY, true, reason, kept.unwrap_or(message));
+        self.set(&mut status, ISSUING, false, "Issued", "No certificate is being obtained.".into());
+        status
+    }
+}
+
+/// The reason of a Ready condition is a closed list, so that it can be `'static`.
+fn ready_reason(conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition]) -> &'static str {
+    match conditions::find(conditions, READY).map(|ready| ready.reason.as_str()) {
+        Some("Adopted") => "Adopted",
+        _ => "Issued",
+    }
+}
+
+/// An order in flight.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Order {
+    pub url: String,
+    pub request_hash: String,
+    pub challenges: Vec<ChallengeStatus>,
+    /// When we look at it at the latest.
+    pub look_again: Timestamp,
+}
+
+/// What came into the Secret.
+#[derive(Clone, Debug)]
+pub struct Issued<'a> {
+    pub held: &'a Held,
+    /// Who signed, when known.
+    pub issuer: Option<SigningIssuer>,
+    /// Whether it was signed now, or was there already.
+    pub is_new: bool,
+    /// When the CA is first asked for its advice; none for CAs without any.
+    pub first_advice: Option<Timestamp>,
+}

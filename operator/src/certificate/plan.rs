@@ -1,0 +1,289 @@
+//! What to do next about one Certificate: the whole decision, and nothing but the decision.
+
+use gatehouse_crds::certificate::{Certificate, CertificateStatus};
+use jiff::Timestamp;
+
+use super::{
+    failure::{Class, Failure},
+    holding::{Damage, Facts, Held},
+    renewal,
+    wanted::{SpecError, Wanted, differs},
+};
+use crate::{kubernetes::names, pki::Fidelity};
+
+/// Everything that the decision depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a> {
+    pub certificate: &'a Certificate,
+    pub wanted: &'a Result<Wanted, SpecError>,
+    pub secret: Secret<'a>,
+    /// Whether the Certificate that a Secret names as its own, other than this one, is there and wants it.
+    pub other_claims_it: bool,
+    /// An order at a CA is in flight for what is wanted now.
+    pub in_flight: bool,
+    pub now: Timestamp,
+}
+
+/// What is known of the target Secret.
+#[derive(Clone, Copy, Debug)]
+pub enum Secret<'a> {
+    /// There is none of type `kubernetes.io/tls`.
+    Absent,
+    /// Its metadata.
+    Seen(&'a Facts),
+    /// Its metadata, and what is inside.
+    Read(&'a Facts, &'a Result<Held, Damage>),
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Plan {
+    /// Nothing at all.
+    Leave,
+    /// Read the Secret's body and decide again.
+    ReadSecret,
+    /// Say why nothing can be done.
+    Refuse(Failure),
+    /// The pair is good: take over its Secret, or write the same pair in the form now wanted.
+    Write,
+    /// Get a new certificate.
+    Issue(Cause),
+    /// A new certificate is due, but the last attempt failed and it is not time for another.
+    Hold { until: Timestamp },
+    /// All is well. Look again at `next`.
+    Serve { renewal: Timestamp, next: Timestamp },
+    /// All is well, and the CA is due to be asked for its advice.
+    AskAdvice { renewal: Timestamp },
+}
+
+/// Why a new certificate is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    First,
+    SpecChanged,
+    Requested,
+    /// By the clock; `Expired` when it is too late already.
+    Due,
+    Expired,
+    /// By the CA's renewal information.
+    Advised,
+    /// The Secret is gone.
+    SecretMissing,
+    /// The Secret is there, but what is in it cannot serve.
+    SecretDamaged,
+    /// The owner of a foreign Secret consents.
+    Consent,
+}
+
+impl Cause {
+    /// The word for events, annotations and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::First => "First",
+            Self::SpecChanged => "SpecChanged",
+            Self::Requested => "Requested",
+            Self::Due => "Due",
+            Self::Expired => "Expired",
+            Self::Advised => "Advised",
+            Self::SecretMissing => "SecretMissing",
+            Self::SecretDamaged => "SecretDamaged",
+            Self::Consent => "Consent",
+        }
+    }
+
+    /// For humans, after "a new certificate is obtained because".
+    pub fn because(self) -> &'static str {
+        match self {
+            Self::First => "there is none yet",
+            Self::SpecChanged => "the spec asks for another one",
+            Self::Requested => "its renewal was requested",
+            Self::Due => "it is time to renew it",
+            Self::Expired => "it has expired",
+            Self::Advised => "the CA advises to renew it",
+            Self::SecretMissing => "the Secret is gone",
+            Self::SecretDamaged => "what is in the Secret cannot serve",
+            Self::Consent => "the Secret's owner consents to its replacement",
+        }
+    }
+
+    /// Whether it is nobody's wish and no clock's, so that many at once point to a mishap.
+    pub fn is_unasked(self) -> bool {
+        matches!(self, Self::SecretMissing | Self::SecretDamaged)
+    }
+}
+
+/// The decision.
+pub fn plan(input: &Input<'_>) -> Plan {
+    let certificate = input.certificate;
+    if certificate.metadata.deletion_timestamp.is_some() || certificate.spec.suspend == Some(true) {
+        return Plan::Leave;
+    }
+    let wanted = match input.wanted {
+        Ok(wanted) => wanted,
+        Err(error) => return Plan::Refuse(Failure::new(Class::Spec, error.reason(), error.to_string())),
+    };
+    let plan = match input.secret {
+        Secret::Absent => Plan::Issue(if status(input).revision.is_some() { Cause::SecretMissing } else { Cause::First }),
+        Secret::Seen(facts) => by_metadata(input, wanted, facts),
+        Secret::Read(facts, contents) => by_contents(input, wanted, facts, contents),
+    };
+    match plan {
+        Plan::Issue(_) if !input.in_flight => hold(input).unwrap_or(plan),
+        _ => plan,
+    }
+}
+
+fn by_metadata(input: &Input<'_>, wanted: &Wanted, facts: &Facts) -> Plan {
+    if !is_ours(input, facts) {
+        return if input.other_claims_it { conflict(facts, "it belongs to another Certificate, which wants it too") } else { Plan::ReadSecret };
+    }
+    let in_step = facts.intact
+        && facts.serial_number.is_some()
+        && facts.serial_number == status(input).serial_number
+        && status(input).not_before.is_some()
+        && status(input).not_after == facts.not_after;
+    if !in_step {
+        return Plan::ReadSecret;
+    }
+    if let Some(cause) = due(input, wanted, facts) {
+        return Plan::Issue(cause);
+    }
+    if facts.output_hash.as_deref() != Some(&wanted.output_hash) {
+        return Plan::ReadSecret;
+    }
+    serve(input, facts)
+}
+
+fn by_contents(input: &Input<'_>, wanted: &Wanted, facts: &Facts, contents: &Result<Held, Damage>) -> Plan {
+    let ours = is_ours(input, facts);
+    if !ours && input.other_claims_it {
+        return conflict(facts, "it belongs to another Certificate, which wants it too");
+    }
+    let trouble = match contents {
+        Err(damage) => Some(damage.to_string()),
+        Ok(held) => misfit(wanted, facts, held, ours),
+    };
+    match trouble {
+        // What another tool made is never repaired by us: its owner has to say so.
+        Some(_) if !ours && facts.adopt => Plan::Issue(Cause::Consent),
+        Some(trouble) if !ours => conflict(facts, &trouble),
+        Some(_) if spec_changed(wanted, facts) => Plan::Issue(Cause::SpecChanged),
+        Some(_) => Plan::Issue(Cause::SecretDamaged),
+        None => match contents {
+            Ok(held) if held.leaf().not_after <= input.now => Plan::Issue(if ours { Cause::Expired } else { Cause::Due }),
+            _ if ours && status(input).serial_number == facts.serial_number => match due(input, wanted, facts) {
+                Some(cause) => Plan::Issue(cause),
+                None => Plan::Write,
+            },
+            _ => Plan::Write,
+        },
+    }
+}
+
+/// Why a readable pair is not what is wanted, if so.
+fn misfit(wanted: &Wanted, facts: &Facts, held: &Held, ours: bool) -> Option<String> {
+    if ours && spec_changed(wanted, facts) {
+        return Some("it was made for another spec".into());
+    }
+    let mismatches = Fidelity::Adopted.mismatches(held.leaf(), &wanted.request, wanted.key);
+    (!mismatches.is_empty()).then(|| mismatches.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+}
+
+fn status<'a>(input: &Input<'a>) -> &'a CertificateStatus {
+    static NONE: std::sync::LazyLock<CertificateStatus> = std::sync::LazyLock::new(CertificateStatus::default);
+    input.certificate.status.as_ref().unwrap_or(&NONE)
+}
+
+fn is_ours(input: &Input<'_>, facts: &Facts) -> bool {
+    facts.certificate.is_some() && facts.certificate == input.certificate.metadata.name
+}
+
+fn spec_changed(wanted: &Wanted, facts: &Facts) -> bool {
+    facts.request_hash.as_deref().is_some_and(|written| differs(written, &wanted.request_hash))
+}
+
+/// The policies, first come first served: is the certificate that is there, and good, to be replaced?
+fn due(input: &Input<'_>, wanted: &Wanted, facts: &Facts) -> Option<Cause> {
+    let status = status(input);
+    if spec_changed(wanted, facts) {
+        return Some(Cause::SpecChanged);
+    }
+    if requested(input).is_some_and(|time| status.issued_at.is_none_or(|issued| time > issued)) {
+        return Some(Cause::Requested);
+    }
+    if status.not_after.is_some_and(|end| end <= input.now) {
+        return Some(Cause::Expired);
+    }
+    if clock(input).is_some_and(|time| time <= input.now) {
+        return Some(Cause::Due);
+    }
+    if advice(input, facts).is_some_and(|time| time <= input.now) {
+        return Some(Cause::Advised);
+    }
+    None
+}
+
+/// The owner's request for a renewal.
+fn requested(input: &Input<'_>) -> Option<Timestamp> {
+    let notes = input.certificate.metadata.annotations.as_ref()?;
+    notes.get(names::RENEW_REQUESTED_AT)?.parse().ok()
+}
+
+fn seed(input: &Input<'_>) -> u64 {
+    let uid = input.certificate.metadata.uid.as_deref().unwrap_or_default();
+    renewal::seed(&[uid, status(input).serial_number.as_deref().unwrap_or_default()])
+}
+
+fn clock(input: &Input<'_>) -> Option<Timestamp> {
+    let status = status(input);
+    Some(renewal::renewal_time(status.not_before?, status.not_after?, &input.certificate.spec, seed(input)))
+}
+
+fn advice(input: &Input<'_>, facts: &Facts) -> Option<Timestamp> {
+    let status = status(input);
+    let ari = status.acme.as_ref()?.ari.as_ref()?;
+    let by_advice = facts.cause.as_deref() == Some(Cause::Advised.as_str());
+    renewal::advised_time(ari, status.not_before?, status.not_after?, by_advice, seed(input), input.now)
+}
+
+fn serve(input: &Input<'_>, facts: &Facts) -> Plan {
+    let Some(clock) = clock(input) else {
+        return Plan::ReadSecret;
+    };
+    let renewal = advice(input, facts).map_or(clock, |advised| advised.min(clock));
+    let check = status(input).acme.as_ref().and_then(|acme| acme.ari.as_ref()).and_then(|ari| ari.next_check_time);
+    match check.filter(|_| facts.ari_identifier.is_some()) {
+        Some(check) if check <= input.now => Plan::AskAdvice { renewal },
+        check => Plan::Serve { renewal, next: check.map_or(renewal, |check| check.min(renewal)) },
+    }
+}
+
+/// The last attempt failed: whether its pause is still on. A changed spec ends it at once, and so
+/// does a request that came after the failure.
+fn hold(input: &Input<'_>) -> Option<Plan> {
+    let status = status(input);
+    let failure = status.last_failure.as_ref()?;
+    let until = status.next_attempt_time.filter(|time| *time > input.now)?;
+    let issuing = status.conditions.iter().find(|condition| condition.type_ == "Issuing")?;
+    let same_spec = issuing.observed_generation == input.certificate.metadata.generation;
+    let asked_since = requested(input).is_some_and(|time| time > failure.time);
+    (same_spec && !asked_since).then_some(Plan::Hold { until })
+}
+
+/// A Secret that is in the way.
+fn conflict(facts: &Facts, trouble: &str) -> Plan {
+    Plan::Refuse(secret_conflict(&facts.name, trouble))
+}
+
+/// How a foreign Secret in the way is told to its owner.
+pub fn secret_conflict(name: &str, trouble: &str) -> Failure {
+    Failure::new(
+        Class::Waiting(std::time::Duration::from_secs(60)),
+        "SecretConflict",
+        format!(
+            "Secret {name} is there already and is not ours to overwrite: {trouble}. Choose another secretName, delete the Secret, \
+             or consent to its replacement with: kubectl annotate secret {name} {}=true",
+            names::ADOPT
+        ),
+    )
+}

@@ -1,0 +1,103 @@
+//! The Secret as it is written: the pair, its further forms, and what is noted about it.
+
+use std::collections::BTreeMap;
+
+use gatehouse_crds::certificate::{Certificate, OutputFormatType, SecretDeletionPolicy};
+use jiff::Timestamp;
+use kube::Resource;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::{
+    failure::{Class, Failure},
+    holding::{ARI_IDENTIFIER, CAUSE, DATA_KEYS, Held, OUTPUT_HASH, REQUEST_HASH, TLS},
+    wanted::Wanted,
+};
+use crate::{kubernetes::names, pki};
+
+/// Passwords of the keystores, read beforehand.
+#[derive(Default)]
+pub struct Passwords {
+    pub pkcs12: Option<Zeroizing<String>>,
+    pub jks: Option<Zeroizing<String>>,
+}
+
+/// What is noted on the Secret beside the pair.
+#[derive(Clone, Debug)]
+pub struct Notes<'a> {
+    /// Who signed, as `<kind>/<name>`, when known.
+    pub issuer: Option<String>,
+    /// Why it was issued; none when it was there already.
+    pub cause: Option<&'a str>,
+    /// The identifier for ACME Renewal Information, when the CA gives any.
+    pub ari_identifier: Option<String>,
+    pub now: Timestamp,
+}
+
+/// The body of the apply that writes the Secret, all of it in one write.
+///
+/// # Errors
+/// When a keystore cannot be made, for want of a password for example.
+pub fn body(certificate: &Certificate, wanted: &Wanted, held: &Held, passwords: &Passwords, notes: &Notes<'_>) -> Result<Value, Failure> {
+    let data = data(certificate, wanted, held, passwords, notes.now)?;
+    let keys = data.keys().map(String::as_str).collect::<Vec<_>>().join(",");
+    let leaf = held.leaf();
+    let template = certificate.spec.secret_template.clone().unwrap_or_default();
+
+    let mut labels = template.labels;
+    labels.insert(names::MANAGED.into(), names::TRUE.into());
+    labels.entry(names::APP_MANAGED_BY.into()).or_insert_with(|| names::FIELD_MANAGER.into());
+
+    let mut annotations = template.annotations;
+    let mut note = |key: &str, value: Option<String>| value.and_then(|value| annotations.insert(key.into(), value));
+    note(names::CERTIFICATE, certificate.metadata.name.clone());
+    note(names::ISSUER, notes.issuer.clone());
+    note(names::NOT_AFTER, Some(super::renewal::whole_seconds(leaf.not_after).to_string()));
+    note(names::SERIAL_NUMBER, Some(leaf.serial_hex()));
+    note(REQUEST_HASH, Some(wanted.request_hash.clone()));
+    note(OUTPUT_HASH, Some(wanted.output_hash.clone()));
+    note(DATA_KEYS, Some(keys));
+    note(CAUSE, notes.cause.map(Into::into));
+    note(ARI_IDENTIFIER, notes.ari_identifier.clone());
+
+    let mut metadata = json!({ "labels": labels, "annotations": annotations });
+    if certificate.spec.secret_deletion_policy == Some(SecretDeletionPolicy::Delete)
+        && let Some(owner) = certificate.owner_ref(&())
+    {
+        metadata["ownerReferences"] = json!([owner]);
+    }
+    Ok(json!({ "metadata": metadata, "type": TLS, "data": data }))
+}
+
+/// Values in base64, as the API takes them.
+fn data(certificate: &Certificate, wanted: &Wanted, held: &Held, passwords: &Passwords, now: Timestamp) -> Result<BTreeMap<String, String>, Failure> {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let mut data = BTreeMap::new();
+    let mut put = |name: &str, value: &[u8]| {
+        data.insert(name.to_owned(), STANDARD.encode(value));
+    };
+    let spec = &certificate.spec;
+    let chain = held.chain.pem();
+    let key = held.key.to_pem(wanted.encoding).map_err(key_failure)?;
+    put("tls.crt", chain.as_bytes());
+    put("tls.key", key.as_bytes());
+    if let Some(ca) = &held.ca {
+        put("ca.crt", ca.as_bytes());
+    }
+    for format in &spec.additional_output_formats {
+        match format.kind {
+            OutputFormatType::CombinedPEM => {
+                put("tls-combined.pem", &Zeroizing::new([key.as_bytes(), chain.as_bytes()].concat()));
+            }
+            OutputFormatType::DER => put("key.der", &held.key.to_der(wanted.encoding).map_err(key_failure)?),
+        }
+    }
+    for (name, value) in super::keystores::made(spec.keystores.as_ref(), held, passwords, now)? {
+        put(name, &value);
+    }
+    Ok(data)
+}
+
+fn key_failure(error: pki::KeyError) -> Failure {
+    Failure::new(Class::Transient, "SecretWriteFailed", format!("the private key cannot be written: {error}"))
+}

@@ -1,0 +1,215 @@
+//! What to do next with an order, and when to look again: pure.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::problem::Problem;
+use super::view::{AuthorizationStatus, AuthorizationView, ChallengeStatus, OrderStatus, OrderView};
+
+/// The next move.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step<'a> {
+    /// Some authorizations are unread: `refresh` at once.
+    Fetch,
+    /// Answer one challenge of each, and tell the CA.
+    Present(Vec<&'a AuthorizationView>),
+    /// The CA has the move: `refresh` after [`poll_after`].
+    Poll,
+    /// `finalize` with the CSR.
+    Finalize,
+    /// `certificate`.
+    Collect,
+    /// This order will never give a certificate: a new one is needed, later.
+    Failed(Failure),
+}
+
+/// Why an order failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    pub kind: FailureKind,
+    /// Per identifier; the identifier is empty where the problem is the order's.
+    pub problems: Vec<(String, Problem)>,
+}
+
+/// The sort of a [`Failure`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// The CA did not find the answer to a challenge.
+    ChallengeFailed,
+    /// The CA will not issue this.
+    Rejected,
+    RateLimited,
+    /// The CA failed.
+    ServerFailed,
+    /// The order expired, or an authorization did, or was deactivated or revoked.
+    Lapsed,
+}
+
+impl Failure {
+    /// The stable word for conditions, events and metrics; the same words as [`super::AcmeError::reason`].
+    pub fn reason(&self) -> &'static str {
+        match self.kind {
+            FailureKind::ChallengeFailed => "ChallengeFailed",
+            FailureKind::Rejected => "Rejected",
+            FailureKind::RateLimited => "RateLimited",
+            FailureKind::ServerFailed => "Network",
+            FailureKind::Lapsed => "OrderGone",
+        }
+    }
+
+    /// See [`super::AcmeError::is_permanent_for_spec`].
+    pub fn is_permanent_for_spec(&self) -> bool {
+        self.problems
+            .iter()
+            .any(|(_, problem)| problem.is_permanent_for_spec())
+    }
+
+    fn lapsed(identifier: String, what: &str) -> Self {
+        let problem = Problem {
+            detail: what.to_owned(),
+            ..Problem::default()
+        };
+        Self {
+            kind: FailureKind::Lapsed,
+            problems: vec![(identifier, problem)],
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (identifier, problem)) in self.problems.iter().take(3).enumerate() {
+            if index > 0 {
+                f.write_str("; ")?;
+            }
+            if !identifier.is_empty() {
+                write!(f, "{identifier}: ")?;
+            }
+            problem.fmt(f)?;
+        }
+        match self.problems.len() {
+            0 => f.write_str("the CA made the order invalid and did not say why"),
+            1..=3 => Ok(()),
+            more => write!(f, "; and {} more", more - 3),
+        }
+    }
+}
+
+/// The next move for an order as the CA last told it.
+pub fn next_step(order: &OrderView, now: Timestamp) -> Step<'_> {
+    match order.status {
+        OrderStatus::Valid => return Step::Collect,
+        OrderStatus::Processing => return Step::Poll,
+        OrderStatus::Invalid => return Step::Failed(invalid(order)),
+        OrderStatus::Pending | OrderStatus::Ready => {}
+    }
+    if is_past(order.expires, now) {
+        return Step::Failed(Failure::lapsed(String::new(), "the order expired"));
+    }
+    if order.status == OrderStatus::Ready {
+        return Step::Finalize;
+    }
+    if let Some(failure) = order.authorizations.iter().find_map(|a| lost(a, now)) {
+        // One is lost, and so is the order; tell about all that failed, and not of what fell with them.
+        let failed = invalid(order);
+        let told = !failed.problems.is_empty() && failure.kind != FailureKind::Lapsed;
+        return Step::Failed(if told { failed } else { failure });
+    }
+    if !order.unread.is_empty() {
+        return Step::Fetch;
+    }
+    let pending = || {
+        order
+            .authorizations
+            .iter()
+            .filter(|authorization| authorization.status == AuthorizationStatus::Pending)
+    };
+    let unanswered: Vec<_> = pending().filter(|a| !a.is_answered()).collect();
+    if !unanswered.is_empty() {
+        return Step::Present(unanswered);
+    }
+    if pending().next().is_some() {
+        return Step::Poll;
+    }
+    Step::Finalize
+}
+
+fn is_past(expires: Option<Timestamp>, now: Timestamp) -> bool {
+    expires.is_some_and(|expires| expires <= now)
+}
+
+fn lost(authorization: &AuthorizationView, now: Timestamp) -> Option<Failure> {
+    let lapsed = |what| Some(Failure::lapsed(authorization.name(), what));
+    match authorization.status {
+        AuthorizationStatus::Invalid => Some(Failure {
+            kind: FailureKind::ChallengeFailed,
+            problems: Vec::new(),
+        }),
+        AuthorizationStatus::Expired => lapsed("the authorization expired"),
+        AuthorizationStatus::Deactivated => lapsed("the authorization was deactivated"),
+        AuthorizationStatus::Revoked => lapsed("the authorization was revoked"),
+        AuthorizationStatus::Pending if is_past(authorization.expires, now) => {
+            lapsed("the authorization expired")
+        }
+        AuthorizationStatus::Pending | AuthorizationStatus::Valid => None,
+    }
+}
+
+/// Gathers what the CA says of an order that is, or is about to be, invalid.
+fn invalid(order: &OrderView) -> Failure {
+    let mut problems: Vec<_> = order
+        .authorizations
+        .iter()
+        .filter(|authorization| authorization.status == AuthorizationStatus::Invalid)
+        .flat_map(|authorization| {
+            authorization
+                .challenges
+                .iter()
+                .filter(|challenge| challenge.status == ChallengeStatus::Invalid)
+                .filter_map(|challenge| challenge.error.clone())
+                .map(|problem| (authorization.name(), problem))
+        })
+        .collect();
+    let of_challenge = !problems.is_empty();
+    if !of_challenge {
+        problems.extend(order.error.clone().map(|problem| (String::new(), problem)));
+    }
+    let authorization_failed = order
+        .authorizations
+        .iter()
+        .any(|authorization| authorization.status == AuthorizationStatus::Invalid);
+    let kind = match problems.first().map(|(_, problem)| problem) {
+        Some(problem) if problem.is_challenge_failure() => FailureKind::ChallengeFailed,
+        Some(problem) => match problem.kind.as_str() {
+            "rateLimited" => FailureKind::RateLimited,
+            "serverInternal" => FailureKind::ServerFailed,
+            _ => FailureKind::Rejected,
+        },
+        None if authorization_failed => FailureKind::ChallengeFailed,
+        None => FailureKind::Rejected,
+    };
+    Failure { kind, problems }
+}
+
+/// How long to wait before the poll number `attempt` (from 0) after a challenge or finalization.
+///
+/// `Retry-After` is obeyed from the third poll on. The first two come early whatever it says: most CAs are done
+/// within a fraction of a second, while Pebble and others send a flat 3 s with everything.
+pub fn poll_after(attempt: u32, retry_after: Option<Duration>) -> Duration {
+    let ours = Duration::from_millis(match attempt {
+        0 => 100,
+        1 => 250,
+        2 => 500,
+        3 => 1_000,
+        4 => 2_000,
+        5..=19 => 5_000,
+        // Some two minutes on: a CA that checks by hand, or one that is in trouble.
+        _ => 30_000,
+    });
+    match retry_after {
+        Some(theirs) if attempt >= 2 => ours.max(theirs),
+        _ => ours,
+    }
+}

@@ -1,0 +1,219 @@
+//! Problem documents (RFC 7807, RFC 8555 §6.7), and texts of a server made fit to show.
+
+use std::fmt;
+
+use serde::Deserialize;
+
+use super::error::MAX_DETAIL;
+
+const URN: &str = "urn:ietf:params:acme:error:";
+
+/// A problem document, its texts already cut and printable.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Problem {
+    /// The type without `urn:ietf:params:acme:error:`, for example `rejectedIdentifier`; another
+    /// URI whole; empty when there is none.
+    pub kind: String,
+    pub detail: String,
+    /// What is wrong with single identifiers (§6.7.1).
+    pub subproblems: Vec<Subproblem>,
+}
+
+/// One identifier's part in a [`Problem`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Subproblem {
+    /// The name or address, empty when the server names none.
+    pub identifier: String,
+    pub kind: String,
+    pub detail: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct RawProblem {
+    #[serde(default)]
+    r#type: Option<String>,
+    #[serde(default)]
+    detail: Option<String>,
+    #[serde(default)]
+    subproblems: Option<Vec<RawSubproblem>>,
+}
+
+#[derive(Deserialize)]
+struct RawSubproblem {
+    #[serde(default)]
+    r#type: Option<String>,
+    #[serde(default)]
+    detail: Option<String>,
+    #[serde(default)]
+    identifier: Option<RawIdentifier>,
+}
+
+#[derive(Deserialize)]
+struct RawIdentifier {
+    #[serde(default)]
+    value: String,
+}
+
+impl From<RawProblem> for Problem {
+    fn from(raw: RawProblem) -> Self {
+        Self {
+            kind: kind(raw.r#type),
+            detail: detail(raw.detail),
+            subproblems: raw
+                .subproblems
+                .unwrap_or_default()
+                .into_iter()
+                // As many as a certificate of a public CA has names.
+                .take(100)
+                .map(|sub| Subproblem {
+                    identifier: printable(&sub.identifier.map(|i| i.value).unwrap_or_default(), 255),
+                    kind: kind(sub.r#type),
+                    detail: detail(sub.detail),
+                })
+                .collect(),
+        }
+    }
+}
+
+fn kind(urn: Option<String>) -> String {
+    let urn = urn.unwrap_or_default();
+    printable(urn.strip_prefix(URN).unwrap_or(&urn), 100)
+}
+
+fn detail(text: Option<String>) -> String {
+    printable(&text.unwrap_or_default(), MAX_DETAIL)
+}
+
+impl Problem {
+    /// The problem in a body, or `None` when the body is none: a problem has a type or a detail.
+    pub(super) fn parse(body: &[u8]) -> Option<Self> {
+        let raw: RawProblem = serde_json::from_slice(body).ok()?;
+        (raw.r#type.is_some() || raw.detail.is_some()).then(|| raw.into())
+    }
+
+    /// The CA looked for the answer to a challenge and did not find it.
+    pub fn is_challenge_failure(&self) -> bool {
+        let failed = |kind: &str| {
+            matches!(
+                kind,
+                "connection" | "dns" | "incorrectResponse" | "tls" | "unauthorized"
+            )
+        };
+        failed(&self.kind)
+            || (self.kind == "compound" && self.subproblems.iter().any(|sub| failed(&sub.kind)))
+    }
+
+    /// See [`super::AcmeError::is_permanent_for_spec`].
+    pub fn is_permanent_for_spec(&self) -> bool {
+        let permanent = |kind: &str| {
+            matches!(
+                kind,
+                "rejectedIdentifier"
+                    | "unsupportedIdentifier"
+                    | "badCSR"
+                    | "badPublicKey"
+                    | "badSignatureAlgorithm"
+                    | "invalidContact"
+                    | "unsupportedContact"
+                    | "invalidProfile"
+            )
+        };
+        permanent(&self.kind)
+            || (self.kind == "compound" && self.subproblems.iter().any(|sub| permanent(&sub.kind)))
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.kind.is_empty(), self.detail.is_empty()) {
+            (false, false) => write!(f, "{}: {}", self.kind, self.detail)?,
+            (false, true) => f.write_str(&self.kind)?,
+            (true, false) => f.write_str(&self.detail)?,
+            (true, true) => f.write_str("no reason given")?,
+        }
+        // The first few say what is wrong; a status is no place for a hundred.
+        for sub in self.subproblems.iter().take(3) {
+            write!(f, "; {}: {} ({})", sub.identifier, sub.detail, sub.kind)?;
+        }
+        match self.subproblems.len().saturating_sub(3) {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more"),
+        }
+    }
+}
+
+/// `text` with runs of blanks and of what does not print made one space, at most `max` characters.
+///
+/// A CA's text ends in a terminal, a status and a log: no escape sequences, no line breaks that
+/// forge a log line, no marks that turn the direction of writing.
+pub(super) fn printable(text: &str, max: usize) -> String {
+    let mut out = String::with_capacity(text.len().min(max));
+    let (mut count, mut blank) = (0, false);
+    for c in text.chars() {
+        let hidden = c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' | '\u{fffd}');
+        if hidden || c.is_whitespace() {
+            blank = count > 0;
+            continue;
+        }
+        for c in blank.then_some(' ').into_iter().chain([c]) {
+            if count == max {
+                return out;
+            }
+            out.push(c);
+            count += 1;
+        }
+        blank = false;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )]
+
+    use super::*;
+
+    #[test]
+    fn texts_are_cut_and_made_printable() {
+        let table = [
+            ("plain", "plain"),
+            ("  two\r\n\tlines \u{1b}[1m", "two lines [1m"),
+            ("right\u{202e}left", "right left"),
+            ("zürich", "zürich"),
+            ("", ""),
+        ];
+        for (text, expected) in table {
+            assert_eq!(printable(text, 50), expected);
+        }
+        assert_eq!(printable(&"ü".repeat(600), 500).chars().count(), 500);
+    }
+
+    #[test]
+    fn a_compound_problem_names_its_identifiers() {
+        let problem = Problem::parse(
+            br#"{"type":"urn:ietf:params:acme:error:compound","detail":"two","status":400,"subproblems":[
+                {"type":"urn:ietf:params:acme:error:rejectedIdentifier","detail":"no","identifier":{"type":"dns","value":"bad.example"}},
+                {"type":"urn:ietf:params:acme:error:caa","detail":"never"}]}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            problem.to_string(),
+            "compound: two; bad.example: no (rejectedIdentifier); : never (caa)"
+        );
+        assert!(problem.is_permanent_for_spec());
+        assert!(!problem.is_challenge_failure());
+    }
+
+    #[test]
+    fn what_is_no_problem_is_none() {
+        for body in ["", "<html>", "{}", "[]", "null", r#"{"status":"valid"}"#] {
+            assert_eq!(Problem::parse(body.as_bytes()), None, "{body}");
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The one door through which objects are written.
+//!
+//! Behind it every write has passed the leadership guard, has a deadline and is counted. A write
+//! that is still on its way when the guard's time is over is not waited for: by then a successor may write.
+
+mod error;
+
+use std::{fmt::Debug, future::Future, time::Duration};
+
+use k8s_openapi::serde::de::DeserializeOwned;
+use kube::{
+    Api, Resource,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use tokio::time::timeout;
+
+pub use error::WriteError;
+
+use super::{leadership::Leadership, names};
+use crate::telemetry::metrics::{Metrics, WriteOutcome};
+
+/// Longest wait for the answer to one write.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Which object is written, and what must still hold of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    pub name: &'a str,
+    /// Refused with a conflict when the object was written since this version.
+    pub resource_version: Option<&'a str>,
+    /// Refused with a conflict when the object was deleted, or deleted and made again. Without it an
+    /// apply makes an object that is missing.
+    pub uid: Option<&'a str>,
+}
+
+impl<'a> Target<'a> {
+    /// Whatever has this name, or nothing yet.
+    pub fn named(name: &'a str) -> Self {
+        Self { name, resource_version: None, uid: None }
+    }
+
+    /// Exactly the object that was read: this UID, in any version.
+    pub fn same<K: Resource>(object: &'a K) -> Self {
+        let meta = object.meta();
+        Self { name: meta.name.as_deref().unwrap_or_default(), resource_version: None, uid: meta.uid.as_deref() }
+    }
+
+    /// Exactly the object that was read, unchanged since.
+    pub fn unchanged<K: Resource>(object: &'a K) -> Self {
+        Self { resource_version: object.meta().resource_version.as_deref(), ..Self::same(object) }
+    }
+
+    /// `body` with the type and the metadata of this target on top of its own.
+    fn address<K: Resource<DynamicType = ()>>(&self, body: Value) -> Value {
+        let mut object = match body {
+            Value::Object(object) => object,
+            _ => Map::new(),
+        };
+        object.insert("apiVersion".into(), K::api_version(&()).into());
+        object.insert("kind".into(), K::kind(&()).into());
+        let metadata = object.entry("metadata").or_insert_with(|| json!({}));
+        if let Value::Object(metadata) = metadata {
+            metadata.insert("name".into(), self.name.into());
+            let preconditions = [("resourceVersion", self.resource_version), ("uid", self.uid)];
+            for (field, value) in preconditions.into_iter().filter_map(|(field, value)| Some((field, value?))) {
+                metadata.insert(field.into(), value.into());
+            }
+        }
+        Value::Object(object)
+    }
+}
+
+/// What happens to fields that another manager owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conflicts {
+    /// They become ours.
+    Take,
+    /// The write is refused.
+    Refuse,
+}
+
+/// The door. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Writer {
+    leadership: Leadership,
+    metrics: Metrics,
+}
+
+impl Writer {
+    /// A door that `leadership` guards.
+    pub fn new(leadership: Leadership, metrics: Metrics) -> Self {
+        Self { leadership, metrics }
+    }
+
+    /// Applies `body` server-side. Type, name and preconditions are filled in from `K` and `target`.
+    pub async fn apply<K>(&self, api: &Api<K>, target: Target<'_>, body: Value, conflicts: Conflicts) -> Result<K, WriteError>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    {
+        let object = Patch::Apply(target.address::<K>(body));
+        let params = params(conflicts);
+        self.write::<K, K>("apply", target.name, api.patch(target.name, &params, &object)).await
+    }
+
+    /// Applies the `status` subresource, ours whole: a field left out that we wrote before goes away.
+    pub async fn apply_status<K>(&self, api: &Api<K>, target: Target<'_>, status: Value) -> Result<K, WriteError>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    {
+        let object = Patch::Apply(target.address::<K>(json!({ "status": status })));
+        let params = params(Conflicts::Take);
+        self.write::<K, K>("apply_status", target.name, api.patch_status(target.name, &params, &object)).await
+    }
+
+    /// Creates `object`; [`WriteError::is_already_exists`] tells when it is there.
+    pub async fn create<K>(&self, api: &Api<K>, object: &K) -> Result<K, WriteError>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Serialize + Debug,
+    {
+        let name = object.meta().name.clone().unwrap_or_default();
+        let params = PostParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PostParams::default() };
+        self.write::<K, K>("create", &name, api.create(&params, object)).await
+    }
+
+    /// Deletes in the background. An object that is gone already is no error.
+    pub async fn delete<K>(&self, api: &Api<K>, target: Target<'_>) -> Result<(), WriteError>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    {
+        let preconditions = Preconditions {
+            resource_version: target.resource_version.map(Into::into),
+            uid: target.uid.map(Into::into),
+        };
+        let params = DeleteParams::background().preconditions(preconditions);
+        match self.write::<K, _>("delete", target.name, api.delete(target.name, &params)).await {
+            Err(error) if error.is_not_found() => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// Guard, deadline, count.
+    async fn write<K, T>(
+        &self,
+        verb: &'static str,
+        name: &str,
+        request: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, WriteError>
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        let kind = K::kind(&());
+        let result = match self.leadership.check() {
+            Err(error) => Err(WriteError::NotLeader(error)),
+            Ok(()) => {
+                let wait = self.leadership.time_left().map_or(WRITE_TIMEOUT, |left| left.min(WRITE_TIMEOUT));
+                match timeout(wait, request).await {
+                    Ok(answer) => answer.map_err(|error| WriteError::new(&kind, name, error)),
+                    Err(_) => Err(WriteError::Timeout { object: error::object(&kind, name), wait }),
+                }
+            }
+        };
+        let outcome = result.as_ref().err().map_or("Ok", WriteError::reason);
+        self.metrics.kubernetes_write(WriteOutcome { verb, kind: &kind, result: outcome });
+        result
+    }
+}
+
+fn params(conflicts: Conflicts) -> PatchParams {
+    PatchParams { force: conflicts == Conflicts::Take, ..PatchParams::apply(names::FIELD_MANAGER) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+//! Behaviour over time, with the clock paused and a Lease store that fails on demand.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod schedule;
+mod world;
+
+use std::time::Duration;
+
+use tokio::time::{Instant, advance, sleep, timeout};
+use world::{Fault, World};
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn the_first_candidate_leads_at_once_and_goes_on_leading() {
+    let world = World::new();
+    let a = world.start("a");
+    timeout(SECOND, a.leadership.wait_until_leader()).await.expect("elected");
+    for _ in 0..120 {
+        sleep(SECOND).await;
+        assert_eq!(a.leadership.check(), Ok(()));
+    }
+    // One look, one creation, one renewal each five seconds: nothing more.
+    assert!((25..=26).contains(&world.requests()), "{} requests in 120 s", world.requests());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_killed_leader_is_replaced_within_sixteen_seconds_and_not_before_fifteen_after_its_last_renewal() {
+    for killed_after in [5_001, 5_999, 6_500, 7_300, 9_990] {
+        let world = World::new();
+        let a = world.start("a");
+        a.leadership.wait_until_leader().await;
+        let b = world.start("b");
+        sleep(Duration::from_millis(killed_after)).await;
+        assert!(!b.leadership.is_leader());
+        a.kill();
+        let (renewed, killed) = (world.last_change(), Instant::now());
+        timeout(60 * SECOND, b.leadership.wait_until_leader()).await.expect("elected");
+        assert!(renewed.elapsed() >= LEASE_DURATION, "{:?} after the last renewal", renewed.elapsed());
+        assert!(killed.elapsed() <= LEASE_DURATION + SECOND, "{:?} after the kill", killed.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_standby_tries_at_the_very_moment_at_which_the_lease_expires() {
+    let world = World::new();
+    let a = world.start("a");
+    a.leadership.wait_until_leader().await;
+    a.kill();
+    sleep(Duration::from_millis(300)).await;
+    let b = world.start("b");
+    let seen = Instant::now();
+    b.leadership.wait_until_leader().await;
+    assert!(seen.elapsed() >= LEASE_DURATION && seen.elapsed() < LEASE_DURATION + Duration::from_millis(10), "{:?}", seen.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_cut_off_from_the_api_fails_the_guard_by_its_deadline_and_is_lost_for_good() {
+    let world = World::new();
+    let a = world.start("a");
+    a.leadership.wait_until_leader().await;
+    for fault in [Fault::Refuses, Fault::Hangs] {
+        let world = World::new();
+        let a = world.start("a");
+        a.leadership.wait_until_leader().await;
+        sleep(Duration::from_millis(5_500)).await;
+        a.fault(fault);
+        let renewed = world.last_change();
+        timeout(60 * SECOND, a.leadership.lost()).await.expect("lost");
+        assert_eq!(renewed.elapsed().as_secs(), RENEW_DEADLINE.as_secs(), "{fault:?}");
+        assert_eq!(a.leadership.check(), Err(NotLeader));
+        a.fault(Fault::None);
+        sleep(60 * SECOND).await;
+        assert_eq!(a.leadership.check(), Err(NotLeader), "{fault:?}: lost stays lost");
+        assert!(a.ended());
+    }
+    assert_eq!(a.leadership.check(), Ok(()), "another world is not concerned");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_outage_is_survived() {
+    let world = World::new();
+    let a = world.start("a");
+    a.leadership.wait_until_leader().await;
+    sleep(Duration::from_millis(5_500)).await;
+    a.fault(Fault::Refuses);
+    sleep(Duration::from_millis(7_000)).await;
+    assert_eq!(a.leadership.check(), Ok(()));
+    a.fault(Fault::None);
+    sleep(30 * SECOND).await;
+    assert_eq!(a.leadership.check(), Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_guard_fails_in_time_although_the_renewing_task_hangs() {
+    let world = World::new();
+    let a = world.start("a");
+    a.leadership.wait_until_leader().await;
+    sleep(Duration::from_millis(6_000)).await;
+    let renewed = world.last_change();
+    a.freeze(60 * SECOND);
+    timeout(60 * SECOND, a.leadership.lost()).await.expect("lost() needs no help of the task");
+    assert_eq!(renewed.elapsed().as_secs(), RENEW_DEADLINE.as_secs());
+    assert!(!a.leadership.is_leader());
+    assert_eq!(a.leadership.time_left(), Some(Duration::ZERO));
+    sleep(60 * SECOND).await;
+    assert!(!a.leadership.is_leader(), "it woke up too late to lead again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_guard_passes_to_the_last_moment_and_not_a_moment_longer() {
+    let leadership = Leadership::candidate();
+    assert_eq!(leadership.check(), Err(NotLeader));
+    assert!(leadership.extend(Instant::now() + RENEW_DEADLINE));
+    assert_eq!(leadership.time_left(), Some(LEASE_DURATION));
+    advance(RENEW_DEADLINE - Duration::from_millis(1)).await;
+    assert_eq!(leadership.check(), Ok(()));
+    advance(Duration::from_millis(1)).await;
+    assert_eq!(leadership.check(), Err(NotLeader));
+    assert!(!leadership.extend(Instant::now() + RENEW_DEADLINE), "a late renewal does not count");
+    assert_eq!(leadership.check(), Err(NotLeader));
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_shutdown_the_lease_is_given_back_and_the_successor_takes_it_at_once() {
+    let world = World::new();
+    let a = world.start("a");
+    a.leadership.wait_until_leader().await;
+    let b = world.start("b");
+    sleep(12 * SECOND).await;
+    a.stop();
+    timeout(Duration::from_millis(1_050), b.leadership.wait_until_leader()).await.expect("elected");
+    assert_eq!(a.leadership.check(), Err(NotLeader));
+    assert_eq!(world.holder(), b.identity);
+    assert_eq!(world.lease().spec.unwrap().lease_transitions, Some(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_standby_that_is_stopped_leaves_the_lease_alone() {
+    let world = World::new();
+    let a = world.start("a");
+    a.leadership.wait_until_leader().await;
+    let b = world.start("b");
+    sleep(3 * SECOND).await;
+    b.stop();
+    sleep(30 * SECOND).await;
+    assert_eq!(a.leadership.check(), Ok(()));
+    assert_eq!(world.holder(), a.identity);
+    assert!(b.ended());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_whose_answer_was_lost_is_recognised_as_ours() {
+    let world = World::new();
+    let a = world.start("a");
+    a.leadership.wait_until_leader().await;
+    sleep(4 * SECOND).await;
+    a.fault(Fault::LosesAnswer);
+    sleep(Duration::from_millis(3_500)).await;
+    a.fault(Fault::None);
+    sleep(30 * SECOND).await;
+    assert_eq!(a.leadership.check(), Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_take_over_whose_answer_was_lost_is_recognised_as_ours() {
+    let world = World::new();
+    let a = world.start("a");
+    a.fault(Fault::LosesAnswer);
+    sleep(10 * SECOND).await;
+    assert!(!a.leadership.is_leader(), "it cannot know");
+    a.fault(Fault::None);
+    timeout(5 * SECOND, a.leadership.wait_until_leader()).await.expect("elected");
+}
+
+#[tokio::test(start_paused = true)]
+async fn somebody_elses_label_on_the_lease_is_kept_and_costs_nobody_the_leadership() {
+    let world = World::new();
+    let a = world.start("a");
+    a.leadership.wait_until_leader().await;
+    sleep(SECOND).await;
+    world.label("team", "platform");
+    sleep(60 * SECOND).await;
+    assert_eq!(a.leadership.check(), Ok(()));
+    assert_eq!(world.lease().metadata.labels.unwrap()["team"], "platform");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_finds_another_holder_is_lost_at_once() {
+    let world = World::new();
+    let a = world.start("a");
+    a.leadership.wait_until_leader().await;
+    sleep(SECOND).await;
+    world.usurp("somebody");
+    timeout(Duration::from_millis(4_100), a.leadership.lost()).await.expect("lost at the next renewal");
+    assert_eq!(world.holder(), "somebody");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_lease_is_made_again_by_the_leader_and_not_taken_by_a_standby() {
+    let world = World::new();
+    let a = world.start("a");
+    a.leadership.wait_until_leader().await;
+    let b = world.start("b");
+    sleep(6 * SECOND).await;
+    world.delete();
+    sleep(30 * SECOND).await;
+    assert_eq!(a.leadership.check(), Ok(()));
+    assert_eq!(b.leadership.check(), Err(NotLeader));
+    assert_eq!(world.violations(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_candidates_that_start_together_exactly_one_leads() {
+    let world = World::new();
+    let all: Vec<_> = (0..8).map(|number| world.start(&format!("c{number}"))).collect();
+    sleep(5 * SECOND).await;
+    assert_eq!(all.iter().filter(|candidate| candidate.leadership.is_leader()).count(), 1);
+    assert_eq!(world.violations(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_election_the_guard_always_passes_and_is_never_lost() {
+    let leadership = Leadership::always();
+    leadership.wait_until_leader().await;
+    assert_eq!(leadership.check(), Ok(()));
+    assert_eq!(leadership.time_left(), None);
+    assert!(timeout(1_000 * SECOND, leadership.lost()).await.is_err());
+}
+
+#[test]
+fn an_identity_is_new_for_each_process() {
+    let (first, second) = (Identity::unique("pod-0"), Identity::unique("pod-0"));
+    assert!(first.as_str().starts_with("pod-0_"));
+    assert_ne!(first, second);
+}

@@ -1,0 +1,77 @@
+//! PEM (RFC 7468), and further forms of a key and its chain.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use zeroize::Zeroizing;
+
+use super::key::{KeyEncoding, KeyError, PrivateKey};
+
+/// One PEM section with its final line end. The text is wiped when dropped, since it may be a key.
+pub(super) fn pem_section(label: &str, der: &[u8]) -> Zeroizing<String> {
+    let text = Zeroizing::new(STANDARD.encode(der));
+    // Room for everything at once, so that no copy of a key stays behind in a smaller allocation.
+    let mut pem = Zeroizing::new(String::with_capacity(text.len() + text.len() / 64 + 2 * label.len() + 40));
+    pem.push_str("-----BEGIN ");
+    pem.push_str(label);
+    pem.push_str("-----\n");
+    let mut rest = text.as_str();
+    while let Some((line, after)) = rest.split_at_checked(rest.len().min(64)).filter(|(line, _)| !line.is_empty()) {
+        pem.push_str(line);
+        pem.push('\n');
+        rest = after;
+    }
+    pem.push_str("-----END ");
+    pem.push_str(label);
+    pem.push_str("-----\n");
+    pem
+}
+
+/// The labels of the PEM sections in a text, in order.
+pub(super) fn pem_labels(text: &str) -> Vec<&str> {
+    text.lines()
+        .filter_map(|line| line.trim().strip_prefix("-----BEGIN ")?.strip_suffix("-----"))
+        .collect()
+}
+
+/// Certificates (DER) as one PEM bundle, in the order given.
+pub fn certificates_pem<'a>(certificates: impl IntoIterator<Item = &'a [u8]>) -> String {
+    certificates.into_iter().fold(String::new(), |mut pem, der| {
+        pem.push_str(&pem_section("CERTIFICATE", der));
+        pem
+    })
+}
+
+/// cert-manager's `CombinedPEM` (`tls-combined.pem`): the key, then the chain, as PEM.
+pub fn combined_pem(key: &PrivateKey, encoding: KeyEncoding, chain_pem: &str) -> Result<Zeroizing<String>, KeyError> {
+    let key = key.to_pem(encoding)?;
+    let mut combined = Zeroizing::new(String::with_capacity(key.len() + chain_pem.len() + 1));
+    combined.push_str(&key);
+    combined.push_str(chain_pem);
+    Ok(combined)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn combined_pem_is_the_key_and_then_the_chain() {
+        let key = PrivateKey::generate(super::super::KeyParameters::Ed25519).unwrap();
+        let chain = certificates_pem([&[1_u8, 2, 3][..], &[4_u8][..]]);
+        let combined = combined_pem(&key, KeyEncoding::Pkcs8, &chain).unwrap();
+        assert_eq!(pem_labels(&combined), ["PRIVATE KEY", "CERTIFICATE", "CERTIFICATE"]);
+        assert_eq!(PrivateKey::from_pem(combined.as_bytes()).unwrap().pkcs8_der(), key.pkcs8_der());
+    }
+
+    proptest! {
+        #[test]
+        fn a_section_reads_back_and_its_lines_are_at_most_64_long(der in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let pem = pem_section("CERTIFICATE", &der);
+            let read = pem::parse(pem.as_bytes()).unwrap();
+            prop_assert_eq!(read.contents(), der.as_slice());
+            prop_assert!(pem.lines().all(|line| line.len() <= 64));
+        }
+    }
+}

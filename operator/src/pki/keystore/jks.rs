@@ -1,0 +1,236 @@
+//! JKS, Java's own format up to Java 8, of our own writing.
+//!
+//! The format has no standard; it is what `sun.security.provider.JavaKeyStore` and `KeyProtector`
+//! of OpenJDK read: magic, version 2, entries, and a SHA-1 digest keyed with the password. The
+//! protection of the key (SHA-1 and XOR) is weak by today's measure, and that format's only one.
+
+use aws_lc_rs::{
+    constant_time::verify_slices_are_equal,
+    digest::{Context, Digest, SHA1_FOR_LEGACY_USE_ONLY},
+    rand,
+};
+use x509_parser::asn1_rs::{Any, FromDer as _};
+use yasna::models::ObjectIdentifier;
+use zeroize::Zeroizing;
+
+use super::{KEY_ALIAS, KeystoreContent, KeystoreError, LARGEST, authority_alias};
+use crate::pki::certificate::Certificate;
+
+const MAGIC: u32 = 0xfeed_feed;
+const VERSION: u32 = 2;
+const PRIVATE_KEY: u32 = 1;
+const TRUSTED_CERTIFICATE: u32 = 2;
+const CERTIFICATE_TYPE: &str = "X.509";
+const WHITENER: &[u8] = b"Mighty Aphrodite";
+const DIGEST_LENGTH: usize = 20;
+const KEY_PROTECTOR: &[u64] = &[1, 3, 6, 1, 4, 1, 42, 2, 17, 1, 1];
+const SHORTEST_PASSWORD: usize = 6;
+
+/// An entry as it is read: the alias and the certificates, with the key when there is one.
+#[derive(PartialEq, Eq)]
+struct Entry {
+    alias: String,
+    key: Option<Zeroizing<Vec<u8>>>,
+    certificates: Vec<Vec<u8>>,
+}
+
+/// Writes a keystore with the key and its chain as one entry and each CA as a trusted one. Entries
+/// are dated with their certificate's notBefore.
+pub fn jks_keystore(content: KeystoreContent<'_>, password: &str) -> Result<Vec<u8>, KeystoreError> {
+    if content.chain.is_empty() {
+        return Err(KeystoreError::NoCertificate);
+    }
+    write(&entries(&content), password)
+}
+
+/// Writes a truststore with the CAs (DER).
+pub fn jks_truststore(authorities: &[Vec<u8>], password: &str) -> Result<Vec<u8>, KeystoreError> {
+    if authorities.is_empty() {
+        return Err(KeystoreError::NoAuthority);
+    }
+    write(&trusted(authorities).collect::<Vec<_>>(), password)
+}
+
+/// Whether a file is a keystore of this content and password.
+pub fn jks_keystore_matches(existing: &[u8], content: KeystoreContent<'_>, password: &str) -> bool {
+    read(existing, password).is_some_and(|found| same(found, entries(&content)))
+}
+
+/// Whether a file is a truststore of these CAs and password.
+pub fn jks_truststore_matches(existing: &[u8], authorities: &[Vec<u8>], password: &str) -> bool {
+    read(existing, password).is_some_and(|found| same(found, trusted(authorities).collect()))
+}
+
+fn entries(content: &KeystoreContent<'_>) -> Vec<Entry> {
+    let key = Zeroizing::new(content.key.pkcs8_der().to_vec());
+    let own = Entry { alias: KEY_ALIAS.to_owned(), key: Some(key), certificates: content.chain.to_vec() };
+    std::iter::once(own).chain(trusted(content.authorities)).collect()
+}
+
+fn trusted(authorities: &[Vec<u8>]) -> impl Iterator<Item = Entry> + '_ {
+    authorities.iter().enumerate().map(|(position, der)| Entry { alias: authority_alias(position), key: None, certificates: vec![der.clone()] })
+}
+
+fn same(mut found: Vec<Entry>, mut wanted: Vec<Entry>) -> bool {
+    found.sort_by(|one, other| one.alias.cmp(&other.alias));
+    wanted.sort_by(|one, other| one.alias.cmp(&other.alias));
+    found == wanted
+}
+
+/// Java hashes the password's UTF-16 code units, high octet first.
+fn password_octets(password: &str) -> Zeroizing<Vec<u8>> {
+    let mut octets = Zeroizing::new(Vec::with_capacity(password.len() * 2));
+    octets.extend(password.encode_utf16().flat_map(u16::to_be_bytes));
+    octets
+}
+
+fn sha1(parts: &[&[u8]]) -> Digest {
+    let mut context = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
+    parts.iter().for_each(|part| context.update(part));
+    context.finish()
+}
+
+fn write(entries: &[Entry], password: &str) -> Result<Vec<u8>, KeystoreError> {
+    match password.chars().count() {
+        0 => return Err(KeystoreError::EmptyPassword),
+        length if length < SHORTEST_PASSWORD => return Err(KeystoreError::ShortPassword { length }),
+        _ => {}
+    }
+    let password = password_octets(password);
+    let mut file = Vec::new();
+    write_u32(&mut file, MAGIC);
+    write_u32(&mut file, VERSION);
+    write_length(&mut file, entries.len())?;
+    for entry in entries {
+        write_u32(&mut file, if entry.key.is_some() { PRIVATE_KEY } else { TRUSTED_CERTIFICATE });
+        write_text(&mut file, &entry.alias)?;
+        let first = entry.certificates.first().ok_or(KeystoreError::NoCertificate)?;
+        let created = Certificate::from_der(first)?.not_before.as_millisecond();
+        file.extend_from_slice(&created.max(0).to_be_bytes());
+        if let Some(key) = &entry.key {
+            let protected = protect(key, &password)?;
+            write_length(&mut file, protected.len())?;
+            file.extend_from_slice(&protected);
+            write_length(&mut file, entry.certificates.len())?;
+        }
+        for certificate in &entry.certificates {
+            write_text(&mut file, CERTIFICATE_TYPE)?;
+            write_length(&mut file, certificate.len())?;
+            file.extend_from_slice(certificate);
+        }
+    }
+    let digest = sha1(&[&password, WHITENER, &file]);
+    file.extend_from_slice(digest.as_ref());
+    Ok(file)
+}
+
+fn write_u32(file: &mut Vec<u8>, value: u32) {
+    file.extend_from_slice(&value.to_be_bytes());
+}
+
+fn write_length(file: &mut Vec<u8>, length: usize) -> Result<(), KeystoreError> {
+    write_u32(file, u32::try_from(length).map_err(|_| KeystoreError::Library)?);
+    Ok(())
+}
+
+fn write_text(file: &mut Vec<u8>, text: &str) -> Result<(), KeystoreError> {
+    file.extend_from_slice(&u16::try_from(text.len()).map_err(|_| KeystoreError::Library)?.to_be_bytes());
+    file.extend_from_slice(text.as_bytes());
+    Ok(())
+}
+
+/// `salt · key XOR stream · SHA-1(password, key)`, wrapped as an `EncryptedPrivateKeyInfo`.
+fn protect(key: &[u8], password: &[u8]) -> Result<Vec<u8>, KeystoreError> {
+    let mut salt = [0; DIGEST_LENGTH];
+    rand::fill(&mut salt).map_err(|_| KeystoreError::Library)?;
+    let content = [&salt, mask(key, &salt, password).as_slice(), sha1(&[password, key]).as_ref()].concat();
+    Ok(yasna::construct_der(|writer| {
+        writer.write_sequence(|writer| {
+            writer.next().write_sequence(|writer| {
+                writer.next().write_oid(&ObjectIdentifier::from_slice(KEY_PROTECTOR));
+                writer.next().write_null();
+            });
+            writer.next().write_bytes(&content);
+        });
+    }))
+}
+
+fn unprotect(protected: &[u8], password: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let (_, info) = Any::from_der(protected).ok()?;
+    let (after_algorithm, _) = Any::from_der(info.data).ok()?;
+    let (_, content) = Any::from_der(after_algorithm).ok()?;
+    let (salt, rest) = content.data.split_at_checked(DIGEST_LENGTH)?;
+    let (masked, check) = rest.split_at_checked(rest.len().checked_sub(DIGEST_LENGTH)?)?;
+    let key = mask(masked, salt, password);
+    verify_slices_are_equal(sha1(&[password, &key]).as_ref(), check).ok().map(|()| key)
+}
+
+/// XOR with the stream `d1 · d2 · …`, where `d1 = SHA-1(password, salt)` and `dn = SHA-1(password, dn-1)`.
+fn mask(data: &[u8], salt: &[u8], password: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut masked = Zeroizing::new(Vec::with_capacity(data.len()));
+    let mut digest = sha1(&[password, salt]);
+    for block in data.chunks(DIGEST_LENGTH) {
+        masked.extend(block.iter().zip(digest.as_ref()).map(|(octet, key)| octet ^ key));
+        digest = sha1(&[password, digest.as_ref()]);
+    }
+    masked
+}
+
+/// Reads a file, checking every length against what is there; `None` when it is none of ours.
+fn read(file: &[u8], password: &str) -> Option<Vec<Entry>> {
+    let password = password_octets(password);
+    let content = file.split_at_checked(file.len().checked_sub(DIGEST_LENGTH)?).filter(|_| file.len() <= LARGEST);
+    let (content, digest) = content?;
+    verify_slices_are_equal(sha1(&[&password, WHITENER, content]).as_ref(), digest).ok()?;
+    let mut reader = Reader(content);
+    if reader.number()? != MAGIC || reader.number()? != VERSION {
+        return None;
+    }
+    let mut entries = Vec::new();
+    for _ in 0..reader.number()? {
+        let kind = reader.number()?;
+        let alias = reader.text()?;
+        reader.take(8)?;
+        let (key, count) = match kind {
+            PRIVATE_KEY => (Some(unprotect(reader.block()?, &password)?), reader.number()?),
+            TRUSTED_CERTIFICATE => (None, 1),
+            _ => return None,
+        };
+        let mut certificates = Vec::new();
+        for _ in 0..count {
+            reader.text().filter(|kind| kind == CERTIFICATE_TYPE)?;
+            certificates.push(reader.block()?.to_vec());
+        }
+        entries.push(Entry { alias, key, certificates });
+    }
+    reader.0.is_empty().then_some(entries)
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn number(&mut self) -> Option<u32> {
+        Some(u32::from_be_bytes(self.take(4)?.try_into().ok()?))
+    }
+
+    /// Octets with their length in front.
+    fn block(&mut self) -> Option<&'a [u8]> {
+        let length = self.number()?;
+        self.take(usize::try_from(length).ok()?)
+    }
+
+    fn text(&mut self) -> Option<String> {
+        let length = u16::from_be_bytes(self.take(2)?.try_into().ok()?);
+        String::from_utf8(self.take(length.into())?.to_vec()).ok()
+    }
+}
+
+#[cfg(test)]
+#[path = "jks_tests.rs"]
+mod tests;
