@@ -27,6 +27,10 @@ for d do rm -rf -- "$d" 2>/dev/null || { sleep 1; rm -rf -- "$d"; }; done
 
 static KEEPER: OnceLock<Mutex<ChildStdin>> = OnceLock::new();
 
+#[allow(
+    clippy::zombie_processes,
+    reason = "it ends after this process: that is what it is for"
+)]
 fn tell(verb: &str, what: &str) {
     let keeper = KEEPER.get_or_init(|| {
         let child = Command::new("/bin/sh")
@@ -39,7 +43,9 @@ fn tell(verb: &str, what: &str) {
             .expect("/bin/sh starts");
         Mutex::new(child.stdin.expect("stdin was piped"))
     });
-    let mut pipe = keeper.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut pipe = keeper
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     // The keeper ignores every signal but SIGKILL; without it the components are still ended by their `Drop`.
     let _ = writeln!(pipe, "{verb} {what}");
 }
@@ -81,9 +87,9 @@ mod tests {
         let mut done = spawn_kept(&mut Command::new("true")).unwrap();
         wait_kept(&mut done).unwrap();
         // A child with a child of its own, as Cargo has; both hold our stdout open while they live.
-        spawn_kept(Command::new("sh").args(["-c", "sleep 600 & wait"])).unwrap();
+        let mut child = spawn_kept(Command::new("sh").args(["-c", "sleep 600 & wait"])).unwrap();
         println!("victim {}", folder.path().display());
-        std::thread::sleep(Duration::from_mins(10));
+        wait_kept(&mut child).unwrap();
     }
 
     #[test]
@@ -96,14 +102,18 @@ mod tests {
             .spawn()
             .unwrap();
         let mut output = BufReader::new(victim.stdout.take().unwrap()).lines();
-        let folder = output.find_map(|line| Some(line.unwrap().split_once("victim ")?.1.to_owned())).unwrap();
+        let folder = output
+            .find_map(|line| Some(line.unwrap().split_once("victim ")?.1.to_owned()))
+            .unwrap();
         assert!(std::path::Path::new(&folder).exists());
 
         victim.kill().unwrap();
         victim.wait().unwrap();
         let (ended, all_ended) = mpsc::channel();
         std::thread::spawn(move || ended.send(output.count()));
-        all_ended.recv_timeout(Duration::from_secs(10)).expect("a child of the victim lives on");
+        all_ended
+            .recv_timeout(Duration::from_secs(10))
+            .expect("a child of the victim lives on");
         let deadline = Instant::now() + Duration::from_secs(10);
         while std::path::Path::new(&folder).exists() {
             assert!(Instant::now() < deadline, "{folder} was left behind");

@@ -48,7 +48,10 @@ impl World {
 
     /// A world of its own, for a test that breaks it. Its folder is temporary unless `GATEHOUSE_KEEP` is set.
     pub async fn start(options: Options) -> Result<Self, Error> {
-        let temporary = tempfile::Builder::new().prefix("gatehouse-").tempdir().doing("making a temporary folder")?;
+        let temporary = tempfile::Builder::new()
+            .prefix("gatehouse-")
+            .tempdir()
+            .doing("making a temporary folder")?;
         if std::env::var_os("GATEHOUSE_KEEP").is_some() {
             let kept = temporary.keep();
             eprintln!("logs and state stay in {}", kept.display());
@@ -64,19 +67,41 @@ impl World {
     pub async fn start_in(path: &Path, options: Options) -> Result<Self, Error> {
         let assets = Assets::find()?;
         let zones: Vec<&str> = options.zones.iter().map(String::as_str).collect();
-        let http01_port = options.pebble.as_ref().and_then(|pebble| pebble.http_port).unwrap_or_else(ports::free);
+        let http01_port = options
+            .pebble
+            .as_ref()
+            .and_then(|pebble| pebble.http_port)
+            .unwrap_or_else(ports::free);
         let issuing = async {
-            let knot = if zones.is_empty() { None } else { Some(Knot::start(path, &zones).await?) };
-            let Some(mut pebble) = options.pebble.clone() else { return Ok((knot, None, None)) };
+            let knot = if zones.is_empty() {
+                None
+            } else {
+                Some(Knot::start(path, &zones).await?)
+            };
+            let Some(mut pebble) = options.pebble.clone() else {
+                return Ok((knot, None, None));
+            };
             let challenges = ChallengeServer::start(path, &assets).await?;
             pebble.http_port = Some(http01_port);
-            pebble.dns = pebble.dns.or(Some(knot.as_ref().map_or(challenges.dns(), Knot::address)));
+            pebble.dns = pebble
+                .dns
+                .or(Some(knot.as_ref().map_or(challenges.dns(), Knot::address)));
             let pebble = Pebble::start(path, &assets, pebble).await?;
             Ok::<_, Error>((knot, Some(challenges), Some(pebble)))
         };
         let plane = ControlPlane::start(path, &assets, options.control_plane);
-        let (plane, (knot, challenge_server, pebble)) = futures::future::try_join(plane, issuing).await?;
-        Ok(Self { plane, pebble, challenge_server, knot, http01_port, assets, folder: path.to_owned(), _temporary: None })
+        let (plane, (knot, challenge_server, pebble)) =
+            futures::future::try_join(plane, issuing).await?;
+        Ok(Self {
+            plane,
+            pebble,
+            challenge_server,
+            knot,
+            http01_port,
+            assets,
+            folder: path.to_owned(),
+            _temporary: None,
+        })
     }
 
     /// The world that the tests of a binary share, where a namespace is isolation enough: control plane with controller
@@ -86,11 +111,17 @@ impl World {
         static SHARED: OnceCell<Result<Arc<World>, String>> = OnceCell::const_new();
         let start = || async {
             let options = Options {
-                control_plane: control_plane::Options { controller_manager: true, audit: false },
+                control_plane: control_plane::Options {
+                    controller_manager: true,
+                    audit: false,
+                },
                 zones: Self::ZONES.map(str::to_owned).to_vec(),
                 pebble: Some(pebble::Options::default()),
             };
-            Self::start(options).await.map(Arc::new).map_err(|error| error.to_string())
+            Self::start(options)
+                .await
+                .map(Arc::new)
+                .map_err(|error| error.to_string())
         };
         match SHARED.get_or_init(start).await {
             Ok(world) => Arc::clone(world),
@@ -115,7 +146,9 @@ impl World {
 
     /// The challenge server, which this world was started with.
     pub fn challenge_server(&self) -> &ChallengeServer {
-        self.challenge_server.as_ref().expect("this world has a challenge server")
+        self.challenge_server
+            .as_ref()
+            .expect("this world has a challenge server")
     }
 
     pub fn assets(&self) -> &Assets {
@@ -129,7 +162,9 @@ impl World {
 
     /// Another Pebble, with habits of its own.
     pub async fn another_pebble(&self, options: pebble::Options) -> Pebble {
-        Pebble::start(self.folder(), &self.assets, options).await.expect("Pebble starts")
+        Pebble::start(self.folder(), &self.assets, options)
+            .await
+            .expect("Pebble starts")
     }
 
     /// Starts an operator and waits until it is ready.
@@ -143,9 +178,18 @@ impl World {
     pub fn logs(&self) -> String {
         let mut text = String::new();
         for folder in [self.folder.as_path(), self.plane.folder()] {
-            for file in std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
+            for file in std::fs::read_dir(folder)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|entry| entry.path())
+            {
                 if file.extension().is_some_and(|extension| extension == "log") {
-                    text.push_str(&format!("--- the end of {}\n{}\n", file.display(), tail(&file, 15)));
+                    text.push_str(&format!(
+                        "--- the end of {}\n{}\n",
+                        file.display(),
+                        tail(&file, 15)
+                    ));
                 }
             }
         }

@@ -12,7 +12,10 @@ use clap::{Parser, Subcommand};
 use gatehouse_tests::{Assets, Error, assets};
 
 #[derive(Parser)]
-#[command(name = "cargo dev", about = "Runs and tests Gatehouse on real components on this machine")]
+#[command(
+    name = "cargo dev",
+    about = "Runs and tests Gatehouse on real components on this machine"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Task,
@@ -49,7 +52,11 @@ enum Task {
 fn main() -> ExitCode {
     let task = Cli::parse().command;
     let done = assets::check_prerequisites().and_then(|()| match task {
-        Task::Run { state, no_samples, operator } => run::run(state, !no_samples, &operator),
+        Task::Run {
+            state,
+            no_samples,
+            operator,
+        } => run::run(state, !no_samples, &operator),
         Task::Test { threads, cargo } => test::test(threads, &cargo),
         Task::Tools => tools(),
     });

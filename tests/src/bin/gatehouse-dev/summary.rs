@@ -27,11 +27,17 @@ impl Summary {
     /// Takes a line; the answer is what to show of it.
     pub(crate) fn line(&mut self, line: &str) -> Option<String> {
         let trimmed = line.trim_start();
-        if let Some(running) = trimmed.strip_prefix("Running ").filter(|_| line.starts_with("     ")) {
+        if let Some(running) = trimmed
+            .strip_prefix("Running ")
+            .filter(|_| line.starts_with("     "))
+        {
             self.begin(binary_name(running));
             return None;
         }
-        if let Some(package) = trimmed.strip_prefix("Doc-tests ").filter(|_| line.starts_with("   ")) {
+        if let Some(package) = trimmed
+            .strip_prefix("Doc-tests ")
+            .filter(|_| line.starts_with("   "))
+        {
             self.begin(format!("{package} (documentation)"));
             return None;
         }
@@ -39,7 +45,10 @@ impl Summary {
             self.section = Section::Elsewhere;
             return self.result(counts);
         }
-        if let Some(test) = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED")) {
+        if let Some(test) = line
+            .strip_prefix("test ")
+            .and_then(|rest| rest.strip_suffix(" ... FAILED"))
+        {
             let name = format!("{}: {test}", self.binary);
             self.failures.push(name.clone());
             return Some(format!("  FAILED {name}"));
@@ -58,7 +67,8 @@ impl Summary {
             return (*lines <= LINES_OF_A_FAILURE).then(|| line.to_owned());
         }
         // A test binary that died, or does not compile.
-        (line.starts_with("error") || trimmed.starts_with("process didn't exit successfully")).then(|| line.to_owned())
+        (line.starts_with("error") || trimmed.starts_with("process didn't exit successfully"))
+            .then(|| line.to_owned())
     }
 
     fn begin(&mut self, binary: String) {
@@ -68,31 +78,50 @@ impl Summary {
 
     fn result(&mut self, counts: &str) -> Option<String> {
         let count = |what: &str| {
-            let words: Vec<&str> = counts.split([' ', ';', '.']).filter(|word| !word.is_empty()).collect();
-            words.windows(2).find(|pair| pair.last() == Some(&what)).and_then(|pair| pair.first()?.parse().ok())
+            let words: Vec<&str> = counts
+                .split([' ', ';', '.'])
+                .filter(|word| !word.is_empty())
+                .collect();
+            words
+                .windows(2)
+                .find(|pair| pair.last() == Some(&what))
+                .and_then(|pair| pair.first()?.parse().ok())
         };
         let (passed, failed) = (count("passed").unwrap_or(0), count("failed").unwrap_or(0));
         let skipped = count("ignored").unwrap_or(0);
         self.passed += passed;
         self.failed += failed;
         self.skipped += skipped;
-        let time = counts.rsplit_once("finished in ").map_or("?", |(_, time)| time);
+        let time = counts
+            .rsplit_once("finished in ")
+            .map_or("?", |(_, time)| time);
         (passed + failed + skipped > 0).then(|| {
-            let failed = if failed > 0 { format!(", {failed} FAILED") } else { String::new() };
+            let failed = if failed > 0 {
+                format!(", {failed} FAILED")
+            } else {
+                String::new()
+            };
             format!("  {}: {passed} passed{failed} in {time}", self.binary)
         })
     }
 
     /// The closing line.
     pub(crate) fn totals(&self) -> String {
-        format!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+        format!(
+            "{} passed, {} failed, {} skipped",
+            self.passed, self.failed, self.skipped
+        )
     }
 }
 
 /// `gatehouse (src/lib.rs)` from `unittests src/lib.rs (target/debug/deps/gatehouse-0123456789abcdef)`.
 fn binary_name(running: &str) -> String {
     let (source, file) = running.split_once(" (").unwrap_or((running, ""));
-    let file = file.trim_end_matches(')').rsplit('/').next().unwrap_or_default();
+    let file = file
+        .trim_end_matches(')')
+        .rsplit('/')
+        .next()
+        .unwrap_or_default();
     let package = file.rsplit_once('-').map_or(file, |(name, _)| name);
     format!("{package} ({})", source.trim_start_matches("unittests "))
 }
@@ -109,7 +138,8 @@ mod tests {
 
     #[test]
     fn results_add_up_and_failures_are_told_with_their_output() {
-        let (summary, shown) = read("   Compiling gatehouse v0.1.0
+        let (summary, shown) = read(
+            "   Compiling gatehouse v0.1.0
      Running unittests src/lib.rs (target/debug/deps/gatehouse-0123456789abcdef)
 
 running 3 tests
@@ -131,7 +161,8 @@ test result: FAILED. 1 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; 
 test result: ok. 7 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 13.56s
    Doc-tests gatehouse
 test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s
-");
+",
+        );
         assert_eq!(summary.totals(), "8 passed, 1 failed, 1 skipped");
         assert_eq!(summary.failures, ["gatehouse (src/lib.rs): a::c"]);
         assert_eq!(
@@ -150,7 +181,9 @@ test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
     #[test]
     fn a_long_output_is_cut_and_a_crash_is_shown() {
         let output = "line\n".repeat(LINES_OF_A_FAILURE + 5);
-        let (_, shown) = read(&format!("---- x stdout ----\n{output}failures:\n    x\nerror: test failed\n"));
+        let (_, shown) = read(&format!(
+            "---- x stdout ----\n{output}failures:\n    x\nerror: test failed\n"
+        ));
         assert_eq!(shown.len(), LINES_OF_A_FAILURE + 2);
         assert_eq!(shown.last().map(String::as_str), Some("error: test failed"));
     }
