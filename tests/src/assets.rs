@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use std::time::Instant;
 
 use crate::error::{Doing as _, Error};
+use crate::process::{spawn_kept, tail, wait_kept};
 use crate::workspace;
 
 /// Names a cache, because everything about the tools follows from it.
@@ -76,11 +77,17 @@ impl Tool {
     /// `v0.0.0-master` and kubectl warns of skew.
     fn link_flags(self) -> String {
         let mut flags = String::from("-s -w");
-        if matches!(self, Self::KubeApiserver | Self::KubeControllerManager | Self::Kubectl) {
+        if matches!(
+            self,
+            Self::KubeApiserver | Self::KubeControllerManager | Self::Kubectl
+        ) {
             let version = required_version("k8s.io/kubernetes");
             let mut numbers = version.trim_start_matches('v').split('.');
             let (major, minor) = (numbers.next().unwrap_or("0"), numbers.next().unwrap_or("0"));
-            for package in ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"] {
+            for package in [
+                "k8s.io/component-base/version",
+                "k8s.io/client-go/pkg/version",
+            ] {
                 for (name, value) in [
                     ("gitVersion", version),
                     ("gitMajor", major),
@@ -126,7 +133,10 @@ impl Assets {
 
     fn locate() -> Self {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, GO_MOD.as_bytes());
-        let name: String = digest.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        let name: String = digest.as_ref()[..8]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         Self {
             given: std::env::var_os("KUBEBUILDER_ASSETS")
                 .filter(|value| !value.is_empty())
@@ -162,14 +172,15 @@ impl Assets {
         }
         check_go()?;
         fs::create_dir_all(&self.built).doing(format!("making {}", self.built.display()))?;
-        let lock = File::create(self.built.join(".lock")).doing("making the lock of the tools' cache")?;
+        let lock =
+            File::create(self.built.join(".lock")).doing("making the lock of the tools' cache")?;
         if lock.try_lock().is_err() {
             eprintln!("waiting: another process builds the test tools …");
             lock.lock().doing("locking the tools' cache")?;
         }
         let missing = self.missing();
-        for (done, tool) in missing.iter().enumerate() {
-            self.build(*tool, done + 1, missing.len())?;
+        for (number, tool) in missing.iter().enumerate() {
+            self.build(*tool, number + 1, missing.len())?;
         }
         Ok(())
     }
@@ -180,23 +191,36 @@ impl Assets {
         let began = Instant::now();
         // Renamed when whole, so that an interrupted build is never taken for a program.
         let unfinished = self.built.join(format!(".{name}.{}", std::process::id()));
-        let output = Command::new(go()?)
+        let log = self.built.join(format!(".{name}.log"));
+        let mut command = Command::new(go()?);
+        command
             .current_dir(workspace::root().join("tests/tools"))
-            .args(["build", "-mod=readonly", "-ldflags", &tool.link_flags(), "-o"])
+            .args([
+                "build",
+                "-mod=readonly",
+                "-ldflags",
+                &tool.link_flags(),
+                "-o",
+            ])
             .arg(&unfinished)
-            .arg(tool.package())
-            .stdin(Stdio::null())
-            .output()
-            .doing(format!("starting go to build {name}"))?;
-        if !output.status.success() {
+            .arg(tool.package());
+        let output = File::create(&log).doing(format!("making {}", log.display()))?;
+        command.stdout(Stdio::null()).stderr(output);
+        let mut child = spawn_kept(&mut command).doing(format!("starting go to build {name}"))?;
+        let status = wait_kept(&mut child).doing(format!("building {name}"))?;
+        if !status.success() {
             return Err(Error::Build {
                 tool: name.to_owned(),
-                status: output.status.to_string(),
-                output: String::from_utf8_lossy(&output.stderr).into_owned(),
+                status: status.to_string(),
+                output: tail(&log, 40),
             });
         }
-        fs::rename(&unfinished, self.built.join(name)).doing(format!("moving {name} into the cache"))?;
-        eprintln!("[{number}/{of}] built {name} in {} s", began.elapsed().as_secs());
+        fs::rename(&unfinished, self.built.join(name))
+            .doing(format!("moving {name} into the cache"))?;
+        eprintln!(
+            "[{number}/{of}] built {name} in {} s",
+            began.elapsed().as_secs()
+        );
         Ok(())
     }
 }
@@ -221,8 +245,15 @@ fn check_go() -> Result<(), Error> {
 /// unless every tool is there already.
 pub fn check_prerequisites() -> Result<(), Error> {
     let compiler = std::env::var("CC").unwrap_or_default();
-    let named = compiler.split_whitespace().next().is_some_and(|cc| Path::new(cc).is_file());
-    if !named && ["cc", "gcc", "clang"].iter().all(|name| workspace::which(name, &[]).is_none()) {
+    let named = compiler
+        .split_whitespace()
+        .next()
+        .is_some_and(|cc| Path::new(cc).is_file());
+    if !named
+        && ["cc", "gcc", "clang"]
+            .iter()
+            .all(|name| workspace::which(name, &[]).is_none())
+    {
         return Err(Error::Missing {
             what: "a C compiler",
             install: "install gcc or clang (Debian and Ubuntu: `apt-get install build-essential`; macOS: \
@@ -239,16 +270,23 @@ pub fn check_prerequisites() -> Result<(), Error> {
 /// Knot's `knotd`, which answers for the zones of DNS-01 tests. Installed from Debian's archive when this is root there.
 pub fn knotd() -> Result<PathBuf, Error> {
     static FOUND: OnceLock<PathBuf> = OnceLock::new();
-    let look = || workspace::which("knotd", &["/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin"]);
+    let find = || {
+        workspace::which(
+            "knotd",
+            &["/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin"],
+        )
+    };
     if let Some(found) = FOUND.get() {
         return Ok(found.clone());
     }
-    if let Some(found) = look() {
+    if let Some(found) = find() {
         return Ok(FOUND.get_or_init(|| found).clone());
     }
     let missing = |detail: &str| Error::Missing {
         what: "the DNS server Knot (knotd)",
-        install: format!("install it (Debian, Ubuntu, Alpine, Homebrew: the package `knot`){detail}"),
+        install: format!(
+            "install it (Debian, Ubuntu, Alpine, Homebrew: the package `knot`){detail}"
+        ),
     };
     if !Path::new("/etc/debian_version").exists() || !rustix::process::geteuid().is_root() {
         return Err(missing(""));
@@ -256,19 +294,24 @@ pub fn knotd() -> Result<PathBuf, Error> {
     fs::create_dir_all(workspace::cache()).doing("making the cache")?;
     let lock = File::create(workspace::cache().join("apt.lock")).doing("making the lock of apt")?;
     lock.lock().doing("locking apt")?;
-    if look().is_none() {
+    if find().is_none() {
         eprintln!("installing the DNS server Knot (apt-get install knot) …");
-        apt(&["install"]).or_else(|_| apt(&["update"]).and_then(|()| apt(&["install"])))
+        apt(&["install"])
+            .or_else(|_| apt(&["update"]).and_then(|()| apt(&["install"])))
             .map_err(|error| missing(&format!("; apt-get could not:\n{error}")))?;
     }
-    look()
+    find()
         .map(|found| FOUND.get_or_init(|| found).clone())
         .ok_or_else(|| missing(""))
 }
 
 fn apt(verb: &[&str]) -> Result<(), String> {
     let mut command = Command::new("apt-get");
-    command.args(["-q", "-y"]).args(verb).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
+    command
+        .args(["-q", "-y"])
+        .args(verb)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdin(Stdio::null());
     if verb == ["install"] {
         command.args(["--no-install-recommends", "knot"]);
     }
@@ -289,7 +332,12 @@ mod tests {
         let flags = Tool::KubeApiserver.link_flags();
         let version = required_version("k8s.io/kubernetes");
         assert!(version.starts_with("v1."), "{version}");
-        assert!(flags.contains(&format!("-X k8s.io/component-base/version.gitVersion={version}")), "{flags}");
+        assert!(
+            flags.contains(&format!(
+                "-X k8s.io/component-base/version.gitVersion={version}"
+            )),
+            "{flags}"
+        );
         assert_eq!(Tool::Pebble.link_flags(), "-s -w");
     }
 

@@ -15,14 +15,14 @@ use crate::assets::{Assets, Tool};
 use crate::error::{Doing as _, Error};
 use crate::kubeconfig::Identity;
 use crate::pki::{self, Ca, Pair, write_private};
+use crate::ports;
 use crate::process::{Process, Signal};
 use crate::web::Web;
-use crate::ports;
 
 const ADMIN_TOKEN: &str = "gatehouse-tests-admin";
 
 /// Long enough for two busy cores.
-const START: Duration = Duration::from_secs(120);
+const START: Duration = Duration::from_mins(2);
 
 /// Only what a test can see working; the others cost CPU.
 const CONTROLLERS: &str = "garbage-collector-controller,namespace-controller,serviceaccount-controller,\
@@ -69,7 +69,10 @@ impl ControlPlane {
         let (signing, verifying) = pki::new_key_pems()?;
         write_private(&folder.join("service-account.key"), &signing)?;
         write_private(&folder.join("service-account.pub"), &verifying)?;
-        write_private(&folder.join("tokens.csv"), &format!("{ADMIN_TOKEN},admin,1,\"system:masters\"\n"))?;
+        write_private(
+            &folder.join("tokens.csv"),
+            &format!("{ADMIN_TOKEN},admin,1,\"system:masters\"\n"),
+        )?;
         write_private(&folder.join("audit-policy.yaml"), AUDIT_POLICY)?;
 
         let etcd = start_etcd(&folder, assets, etcd_port, peer_port).await?;
@@ -122,16 +125,27 @@ impl ControlPlane {
         client(&self.kubeconfig()).await
     }
 
-    /// Who a service account is, by a TokenRequest: exactly the rights that RBAC gives it.
+    /// Who a service account is, by a `TokenRequest`: exactly the rights that RBAC gives it.
     pub async fn service_account(&self, namespace: &str, name: &str) -> Result<Identity, Error> {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client().await?, namespace);
         let request = TokenRequest {
-            spec: Some(TokenRequestSpec { expiration_seconds: Some(12 * 3600), ..TokenRequestSpec::default() }),
+            spec: Some(TokenRequestSpec {
+                expiration_seconds: Some(12 * 3600),
+                ..TokenRequestSpec::default()
+            }),
             ..TokenRequest::default()
         };
-        let answer = accounts.create_token_request(name, &PostParams::default(), &request).await?;
-        let token = answer.status.and_then(|status| status.token).unwrap_or_default();
-        Ok(Identity { token, ..self.admin.clone() })
+        let answer = accounts
+            .create_token_request(name, &PostParams::default(), &request)
+            .await?;
+        let token = answer
+            .status
+            .and_then(|status| status.token)
+            .unwrap_or_default();
+        Ok(Identity {
+            token,
+            ..self.admin.clone()
+        })
     }
 
     /// [`Self::service_account`] as a kubeconfig file.
@@ -146,13 +160,21 @@ impl ControlPlane {
         let web = Web::trusting(&self.ca_pem);
         let url = format!("https://127.0.0.1:{}/readyz", self.port);
         process
-            .ready(START, || async { web.get(&url).await.ok().filter(|(status, _)| status.is_success()) })
+            .ready(START, || async {
+                web.get(&url)
+                    .await
+                    .ok()
+                    .filter(|(status, _)| status.is_success())
+            })
             .await?;
         // Ready is said a moment before these exist at the very first start.
         let namespaces: Api<Namespace> = Api::all(self.client().await?);
         process
             .ready(START, || async {
-                let both = futures::future::try_join(namespaces.get("default"), namespaces.get("kube-system"));
+                let both = futures::future::try_join(
+                    namespaces.get("default"),
+                    namespaces.get("kube-system"),
+                );
                 both.await.ok()
             })
             .await?;
@@ -191,12 +213,19 @@ impl ControlPlane {
     }
 
     fn locked(&self) -> std::sync::MutexGuard<'_, Option<Process>> {
-        self.api_server.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.api_server
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// kubectl as the administrator. `stdin` is for `-f -`.
     pub fn kubectl(&self, args: &[&str]) -> Result<String, Error> {
-        kubectl(&self.assets, &self.kubeconfig(), &self.folder.join("kubectl-cache"), args)
+        kubectl(
+            &self.assets,
+            &self.kubeconfig(),
+            &self.folder.join("kubectl-cache"),
+            args,
+        )
     }
 
     fn spawn_api_server(&self) -> Result<Process, Error> {
@@ -209,7 +238,10 @@ impl ControlPlane {
             format!("--tls-private-key-file={}", self.serving.key.display()),
             format!("--token-auth-file={}", file("tokens.csv")),
             format!("--service-account-key-file={}", file("service-account.pub")),
-            format!("--service-account-signing-key-file={}", file("service-account.key")),
+            format!(
+                "--service-account-signing-key-file={}",
+                file("service-account.key")
+            ),
             format!("--cert-dir={}", file("generated")),
         ]);
         command.args([
@@ -231,7 +263,11 @@ impl ControlPlane {
                 "--audit-log-maxsize=10000".to_owned(),
             ]);
         }
-        Process::spawn("kube-apiserver", command, &self.folder.join("kube-apiserver.log"))
+        Process::spawn(
+            "kube-apiserver",
+            command,
+            &self.folder.join("kube-apiserver.log"),
+        )
     }
 
     async fn start_controller_manager(&self) -> Result<Process, Error> {
@@ -257,14 +293,27 @@ impl ControlPlane {
         let web = Web::trusting(&self.ca_pem);
         let url = format!("https://127.0.0.1:{port}/healthz");
         process
-            .ready(START, || async { web.get(&url).await.ok().filter(|(status, _)| status.is_success()) })
+            .ready(START, || async {
+                web.get(&url)
+                    .await
+                    .ok()
+                    .filter(|(status, _)| status.is_success())
+            })
             .await?;
         Ok(process)
     }
 }
 
-async fn start_etcd(folder: &Path, assets: &Assets, port: u16, peer_port: u16) -> Result<Process, Error> {
-    let (client, peer) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{peer_port}"));
+async fn start_etcd(
+    folder: &Path,
+    assets: &Assets,
+    port: u16,
+    peer_port: u16,
+) -> Result<Process, Error> {
+    let (client, peer) = (
+        format!("http://127.0.0.1:{port}"),
+        format!("http://127.0.0.1:{peer_port}"),
+    );
     let mut command = Command::new(assets.path(Tool::Etcd));
     command.args([
         "--name=tests".to_owned(),
@@ -280,7 +329,14 @@ async fn start_etcd(folder: &Path, assets: &Assets, port: u16, peer_port: u16) -
     ]);
     let mut process = Process::spawn("etcd", command, &folder.join("etcd.log"))?;
     let (web, url) = (Web::plain(), format!("{client}/health"));
-    process.ready(START, || async { web.get(&url).await.ok().filter(|(status, _)| status.is_success()) }).await?;
+    process
+        .ready(START, || async {
+            web.get(&url)
+                .await
+                .ok()
+                .filter(|(status, _)| status.is_success())
+        })
+        .await?;
     Ok(process)
 }
 
@@ -292,7 +348,12 @@ pub async fn client(kubeconfig: &Path) -> Result<kube::Client, Error> {
 }
 
 /// kubectl with any kubeconfig; its caches stay in `cache`.
-pub fn kubectl(assets: &Assets, kubeconfig: &Path, cache: &Path, args: &[&str]) -> Result<String, Error> {
+pub fn kubectl(
+    assets: &Assets,
+    kubeconfig: &Path,
+    cache: &Path,
+    args: &[&str],
+) -> Result<String, Error> {
     let output = Command::new(assets.path(Tool::Kubectl))
         .arg(format!("--kubeconfig={}", kubeconfig.display()))
         .arg(format!("--cache-dir={}", cache.display()))

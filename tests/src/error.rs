@@ -8,10 +8,7 @@ use std::time::Duration;
 pub enum Error {
     /// A program that the reader has to install.
     #[error("{what} is missing: {install}")]
-    Missing {
-        what: &'static str,
-        install: String,
-    },
+    Missing { what: &'static str, install: String },
     /// A tool did not build.
     #[error("building {tool} failed ({status}):\n{output}")]
     Build {

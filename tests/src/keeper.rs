@@ -27,6 +27,10 @@ for d do rm -rf -- "$d" 2>/dev/null || { sleep 1; rm -rf -- "$d"; }; done
 
 static KEEPER: OnceLock<Mutex<ChildStdin>> = OnceLock::new();
 
+#[allow(
+    clippy::zombie_processes,
+    reason = "it ends after this process: that is what it is for"
+)]
 fn tell(verb: &str, what: &str) {
     let keeper = KEEPER.get_or_init(|| {
         let child = Command::new("/bin/sh")
@@ -39,7 +43,9 @@ fn tell(verb: &str, what: &str) {
             .expect("/bin/sh starts");
         Mutex::new(child.stdin.expect("stdin was piped"))
     });
-    let mut pipe = keeper.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut pipe = keeper
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     // The keeper ignores every signal but SIGKILL; without it the components are still ended by their `Drop`.
     let _ = writeln!(pipe, "{verb} {what}");
 }
@@ -63,9 +69,10 @@ pub(crate) fn remove_at_exit(folder: &Path) {
 mod tests {
     use std::io::{BufRead as _, BufReader};
     use std::process::{Command, Stdio};
+    use std::sync::mpsc;
     use std::time::{Duration, Instant};
 
-    use crate::process::{Process, spawn_kept};
+    use crate::process::{spawn_kept, wait_kept};
 
     const VICTIM: &str = "GATEHOUSE_KEEPER_VICTIM";
 
@@ -77,15 +84,12 @@ mod tests {
         }
         let folder = tempfile::tempdir().unwrap();
         super::remove_at_exit(folder.path());
-        // A child with a child of its own, as Cargo has.
-        let mut nested = Command::new("sh");
-        nested.args(["-c", "sleep 600 & wait"]);
-        let log = folder.path().join("log");
-        let process = Process::spawn("sleep", nested, &log).unwrap();
-        let mut released = spawn_kept(&mut Command::new("true")).unwrap();
-        crate::process::wait_kept(&mut released).unwrap();
-        println!("victim {} {}", process.pid(), folder.path().display());
-        std::thread::sleep(Duration::from_mins(10));
+        let mut done = spawn_kept(&mut Command::new("true")).unwrap();
+        wait_kept(&mut done).unwrap();
+        // A child with a child of its own, as Cargo has; both hold our stdout open while they live.
+        let mut child = spawn_kept(Command::new("sh").args(["-c", "sleep 600 & wait"])).unwrap();
+        println!("victim {}", folder.path().display());
+        wait_kept(&mut child).unwrap();
     }
 
     #[test]
@@ -97,17 +101,22 @@ mod tests {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(victim.stdout.take().unwrap()).lines();
-        let said = lines.map_while(Result::ok).find_map(|line| Some(line.split_once("victim ")?.1.to_owned())).unwrap();
-        let (pid, folder) = said.split_once(' ').unwrap();
-        let group = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
-        assert!(rustix::process::test_kill_process_group(group).is_ok(), "the victim's child runs");
+        let mut output = BufReader::new(victim.stdout.take().unwrap()).lines();
+        let folder = output
+            .find_map(|line| Some(line.unwrap().split_once("victim ")?.1.to_owned()))
+            .unwrap();
+        assert!(std::path::Path::new(&folder).exists());
 
         victim.kill().unwrap();
         victim.wait().unwrap();
+        let (ended, all_ended) = mpsc::channel();
+        std::thread::spawn(move || ended.send(output.count()));
+        all_ended
+            .recv_timeout(Duration::from_secs(10))
+            .expect("a child of the victim lives on");
         let deadline = Instant::now() + Duration::from_secs(10);
-        while rustix::process::test_kill_process_group(group).is_ok() || std::path::Path::new(folder).exists() {
-            assert!(Instant::now() < deadline, "something was left behind: {said}");
+        while std::path::Path::new(&folder).exists() {
+            assert!(Instant::now() < deadline, "{folder} was left behind");
             std::thread::sleep(Duration::from_millis(20));
         }
     }

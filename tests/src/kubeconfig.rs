@@ -20,7 +20,10 @@ impl Identity {
     /// The same user by another way, a [`crate::Proxy`] for instance.
     #[must_use]
     pub fn through(&self, address: std::net::SocketAddr) -> Self {
-        Self { server: format!("https://{address}"), ..self.clone() }
+        Self {
+            server: format!("https://{address}"),
+            ..self.clone()
+        }
     }
 
     /// Writes the file with mode 0600.

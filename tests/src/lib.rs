@@ -12,6 +12,15 @@
     clippy::missing_panics_doc,
     reason = "this crate is test code: to panic is how it reports"
 )]
+#![allow(
+    clippy::format_push_string,
+    clippy::format_collect,
+    reason = "configuration files and logs, once a run: read more easily than written fast"
+)]
+#![allow(
+    clippy::used_underscore_binding,
+    reason = "fields that are only held, and set once"
+)]
 
 pub mod assets;
 pub mod chain;

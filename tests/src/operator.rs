@@ -15,7 +15,7 @@ use crate::process::{Process, Signal, spawn_kept, tail, wait_kept};
 use crate::web::Web;
 use crate::workspace;
 
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 
 /// The `gatehouse` binary: `GATEHOUSE_BIN` when set, else built, once a process.
 pub fn binary() -> Result<PathBuf, Error> {
@@ -26,26 +26,49 @@ pub fn binary() -> Result<PathBuf, Error> {
     if let Some(given) = std::env::var_os("GATEHOUSE_BIN").filter(|value| !value.is_empty()) {
         return Ok(given.into());
     }
-    let built = build()?;
+    let built = build(&["--bin", "gatehouse"])?;
     Ok(BUILT.get_or_init(|| built).clone())
 }
 
+/// Builds the binary together with all tests: the same features, so that `cargo test` compiles nothing again.
+pub fn build_with_tests() -> Result<PathBuf, Error> {
+    build(&["--bins", "--tests"])
+}
+
 /// Asks Cargo, which knows whether anything changed and where the file is. Progress goes to stderr.
-fn build() -> Result<PathBuf, Error> {
+fn build(targets: &[&str]) -> Result<PathBuf, Error> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
         .current_dir(workspace::root())
-        .args(["build", "--package", "gatehouse", "--bin", "gatehouse", "--message-format=json-render-diagnostics"])
+        .args([
+            "build",
+            "--workspace",
+            "--message-format=json-render-diagnostics",
+        ])
+        .args(targets)
         .stdout(Stdio::piped());
     let mut child = spawn_kept(&mut command).doing("starting cargo")?;
-    let messages = child.stdout.take().map(std::io::read_to_string).transpose().doing("reading from cargo")?;
+    let messages = child
+        .stdout
+        .take()
+        .map(std::io::read_to_string)
+        .transpose()
+        .doing("reading from cargo")?;
     let status = wait_kept(&mut child).doing("waiting for cargo")?;
     messages
         .unwrap_or_default()
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|message| message.pointer("/target/name").is_some_and(|name| name == "gatehouse"))
+        .filter(|message| {
+            // The unit tests of the binary are an executable of that name, too.
+            message
+                .pointer("/target/name")
+                .is_some_and(|name| name == "gatehouse")
+                && message
+                    .pointer("/profile/test")
+                    .is_some_and(|test| test == false)
+        })
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
         .filter(|_| status.success())
         .ok_or_else(|| Error::Build {
@@ -66,7 +89,12 @@ pub struct Options {
 
 impl Options {
     pub fn new(kubeconfig: &Path) -> Self {
-        Self { kubeconfig: kubeconfig.to_owned(), args: Vec::new(), env: Vec::new(), http01: None }
+        Self {
+            kubeconfig: kubeconfig.to_owned(),
+            args: Vec::new(),
+            env: Vec::new(),
+            http01: None,
+        }
     }
 
     /// Adds a flag, `--leader-elect` for instance.
@@ -100,19 +128,30 @@ impl Operator {
     /// Starts it and returns at once; see [`Self::wait_ready`].
     pub fn start(folder: &Path, options: &Options) -> Result<Self, Error> {
         static NUMBER: AtomicUsize = AtomicUsize::new(1);
-        let log = folder.join(format!("operator-{}.log", NUMBER.fetch_add(1, Ordering::Relaxed)));
+        let log = folder.join(format!(
+            "operator-{}.log",
+            NUMBER.fetch_add(1, Ordering::Relaxed)
+        ));
         let mut command = Command::new(binary()?);
         command
             .arg("operator")
             .arg("--kubeconfig")
             .arg(&options.kubeconfig)
-            .args(["--metrics-addr", "127.0.0.1:0", "--health-addr", "127.0.0.1:0"])
+            .args([
+                "--metrics-addr",
+                "127.0.0.1:0",
+                "--health-addr",
+                "127.0.0.1:0",
+            ])
             .arg("--http01-addr")
             .arg(format!("127.0.0.1:{}", options.http01.unwrap_or(0)))
             .args(["--log-format", "json", "--allow-loopback"])
             .args(&options.args)
             .envs(options.env.iter().map(|(name, value)| (name, value)));
-        Ok(Self { process: Process::spawn("gatehouse operator", command, &log)?, log })
+        Ok(Self {
+            process: Process::spawn("gatehouse operator", command, &log)?,
+            log,
+        })
     }
 
     /// Waits until `/readyz` says yes.
@@ -131,14 +170,23 @@ impl Operator {
     /// The text of `/metrics`.
     pub async fn metrics(&self) -> Result<String, Error> {
         let address = self.address_of("metrics")?;
-        Ok(Web::plain().get(&format!("http://{address}/metrics")).await?.1)
+        Ok(Web::plain()
+            .get(&format!("http://{address}/metrics"))
+            .await?
+            .1)
     }
 
     /// The value of one series: its name with its labels as they are printed, `gatehouse_leader` or
     /// `gatehouse_certificate_ready_status{namespace="a",name="b",condition="True"}`.
     pub async fn metric(&self, series: &str) -> Result<Option<f64>, Error> {
         let text = self.metrics().await?;
-        Ok(text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.trim().parse().ok()))
+        Ok(text.lines().find_map(|line| {
+            line.strip_prefix(series)?
+                .strip_prefix(' ')?
+                .trim()
+                .parse()
+                .ok()
+        }))
     }
 
     /// `/healthz` or `/readyz`: the status and the text.
@@ -200,17 +248,30 @@ impl Operator {
         let log = self.log();
         for (number, secret) in secrets.iter().enumerate() {
             // Short lines (`-----END`'s neighbours, padding) say nothing about a key.
-            let mut lines = secret.lines().map(str::trim).filter(|line| line.len() >= 8 && !line.starts_with("-----"));
-            assert!(!lines.any(|line| log.contains(line)), "secret number {number} is in the operator's log");
+            let mut lines = secret
+                .lines()
+                .map(str::trim)
+                .filter(|line| line.len() >= 8 && !line.starts_with("-----"));
+            assert!(
+                !lines.any(|line| log.contains(line)),
+                "secret number {number} is in the operator's log"
+            );
         }
-        assert!(!log.contains("PRIVATE KEY-----"), "a private key is in the operator's log");
+        assert!(
+            !log.contains("PRIVATE KEY-----"),
+            "a private key is in the operator's log"
+        );
     }
 }
 
 impl Drop for Operator {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("--- the end of {}\n{}\n---", self.log.display(), tail(&self.log, 60));
+            eprintln!(
+                "--- the end of {}\n{}\n---",
+                self.log.display(),
+                tail(&self.log, 60)
+            );
         }
     }
 }
@@ -219,8 +280,10 @@ impl Drop for Operator {
 fn listening(log: &Path, what: &str) -> Option<SocketAddr> {
     let wanted = format!("{what} listening");
     let text = std::fs::read_to_string(log).ok()?;
-    text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find_map(|line| {
-        let fields = line.get("fields").unwrap_or(&line);
-        (fields["message"] == wanted).then(|| fields["addr"].as_str()?.parse().ok())?
-    })
+    text.lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .find_map(|line| {
+            let fields = line.get("fields").unwrap_or(&line);
+            (fields["message"] == wanted).then(|| fields["addr"].as_str()?.parse().ok())?
+        })
 }

@@ -28,10 +28,20 @@ pub struct Process {
 impl Process {
     /// Starts `command`; its output is appended to `log`.
     pub fn spawn(name: &str, mut command: Command, log: &Path) -> Result<Self, Error> {
-        let open = || File::options().create(true).append(true).open(log).doing(format!("opening {}", log.display()));
+        let open = || {
+            File::options()
+                .create(true)
+                .append(true)
+                .open(log)
+                .doing(format!("opening {}", log.display()))
+        };
         command.stdout(open()?).stderr(open()?);
         let child = spawn_kept(&mut command).doing(format!("starting {name}"))?;
-        Ok(Self { name: name.to_owned(), child, log: log.to_owned() })
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+            log: log.to_owned(),
+        })
     }
 
     pub fn pid(&self) -> u32 {
@@ -46,7 +56,9 @@ impl Process {
     pub fn signal(&mut self, signal: Signal) {
         // A child that was waited for gives its number back, perhaps to somebody else.
         if self.exited().is_none()
-            && let Some(pid) = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw)
+            && let Some(pid) = i32::try_from(self.child.id())
+                .ok()
+                .and_then(rustix::process::Pid::from_raw)
         {
             let _ = rustix::process::kill_process(pid, signal);
         }
@@ -92,7 +104,9 @@ impl Process {
                 });
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if let Ok(Some(value)) = tokio::time::timeout(left.min(Duration::from_secs(5)), probe()).await {
+            if let Ok(Some(value)) =
+                tokio::time::timeout(left.min(Duration::from_secs(5)), probe()).await
+            {
                 return Ok(value);
             }
             if left.is_zero() {

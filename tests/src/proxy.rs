@@ -41,20 +41,34 @@ pub struct Proxy {
 impl Proxy {
     /// Listens on a port of its own and passes everything on to `target`.
     pub fn start(target: SocketAddr) -> Result<Self, Error> {
-        let listener = std::net::TcpListener::bind(("127.0.0.1", crate::ports::free())).doing("opening a proxy's port")?;
-        listener.set_nonblocking(true).doing("opening a proxy's port")?;
+        let listener = std::net::TcpListener::bind(("127.0.0.1", crate::ports::free()))
+            .doing("opening a proxy's port")?;
+        listener
+            .set_nonblocking(true)
+            .doing("opening a proxy's port")?;
         let address = listener.local_addr().doing("opening a proxy's port")?;
-        let (state, watched) = watch::channel(State { mode: Mode::Pass, target });
+        let (state, watched) = watch::channel(State {
+            mode: Mode::Pass,
+            target,
+        });
         let accepted = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&accepted);
         let thread = std::thread::Builder::new()
             .name("proxy".to_owned())
             .spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .expect("a runtime");
                 runtime.block_on(serve(listener, watched, &counter));
             })
             .doing("starting a proxy")?;
-        Ok(Self { address, state: Some(state), accepted, thread: Some(thread) })
+        Ok(Self {
+            address,
+            state: Some(state),
+            accepted,
+            thread: Some(thread),
+        })
     }
 
     /// Where to connect to.
@@ -109,7 +123,11 @@ impl Drop for Proxy {
     }
 }
 
-async fn serve(listener: std::net::TcpListener, state: watch::Receiver<State>, accepted: &AtomicUsize) {
+async fn serve(
+    listener: std::net::TcpListener,
+    state: watch::Receiver<State>,
+    accepted: &AtomicUsize,
+) {
     let listener = TcpListener::from_std(listener).expect("a listener");
     let mut ended = state.clone();
     loop {
@@ -134,7 +152,9 @@ async fn carry(client: TcpStream, mut state: watch::Receiver<State>) {
         return;
     }
     let target = state.borrow().target;
-    let Ok(server) = TcpStream::connect(target).await else { return };
+    let Ok(server) = TcpStream::connect(target).await else {
+        return;
+    };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
         (client.into_split(), server.into_split());
@@ -152,7 +172,10 @@ async fn carry(client: TcpStream, mut state: watch::Receiver<State>) {
 
 /// Waits until bytes may pass and says how long they take; `None` when they never will.
 async fn allowed(state: &mut watch::Receiver<State>) -> Option<Duration> {
-    let now = state.wait_for(|state| state.mode != Mode::Hold).await.ok()?;
+    let now = state
+        .wait_for(|state| state.mode != Mode::Hold)
+        .await
+        .ok()?;
     match now.mode {
         Mode::Slow(delay) => Some(delay),
         Mode::Pass | Mode::Hold => Some(Duration::ZERO),
@@ -168,7 +191,9 @@ async fn pump(
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let read = from.read(&mut buffer).await.unwrap_or(0);
-        let Some(delay) = allowed(&mut state).await else { return };
+        let Some(delay) = allowed(&mut state).await else {
+            return;
+        };
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }

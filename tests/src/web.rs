@@ -39,7 +39,9 @@ impl Web {
             .https_or_http()
             .enable_http1()
             .build();
-        Self { client: Client::builder(TokioExecutor::new()).build(connector) }
+        Self {
+            client: Client::builder(TokioExecutor::new()).build(connector),
+        }
     }
 
     /// For plain HTTP.
@@ -55,8 +57,16 @@ impl Web {
         self.send(Method::POST, url, body).await
     }
 
-    async fn send(&self, method: Method, url: &str, body: &str) -> Result<(StatusCode, String), Error> {
-        let failed = |message: String| Error::Web { url: url.to_owned(), message };
+    async fn send(
+        &self,
+        method: Method,
+        url: &str,
+        body: &str,
+    ) -> Result<(StatusCode, String), Error> {
+        let failed = |message: String| Error::Web {
+            url: url.to_owned(),
+            message,
+        };
         let request = Request::builder()
             .method(method)
             .uri(url)
@@ -65,11 +75,24 @@ impl Web {
             .body(Full::from(body.to_owned()))
             .map_err(|error| failed(error.to_string()))?;
         let exchange = async {
-            let response = self.client.request(request).await.map_err(|error| failed(format!("{error:?}")))?;
+            let response = self
+                .client
+                .request(request)
+                .await
+                .map_err(|error| failed(format!("{error:?}")))?;
             let status = response.status();
-            let body = response.into_body().collect().await.map_err(|error| failed(error.to_string()))?;
-            Ok((status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
+            let body = response
+                .into_body()
+                .collect()
+                .await
+                .map_err(|error| failed(error.to_string()))?;
+            Ok((
+                status,
+                String::from_utf8_lossy(&body.to_bytes()).into_owned(),
+            ))
         };
-        tokio::time::timeout(TIMEOUT, exchange).await.unwrap_or_else(|_| Err(failed(format!("no answer in {TIMEOUT:?}"))))
+        tokio::time::timeout(TIMEOUT, exchange)
+            .await
+            .unwrap_or_else(|_| Err(failed(format!("no answer in {TIMEOUT:?}"))))
     }
 }

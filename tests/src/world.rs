@@ -1,6 +1,6 @@
 //! Everything that a suite needs, put together.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tempfile::TempDir;
@@ -37,41 +37,71 @@ pub struct World {
     /// Where Pebble looks at HTTP-01 challenges: the port for one operator's responder.
     pub http01_port: u16,
     assets: Assets,
+    folder: PathBuf,
     // Last: the folder goes when the processes are gone.
-    folder: TempDir,
+    _temporary: Option<TempDir>,
 }
 
 impl World {
     /// Zones of the shared world.
     pub const ZONES: [&str; 2] = ["example.test", "delegated.test"];
 
-    /// A world of its own, for a test that breaks it.
+    /// A world of its own, for a test that breaks it. Its folder is temporary unless `GATEHOUSE_KEEP` is set.
     pub async fn start(options: Options) -> Result<Self, Error> {
-        let assets = Assets::find()?;
-        let folder =
-            tempfile::Builder::new().prefix("gatehouse-").tempdir().doing("making a temporary folder")?;
-        if std::env::var_os("GATEHOUSE_KEEP").is_none() {
-            keeper::remove_at_exit(folder.path());
+        let temporary = tempfile::Builder::new()
+            .prefix("gatehouse-")
+            .tempdir()
+            .doing("making a temporary folder")?;
+        if std::env::var_os("GATEHOUSE_KEEP").is_some() {
+            let kept = temporary.keep();
+            eprintln!("logs and state stay in {}", kept.display());
+            return Self::start_in(&kept, options).await;
         }
-        Self::start_in(folder, assets, options).await
+        keeper::remove_at_exit(temporary.path());
+        let mut world = Self::start_in(temporary.path(), options).await?;
+        world._temporary = Some(temporary);
+        Ok(world)
     }
 
-    async fn start_in(folder: TempDir, assets: Assets, options: Options) -> Result<Self, Error> {
-        let path = folder.path().to_owned();
+    /// A world in a folder that stays; what etcd kept there is there again.
+    pub async fn start_in(path: &Path, options: Options) -> Result<Self, Error> {
+        let assets = Assets::find()?;
         let zones: Vec<&str> = options.zones.iter().map(String::as_str).collect();
-        let http01_port = options.pebble.as_ref().and_then(|pebble| pebble.http_port).unwrap_or_else(ports::free);
+        let http01_port = options
+            .pebble
+            .as_ref()
+            .and_then(|pebble| pebble.http_port)
+            .unwrap_or_else(ports::free);
         let issuing = async {
-            let knot = if zones.is_empty() { None } else { Some(Knot::start(&path, &zones).await?) };
-            let Some(mut pebble) = options.pebble.clone() else { return Ok((knot, None, None)) };
-            let challenges = ChallengeServer::start(&path, &assets).await?;
+            let knot = if zones.is_empty() {
+                None
+            } else {
+                Some(Knot::start(path, &zones).await?)
+            };
+            let Some(mut pebble) = options.pebble.clone() else {
+                return Ok((knot, None, None));
+            };
+            let challenges = ChallengeServer::start(path, &assets).await?;
             pebble.http_port = Some(http01_port);
-            pebble.dns = pebble.dns.or(Some(knot.as_ref().map_or(challenges.dns(), Knot::address)));
-            let pebble = Pebble::start(&path, &assets, pebble).await?;
+            pebble.dns = pebble
+                .dns
+                .or(Some(knot.as_ref().map_or(challenges.dns(), Knot::address)));
+            let pebble = Pebble::start(path, &assets, pebble).await?;
             Ok::<_, Error>((knot, Some(challenges), Some(pebble)))
         };
-        let plane = ControlPlane::start(&path, &assets, options.control_plane);
-        let (plane, (knot, challenge_server, pebble)) = futures::future::try_join(plane, issuing).await?;
-        Ok(Self { plane, pebble, challenge_server, knot, http01_port, assets, folder })
+        let plane = ControlPlane::start(path, &assets, options.control_plane);
+        let (plane, (knot, challenge_server, pebble)) =
+            futures::future::try_join(plane, issuing).await?;
+        Ok(Self {
+            plane,
+            pebble,
+            challenge_server,
+            knot,
+            http01_port,
+            assets,
+            folder: path.to_owned(),
+            _temporary: None,
+        })
     }
 
     /// The world that the tests of a binary share, where a namespace is isolation enough: control plane with controller
@@ -81,11 +111,17 @@ impl World {
         static SHARED: OnceCell<Result<Arc<World>, String>> = OnceCell::const_new();
         let start = || async {
             let options = Options {
-                control_plane: control_plane::Options { controller_manager: true, audit: false },
+                control_plane: control_plane::Options {
+                    controller_manager: true,
+                    audit: false,
+                },
                 zones: Self::ZONES.map(str::to_owned).to_vec(),
                 pebble: Some(pebble::Options::default()),
             };
-            Self::start(options).await.map(Arc::new).map_err(|error| error.to_string())
+            Self::start(options)
+                .await
+                .map(Arc::new)
+                .map_err(|error| error.to_string())
         };
         match SHARED.get_or_init(start).await {
             Ok(world) => Arc::clone(world),
@@ -110,21 +146,25 @@ impl World {
 
     /// The challenge server, which this world was started with.
     pub fn challenge_server(&self) -> &ChallengeServer {
-        self.challenge_server.as_ref().expect("this world has a challenge server")
+        self.challenge_server
+            .as_ref()
+            .expect("this world has a challenge server")
     }
 
     pub fn assets(&self) -> &Assets {
         &self.assets
     }
 
-    /// The temporary folder: logs, keys, kubeconfigs. Kept when `GATEHOUSE_KEEP` is set.
+    /// Logs, keys, kubeconfigs.
     pub fn folder(&self) -> &Path {
-        self.folder.path()
+        &self.folder
     }
 
     /// Another Pebble, with habits of its own.
     pub async fn another_pebble(&self, options: pebble::Options) -> Pebble {
-        Pebble::start(self.folder(), &self.assets, options).await.expect("Pebble starts")
+        Pebble::start(self.folder(), &self.assets, options)
+            .await
+            .expect("Pebble starts")
     }
 
     /// Starts an operator and waits until it is ready.
@@ -137,10 +177,19 @@ impl World {
     /// The ends of all logs, for a test that fails.
     pub fn logs(&self) -> String {
         let mut text = String::new();
-        for folder in [self.folder.path(), self.plane.folder()] {
-            for file in std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        for folder in [self.folder.as_path(), self.plane.folder()] {
+            for file in std::fs::read_dir(folder)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|entry| entry.path())
+            {
                 if file.extension().is_some_and(|extension| extension == "log") {
-                    text.push_str(&format!("--- the end of {}\n{}\n", file.display(), tail(&file, 15)));
+                    text.push_str(&format!(
+                        "--- the end of {}\n{}\n",
+                        file.display(),
+                        tail(&file, 15)
+                    ));
                 }
             }
         }
@@ -152,9 +201,6 @@ impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("{}", self.logs());
-        }
-        if std::env::var_os("GATEHOUSE_KEEP").is_some() {
-            self.folder.disable_cleanup(true);
         }
     }
 }

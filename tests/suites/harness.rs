@@ -24,8 +24,18 @@ async fn the_plane_applies_reports_refusals_and_collects_a_deleted_namespace() {
     let world = World::shared().await;
     let cluster = world.cluster().await;
     let version = cluster.client().apiserver_version().await.unwrap();
-    assert_eq!((version.major.as_str(), version.minor.as_str()), ("1", "36"), "{version:?}");
-    assert!(world.plane.kubectl(&["version"]).unwrap().contains("Server Version: v1.36."));
+    assert_eq!(
+        (version.major.as_str(), version.minor.as_str()),
+        ("1", "36"),
+        "{version:?}"
+    );
+    assert!(
+        world
+            .plane
+            .kubectl(&["version"])
+            .unwrap()
+            .contains("Server Version: v1.36.")
+    );
 
     let namespace = cluster.namespace("plane").await;
     let applied = cluster
@@ -35,15 +45,26 @@ async fn the_plane_applies_reports_refusals_and_collects_a_deleted_namespace() {
         )
         .await;
     assert_eq!(applied.len(), 2);
-    let refusal =
-        cluster.refusal(&namespace, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: A_}\n").await;
+    let refusal = cluster
+        .refusal(
+            &namespace,
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: A_}\n",
+        )
+        .await;
     assert!(refusal.contains("RFC 1123"), "{refusal}");
     // The controller manager counts quotas, so that a test may forbid a Secret by one.
     let quotas = cluster.api::<ResourceQuota>(&namespace);
-    cluster.wait(&quotas, "q", "counted", SOON, |quota| quota.status.as_ref().is_some_and(|s| s.used.is_some())).await;
+    cluster
+        .wait(&quotas, "q", "counted", SOON, |quota| {
+            quota.status.as_ref().is_some_and(|s| s.used.is_some())
+        })
+        .await;
 
     let namespaces = Api::<Namespace>::all(cluster.client());
-    namespaces.delete(&namespace, &DeleteParams::default()).await.unwrap();
+    namespaces
+        .delete(&namespace, &DeleteParams::default())
+        .await
+        .unwrap();
     cluster.wait_gone(&namespaces, &namespace, SOON).await;
 }
 
@@ -73,16 +94,28 @@ subjects: [{kind: ServiceAccount, name: reader}]
 "#,
         )
         .await;
-    let kubeconfig = world.plane.kubeconfig_for(&namespace, "reader").await.unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&kubeconfig).unwrap().permissions());
+    let kubeconfig = world
+        .plane
+        .kubeconfig_for(&namespace, "reader")
+        .await
+        .unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &std::fs::metadata(&kubeconfig).unwrap().permissions(),
+    );
     assert_eq!(mode & 0o777, 0o600);
 
     let client = control_plane::client(&kubeconfig).await.unwrap();
     let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
-    eventually("the role is known", SOON, || async { config_maps.list(&ListParams::default()).await.ok() }).await;
+    eventually("the role is known", SOON, || async {
+        config_maps.list(&ListParams::default()).await.ok()
+    })
+    .await;
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &namespace);
     let denied = secrets.list(&ListParams::default()).await.unwrap_err();
-    assert!(matches!(&denied, kube::Error::Api(status) if status.is_forbidden()), "{denied}");
+    assert!(
+        matches!(&denied, kube::Error::Api(status) if status.is_forbidden()),
+        "{denied}"
+    );
     let elsewhere: Api<ConfigMap> = Api::namespaced(client, "default");
     assert!(elsewhere.list(&ListParams::default()).await.is_err());
 }
@@ -92,27 +125,42 @@ async fn a_cut_and_a_hold_are_felt_and_healed() {
     let world = World::shared().await;
     let proxy = Proxy::start(world.plane.address()).unwrap();
     let identity = world.plane.admin().through(proxy.address());
-    let kubeconfig = identity.write(&world.folder().join("through-proxy.kubeconfig")).unwrap();
+    let kubeconfig = identity
+        .write(&world.folder().join("through-proxy.kubeconfig"))
+        .unwrap();
     let client = control_plane::client(&kubeconfig).await.unwrap();
     let namespaces: Api<Namespace> = Api::all(client);
     namespaces.get("default").await.unwrap();
     assert!(proxy.connections() > 0);
 
     proxy.cut();
-    assert!(namespaces.get("default").await.is_err(), "a cut connection answered");
+    assert!(
+        namespaces.get("default").await.is_err(),
+        "a cut connection answered"
+    );
     proxy.heal();
-    eventually("the cut is healed", SOON, || async { namespaces.get("default").await.ok() }).await;
+    eventually("the cut is healed", SOON, || async {
+        namespaces.get("default").await.ok()
+    })
+    .await;
 
     proxy.hold();
     let held = tokio::time::timeout(Duration::from_millis(300), namespaces.get("default")).await;
     assert!(held.is_err(), "a held connection answered");
     proxy.heal();
-    eventually("the hold is healed", SOON, || async { namespaces.get("default").await.ok() }).await;
+    eventually("the hold is healed", SOON, || async {
+        namespaces.get("default").await.ok()
+    })
+    .await;
 
     proxy.slow(Duration::from_millis(200));
     let began = std::time::Instant::now();
     namespaces.get("default").await.unwrap();
-    assert!(began.elapsed() >= Duration::from_millis(200), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() >= Duration::from_millis(200),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 #[tokio::test]
@@ -120,45 +168,87 @@ async fn objects_survive_a_crash_a_freeze_and_an_orderly_restart_of_the_api_serv
     let world = World::start(Options::default()).await.unwrap();
     let cluster = world.cluster().await;
     let config_maps = cluster.api::<ConfigMap>("default");
-    cluster.apply("default", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: kept}\ndata: {x: '1'}\n").await;
+    cluster
+        .apply(
+            "default",
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: kept}\ndata: {x: '1'}\n",
+        )
+        .await;
     let kept = Some(BTreeMap::from([("x".to_owned(), "1".to_owned())]));
 
     world.plane.kill_api_server();
-    assert!(config_maps.get("kept").await.is_err(), "a killed API server answered");
+    assert!(
+        config_maps.get("kept").await.is_err(),
+        "a killed API server answered"
+    );
     world.plane.start_api_server().await.unwrap();
-    assert_eq!(cluster.wait(&config_maps, "kept", "there", SOON, |_| true).await.data, kept);
+    assert_eq!(
+        cluster
+            .wait(&config_maps, "kept", "there", SOON, |_| true)
+            .await
+            .data,
+        kept
+    );
 
     world.plane.freeze_api_server();
     let frozen = tokio::time::timeout(Duration::from_millis(300), config_maps.get("kept")).await;
     assert!(frozen.is_err(), "a frozen API server answered");
     world.plane.thaw_api_server();
-    assert_eq!(cluster.wait(&config_maps, "kept", "there", SOON, |_| true).await.data, kept);
+    assert_eq!(
+        cluster
+            .wait(&config_maps, "kept", "there", SOON, |_| true)
+            .await
+            .data,
+        kept
+    );
 
     world.plane.terminate_api_server().await;
     world.plane.start_api_server().await.unwrap();
-    assert_eq!(cluster.wait(&config_maps, "kept", "there", SOON, |_| true).await.data, kept);
+    assert_eq!(
+        cluster
+            .wait(&config_maps, "kept", "there", SOON, |_| true)
+            .await
+            .data,
+        kept
+    );
 }
 
 #[tokio::test]
 async fn pebble_answers_counts_and_forgets() {
     let world = World::shared().await;
-    let pebble = world.another_pebble(gatehouse_tests::pebble::Options::default()).await;
+    let pebble = world
+        .another_pebble(gatehouse_tests::pebble::Options::default())
+        .await;
     let web = Web::trusting(pebble.ca_pem());
     let (status, directory) = web.get(&pebble.directory()).await.unwrap();
-    assert!(status.is_success() && directory.contains("renewalInfo"), "{directory}");
-    assert!(pebble.requests()["GET /dir"] >= 1, "{:?}", pebble.requests());
+    assert!(
+        status.is_success() && directory.contains("renewalInfo"),
+        "{directory}"
+    );
+    assert!(
+        pebble.requests()["GET /dir"] >= 1,
+        "{:?}",
+        pebble.requests()
+    );
     assert_eq!((pebble.orders(), pebble.issued()), (0, 0));
     assert_eq!(pebble.status_of("0a").await.unwrap(), None);
 
     let proxy = Proxy::start(pebble.address()).unwrap();
     let through = pebble.directory_through(&proxy);
     let (_, directory) = web.get(&through).await.unwrap();
-    assert!(directory.contains(&proxy.address().to_string()), "its URLs follow the proxy: {directory}");
+    assert!(
+        directory.contains(&proxy.address().to_string()),
+        "its URLs follow the proxy: {directory}"
+    );
 
     let root = pebble.root().await.unwrap();
     assert!(root.contains("BEGIN CERTIFICATE"));
     pebble.restart().await.unwrap();
-    assert_ne!(pebble.root().await.unwrap(), root, "a new Pebble has a new root");
+    assert_ne!(
+        pebble.root().await.unwrap(),
+        root,
+        "a new Pebble has a new root"
+    );
     pebble.stop();
     assert!(web.get(&pebble.directory()).await.is_err());
 }
@@ -175,16 +265,26 @@ async fn knot_takes_a_signed_update_and_refuses_a_wrong_signature() {
     assert_eq!(knot.txt(name).await.unwrap(), ["one"]);
     assert_eq!(knot.updates(), before + 1);
 
-    let refused = knot.add_txt_with_wrong_key("example.test", name, "two").await.unwrap();
+    let refused = knot
+        .add_txt_with_wrong_key("example.test", name, "two")
+        .await
+        .unwrap();
     assert_ne!(refused.to_str(), "No Error");
-    assert_eq!(knot.txt(name).await.unwrap(), ["one"], "an update with a wrong signature changes nothing");
+    assert_eq!(
+        knot.txt(name).await.unwrap(),
+        ["one"],
+        "an update with a wrong signature changes nothing"
+    );
 }
 
 #[tokio::test]
 async fn the_challenge_server_answers_what_it_is_told() {
     let world = World::shared().await;
     let server = world.challenge_server();
-    server.set_txt("_acme-challenge.told.test", "value").await.unwrap();
+    server
+        .set_txt("_acme-challenge.told.test", "value")
+        .await
+        .unwrap();
     server.set_cname("alias.test", "told.test").await.unwrap();
     server.set_servfail("broken.test").await.unwrap();
     let questions = server.questions("never-asked.test").await.unwrap();
