@@ -168,3 +168,6 @@ pub(super) fn provider_name(dns01: &Dns01) -> &'static str {
     let block = named.iter().find(|(there, _)| *there).map(|(_, name)| *name);
     block.unwrap_or_else(|| dns01.provider.as_ref().map_or("no provider", |provider| provider.kind.as_str()))
 }
+
+#[cfg(test)]
+mod tests;
