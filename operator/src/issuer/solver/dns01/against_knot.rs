@@ -1,6 +1,7 @@
 //! DNS-01 against a real server: Knot DNS, with TSIG.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod apis;
 mod scenarios;
 mod speed;
 

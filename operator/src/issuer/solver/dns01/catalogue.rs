@@ -9,7 +9,7 @@ use dns_update::DnsUpdater;
 use gatehouse_crds::solver::ProviderType;
 
 use super::fields::{
-    Field, Fields, azure, bluecat, edge_dns, google, host, infoblox, joker, key, lightsail, opt, opt_host, opt_key,
+    Field, Fields, azure, bluecat, cloudns, edge_dns, google, host, infoblox, joker, key, lightsail, opt, opt_host, opt_key,
     oracle, route53, setting, volcengine, yandex,
 };
 
@@ -72,7 +72,7 @@ pub(super) const fn entry(kind: ProviderType) -> Entry {
         ProviderType::ClouDns => Entry {
             ttl: 60,
             fields: const { &[opt("authID"), opt("subAuthID"), key("authPassword")] },
-            build: |f| DnsUpdater::new_cloudns(f.opt("authID"), f.opt("subAuthID"), f.get("authPassword"), PATIENCE),
+            build: cloudns,
         },
         ProviderType::Constellix => Entry {
             ttl: 60,

@@ -177,6 +177,14 @@ pub(super) fn bluecat(f: &Fields) -> dns_update::Result<DnsUpdater> {
     })
 }
 
+pub(super) fn cloudns(f: &Fields) -> dns_update::Result<DnsUpdater> {
+    let (id, sub_id) = (f.opt("authID"), f.opt("subAuthID"));
+    if id.is_some() == sub_id.is_some() {
+        return Err(Error::Parse("it takes either authID or subAuthID".into()));
+    }
+    DnsUpdater::new_cloudns(id, sub_id, f.get("authPassword"), PATIENCE)
+}
+
 pub(super) fn edge_dns(f: &Fields) -> dns_update::Result<DnsUpdater> {
     DnsUpdater::new_edgedns(EdgeDnsConfig {
         host: f.get("host").into(),
@@ -340,6 +348,9 @@ mod tests {
             .collect();
         if kind == ProviderType::Pdns {
             values.insert("endpoint".into(), Zeroizing::new("http://192.0.2.1:8081".into()));
+        }
+        if kind == ProviderType::ClouDns {
+            values.insert("authID".into(), Zeroizing::new("1".into()));
         }
         if kind == ProviderType::Joker {
             values.insert("apiKey".into(), Zeroizing::new("value".into()));

@@ -45,6 +45,14 @@ pub(super) struct Deadline {
     pub(super) timeout: SignedDuration,
 }
 
+impl Deadline {
+    /// None when the time is over.
+    pub(super) fn wait(self, message: &str) -> Option<Readiness> {
+        let waited = self.now.duration_since(self.presented_at);
+        (waited < self.timeout).then(|| Readiness::Wait { after: pause(waited), message: message.into() })
+    }
+}
+
 async fn look(authority: &Authority, recursion: bool, name: &Name, value: &str) -> Seen {
     for address in &authority.addresses {
         match wire::exchange(*address, &question(name, RecordType::TXT, recursion)).await {
@@ -87,17 +95,11 @@ fn judge(
     if !silent.is_empty() {
         parts.push(format!("{} does not answer", silent.join(", ")));
     }
-    let waited = deadline.now.duration_since(deadline.presented_at);
-    if waited >= deadline.timeout {
-        return Err(SolverError::PropagationTimeout {
-            record: format!("TXT {}", plain(&record.name)),
-            timeout: format!("{:#}", deadline.timeout),
-            missing: parts.join("; "),
-        });
-    }
-    Ok(Readiness::Wait {
-        after: pause(waited),
-        message: format!("waiting for TXT {}: {}", plain(&record.name), parts.join("; ")),
+    let (record, missing) = (format!("TXT {}", plain(&record.name)), parts.join("; "));
+    deadline.wait(&format!("waiting for {record}: {missing}")).ok_or_else(|| SolverError::PropagationTimeout {
+        record,
+        timeout: format!("{:#}", deadline.timeout),
+        missing,
     })
 }
 

@@ -105,8 +105,11 @@ impl Rfc2136Writer {
         let (key, algorithm) = (&self.key_name, self.algorithm);
         match (message.response_code, tsig_error) {
             (ResponseCode::NoError, _) => Ok(()),
+            // Knot says so, too, of a key that it knows but that may not update the zone.
             (_, Some(tsig::TsigError::BadKey)) => Err(self.refused(format!(
-                "it does not know the TSIG key {key} with {algorithm} (BADKEY): check tsigKeyName and tsigAlgorithm"
+                "it does not take the TSIG key {key} with {algorithm} for the zone {} (BADKEY): check tsigKeyName, \
+                 tsigAlgorithm, and that the server lets the key update the zone",
+                plain(&record.zone)
             ))),
             (_, Some(tsig::TsigError::BadSig)) => Err(self.refused(format!(
                 "the TSIG signature is wrong (BADSIG): the Secret {}, key {}, does not hold the server's secret for the \
@@ -160,5 +163,57 @@ impl TxtWriter for Rfc2136Writer {
     async fn remove(&self, record: &Record, value: &str) -> Result<(), SolverError> {
         let set = Self::set(record, 0, value)?;
         self.update(record, update_message::delete_by_rdata(set, record.zone.clone(), true)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    use gatehouse_crds::secret_ref::SecretKeySelector;
+
+    use super::*;
+
+    fn judged(code: ResponseCode, error: Option<tsig::TsigError>) -> Result<(), (&'static str, String)> {
+        let spec = Rfc2136 {
+            nameserver: "ns.test".into(),
+            tsig_key_name: "k".into(),
+            tsig_algorithm: None,
+            tsig_secret_secret_ref: SecretKeySelector { name: "s".into(), key: "t".into() },
+        };
+        let server = Server::parse(&spec.nameserver, "nameserver").unwrap();
+        let secret = Zeroizing::new("c2VjcmV0".to_owned());
+        let writer = Rfc2136Writer::new(&spec, server, &secret, Reach::default()).unwrap();
+        let record = Record {
+            name: Name::from_ascii("_acme-challenge.a.test.").unwrap(),
+            zone: Name::from_ascii("a.test.").unwrap(),
+        };
+        let mut message = Message::query();
+        message.metadata.response_code = code;
+        if let Some(error) = error {
+            let algorithm = tsig::TsigAlgorithm::HmacSha256;
+            let data = tsig::TSIG::new(algorithm, 0, FUDGE, vec![], 0, Some(error), vec![]);
+            let signature = tsig::make_tsig_record(Name::from_ascii("k.").unwrap(), data);
+            message.set_signature(Box::new(signature));
+        }
+        writer.judge(&record, &message).map_err(|error| (error.reason(), error.to_string()))
+    }
+
+    #[test]
+    fn every_answer_of_a_server_has_its_reason() {
+        assert_eq!(judged(ResponseCode::NoError, None), Ok(()));
+        for (code, error, reason, part) in [
+            (ResponseCode::Refused, None, "DnsRefused", "the TSIG key k may not update the zone a.test"),
+            (ResponseCode::NotAuth, Some(tsig::TsigError::BadKey), "DnsRefused", "BADKEY"),
+            (ResponseCode::NotAuth, Some(tsig::TsigError::BadSig), "DnsRefused", "the Secret s, key t, does not hold"),
+            (ResponseCode::NotAuth, Some(tsig::TsigError::BadTime), "DnsRefused", "the clocks"),
+            (ResponseCode::NotAuth, Some(tsig::TsigError::BadTrunc), "DnsRefused", "BadTrunc"),
+            (ResponseCode::NotAuth, None, "DnsZoneNotFound", "is not the primary server of the zone a.test"),
+            (ResponseCode::NotZone, None, "DnsZoneNotFound", "is not the primary server of the zone a.test"),
+            (ResponseCode::ServFail, None, "DnsFailed", "for an update of the zone a.test"),
+        ] {
+            let (told, message) = judged(code, error).unwrap_err();
+            assert_eq!(told, reason, "{message}");
+            assert!(message.contains(part), "{message}");
+        }
     }
 }

@@ -129,11 +129,24 @@ impl Solver for Dns01Solver {
         presented_at: Timestamp,
         now: Timestamp,
     ) -> Result<Readiness, SolverError> {
-        let (record, _) = self.locate(self.domain(challenge)?).await?;
-        let authorities = self.shared.zones.authorities(&self.lookup, &record.zone).await?;
-        let recursion = !self.lookup.given().is_empty();
+        let domain = self.domain(challenge)?;
         let deadline = Deadline { presented_at, now, timeout: self.timeout };
-        propagation::check(&authorities, recursion, &record, &challenge.dns_value, deadline).await
+        let found = async {
+            let (record, _) = self.locate(domain).await?;
+            let authorities = self.shared.zones.authorities(&self.lookup, &record.zone).await?;
+            Ok((record, authorities))
+        };
+        match found.await {
+            Ok((record, authorities)) => {
+                let recursion = !self.lookup.given().is_empty();
+                propagation::check(&authorities, recursion, &record, &challenge.dns_value, deadline).await
+            }
+            // The name servers of the zone may be away for a moment.
+            Err(error @ (SolverError::DnsUnreachable { .. } | SolverError::DnsFailed { .. })) => {
+                deadline.wait(&error.to_string()).ok_or(error)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn clean_up(&self, challenge: &Challenge) -> Result<(), SolverError> {

@@ -55,7 +55,7 @@ impl RouteKey {
     pub fn name(&self) -> String {
         let mut name = format!("{NAME}-{}", self.class);
         if self.template != IngressTemplateMetadata::default() {
-            let text = format!("{:?}", self.template);
+            let text = serde_json::json!(self.template).to_string();
             let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
             name.push('-');
             name.extend(hash.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")));
