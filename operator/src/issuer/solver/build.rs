@@ -13,8 +13,8 @@ use zeroize::Zeroizing;
 use super::{
     Reach, SecretReader, Solver, SolverError,
     dns01::{
-        AcmeDnsAccounts, Dns01Solver, Library, Lookup, Place, RecordLocks, Rfc2136Writer, Server, Shared, Source,
-        SystemServers, TxtWriter, check_config, fields_of, known_fields,
+        AcmeDnsAccounts, Dns01Solver, Library, Lookup, Place, RecordLocks, Rfc2136Writer, Server,
+        Shared, Source, SystemServers, TxtWriter, check_config, fields_of, known_fields,
     },
     http01::{Frontdoor, Http01Solver},
     secrets,
@@ -35,18 +35,37 @@ pub struct Workshop {
 impl Workshop {
     /// `frontdoor` answers HTTP-01 for all issuers.
     pub fn new(reach: Reach, system: SystemServers, frontdoor: Arc<Frontdoor>) -> Self {
-        Self { reach, system, dns: Arc::default(), locks: Arc::default(), frontdoor }
+        Self {
+            reach,
+            system,
+            dns: Arc::default(),
+            locks: Arc::default(),
+            frontdoor,
+        }
     }
 
     /// The caller keeps the solver until the Issuer or one of its Secrets changes.
-    pub async fn build(&self, spec: &Spec, secrets: &dyn SecretReader) -> Result<Arc<dyn Solver>, SolverError> {
+    pub async fn build(
+        &self,
+        spec: &Spec,
+        secrets: &dyn SecretReader,
+    ) -> Result<Arc<dyn Solver>, SolverError> {
         match (&spec.http01, &spec.dns01) {
-            (Some(http01), None) => Ok(Arc::new(Http01Solver::new(&http01.ingress, self.frontdoor.clone()))),
+            (Some(http01), None) => Ok(Arc::new(Http01Solver::new(
+                &http01.ingress,
+                self.frontdoor.clone(),
+            ))),
             (None, Some(dns01)) => {
-                let zones = spec.selector.as_ref().map_or(&[][..], |selector| &selector.dns_zones);
+                let zones = spec
+                    .selector
+                    .as_ref()
+                    .map_or(&[][..], |selector| &selector.dns_zones);
                 Ok(Arc::new(self.dns01(dns01, zones, secrets).await?))
             }
-            _ => Err(invalid("solvers", "an entry has exactly one of http01 and dns01")),
+            _ => Err(invalid(
+                "solvers",
+                "an entry has exactly one of http01 and dns01",
+            )),
         }
     }
 
@@ -67,10 +86,17 @@ impl Workshop {
             None => None,
         };
         let timeout = propagation.timeout.filter(|timeout| !timeout.is_negative());
-        let timeout = timeout.and_then(|timeout| SignedDuration::try_from(std::time::Duration::from(timeout)).ok());
+        let timeout = timeout
+            .and_then(|timeout| SignedDuration::try_from(std::time::Duration::from(timeout)).ok());
         let place = self.place(spec, primary.as_ref(), secrets).await?;
         let lookup = Lookup::new(given, primary, self.system.clone(), self.reach);
-        Ok(Dns01Solver::new(place, lookup, timeout.unwrap_or(TIMEOUT), zones, self.dns.clone()))
+        Ok(Dns01Solver::new(
+            place,
+            lookup,
+            timeout.unwrap_or(TIMEOUT),
+            zones,
+            self.dns.clone(),
+        ))
     }
 
     async fn place(
@@ -81,24 +107,42 @@ impl Workshop {
     ) -> Result<Place, SolverError> {
         if let Some(acme_dns) = &spec.acme_dns {
             let json = secrets::read_text(secrets, &acme_dns.account_secret_ref).await?;
-            return Ok(Place::AcmeDns(AcmeDnsAccounts::new(acme_dns, &json, self.reach)?));
+            return Ok(Place::AcmeDns(AcmeDnsAccounts::new(
+                acme_dns, &json, self.reach,
+            )?));
         }
         let writer: Arc<dyn TxtWriter> = match (&spec.rfc2136, primary) {
             (Some(rfc2136), Some(server)) => {
                 let secret = secrets::read_text(secrets, &rfc2136.tsig_secret_secret_ref).await?;
-                Arc::new(Rfc2136Writer::new(rfc2136, server.clone(), &secret, self.reach)?)
+                Arc::new(Rfc2136Writer::new(
+                    rfc2136,
+                    server.clone(),
+                    &secret,
+                    self.reach,
+                )?)
             }
             _ => Arc::new(self.library(spec, secrets).await?),
         };
-        let zone = spec.azure_dns.as_ref().and_then(|azure| azure.hosted_zone_name.as_deref());
+        let zone = spec
+            .azure_dns
+            .as_ref()
+            .and_then(|azure| azure.hosted_zone_name.as_deref());
         let zone = zone
             .map(|zone| Name::from_ascii(format!("{}.", zone.trim_end_matches('.'))))
             .transpose()
             .map_err(|error| invalid("azureDNS.hostedZoneName", &error.to_string()))?;
-        Ok(Place::Zone { writer, cnames: spec.cname_strategy.unwrap_or_default(), zone })
+        Ok(Place::Zone {
+            writer,
+            cnames: spec.cname_strategy.unwrap_or_default(),
+            zone,
+        })
     }
 
-    async fn library(&self, spec: &Dns01, secrets: &dyn SecretReader) -> Result<Library, SolverError> {
+    async fn library(
+        &self,
+        spec: &Dns01,
+        secrets: &dyn SecretReader,
+    ) -> Result<Library, SolverError> {
         let (kind, fields, source) = if let Some((kind, sources)) = fields_of(spec) {
             let mut fields = HashMap::new();
             for (name, source) in sources {
@@ -111,7 +155,11 @@ impl Workshop {
             (kind, fields, "the solver".to_owned())
         } else if let Some(provider) = &spec.provider {
             let fields = provider_fields(provider, secrets).await?;
-            (provider.kind, fields, format!("the Secret {}", provider.credentials_secret_ref.name))
+            (
+                provider.kind,
+                fields,
+                format!("the Secret {}", provider.credentials_secret_ref.name),
+            )
         } else {
             return Err(invalid("dns01", "names no provider"));
         };
@@ -137,9 +185,15 @@ async fn provider_fields(
 }
 
 fn plain_fields(config: &BTreeMap<String, String>) -> HashMap<String, Zeroizing<String>> {
-    config.iter().map(|(name, value)| (name.clone(), Zeroizing::new(value.clone()))).collect()
+    config
+        .iter()
+        .map(|(name, value)| (name.clone(), Zeroizing::new(value.clone())))
+        .collect()
 }
 
 fn invalid(field: &str, detail: &str) -> SolverError {
-    SolverError::InvalidSolver { field: field.into(), detail: detail.into() }
+    SolverError::InvalidSolver {
+        field: field.into(),
+        detail: detail.into(),
+    }
 }

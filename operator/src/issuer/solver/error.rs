@@ -19,21 +19,35 @@ pub enum SolverError {
          the CNAME"
     )]
     DnsDelegated { name: String, target: String },
-    #[error("the CNAMEs at {name} go on for more than {limit} steps: let {name} point straight to its target")]
+    #[error(
+        "the CNAMEs at {name} go on for more than {limit} steps: let {name} point straight to its target"
+    )]
     CnameLoop { name: String, limit: usize },
     #[error("{record} was not seen within {timeout}: {missing}")]
-    PropagationTimeout { record: String, timeout: String, missing: String },
+    PropagationTimeout {
+        record: String,
+        timeout: String,
+        missing: String,
+    },
     #[error(
         "{what} is at {address}, which is {kind}: Gatehouse does not connect there{}",
         if *.kind == "loopback" { " (--allow-loopback permits it, for development)" } else { "" }
     )]
-    AddressRefused { what: String, address: IpAddr, kind: &'static str },
+    AddressRefused {
+        what: String,
+        address: IpAddr,
+        kind: &'static str,
+    },
     #[error("the Secret {name} does not exist, or Gatehouse may not see it there")]
     SecretMissing { name: String },
     #[error("the Secret {name} has no key {key}")]
     SecretKeyMissing { name: String, key: String },
     #[error("the Secret {name}, key {key}: {detail}")]
-    SecretMalformed { name: String, key: String, detail: String },
+    SecretMalformed {
+        name: String,
+        key: String,
+        detail: String,
+    },
     #[error("the Secret {name} cannot be read: {detail}")]
     SecretUnreadable { name: String, detail: String },
     #[error("{field}: {detail}")]

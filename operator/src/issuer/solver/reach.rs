@@ -22,7 +22,13 @@ pub struct Reach {
 impl Reach {
     /// `what` names the host in the error.
     pub fn check(self, what: &str, address: IpAddr) -> Result<(), SolverError> {
-        let refused = |kind| Err(SolverError::AddressRefused { what: what.into(), address, kind });
+        let refused = |kind| {
+            Err(SolverError::AddressRefused {
+                what: what.into(),
+                address,
+                kind,
+            })
+        };
         let address = address.to_canonical();
         let (unspecified, link_local) = match address {
             IpAddr::V4(v4) => (v4.octets().first() == Some(&0), v4.is_link_local()),
@@ -32,7 +38,10 @@ impl Reach {
             refused("link-local")
         } else if METADATA.contains(&address) {
             refused("a cloud's metadata service")
-        } else if unspecified || address.is_multicast() || address == IpAddr::V4(Ipv4Addr::BROADCAST) {
+        } else if unspecified
+            || address.is_multicast()
+            || address == IpAddr::V4(Ipv4Addr::BROADCAST)
+        {
             refused("not the address of a host")
         } else if address.is_loopback() && !self.allow_loopback {
             refused("loopback")
@@ -42,15 +51,21 @@ impl Reach {
     }
 
     /// The addresses of a host that may be connected to. An error when it has none.
-    pub(super) async fn resolve(self, host: &str, port: u16) -> Result<Vec<SocketAddr>, SolverError> {
+    pub(super) async fn resolve(
+        self,
+        host: &str,
+        port: u16,
+    ) -> Result<Vec<SocketAddr>, SolverError> {
         if let Ok(address) = host.parse::<IpAddr>() {
             self.check(host, address)?;
             return Ok(vec![SocketAddr::new(address, port)]);
         }
-        let found = tokio::net::lookup_host((host, port)).await.map_err(|error| SolverError::DnsUnreachable {
-            server: host.into(),
-            detail: format!("its name cannot be resolved ({error})"),
-        })?;
+        let found = tokio::net::lookup_host((host, port))
+            .await
+            .map_err(|error| SolverError::DnsUnreachable {
+                server: host.into(),
+                detail: format!("its name cannot be resolved ({error})"),
+            })?;
         let mut addresses = Vec::new();
         let mut refused = None;
         for address in found {
@@ -72,7 +87,12 @@ impl Reach {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )]
     use super::*;
 
     #[test]
@@ -86,22 +106,56 @@ mod tests {
             ("::1", Err("loopback"), Ok(())),
             ("::ffff:127.0.0.1", Err("loopback"), Ok(())),
             ("169.254.169.254", Err("link-local"), Err("link-local")),
-            ("::ffff:169.254.169.254", Err("link-local"), Err("link-local")),
+            (
+                "::ffff:169.254.169.254",
+                Err("link-local"),
+                Err("link-local"),
+            ),
             ("fe80::1", Err("link-local"), Err("link-local")),
-            ("fd00:ec2::254", Err("a cloud's metadata service"), Err("a cloud's metadata service")),
-            ("100.100.100.200", Err("a cloud's metadata service"), Err("a cloud's metadata service")),
-            ("0.0.0.0", Err("not the address of a host"), Err("not the address of a host")),
-            ("0.1.2.3", Err("not the address of a host"), Err("not the address of a host")),
-            ("::", Err("not the address of a host"), Err("not the address of a host")),
-            ("224.0.0.1", Err("not the address of a host"), Err("not the address of a host")),
-            ("255.255.255.255", Err("not the address of a host"), Err("not the address of a host")),
+            (
+                "fd00:ec2::254",
+                Err("a cloud's metadata service"),
+                Err("a cloud's metadata service"),
+            ),
+            (
+                "100.100.100.200",
+                Err("a cloud's metadata service"),
+                Err("a cloud's metadata service"),
+            ),
+            (
+                "0.0.0.0",
+                Err("not the address of a host"),
+                Err("not the address of a host"),
+            ),
+            (
+                "0.1.2.3",
+                Err("not the address of a host"),
+                Err("not the address of a host"),
+            ),
+            (
+                "::",
+                Err("not the address of a host"),
+                Err("not the address of a host"),
+            ),
+            (
+                "224.0.0.1",
+                Err("not the address of a host"),
+                Err("not the address of a host"),
+            ),
+            (
+                "255.255.255.255",
+                Err("not the address of a host"),
+                Err("not the address of a host"),
+            ),
         ];
         for (address, strict, development) in cases {
             for (allow_loopback, expected) in [(false, strict), (true, development)] {
-                let kind = Reach { allow_loopback }.check("h", address.parse().unwrap()).map_err(|error| match error {
-                    SolverError::AddressRefused { kind, .. } => kind,
-                    other => panic!("{other}"),
-                });
+                let kind = Reach { allow_loopback }
+                    .check("h", address.parse().unwrap())
+                    .map_err(|error| match error {
+                        SolverError::AddressRefused { kind, .. } => kind,
+                        other => panic!("{other}"),
+                    });
                 assert_eq!(kind, expected, "{address}, allow_loopback {allow_loopback}");
             }
         }
@@ -109,7 +163,9 @@ mod tests {
 
     #[test]
     fn the_error_for_loopback_names_the_flag() {
-        let error = Reach::default().check("ns.test", IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap_err();
+        let error = Reach::default()
+            .check("ns.test", IpAddr::V4(Ipv4Addr::LOCALHOST))
+            .unwrap_err();
         assert_eq!(error.reason(), "AddressRefused");
         assert_eq!(
             error.to_string(),

@@ -30,7 +30,10 @@ pub trait SecretReader: Send + Sync {
 pub(super) async fn read(reader: &dyn SecretReader, name: &str) -> Result<SecretData, SolverError> {
     reader.read(name).await.map_err(|error| match error {
         SecretReadError::NotFound => SolverError::SecretMissing { name: name.into() },
-        SecretReadError::Failed(detail) => SolverError::SecretUnreadable { name: name.into(), detail },
+        SecretReadError::Failed(detail) => SolverError::SecretUnreadable {
+            name: name.into(),
+            detail,
+        },
     })
 }
 
@@ -41,7 +44,10 @@ pub(super) async fn read_text(
 ) -> Result<Zeroizing<String>, SolverError> {
     let data = read(reader, &selector.name).await?;
     let Some(value) = data.get(&selector.key) else {
-        return Err(SolverError::SecretKeyMissing { name: selector.name.clone(), key: selector.key.clone() });
+        return Err(SolverError::SecretKeyMissing {
+            name: selector.name.clone(),
+            key: selector.key.clone(),
+        });
     };
     text(&selector.name, &selector.key, value)
 }
@@ -52,7 +58,9 @@ pub(super) fn text(name: &str, key: &str, value: &[u8]) -> Result<Zeroizing<Stri
         key: key.into(),
         detail: detail.into(),
     };
-    let value = std::str::from_utf8(value).map_err(|_| malformed("is not text"))?.trim();
+    let value = std::str::from_utf8(value)
+        .map_err(|_| malformed("is not text"))?
+        .trim();
     if value.is_empty() {
         return Err(malformed("is empty"));
     }

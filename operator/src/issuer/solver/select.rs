@@ -18,7 +18,11 @@ pub struct Wanted<'a> {
 impl Wanted<'_> {
     /// As the name is written in a Certificate.
     fn name(&self) -> String {
-        if self.wildcard { format!("*.{}", self.identifier) } else { self.identifier.to_string() }
+        if self.wildcard {
+            format!("*.{}", self.identifier)
+        } else {
+            self.identifier.to_string()
+        }
     }
 }
 
@@ -51,7 +55,12 @@ pub fn select(solvers: &[Solver], wanted: Wanted<'_>) -> Result<usize, NoSolver>
         .iter()
         .enumerate()
         .filter(|(_, solver)| can(solver, wanted))
-        .filter_map(|(index, solver)| Some((fit(solver.selector.as_ref(), &name, wanted)?, Reverse(index))))
+        .filter_map(|(index, solver)| {
+            Some((
+                fit(solver.selector.as_ref(), &name, wanted)?,
+                Reverse(index),
+            ))
+        })
         .max()
         .map(|(_, Reverse(index))| index)
         .ok_or_else(|| NoSolver(explain(solvers, wanted, &name)))
@@ -66,11 +75,20 @@ fn can(solver: &Solver, wanted: Wanted<'_>) -> bool {
 }
 
 fn fit(selector: Option<&Selector>, name: &str, wanted: Wanted<'_>) -> Option<Fit> {
-    let Some(selector) = selector else { return Some(Fit::default()) };
-    if !selector.match_labels.iter().all(|(key, value)| wanted.labels.get(key) == Some(value)) {
+    let Some(selector) = selector else {
+        return Some(Fit::default());
+    };
+    if !selector
+        .match_labels
+        .iter()
+        .all(|(key, value)| wanted.labels.get(key) == Some(value))
+    {
         return None;
     }
-    let by_name = selector.dns_names.iter().any(|listed| normal(listed) == name);
+    let by_name = selector
+        .dns_names
+        .iter()
+        .any(|listed| normal(listed) == name);
     if !by_name && !selector.dns_names.is_empty() {
         return None;
     }
@@ -78,12 +96,18 @@ fn fit(selector: Option<&Selector>, name: &str, wanted: Wanted<'_>) -> Option<Fi
     if zone_labels.is_none() && !selector.dns_zones.is_empty() {
         return None;
     }
-    Some(Fit { by_name, zone_labels: zone_labels.unwrap_or(0), labels: selector.match_labels.len() })
+    Some(Fit {
+        by_name,
+        zone_labels: zone_labels.unwrap_or(0),
+        labels: selector.match_labels.len(),
+    })
 }
 
 /// Number of labels of the longest zone that holds the name. An IP address is in no zone.
 fn longest_zone(zones: &[String], identifier: &Identifier) -> Option<usize> {
-    let Identifier::Dns(name) = identifier else { return None };
+    let Identifier::Dns(name) = identifier else {
+        return None;
+    };
     zones
         .iter()
         .map(|zone| normal(zone))
@@ -94,13 +118,16 @@ fn longest_zone(zones: &[String], identifier: &Identifier) -> Option<usize> {
 
 /// True when `name` is the zone or below it. Both in lower-case A-labels.
 pub(super) fn in_zone(name: &str, zone: &str) -> bool {
-    name.strip_suffix(zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    name.strip_suffix(zone)
+        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 /// As names come in challenges: A-labels in lower case, no dot at the end.
 pub(super) fn normal(name: &str) -> String {
     let name = name.trim_end_matches('.');
-    let (star, rest) = name.strip_prefix("*.").map_or(("", name), |rest| ("*.", rest));
+    let (star, rest) = name
+        .strip_prefix("*.")
+        .map_or(("", name), |rest| ("*.", rest));
     let ascii = idna::domain_to_ascii(rest).unwrap_or_else(|_| rest.to_ascii_lowercase());
     format!("{star}{ascii}")
 }
@@ -111,18 +138,31 @@ fn explain(solvers: &[Solver], wanted: Wanted<'_>, name: &str) -> String {
         Identifier::Dns(_) if wanted.wildcard => ", and a wildcard needs dns01",
         Identifier::Dns(_) => "",
     };
-    let there: Vec<String> = solvers.iter().map(|solver| Described(solver).to_string()).collect();
-    let there = if there.is_empty() { "no solver at all".to_owned() } else { there.join("; ") };
+    let there: Vec<String> = solvers
+        .iter()
+        .map(|solver| Described(solver).to_string())
+        .collect();
+    let there = if there.is_empty() {
+        "no solver at all".to_owned()
+    } else {
+        there.join("; ")
+    };
     let write = match wanted.identifier {
-        Identifier::Ip(_) => "http01: {ingress: {ingressClassName: <class>}} without a selector".to_owned(),
+        Identifier::Ip(_) => {
+            "http01: {ingress: {ingressClassName: <class>}} without a selector".to_owned()
+        }
         Identifier::Dns(zone) if wanted.wildcard => {
             format!("selector: {{dnsZones: [{zone}]}} with dns01, or dns01 without a selector")
         }
         Identifier::Dns(zone) => {
-            format!("selector: {{dnsZones: [{zone}]}} with http01 or dns01, or a solver without a selector")
+            format!(
+                "selector: {{dnsZones: [{zone}]}} with http01 or dns01, or a solver without a selector"
+            )
         }
     };
-    format!("no solver of the Issuer fits {name}{need}. It has: {there}. Add an entry to spec.acme.solvers: {write}")
+    format!(
+        "no solver of the Issuer fits {name}{need}. It has: {there}. Add an entry to spec.acme.solvers: {write}"
+    )
 }
 
 struct Described<'a>(&'a Solver);
@@ -130,11 +170,17 @@ struct Described<'a>(&'a Solver);
 impl fmt::Display for Described<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.0.http01, &self.0.dns01) {
-            (Some(http01), _) => write!(formatter, "http01 by class {}", http01.ingress.ingress_class_name)?,
+            (Some(http01), _) => write!(
+                formatter,
+                "http01 by class {}",
+                http01.ingress.ingress_class_name
+            )?,
             (None, Some(dns01)) => write!(formatter, "dns01 by {}", provider_name(dns01))?,
             (None, None) => formatter.write_str("an entry with neither http01 nor dns01")?,
         }
-        let Some(selector) = &self.0.selector else { return formatter.write_str(" for every name") };
+        let Some(selector) = &self.0.selector else {
+            return formatter.write_str(" for every name");
+        };
         let mut conditions = Vec::new();
         if !selector.dns_names.is_empty() {
             conditions.push(format!("dnsNames {}", selector.dns_names.join(", ")));
@@ -143,7 +189,11 @@ impl fmt::Display for Described<'_> {
             conditions.push(format!("dnsZones {}", selector.dns_zones.join(", ")));
         }
         if !selector.match_labels.is_empty() {
-            let labels: Vec<_> = selector.match_labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            let labels: Vec<_> = selector
+                .match_labels
+                .iter()
+                .map(|(key, value)| format!("{key}={value}"))
+                .collect();
             conditions.push(format!("matchLabels {}", labels.join(", ")));
         }
         if conditions.is_empty() {
@@ -165,8 +215,16 @@ pub(super) fn provider_name(dns01: &Dns01) -> &'static str {
         (dns01.digitalocean.is_some(), "digitalocean"),
         (dns01.acme_dns.is_some(), "acmeDNS"),
     ];
-    let block = named.iter().find(|(there, _)| *there).map(|(_, name)| *name);
-    block.unwrap_or_else(|| dns01.provider.as_ref().map_or("no provider", |provider| provider.kind.as_str()))
+    let block = named
+        .iter()
+        .find(|(there, _)| *there)
+        .map(|(_, name)| *name);
+    block.unwrap_or_else(|| {
+        dns01
+            .provider
+            .as_ref()
+            .map_or("no provider", |provider| provider.kind.as_str())
+    })
 }
 
 #[cfg(test)]

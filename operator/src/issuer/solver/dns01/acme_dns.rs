@@ -51,8 +51,15 @@ pub(in super::super) struct AcmeDnsAccounts {
 }
 
 impl AcmeDnsAccounts {
-    pub(in super::super) fn new(spec: &AcmeDns, json: &Zeroizing<String>, reach: Reach) -> Result<Self, SolverError> {
-        let secret = (spec.account_secret_ref.name.clone(), spec.account_secret_ref.key.clone());
+    pub(in super::super) fn new(
+        spec: &AcmeDns,
+        json: &Zeroizing<String>,
+        reach: Reach,
+    ) -> Result<Self, SolverError> {
+        let secret = (
+            spec.account_secret_ref.name.clone(),
+            spec.account_secret_ref.key.clone(),
+        );
         // serde's own message would quote the value that it stumbled over.
         let parsed: BTreeMap<String, Credentials> = serde_json::from_str(json).map_err(|error| {
             malformed(&secret, format!(
@@ -61,18 +68,34 @@ impl AcmeDnsAccounts {
                 error.column()
             ))
         })?;
-        let update = format!("{}/update", spec.host.trim_end_matches('/')).parse::<Uri>().ok();
-        let Some(update) = update.filter(|uri| uri.host().is_some_and(|host| !host.is_empty())) else {
+        let update = format!("{}/update", spec.host.trim_end_matches('/'))
+            .parse::<Uri>()
+            .ok();
+        let Some(update) = update.filter(|uri| uri.host().is_some_and(|host| !host.is_empty()))
+        else {
             return Err(SolverError::InvalidSolver {
                 field: "acmeDNS.host".into(),
-                detail: format!("{} is not a URL: write for example https://auth.acme-dns.io", spec.host),
+                detail: format!(
+                    "{} is not a URL: write for example https://auth.acme-dns.io",
+                    spec.host
+                ),
             });
         };
-        let api = Arc::new(Api { http: Http::new(reach)?, update, secret: secret.clone() });
+        let api = Arc::new(Api {
+            http: Http::new(reach)?,
+            update,
+            secret: secret.clone(),
+        });
         let accounts = parsed
             .into_iter()
             .map(|(domain, credentials)| {
-                (normal(&domain), Arc::new(AcmeDnsAccount { api: api.clone(), credentials }))
+                (
+                    normal(&domain),
+                    Arc::new(AcmeDnsAccount {
+                        api: api.clone(),
+                        credentials,
+                    }),
+                )
             })
             .collect();
         Ok(Self { accounts, secret })
@@ -88,15 +111,27 @@ impl AcmeDnsAccounts {
 }
 
 fn malformed((name, key): &(String, String), detail: String) -> SolverError {
-    SolverError::SecretMalformed { name: name.clone(), key: key.clone(), detail }
+    SolverError::SecretMalformed {
+        name: name.clone(),
+        key: key.clone(),
+        detail,
+    }
 }
 
 impl AcmeDnsAccount {
     /// Where the server serves the account's values.
     pub(super) fn record(&self) -> Result<Name, SolverError> {
-        Name::from_ascii(format!("{}.", self.credentials.fulldomain.trim_end_matches('.')))
-            .map(|name| name.to_lowercase())
-            .map_err(|_| malformed(&self.api.secret, "has a fulldomain that is not a DNS name".into()))
+        Name::from_ascii(format!(
+            "{}.",
+            self.credentials.fulldomain.trim_end_matches('.')
+        ))
+        .map(|name| name.to_lowercase())
+        .map_err(|_| {
+            malformed(
+                &self.api.secret,
+                "has a fulldomain that is not a DNS name".into(),
+            )
+        })
     }
 }
 
@@ -109,7 +144,12 @@ impl TxtWriter for AcmeDnsAccount {
             .header("x-api-user", &self.credentials.username)
             .header("x-api-key", &self.credentials.password)
             .body(Full::new(Bytes::from(body.to_string())))
-            .map_err(|_| malformed(&self.api.secret, "has a username or password that cannot be sent".into()))?;
+            .map_err(|_| {
+                malformed(
+                    &self.api.secret,
+                    "has a username or password that cannot be sent".into(),
+                )
+            })?;
         let server = self.api.update.host().unwrap_or_default().to_owned();
         let (status, _) = self.api.http.send(request).await?;
         match status {
@@ -123,7 +163,10 @@ impl TxtWriter for AcmeDnsAccount {
                     status.as_u16()
                 ),
             }),
-            status => Err(SolverError::DnsFailed { server, detail: format!("HTTP {}", status.as_u16()) }),
+            status => Err(SolverError::DnsFailed {
+                server,
+                detail: format!("HTTP {}", status.as_u16()),
+            }),
         }
     }
 

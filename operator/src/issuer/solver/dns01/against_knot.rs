@@ -1,5 +1,10 @@
 //! DNS-01 against a real server: Knot DNS, with TSIG.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod apis;
 mod scenarios;
@@ -7,6 +12,7 @@ mod speed;
 
 use std::{
     collections::BTreeMap,
+    fmt::Write as _,
     net::{SocketAddr, UdpSocket},
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -22,12 +28,14 @@ use zeroize::Zeroizing;
 
 use super::{SystemServers, wire};
 use crate::issuer::solver::{
-    Challenge, ChallengeKind, Identifier, Reach, SecretData, SecretReadError, SecretReader, Solver, SolverError, Workshop,
+    Challenge, ChallengeKind, Identifier, Reach, SecretData, SecretReadError, SecretReader, Solver,
+    SolverError, Workshop,
     http01::{Frontdoor, Site},
 };
 
 /// base64, for HMAC of any length.
-const SECRET: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+const SECRET: &str =
+    "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
 const WRONG: &str = "d3JvbmctMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
 
 /// A running server. Ends on drop.
@@ -46,8 +54,11 @@ impl Drop for Knot {
 
 fn binary() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")]);
-    let found = folders.map(|folder| folder.join("knotd")).find(|file| file.is_file());
+    let folders = std::env::split_paths(&path)
+        .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")]);
+    let found = folders
+        .map(|folder| folder.join("knotd"))
+        .find(|file| file.is_file());
     found.expect("knotd is not installed: these tests need Knot DNS (Debian: apt-get install knot)")
 }
 
@@ -69,10 +80,20 @@ impl Knot {
              background-workers: 1\nlog:\n  - target: {home}/log\n    any: info\ndatabase:\n    storage: {home}\nkey:\n",
             port = address.port()
         );
-        for (name, algorithm) in [("key", "hmac-sha256"), ("key384", "hmac-sha384"), ("key512", "hmac-sha512"), ("idle", "hmac-sha256")] {
-            config += &format!("  - id: {name}\n    algorithm: {algorithm}\n    secret: {SECRET}\n");
+        for (name, algorithm) in [
+            ("key", "hmac-sha256"),
+            ("key384", "hmac-sha384"),
+            ("key512", "hmac-sha512"),
+            ("idle", "hmac-sha256"),
+        ] {
+            writeln!(
+                config,
+                "  - id: {name}\n    algorithm: {algorithm}\n    secret: {SECRET}"
+            )
+            .unwrap();
         }
-        config += "acl:\n  - id: update\n    key: [key, key384, key512]\n    action: update\nzone:\n";
+        config +=
+            "acl:\n  - id: update\n    key: [key, key384, key512]\n    action: update\nzone:\n";
         for (zone, records) in zones {
             let file = dir.path().join(format!("{zone}.zone"));
             let soa = format!(
@@ -80,10 +101,12 @@ impl Knot {
                  127.0.0.1\n{records}\n"
             );
             std::fs::write(&file, soa).unwrap();
-            config += &format!(
+            writeln!(
+                config,
                 "  - domain: {zone}\n    storage: {home}\n    file: {zone}.zone\n    zonefile-sync: -1\n    \
-                 semantic-checks: off\n    acl: update\n"
-            );
+                 semantic-checks: off\n    acl: update"
+            )
+            .unwrap();
         }
         let file = dir.path().join("knot.conf");
         std::fs::write(&file, config).unwrap();
@@ -95,7 +118,11 @@ impl Knot {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let knot = Self { process, address, _dir: dir };
+        let knot = Self {
+            process,
+            address,
+            _dir: dir,
+        };
         knot.wait_for(zones[zones.len() - 1].0).await;
         knot
     }
@@ -103,7 +130,8 @@ impl Knot {
     async fn wait_for(&self, zone: &str) {
         for _ in 0..400 {
             let name = Name::from_ascii(format!("{zone}.")).unwrap();
-            let asked = wire::exchange(self.address, &wire::question(&name, RecordType::SOA, false)).await;
+            let asked =
+                wire::exchange(self.address, &wire::question(&name, RecordType::SOA, false)).await;
             if asked.is_ok_and(|answer| !answer.message.answers.is_empty()) {
                 return;
             }
@@ -114,7 +142,9 @@ impl Knot {
 
     async fn txt(&self, name: &str) -> Vec<String> {
         let name = Name::from_ascii(format!("{name}.")).unwrap();
-        let answer = wire::exchange(self.address, &wire::question(&name, RecordType::TXT, false)).await.unwrap();
+        let answer = wire::exchange(self.address, &wire::question(&name, RecordType::TXT, false))
+            .await
+            .unwrap();
         let mut values: Vec<String> = answer
             .message
             .answers
@@ -137,20 +167,40 @@ impl SecretReader for Secrets {
         if name != "tsig" {
             return Err(SecretReadError::NotFound);
         }
-        let data = self.0.iter().map(|(key, value)| ((*key).to_owned(), Zeroizing::new(value.as_bytes().to_vec())));
+        let data = self
+            .0
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), Zeroizing::new(value.as_bytes().to_vec())));
         Ok(data.collect())
     }
 }
 
 fn secrets() -> Secrets {
-    Secrets([("secret", SECRET), ("wrong", WRONG), ("rubbish", "not base64!"), ("newline", concat!("MDEy", "\n"))].into())
+    Secrets(
+        [
+            ("secret", SECRET),
+            ("wrong", WRONG),
+            ("rubbish", "not base64!"),
+            ("newline", concat!("MDEy", "\n")),
+        ]
+        .into(),
+    )
 }
 
 /// A workshop whose system's resolver is this server, or none.
 fn workshop(system: Option<SocketAddr>) -> Workshop {
-    let site = Site { namespace: "gatehouse-system".into(), responder: "10.0.0.1:8089".parse().unwrap() };
+    let site = Site {
+        namespace: "gatehouse-system".into(),
+        responder: "10.0.0.1:8089".parse().unwrap(),
+    };
     let door = Arc::new(Frontdoor::new(site, Arc::default(), Duration::ZERO));
-    Workshop::new(Reach { allow_loopback: true }, SystemServers::new(system), door)
+    Workshop::new(
+        Reach {
+            allow_loopback: true,
+        },
+        SystemServers::new(system),
+        door,
+    )
 }
 
 fn rfc2136(server: SocketAddr) -> Value {
@@ -160,12 +210,19 @@ fn rfc2136(server: SocketAddr) -> Value {
     }}})
 }
 
-async fn solver_from(system: Option<SocketAddr>, spec: Value) -> Result<Arc<dyn Solver>, SolverError> {
-    workshop(system).build(&serde_json::from_value(spec).unwrap(), &secrets()).await
+async fn solver_from(
+    system: Option<SocketAddr>,
+    spec: Value,
+) -> Result<Arc<dyn Solver>, SolverError> {
+    workshop(system)
+        .build(&serde_json::from_value(spec).unwrap(), &secrets())
+        .await
 }
 
 fn challenge(name: &str, value: &str) -> Challenge {
-    let (name, wildcard) = name.strip_prefix("*.").map_or((name, false), |name| (name, true));
+    let (name, wildcard) = name
+        .strip_prefix("*.")
+        .map_or((name, false), |name| (name, true));
     Challenge {
         kind: ChallengeKind::Dns01,
         identifier: Identifier::Dns(name.into()),

@@ -20,12 +20,19 @@ pub(super) struct Cache<K, V> {
 
 impl<K: Eq + Hash, V: Clone> Cache<K, V> {
     pub(super) fn new(capacity: usize, keep: Duration) -> Self {
-        Self { entries: Mutex::default(), capacity, keep }
+        Self {
+            entries: Mutex::default(),
+            capacity,
+            keep,
+        }
     }
 
     pub(super) fn get(&self, key: &K) -> Option<V> {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.get(key).filter(|(_, until)| Instant::now() < *until).map(|(value, _)| value.clone())
+        entries
+            .get(key)
+            .filter(|(_, until)| Instant::now() < *until)
+            .map(|(value, _)| value.clone())
     }
 
     pub(super) fn put(&self, key: K, value: V) {
@@ -41,18 +48,26 @@ impl<K: Eq + Hash, V: Clone> Cache<K, V> {
     }
 
     pub(super) fn forget(&self, key: &K) {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.entries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(key);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )]
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn entries_are_forgotten_in_time_and_never_exceed_the_capacity() {
-        let cache = Cache::new(2, Duration::from_secs(60));
+        let cache = Cache::new(2, Duration::from_mins(1));
         cache.put("a", 1);
         tokio::time::advance(Duration::from_secs(30)).await;
         cache.put("b", 2);
@@ -63,7 +78,10 @@ mod tests {
         cache.put("c", 3);
         assert_eq!((cache.get(&"b"), cache.get(&"c")), (Some(2), Some(3)));
         cache.put("d", 4);
-        assert_eq!((cache.get(&"b"), cache.get(&"c"), cache.get(&"d")), (None, None, Some(4)));
+        assert_eq!(
+            (cache.get(&"b"), cache.get(&"c"), cache.get(&"d")),
+            (None, None, Some(4))
+        );
         cache.forget(&"d");
         assert_eq!(cache.get(&"d"), None);
     }

@@ -35,7 +35,12 @@ pub(super) struct Field {
 }
 
 const fn field(name: &'static str, secret: bool, required: bool, host: bool) -> Field {
-    Field { name, secret, required, host }
+    Field {
+        name,
+        secret,
+        required,
+        host,
+    }
 }
 pub(super) const fn key(name: &'static str) -> Field {
     field(name, true, true, false)
@@ -77,11 +82,18 @@ impl Fields {
             .map(|field| field.name)
             .collect();
         if missing.is_empty() {
-            return Ok(Self { known: entry.fields, values });
+            return Ok(Self {
+                known: entry.fields,
+                values,
+            });
         }
         Err(SolverError::InvalidSolver {
             field: kind.as_str().into(),
-            detail: format!("{} not found in {source}; it takes {}", missing.join(", "), list(entry.fields)),
+            detail: format!(
+                "{} not found in {source}; it takes {}",
+                missing.join(", "),
+                list(entry.fields)
+            ),
         })
     }
 
@@ -113,7 +125,9 @@ impl Fields {
 
     pub(super) fn secrets(&self) -> Vec<Zeroizing<String>> {
         let secret = self.known.iter().filter(|field| field.secret);
-        secret.filter_map(|field| self.values.get(field.name).cloned()).collect()
+        secret
+            .filter_map(|field| self.values.get(field.name).cloned())
+            .collect()
     }
 
     /// The hosts that the user wrote.
@@ -135,11 +149,26 @@ impl Fields {
 pub(super) fn list(fields: &[Field]) -> String {
     let names = |secret: bool| -> Vec<String> {
         let of_kind = fields.iter().filter(|field| field.secret == secret);
-        of_kind.map(|field| format!("{}{}", field.name, if field.required { "" } else { " (optional)" })).collect()
+        of_kind
+            .map(|field| {
+                format!(
+                    "{}{}",
+                    field.name,
+                    if field.required { "" } else { " (optional)" }
+                )
+            })
+            .collect()
     };
     let (settings, keys) = (names(false), names(true));
-    let settings = if settings.is_empty() { String::new() } else { format!("; in config or there: {}", settings.join(", ")) };
-    format!("in the Secret of credentialsSecretRef: {}{settings}", keys.join(", "))
+    let settings = if settings.is_empty() {
+        String::new()
+    } else {
+        format!("; in config or there: {}", settings.join(", "))
+    };
+    format!(
+        "in the Secret of credentialsSecretRef: {}{settings}",
+        keys.join(", ")
+    )
 }
 
 const PATIENCE: Option<std::time::Duration> = Some(std::time::Duration::from_secs(30));
@@ -157,7 +186,8 @@ pub(super) fn azure(f: &Fields) -> dns_update::Result<DnsUpdater> {
             Some("AzureUSGovernmentCloud") => AzureEnvironment::UsGovernment,
             Some(_) => {
                 return Err(Error::Parse(
-                    "environment is AzurePublicCloud, AzureChinaCloud or AzureUSGovernmentCloud".into(),
+                    "environment is AzurePublicCloud, AzureChinaCloud or AzureUSGovernmentCloud"
+                        .into(),
                 ));
             }
         },
@@ -200,10 +230,18 @@ pub(super) fn google(f: &Fields) -> dns_update::Result<DnsUpdater> {
     // The library sends a signed token to the `token_uri` in the key: to Google's only.
     let key: serde_json::Value = serde_json::from_str(f.get("serviceAccount"))
         .map_err(|_| Error::Parse("the service account's key is not JSON".into()))?;
-    let uri = key.get("token_uri").and_then(serde_json::Value::as_str).unwrap_or_default();
-    let host = uri.strip_prefix("https://").and_then(|rest| rest.split('/').next()).unwrap_or_default();
+    let uri = key
+        .get("token_uri")
+        .and_then(serde_json::Value::as_str)
+        .unwrap_or_default();
+    let host = uri
+        .strip_prefix("https://")
+        .and_then(|rest| rest.split('/').next())
+        .unwrap_or_default();
     if !host.ends_with(".googleapis.com") {
-        return Err(Error::Parse("the service account's key has a token_uri that is not of googleapis.com".into()));
+        return Err(Error::Parse(
+            "the service account's key has a token_uri that is not of googleapis.com".into(),
+        ));
     }
     DnsUpdater::new_google_cloud_dns(GoogleCloudDnsConfig {
         service_account_json: f.get("serviceAccount").into(),
@@ -231,7 +269,11 @@ pub(super) fn joker(f: &Fields) -> dns_update::Result<DnsUpdater> {
     let auth = match (f.opt("apiKey"), f.opt("username"), f.opt("password")) {
         (Some(key), None, None) => JokerAuth::api_key(key),
         (None, Some(username), Some(password)) => JokerAuth::username_password(username, password),
-        _ => return Err(Error::Parse("it takes either apiKey or username and password".into())),
+        _ => {
+            return Err(Error::Parse(
+                "it takes either apiKey or username and password".into(),
+            ));
+        }
     };
     DnsUpdater::new_joker(auth, PATIENCE)
 }
@@ -293,7 +335,10 @@ pub(super) fn yandex(f: &Fields) -> dns_update::Result<DnsUpdater> {
 
 /// The names of a provider's fields.
 pub(in super::super) fn known_fields(kind: ProviderType) -> impl Iterator<Item = &'static str> {
-    super::catalogue::entry(kind).fields.iter().map(|field| field.name)
+    super::catalogue::entry(kind)
+        .fields
+        .iter()
+        .map(|field| field.name)
 }
 
 /// Refuses what the provider does not know, and credentials in the manifest, where everybody reads them.
@@ -303,11 +348,22 @@ pub(in super::super) fn check_config(
 ) -> Result<(), SolverError> {
     let known = super::catalogue::entry(kind).fields;
     for name in config.keys() {
-        let invalid = |detail| SolverError::InvalidSolver { field: format!("provider.config.{name}"), detail };
+        let invalid = |detail| SolverError::InvalidSolver {
+            field: format!("provider.config.{name}"),
+            detail,
+        };
         match known.iter().find(|field| field.name == name) {
-            None => return Err(invalid(format!("{} does not know it; it takes {}", kind.as_str(), list(known)))),
+            None => {
+                return Err(invalid(format!(
+                    "{} does not know it; it takes {}",
+                    kind.as_str(),
+                    list(known)
+                )));
+            }
             Some(field) if field.secret => {
-                return Err(invalid("it is a credential: put it into the Secret of credentialsSecretRef".into()));
+                return Err(invalid(
+                    "it is a credential: put it into the Secret of credentialsSecretRef".into(),
+                ));
             }
             Some(_) => {}
         }
@@ -316,102 +372,4 @@ pub(in super::super) fn check_config(
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-    use std::collections::BTreeMap;
-
-    use aws_lc_rs::{encoding::AsDer, rsa};
-    use base64::{Engine, engine::general_purpose::STANDARD};
-
-    use super::*;
-    use crate::issuer::solver::dns01::catalogue;
-
-    /// A value that the provider's constructor takes.
-    fn sample(name: &str, pem: &str) -> String {
-        match name {
-            "serviceAccount" => r#"{"client_email": "a@b.test", "private_key": "k", "token_uri": "https://oauth2.googleapis.com/token"}"#.into(),
-            "privateKey" => pem.into(),
-            "iamToken" => STANDARD.encode(r#"{"id": "i", "service_account_id": "s", "private_key": "k"}"#),
-            "endpoint" => "ovh-eu".into(),
-            "region" => "eu-frankfurt-1".into(),
-            "host" | "baseURL" | "serverURL" => "https://192.0.2.1".into(),
-            _ => format!("value-of-{name}"),
-        }
-    }
-
-    fn required(kind: ProviderType, pem: &str) -> HashMap<String, Zeroizing<String>> {
-        let mut values: HashMap<_, _> = catalogue::entry(kind)
-            .fields
-            .iter()
-            .filter(|field| field.required)
-            .map(|field| (field.name.to_owned(), Zeroizing::new(sample(field.name, pem))))
-            .collect();
-        if kind == ProviderType::Pdns {
-            values.insert("endpoint".into(), Zeroizing::new("http://192.0.2.1:8081".into()));
-        }
-        if kind == ProviderType::ClouDns {
-            values.insert("authID".into(), Zeroizing::new("1".into()));
-        }
-        if kind == ProviderType::Joker {
-            values.insert("apiKey".into(), Zeroizing::new("value".into()));
-        }
-        values
-    }
-
-    #[test]
-    fn every_provider_can_be_made_of_its_required_fields_and_says_which_are_missing() {
-        let key = rsa::KeyPair::generate(rsa::KeySize::Rsa2048).unwrap();
-        let der = AsDer::<aws_lc_rs::encoding::Pkcs8V1Der<'_>>::as_der(&key).unwrap();
-        let pem = pem::encode(&pem::Pem::new("PRIVATE KEY", der.as_ref().to_vec()));
-        for kind in ProviderType::ALL.iter().copied() {
-            let entry = catalogue::entry(kind);
-            let fields = Fields::new(kind, &entry, required(kind, &pem), "the Secret s").unwrap();
-            if let Err(error) = (entry.build)(&fields) {
-                panic!("{kind:?}: {error:?}");
-            }
-            let Some(needed) = entry.fields.iter().find(|field| field.required) else { continue };
-            let mut without = required(kind, &pem);
-            without.remove(needed.name);
-            let error = Fields::new(kind, &entry, without, "the Secret s").err().unwrap().to_string();
-            let start = format!("{}: {} not found in the Secret s; it takes", kind.as_str(), needed.name);
-            assert!(error.starts_with(&start), "{error}");
-        }
-    }
-
-    #[test]
-    fn every_provider_takes_a_credential_and_names_no_field_twice() {
-        for kind in ProviderType::ALL {
-            let fields = catalogue::entry(*kind).fields;
-            assert!(fields.iter().any(|field| field.secret), "{kind:?}");
-            let names: BTreeMap<_, _> = fields.iter().map(|field| (field.name, field)).collect();
-            assert_eq!(names.len(), fields.len(), "{kind:?}");
-        }
-    }
-
-    #[test]
-    fn credentials_in_the_manifest_and_unknown_settings_are_refused() {
-        let check = |name: &str| {
-            check_config(ProviderType::Vercel, &[(name.to_owned(), "v".to_owned())].into()).map_err(|error| error.to_string())
-        };
-        assert_eq!(check("teamID"), Ok(()));
-        assert_eq!(
-            check("token").unwrap_err(),
-            "provider.config.token: it is a credential: put it into the Secret of credentialsSecretRef"
-        );
-        assert_eq!(
-            check("team").unwrap_err(),
-            "provider.config.team: vercel does not know it; it takes in the Secret of credentialsSecretRef: token; in config \
-             or there: teamID (optional)"
-        );
-    }
-
-    #[test]
-    fn a_service_account_cannot_send_its_token_elsewhere() {
-        let key = r#"{"client_email": "a", "private_key": "k", "token_uri": "https://169.254.169.254/x.googleapis.com"}"#;
-        let values = [("serviceAccount", key), ("project", "p")];
-        let values = values.map(|(name, value)| (name.to_owned(), Zeroizing::new(value.to_owned()))).into();
-        let kind = ProviderType::GoogleCloudDns;
-        let fields = Fields::new(kind, &catalogue::entry(kind), values, "the solver").unwrap();
-        assert!(matches!(google(&fields), Err(Error::Parse(message)) if message.contains("token_uri")));
-    }
-}
+mod tests;

@@ -15,8 +15,7 @@ use zeroize::Zeroizing;
 
 use super::{
     super::{Reach, SolverError},
-    Record, TxtWriter,
-    catalogue,
+    Record, TxtWriter, catalogue,
     fields::Fields,
     plain,
 };
@@ -57,7 +56,15 @@ impl Library {
             field: kind.as_str().into(),
             detail: strike_out(&text(&error), &secrets),
         })?;
-        Ok(Self { kind, updater, ttl: entry.ttl, secrets, hosts, reach, locks })
+        Ok(Self {
+            kind,
+            updater,
+            ttl: entry.ttl,
+            secrets,
+            hosts,
+            reach,
+            locks,
+        })
     }
 
     async fn call(
@@ -86,18 +93,27 @@ impl Library {
         let server = self.kind.as_str().to_owned();
         let detail = strike_out(&text(&error), &self.secrets);
         match error {
-            dns_update::Error::Unauthorized => {
-                SolverError::DnsRefused { server, detail: "it does not accept the credentials".into() }
-            }
+            dns_update::Error::Unauthorized => SolverError::DnsRefused {
+                server,
+                detail: "it does not accept the credentials".into(),
+            },
             dns_update::Error::Api(message) if message.starts_with("HTTP 403") => {
                 SolverError::DnsRefused { server, detail }
             }
             dns_update::Error::NotFound => SolverError::DnsZoneNotFound {
                 name: plain(&record.name),
-                detail: format!("{server} has no zone {} under these credentials", plain(&record.zone)),
+                detail: format!(
+                    "{server} has no zone {} under these credentials",
+                    plain(&record.zone)
+                ),
             },
-            dns_update::Error::Api(message) if message.starts_with("No ") && message.contains("zone found") => {
-                SolverError::DnsZoneNotFound { name: plain(&record.name), detail }
+            dns_update::Error::Api(message)
+                if message.starts_with("No ") && message.contains("zone found") =>
+            {
+                SolverError::DnsZoneNotFound {
+                    name: plain(&record.name),
+                    detail,
+                }
             }
             dns_update::Error::Api(message) if message.starts_with("Failed to send request") => {
                 SolverError::DnsUnreachable { server, detail }
@@ -112,14 +128,25 @@ impl TxtWriter for Library {
     async fn add(&self, record: &Record, value: &str) -> Result<(), SolverError> {
         let (name, zone) = (plain(&record.name), plain(&record.zone));
         let values = vec![DnsRecord::TXT(value.to_owned())];
-        let call = self.updater.add_to_rrset(name.as_str(), DnsRecordType::TXT, self.ttl, values, zone.as_str());
+        let call = self.updater.add_to_rrset(
+            name.as_str(),
+            DnsRecordType::TXT,
+            self.ttl,
+            values,
+            zone.as_str(),
+        );
         self.call(record, call).await
     }
 
     async fn remove(&self, record: &Record, value: &str) -> Result<(), SolverError> {
         let (name, zone) = (plain(&record.name), plain(&record.zone));
         let values = vec![DnsRecord::TXT(value.to_owned())];
-        let call = self.updater.remove_from_rrset(name.as_str(), DnsRecordType::TXT, values, zone.as_str());
+        let call = self.updater.remove_from_rrset(
+            name.as_str(),
+            DnsRecordType::TXT,
+            values,
+            zone.as_str(),
+        );
         self.call(record, call).await
     }
 }
@@ -152,10 +179,20 @@ fn strike_out(message: &str, secrets: &[Zeroizing<String>]) -> String {
 
 /// Host and port of an endpoint that is written with or without a scheme.
 pub(super) fn host_port(endpoint: &str) -> Option<(String, u16)> {
-    let with_scheme = if endpoint.contains("://") { endpoint.to_owned() } else { format!("https://{endpoint}") };
+    let with_scheme = if endpoint.contains("://") {
+        endpoint.to_owned()
+    } else {
+        format!("https://{endpoint}")
+    };
     let uri: Uri = with_scheme.parse().ok()?;
     let host = uri.host()?.trim_matches(['[', ']']);
-    let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
+    let port = uri
+        .port_u16()
+        .unwrap_or(if uri.scheme_str() == Some("http") {
+            80
+        } else {
+            443
+        });
     (!host.is_empty()).then(|| (host.to_owned(), port))
 }
 
@@ -178,14 +215,25 @@ impl RecordLocks {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )]
     use super::*;
 
     #[test]
     fn credentials_and_queries_are_struck_out_of_messages() {
-        let secrets = [Zeroizing::new("s3cret-token".to_owned()), Zeroizing::new("no".to_owned())];
+        let secrets = [
+            Zeroizing::new("s3cret-token".to_owned()),
+            Zeroizing::new("no".to_owned()),
+        ];
         assert_eq!(
-            strike_out("Failed to send request to https://api.test/update?key=a%20b: not with s3cret-token", &secrets),
+            strike_out(
+                "Failed to send request to https://api.test/update?key=a%20b: not with s3cret-token",
+                &secrets
+            ),
             "Failed to send request to https://api.test/update?… not with …"
         );
     }
@@ -200,7 +248,11 @@ mod tests {
             ("http://", None),
         ] {
             let read = host_port(endpoint);
-            assert_eq!(read.as_ref().map(|(host, port)| (host.as_str(), *port)), expected, "{endpoint}");
+            assert_eq!(
+                read.as_ref().map(|(host, port)| (host.as_str(), *port)),
+                expected,
+                "{endpoint}"
+            );
         }
     }
 

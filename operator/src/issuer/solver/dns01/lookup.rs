@@ -22,10 +22,18 @@ impl SystemServers {
     /// Reads `/etc/resolv.conf`. Empty when there is none.
     pub fn from_system() -> Self {
         let Ok((config, _)) = hickory_resolver::system_conf::read_system_conf() else {
-            tracing::warn!("no resolver is configured on this system: zones are found only where a name server is given");
+            tracing::warn!(
+                "no resolver is configured on this system: zones are found only where a name server is given"
+            );
             return Self::default();
         };
-        Self(config.name_servers().iter().map(|server| SocketAddr::new(server.ip, 53)).collect())
+        Self(
+            config
+                .name_servers()
+                .iter()
+                .map(|server| SocketAddr::new(server.ip, 53))
+                .collect(),
+        )
     }
 
     /// These and no others.
@@ -52,7 +60,12 @@ impl Lookup {
         system: SystemServers,
         reach: Reach,
     ) -> Self {
-        Self { given: given.into(), primary, system, reach }
+        Self {
+            given: given.into(),
+            primary,
+            system,
+            reach,
+        }
     }
 
     pub(super) fn given(&self) -> &[Server] {
@@ -70,12 +83,23 @@ impl Lookup {
     /// What tells this lookup from others in a cache.
     pub(super) fn key(&self) -> String {
         let servers: Vec<String> = self.given.iter().map(ToString::to_string).collect();
-        format!("{}|{}", servers.join(","), self.primary.as_ref().map(ToString::to_string).unwrap_or_default())
+        format!(
+            "{}|{}",
+            servers.join(","),
+            self.primary
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default()
+        )
     }
 
     /// The first answer that says something: data, or that there is none. `Ok(None)` when every server that
     /// could be reached answered that it doesn't know about the name.
-    pub(super) async fn ask(&self, name: &Name, record_type: RecordType) -> Result<Option<Message>, SolverError> {
+    pub(super) async fn ask(
+        &self,
+        name: &Name,
+        record_type: RecordType,
+    ) -> Result<Option<Message>, SolverError> {
         let mut unreachable = None;
         let mut answered = false;
         for (server, recursion) in self.chosen() {
@@ -86,7 +110,15 @@ impl Lookup {
                     continue;
                 }
             };
-            match ask_any(&server.to_string(), &addresses, name, record_type, recursion).await {
+            match ask_any(
+                &server.to_string(),
+                &addresses,
+                name,
+                record_type,
+                recursion,
+            )
+            .await
+            {
                 Ok(Some(message)) => return Ok(Some(message)),
                 Ok(None) => answered = true,
                 Err(error) => {
@@ -95,7 +127,15 @@ impl Lookup {
             }
         }
         if self.given.is_empty() && !self.system.0.is_empty() {
-            match ask_any("the system's resolver", &self.system.0, name, record_type, true).await {
+            match ask_any(
+                "the system's resolver",
+                &self.system.0,
+                name,
+                record_type,
+                true,
+            )
+            .await
+            {
                 Ok(Some(message)) => return Ok(Some(message)),
                 Ok(None) => answered = true,
                 Err(error) => {
@@ -113,12 +153,21 @@ impl Lookup {
     /// holds itself.
     fn chosen(&self) -> impl Iterator<Item = (&Server, bool)> {
         let primary = self.primary.as_ref().filter(|_| self.given.is_empty());
-        primary.map(|server| (server, false)).into_iter().chain(self.given.iter().map(|server| (server, true)))
+        primary
+            .map(|server| (server, false))
+            .into_iter()
+            .chain(self.given.iter().map(|server| (server, true)))
     }
 
     /// Addresses of a name server, unfiltered.
-    pub(super) async fn addresses(&self, host: &Name) -> Result<Vec<std::net::IpAddr>, SolverError> {
-        let (v4, v6) = tokio::join!(self.ask(host, RecordType::A), self.ask(host, RecordType::AAAA));
+    pub(super) async fn addresses(
+        &self,
+        host: &Name,
+    ) -> Result<Vec<std::net::IpAddr>, SolverError> {
+        let (v4, v6) = tokio::join!(
+            self.ask(host, RecordType::A),
+            self.ask(host, RecordType::AAAA)
+        );
         let failed = v4.as_ref().err().or(v6.as_ref().err()).cloned();
         let found: Vec<_> = [v4, v6]
             .into_iter()
@@ -167,6 +216,8 @@ async fn ask_any(
 /// Does the answer tell something? One from a server that was not asked to recurse does only when it is
 /// authoritative: else it is a referral, or a guess from a cache.
 fn tells(message: &Message, recursion: bool) -> bool {
-    matches!(message.response_code, ResponseCode::NoError | ResponseCode::NXDomain)
-        && (recursion || message.authoritative)
+    matches!(
+        message.response_code,
+        ResponseCode::NoError | ResponseCode::NXDomain
+    ) && (recursion || message.authoritative)
 }

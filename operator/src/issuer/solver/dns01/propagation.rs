@@ -33,7 +33,12 @@ pub(super) async fn check(
     value: &str,
     deadline: Deadline,
 ) -> Result<Readiness, SolverError> {
-    let seen = join_all(authorities.iter().map(|authority| look(authority, recursion, &record.name, value))).await;
+    let seen = join_all(
+        authorities
+            .iter()
+            .map(|authority| look(authority, recursion, &record.name, value)),
+    )
+    .await;
     judge(authorities, &seen, record, deadline)
 }
 
@@ -49,7 +54,10 @@ impl Deadline {
     /// None when the time is over.
     pub(super) fn wait(self, message: &str) -> Option<Readiness> {
         let waited = self.now.duration_since(self.presented_at);
-        (waited < self.timeout).then(|| Readiness::Wait { after: pause(waited), message: message.into() })
+        (waited < self.timeout).then(|| Readiness::Wait {
+            after: pause(waited),
+            message: message.into(),
+        })
     }
 }
 
@@ -58,7 +66,9 @@ async fn look(authority: &Authority, recursion: bool, name: &Name, value: &str) 
         match wire::exchange(*address, &question(name, RecordType::TXT, recursion)).await {
             Ok(answer) if holds(&answer.message, value) => return Seen::There,
             Ok(_) => return Seen::Missing,
-            Err(error) => tracing::debug!(server = authority.name, %address, %error, "no answer for a TXT record"),
+            Err(error) => {
+                tracing::debug!(server = authority.name, %address, %error, "no answer for a TXT record");
+            }
         }
     }
     Seen::Silent
@@ -82,9 +92,16 @@ fn judge(
 ) -> Result<Readiness, SolverError> {
     let named = |wanted: Seen| -> Vec<&str> {
         let pairs = authorities.iter().zip(seen);
-        pairs.filter(|(_, seen)| **seen == wanted).map(|(authority, _)| authority.name.as_str()).collect()
+        pairs
+            .filter(|(_, seen)| **seen == wanted)
+            .map(|(authority, _)| authority.name.as_str())
+            .collect()
     };
-    let (there, missing, silent) = (named(Seen::There), named(Seen::Missing), named(Seen::Silent));
+    let (there, missing, silent) = (
+        named(Seen::There),
+        named(Seen::Missing),
+        named(Seen::Silent),
+    );
     if missing.is_empty() && !there.is_empty() {
         return Ok(Readiness::Ready);
     }
@@ -96,11 +113,13 @@ fn judge(
         parts.push(format!("{} does not answer", silent.join(", ")));
     }
     let (record, missing) = (format!("TXT {}", plain(&record.name)), parts.join("; "));
-    deadline.wait(&format!("waiting for {record}: {missing}")).ok_or_else(|| SolverError::PropagationTimeout {
-        record,
-        timeout: format!("{:#}", deadline.timeout),
-        missing,
-    })
+    deadline
+        .wait(&format!("waiting for {record}: {missing}"))
+        .ok_or_else(|| SolverError::PropagationTimeout {
+            record,
+            timeout: format!("{:#}", deadline.timeout),
+            missing,
+        })
 }
 
 /// Often at first, for servers that take a second, and a quarter of the time already waited later on.
@@ -111,14 +130,22 @@ fn pause(waited: SignedDuration) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )]
     use hickory_proto::rr::{Record as Rr, rdata::TXT};
 
     use super::*;
 
     fn judged(seen: &[Seen], waited: i64) -> Result<Readiness, SolverError> {
         let authorities: Vec<_> = (1..=seen.len())
-            .map(|n| Authority { name: format!("ns{n}.test"), addresses: vec![] })
+            .map(|n| Authority {
+                name: format!("ns{n}.test"),
+                addresses: vec![],
+            })
             .collect();
         let record = Record {
             name: Name::from_ascii("_acme-challenge.a.test.").unwrap(),
@@ -140,8 +167,14 @@ mod tests {
             (&[There, There], None),
             (&[There, Silent], None),
             (&[There, Missing], Some("ns2.test does not have it")),
-            (&[Missing, Missing], Some("ns1.test, ns2.test does not have it")),
-            (&[Silent, Missing, There], Some("ns2.test does not have it; ns1.test does not answer")),
+            (
+                &[Missing, Missing],
+                Some("ns1.test, ns2.test does not have it"),
+            ),
+            (
+                &[Silent, Missing, There],
+                Some("ns2.test does not have it; ns1.test does not answer"),
+            ),
             (&[Silent], Some("ns1.test does not answer")),
             (&[], Some("")),
         ];
@@ -159,17 +192,37 @@ mod tests {
 
     #[test]
     fn after_the_timeout_the_servers_are_named_that_do_not_have_it() {
-        assert!(matches!(judged(&[Seen::Missing], 119), Ok(Readiness::Wait { .. })));
-        assert_eq!(judged(&[Seen::There], 121), Ok(Readiness::Ready), "late, but there");
+        assert!(matches!(
+            judged(&[Seen::Missing], 119),
+            Ok(Readiness::Wait { .. })
+        ));
+        assert_eq!(
+            judged(&[Seen::There], 121),
+            Ok(Readiness::Ready),
+            "late, but there"
+        );
         let error = judged(&[Seen::There, Seen::Missing], 120).unwrap_err();
         assert_eq!(error.reason(), "PropagationTimeout");
-        assert_eq!(error.to_string(), "TXT _acme-challenge.a.test was not seen within 2m: ns2.test does not have it");
+        assert_eq!(
+            error.to_string(),
+            "TXT _acme-challenge.a.test was not seen within 2m: ns2.test does not have it"
+        );
     }
 
     #[test]
     fn the_pause_grows_with_the_wait() {
-        for (waited, pause_millis) in [(-5, 200), (0, 200), (1, 250), (8, 2000), (60, 10_000), (3600, 10_000)] {
-            assert_eq!(pause(SignedDuration::from_secs(waited)), Duration::from_millis(pause_millis));
+        for (waited, pause_millis) in [
+            (-5, 200),
+            (0, 200),
+            (1, 250),
+            (8, 2000),
+            (60, 10_000),
+            (3600, 10_000),
+        ] {
+            assert_eq!(
+                pause(SignedDuration::from_secs(waited)),
+                Duration::from_millis(pause_millis)
+            );
         }
     }
 
@@ -177,8 +230,16 @@ mod tests {
     fn a_value_is_found_among_others_and_across_strings() {
         let name = Name::from_ascii("a.test.").unwrap();
         let mut message = Message::query();
-        message.add_answer(Rr::from_rdata(name.clone(), 1, RData::TXT(TXT::new(vec!["other".into()]))));
-        message.add_answer(Rr::from_rdata(name, 1, RData::TXT(TXT::new(vec!["the".into(), "value".into()]))));
+        message.add_answer(Rr::from_rdata(
+            name.clone(),
+            1,
+            RData::TXT(TXT::new(vec!["other".into()])),
+        ));
+        message.add_answer(Rr::from_rdata(
+            name,
+            1,
+            RData::TXT(TXT::new(vec!["the".into(), "value".into()])),
+        ));
         assert!(holds(&message, "thevalue") && holds(&message, "other"));
         assert!(!holds(&message, "the") && !holds(&message, "othe"));
     }

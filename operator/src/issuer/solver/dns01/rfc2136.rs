@@ -59,11 +59,18 @@ impl Rfc2136Writer {
             TsigAlgorithm::HmacSha384 => (tsig::TsigAlgorithm::HmacSha384, "HMACSHA384"),
             TsigAlgorithm::HmacSha512 => (tsig::TsigAlgorithm::HmacSha512, "HMACSHA512"),
         };
-        let invalid = |detail: String| SolverError::InvalidSolver { field: "rfc2136.tsigKeyName".into(), detail };
-        let name = Name::from_ascii(&spec.tsig_key_name)
-            .map_err(|error| invalid(format!("{} is not the name of a key: {error}", spec.tsig_key_name)))?;
-        let signer =
-            TSigner::new(key, algorithm, name.to_lowercase(), FUDGE).map_err(|error| invalid(error.to_string()))?;
+        let invalid = |detail: String| SolverError::InvalidSolver {
+            field: "rfc2136.tsigKeyName".into(),
+            detail,
+        };
+        let name = Name::from_ascii(&spec.tsig_key_name).map_err(|error| {
+            invalid(format!(
+                "{} is not the name of a key: {error}",
+                spec.tsig_key_name
+            ))
+        })?;
+        let signer = TSigner::new(key, algorithm, name.to_lowercase(), FUDGE)
+            .map_err(|error| invalid(error.to_string()))?;
         Ok(Self {
             server,
             key_name: spec.tsig_key_name.clone(),
@@ -77,18 +84,27 @@ impl Rfc2136Writer {
     async fn update(&self, record: &Record, mut message: Message) -> Result<(), SolverError> {
         let addresses = self.server.addresses(self.reach).await?;
         let now = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or_default();
-        let verifier = message.finalize(&self.signer, now).map_err(|error| self.failed(error.to_string()))?;
+        let verifier = message
+            .finalize(&self.signer, now)
+            .map_err(|error| self.failed(error.to_string()))?;
         let answer = self.send(&addresses, &message).await?;
         self.judge(record, &answer.message)?;
         if let Some(mut verifier) = verifier {
             verifier.verify(&answer.bytes).map_err(|error| {
-                self.failed(format!("its answer is not signed with the key {} ({error})", self.key_name))
+                self.failed(format!(
+                    "its answer is not signed with the key {} ({error})",
+                    self.key_name
+                ))
             })?;
         }
         Ok(())
     }
 
-    async fn send(&self, addresses: &[SocketAddr], message: &Message) -> Result<wire::Answer, SolverError> {
+    async fn send(
+        &self,
+        addresses: &[SocketAddr],
+        message: &Message,
+    ) -> Result<wire::Answer, SolverError> {
         let mut detail = String::from("it has no address");
         for address in addresses {
             match wire::exchange(*address, message).await {
@@ -96,12 +112,17 @@ impl Rfc2136Writer {
                 Err(error) => detail = format!("{error} (DNS update to {address})"),
             }
         }
-        Err(SolverError::DnsUnreachable { server: self.server.to_string(), detail })
+        Err(SolverError::DnsUnreachable {
+            server: self.server.to_string(),
+            detail,
+        })
     }
 
     /// What the response codes of RFC 2136, section 2.2, and RFC 8945, section 5.3, mean for the user.
     fn judge(&self, record: &Record, message: &Message) -> Result<(), SolverError> {
-        let tsig_error = message.signature().and_then(|signature| signature.data.error);
+        let tsig_error = message
+            .signature()
+            .and_then(|signature| signature.data.error);
         let (key, algorithm) = (&self.key_name, self.algorithm);
         match (message.response_code, tsig_error) {
             (ResponseCode::NoError, _) => Ok(()),
@@ -132,11 +153,17 @@ impl Rfc2136Writer {
     }
 
     fn refused(&self, detail: String) -> SolverError {
-        SolverError::DnsRefused { server: self.server.to_string(), detail }
+        SolverError::DnsRefused {
+            server: self.server.to_string(),
+            detail,
+        }
     }
 
     fn failed(&self, detail: String) -> SolverError {
-        SolverError::DnsFailed { server: self.server.to_string(), detail }
+        SolverError::DnsFailed {
+            server: self.server.to_string(),
+            detail,
+        }
     }
 
     fn set(record: &Record, ttl: u32, value: &str) -> Result<RecordSet, SolverError> {
@@ -157,28 +184,47 @@ impl Rfc2136Writer {
 impl TxtWriter for Rfc2136Writer {
     async fn add(&self, record: &Record, value: &str) -> Result<(), SolverError> {
         let set = Self::set(record, TTL, value)?;
-        self.update(record, update_message::append(set, record.zone.clone(), false, true)).await
+        self.update(
+            record,
+            update_message::append(set, record.zone.clone(), false, true),
+        )
+        .await
     }
 
     async fn remove(&self, record: &Record, value: &str) -> Result<(), SolverError> {
         let set = Self::set(record, 0, value)?;
-        self.update(record, update_message::delete_by_rdata(set, record.zone.clone(), true)).await
+        self.update(
+            record,
+            update_message::delete_by_rdata(set, record.zone.clone(), true),
+        )
+        .await
     }
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )]
     use gatehouse_crds::secret_ref::SecretKeySelector;
 
     use super::*;
 
-    fn judged(code: ResponseCode, error: Option<tsig::TsigError>) -> Result<(), (&'static str, String)> {
+    fn judged(
+        code: ResponseCode,
+        error: Option<tsig::TsigError>,
+    ) -> Result<(), (&'static str, String)> {
         let spec = Rfc2136 {
             nameserver: "ns.test".into(),
             tsig_key_name: "k".into(),
             tsig_algorithm: None,
-            tsig_secret_secret_ref: SecretKeySelector { name: "s".into(), key: "t".into() },
+            tsig_secret_secret_ref: SecretKeySelector {
+                name: "s".into(),
+                key: "t".into(),
+            },
         };
         let server = Server::parse(&spec.nameserver, "nameserver").unwrap();
         let secret = Zeroizing::new("c2VjcmV0".to_owned());
@@ -195,21 +241,63 @@ mod tests {
             let signature = tsig::make_tsig_record(Name::from_ascii("k.").unwrap(), data);
             message.set_signature(Box::new(signature));
         }
-        writer.judge(&record, &message).map_err(|error| (error.reason(), error.to_string()))
+        writer
+            .judge(&record, &message)
+            .map_err(|error| (error.reason(), error.to_string()))
     }
 
     #[test]
     fn every_answer_of_a_server_has_its_reason() {
         assert_eq!(judged(ResponseCode::NoError, None), Ok(()));
         for (code, error, reason, part) in [
-            (ResponseCode::Refused, None, "DnsRefused", "the TSIG key k may not update the zone a.test"),
-            (ResponseCode::NotAuth, Some(tsig::TsigError::BadKey), "DnsRefused", "BADKEY"),
-            (ResponseCode::NotAuth, Some(tsig::TsigError::BadSig), "DnsRefused", "the Secret s, key t, does not hold"),
-            (ResponseCode::NotAuth, Some(tsig::TsigError::BadTime), "DnsRefused", "the clocks"),
-            (ResponseCode::NotAuth, Some(tsig::TsigError::BadTrunc), "DnsRefused", "BadTrunc"),
-            (ResponseCode::NotAuth, None, "DnsZoneNotFound", "is not the primary server of the zone a.test"),
-            (ResponseCode::NotZone, None, "DnsZoneNotFound", "is not the primary server of the zone a.test"),
-            (ResponseCode::ServFail, None, "DnsFailed", "for an update of the zone a.test"),
+            (
+                ResponseCode::Refused,
+                None,
+                "DnsRefused",
+                "the TSIG key k may not update the zone a.test",
+            ),
+            (
+                ResponseCode::NotAuth,
+                Some(tsig::TsigError::BadKey),
+                "DnsRefused",
+                "BADKEY",
+            ),
+            (
+                ResponseCode::NotAuth,
+                Some(tsig::TsigError::BadSig),
+                "DnsRefused",
+                "the Secret s, key t, does not hold",
+            ),
+            (
+                ResponseCode::NotAuth,
+                Some(tsig::TsigError::BadTime),
+                "DnsRefused",
+                "the clocks",
+            ),
+            (
+                ResponseCode::NotAuth,
+                Some(tsig::TsigError::BadTrunc),
+                "DnsRefused",
+                "BadTrunc",
+            ),
+            (
+                ResponseCode::NotAuth,
+                None,
+                "DnsZoneNotFound",
+                "is not the primary server of the zone a.test",
+            ),
+            (
+                ResponseCode::NotZone,
+                None,
+                "DnsZoneNotFound",
+                "is not the primary server of the zone a.test",
+            ),
+            (
+                ResponseCode::ServFail,
+                None,
+                "DnsFailed",
+                "for an update of the zone a.test",
+            ),
         ] {
             let (told, message) = judged(code, error).unwrap_err();
             assert_eq!(told, reason, "{message}");

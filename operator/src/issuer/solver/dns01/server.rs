@@ -16,21 +16,30 @@ impl Server {
     pub(in super::super) fn parse(text: &str, field: &str) -> Result<Self, SolverError> {
         let invalid = || SolverError::InvalidSolver {
             field: field.into(),
-            detail: format!("{text} is not a name server: write host or host:port, IPv6 in brackets, such as [2001:db8::53]:53"),
+            detail: format!(
+                "{text} is not a name server: write host or host:port, IPv6 in brackets, such as [2001:db8::53]:53"
+            ),
         };
         let (host, rest) = match text.strip_prefix('[') {
             Some(rest) => rest.split_once(']').ok_or_else(invalid)?,
             None => text.split_at(text.find(':').unwrap_or(text.len())),
         };
         let port = match rest.strip_prefix(':') {
-            Some(port) => port.parse().ok().filter(|port| *port > 0).ok_or_else(invalid)?,
+            Some(port) => port
+                .parse()
+                .ok()
+                .filter(|port| *port > 0)
+                .ok_or_else(invalid)?,
             None if rest.is_empty() => 53,
             None => return Err(invalid()),
         };
         if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c == '/') {
             return Err(invalid());
         }
-        Ok(Self { host: host.to_owned(), port })
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+        })
     }
 
     pub(super) async fn addresses(&self, reach: Reach) -> Result<Vec<SocketAddr>, SolverError> {
@@ -50,7 +59,12 @@ impl fmt::Display for Server {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )]
     use super::*;
 
     #[test]
@@ -71,7 +85,9 @@ mod tests {
             ("", None),
             ("a b", None),
         ] {
-            let read = Server::parse(text, "f").map(|server| server.to_string()).ok();
+            let read = Server::parse(text, "f")
+                .map(|server| server.to_string())
+                .ok();
             assert_eq!(read.as_deref(), expected, "{text}");
         }
     }

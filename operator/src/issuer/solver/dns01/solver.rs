@@ -26,7 +26,11 @@ pub(in super::super) struct Shared {
 /// Who decides where the record goes.
 pub(in super::super) enum Place {
     /// `_acme-challenge.<name>`, in the zone that DNS tells.
-    Zone { writer: Arc<dyn TxtWriter>, cnames: CnameStrategy, zone: Option<Name> },
+    Zone {
+        writer: Arc<dyn TxtWriter>,
+        cnames: CnameStrategy,
+        zone: Option<Name>,
+    },
     /// The acme-dns account of the name.
     AcmeDns(AcmeDnsAccounts),
 }
@@ -50,7 +54,13 @@ impl Dns01Solver {
         shared: Arc<Shared>,
     ) -> Self {
         let zones = zones.iter().map(|zone| normal(zone)).collect();
-        Self { place, lookup, timeout, zones, shared }
+        Self {
+            place,
+            lookup,
+            timeout,
+            zones,
+            shared,
+        }
     }
 
     /// The domain of the challenge, when the solver may answer for it.
@@ -58,21 +68,35 @@ impl Dns01Solver {
         let Identifier::Dns(domain) = &challenge.identifier else {
             return Err(SolverError::InvalidSolver {
                 field: "dns01".into(),
-                detail: format!("{} is an IP address, which needs http01 (RFC 8738)", challenge.identifier),
+                detail: format!(
+                    "{} is an IP address, which needs http01 (RFC 8738)",
+                    challenge.identifier
+                ),
             });
         };
         if self.zones.is_empty() || self.zones.iter().any(|zone| in_zone(domain, zone)) {
             return Ok(domain);
         }
-        Err(SolverError::OutsideZones { name: domain.clone(), zones: self.zones.join(", ") })
+        Err(SolverError::OutsideZones {
+            name: domain.clone(),
+            zones: self.zones.join(", "),
+        })
     }
 
     /// Where the record is, and who writes it.
     async fn locate(&self, domain: &str) -> Result<(Record, Arc<dyn TxtWriter>), SolverError> {
         let name = challenge_name(domain)?;
         match &self.place {
-            Place::Zone { writer, cnames, zone } => {
-                let mut record = self.shared.zones.record(&self.lookup, &name, *cnames).await?;
+            Place::Zone {
+                writer,
+                cnames,
+                zone,
+            } => {
+                let mut record = self
+                    .shared
+                    .zones
+                    .record(&self.lookup, &name, *cnames)
+                    .await?;
                 if let Some(zone) = zone {
                     record.zone = zone.clone();
                 }
@@ -82,8 +106,11 @@ impl Dns01Solver {
                 let account = accounts.of(domain)?;
                 let target = account.record()?;
                 let zones = &self.shared.zones;
-                let followed = zones.record(&self.lookup, &name, CnameStrategy::Follow).await?;
+                let followed = zones
+                    .record(&self.lookup, &name, CnameStrategy::Follow)
+                    .await?;
                 if followed.name != target {
+                    zones.forget(&self.lookup, &name, &followed);
                     return Err(SolverError::DnsZoneNotFound {
                         name: plain(&name),
                         detail: format!(
@@ -109,9 +136,14 @@ impl Dns01Solver {
 fn challenge_name(domain: &str) -> Result<Name, SolverError> {
     let mut text = String::from("_acme-challenge.");
     let written = write!(text, "{domain}.");
-    written.ok().and_then(|()| Name::from_ascii(&text).ok()).map(|name| name.to_lowercase()).ok_or_else(|| {
-        SolverError::DnsZoneNotFound { name: domain.into(), detail: "it is too long or not a DNS name".into() }
-    })
+    written
+        .ok()
+        .and_then(|()| Name::from_ascii(&text).ok())
+        .map(|name| name.to_lowercase())
+        .ok_or_else(|| SolverError::DnsZoneNotFound {
+            name: domain.into(),
+            detail: "it is too long or not a DNS name".into(),
+        })
 }
 
 #[async_trait]
@@ -130,16 +162,31 @@ impl Solver for Dns01Solver {
         now: Timestamp,
     ) -> Result<Readiness, SolverError> {
         let domain = self.domain(challenge)?;
-        let deadline = Deadline { presented_at, now, timeout: self.timeout };
+        let deadline = Deadline {
+            presented_at,
+            now,
+            timeout: self.timeout,
+        };
         let found = async {
             let (record, _) = self.locate(domain).await?;
-            let authorities = self.shared.zones.authorities(&self.lookup, &record.zone).await?;
+            let authorities = self
+                .shared
+                .zones
+                .authorities(&self.lookup, &record.zone)
+                .await?;
             Ok((record, authorities))
         };
         match found.await {
             Ok((record, authorities)) => {
                 let recursion = !self.lookup.given().is_empty();
-                propagation::check(&authorities, recursion, &record, &challenge.dns_value, deadline).await
+                propagation::check(
+                    &authorities,
+                    recursion,
+                    &record,
+                    &challenge.dns_value,
+                    deadline,
+                )
+                .await
             }
             // The name servers of the zone may be away for a moment.
             Err(error @ (SolverError::DnsUnreachable { .. } | SolverError::DnsFailed { .. })) => {

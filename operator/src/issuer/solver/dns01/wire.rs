@@ -20,7 +20,11 @@ use tokio::{
 
 /// Waits for the answer to the first, second and third datagram. One lost datagram costs a second, and a dead
 /// server less than five.
-const PATIENCE: [Duration; 3] = [Duration::from_secs(1), Duration::from_millis(1500), Duration::from_secs(2)];
+const PATIENCE: [Duration; 3] = [
+    Duration::from_secs(1),
+    Duration::from_millis(1500),
+    Duration::from_secs(2),
+];
 const TCP_PATIENCE: Duration = Duration::from_secs(5);
 /// What a server may send over UDP: the size that is not fragmented on the way (DNS flag day 2020).
 pub(super) const MAX_PAYLOAD: u16 = 1232;
@@ -55,21 +59,33 @@ pub(super) fn question(name: &Name, record_type: RecordType, recursion: bool) ->
     let mut message = Message::query();
     message.metadata.recursion_desired = recursion;
     message.add_query(Query::query(name.clone(), record_type));
-    message.edns.get_or_insert_default().set_max_payload(MAX_PAYLOAD).set_version(0);
+    message
+        .edns
+        .get_or_insert_default()
+        .set_max_payload(MAX_PAYLOAD)
+        .set_version(0);
     message
 }
 
 /// Sends the message and waits for its answer.
 pub(super) async fn exchange(server: SocketAddr, request: &Message) -> Result<Answer, WireError> {
-    let bytes = request.to_vec().map_err(|error| WireError::Encode(error.to_string()))?;
+    let bytes = request
+        .to_vec()
+        .map_err(|error| WireError::Encode(error.to_string()))?;
     let answer = over_udp(server, request, &bytes).await?;
     if !answer.message.truncation {
         return Ok(answer);
     }
-    timeout(TCP_PATIENCE, over_tcp(server, request, &bytes)).await.map_err(|_| WireError::NoAnswer)?
+    timeout(TCP_PATIENCE, over_tcp(server, request, &bytes))
+        .await
+        .map_err(|_| WireError::NoAnswer)?
 }
 
-async fn over_udp(server: SocketAddr, request: &Message, bytes: &[u8]) -> Result<Answer, WireError> {
+async fn over_udp(
+    server: SocketAddr,
+    request: &Message,
+    bytes: &[u8],
+) -> Result<Answer, WireError> {
     let any = match server {
         SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
         SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
@@ -82,7 +98,9 @@ async fn over_udp(server: SocketAddr, request: &Message, bytes: &[u8]) -> Result
         let answer = timeout(patience, async {
             loop {
                 let length = socket.recv(&mut buffer).await?;
-                let Some(received) = buffer.get(..length) else { continue };
+                let Some(received) = buffer.get(..length) else {
+                    continue;
+                };
                 if let Some(answer) = belonging(request, received) {
                     return Ok(answer);
                 }
@@ -96,7 +114,11 @@ async fn over_udp(server: SocketAddr, request: &Message, bytes: &[u8]) -> Result
     Err(WireError::NoAnswer)
 }
 
-async fn over_tcp(server: SocketAddr, request: &Message, bytes: &[u8]) -> Result<Answer, WireError> {
+async fn over_tcp(
+    server: SocketAddr,
+    request: &Message,
+    bytes: &[u8],
+) -> Result<Answer, WireError> {
     let length = u16::try_from(bytes.len()).map_err(|_| WireError::Encode("too long".into()))?;
     let mut stream = TcpStream::connect(server).await?;
     let mut framed = length.to_be_bytes().to_vec();
@@ -104,7 +126,8 @@ async fn over_tcp(server: SocketAddr, request: &Message, bytes: &[u8]) -> Result
     stream.write_all(&framed).await?;
     let mut received = vec![0; usize::from(stream.read_u16().await?)];
     stream.read_exact(&mut received).await?;
-    belonging(request, &received).ok_or_else(|| WireError::Io("the answer is not to the question".into()))
+    belonging(request, &received)
+        .ok_or_else(|| WireError::Io("the answer is not to the question".into()))
 }
 
 /// The message when it answers the request. Whatever else arrives is as if it had not: an attacker who guesses
@@ -119,19 +142,31 @@ fn belonging(request: &Message, received: &[u8]) -> Option<Answer> {
         && message.message_type == hickory_proto::op::MessageType::Response
         && message.op_code == request.op_code
         && same_question;
-    belongs.then(|| Answer { message, bytes: received.to_vec() })
+    belongs.then(|| Answer {
+        message,
+        bytes: received.to_vec(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )]
     use hickory_proto::op::MessageType;
     use tokio::net::TcpListener;
 
     use super::*;
 
     fn ask() -> Message {
-        question(&Name::from_ascii("a.test.").unwrap(), RecordType::TXT, false)
+        question(
+            &Name::from_ascii("a.test.").unwrap(),
+            RecordType::TXT,
+            false,
+        )
     }
 
     fn reply(request: &Message) -> Message {
@@ -151,18 +186,33 @@ mod tests {
             let mut wrong_id = reply(&request);
             wrong_id.metadata.id ^= 1;
             let mut wrong_question = reply(&request);
-            wrong_question.queries = question(&Name::from_ascii("b.test.").unwrap(), RecordType::TXT, false).queries;
-            for bytes in [b"rubbish".to_vec(), wrong_id.to_vec().unwrap(), wrong_question.to_vec().unwrap()] {
+            wrong_question.queries = question(
+                &Name::from_ascii("b.test.").unwrap(),
+                RecordType::TXT,
+                false,
+            )
+            .queries;
+            for bytes in [
+                b"rubbish".to_vec(),
+                wrong_id.to_vec().unwrap(),
+                wrong_question.to_vec().unwrap(),
+            ] {
                 server.send_to(&bytes, from).await.unwrap();
             }
             let mut right = reply(&request);
             right.metadata.authoritative = true;
-            server.send_to(&right.to_vec().unwrap(), from).await.unwrap();
+            server
+                .send_to(&right.to_vec().unwrap(), from)
+                .await
+                .unwrap();
         });
         let request = ask();
         let answer = exchange(address, &request).await.unwrap();
         serve.await.unwrap();
-        assert_eq!((answer.message.id, answer.message.authoritative), (request.id, true));
+        assert_eq!(
+            (answer.message.id, answer.message.authoritative),
+            (request.id, true)
+        );
     }
 
     #[tokio::test]
@@ -179,8 +229,13 @@ mod tests {
             let (mut stream, _) = tcp.accept().await.unwrap();
             let mut request = vec![0; usize::from(stream.read_u16().await.unwrap())];
             stream.read_exact(&mut request).await.unwrap();
-            let whole = reply(&Message::from_vec(&request).unwrap()).to_vec().unwrap();
-            stream.write_u16(u16::try_from(whole.len()).unwrap()).await.unwrap();
+            let whole = reply(&Message::from_vec(&request).unwrap())
+                .to_vec()
+                .unwrap();
+            stream
+                .write_u16(u16::try_from(whole.len()).unwrap())
+                .await
+                .unwrap();
             stream.write_all(&whole).await.unwrap();
         });
         let answer = exchange(address, &ask()).await.unwrap();
@@ -194,6 +249,9 @@ mod tests {
             let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
             socket.local_addr().unwrap()
         };
-        assert_eq!(exchange(closed, &ask()).await.unwrap_err(), WireError::Io("connection refused".into()));
+        assert_eq!(
+            exchange(closed, &ask()).await.unwrap_err(),
+            WireError::Io("connection refused".into())
+        );
     }
 }

@@ -38,8 +38,8 @@ pub(super) struct Zones {
 impl Default for Zones {
     fn default() -> Self {
         Self {
-            records: Cache::new(8192, Duration::from_secs(300)),
-            authorities: Cache::new(1024, Duration::from_secs(300)),
+            records: Cache::new(8192, Duration::from_mins(5)),
+            authorities: Cache::new(1024, Duration::from_mins(5)),
         }
     }
 }
@@ -66,11 +66,16 @@ impl Zones {
         for follow in [false, true] {
             self.records.forget(&(lookup.key(), name.clone(), follow));
         }
-        self.authorities.forget(&(lookup.key(), record.zone.clone()));
+        self.authorities
+            .forget(&(lookup.key(), record.zone.clone()));
     }
 
     /// The servers that the CA will ask.
-    pub(super) async fn authorities(&self, lookup: &Lookup, zone: &Name) -> Result<Arc<[Authority]>, SolverError> {
+    pub(super) async fn authorities(
+        &self,
+        lookup: &Lookup,
+        zone: &Name,
+    ) -> Result<Arc<[Authority]>, SolverError> {
         let key = (lookup.key(), zone.clone());
         if let Some(found) = self.authorities.get(&key) {
             return Ok(found);
@@ -90,10 +95,13 @@ enum Told {
 }
 
 fn read(message: &Message, name: &Name) -> Told {
-    let cname = message.answers.iter().find_map(|record| match &record.data {
-        RData::CNAME(target) if record.name == *name => Some(target.0.clone()),
-        _ => None,
-    });
+    let cname = message
+        .answers
+        .iter()
+        .find_map(|record| match &record.data {
+            RData::CNAME(target) if record.name == *name => Some(target.0.clone()),
+            _ => None,
+        });
     if let Some(target) = cname {
         return Told::Cname(target);
     }
@@ -107,21 +115,34 @@ fn read(message: &Message, name: &Name) -> Told {
 
 /// Asks for the SOA of the name. A server tells the zone's in the authority section when the name itself has
 /// none (RFC 2308, section 2), so that one question mostly does; else its parents are asked.
-async fn discover(lookup: &Lookup, name: &Name, cnames: CnameStrategy) -> Result<Record, SolverError> {
+async fn discover(
+    lookup: &Lookup,
+    name: &Name,
+    cnames: CnameStrategy,
+) -> Result<Record, SolverError> {
     let mut owner = name.clone();
     let mut steps = 0;
     let mut at = owner.clone();
     loop {
-        let told = lookup.ask(&at, RecordType::SOA).await?.map_or(Told::Nothing, |message| read(&message, &at));
+        let told = lookup
+            .ask(&at, RecordType::SOA)
+            .await?
+            .map_or(Told::Nothing, |message| read(&message, &at));
         match told {
             Told::Apex(zone) if !zone.is_root() => return Ok(Record { name: owner, zone }),
             Told::Cname(target) if at == owner => {
                 if cnames == CnameStrategy::None {
-                    return Err(SolverError::DnsDelegated { name: plain(name), target: plain(&target) });
+                    return Err(SolverError::DnsDelegated {
+                        name: plain(name),
+                        target: plain(&target),
+                    });
                 }
                 steps += 1;
                 if steps > MAX_CNAMES {
-                    return Err(SolverError::CnameLoop { name: plain(name), limit: MAX_CNAMES });
+                    return Err(SolverError::CnameLoop {
+                        name: plain(name),
+                        limit: MAX_CNAMES,
+                    });
                 }
                 owner.clone_from(&target);
                 at = target;
@@ -157,7 +178,10 @@ async fn find_authorities(lookup: &Lookup, zone: &Name) -> Result<Vec<Authority>
     if !lookup.given().is_empty() {
         for server in lookup.given() {
             match server.addresses(lookup.reach()).await {
-                Ok(addresses) => found.push(Authority { name: server.to_string(), addresses }),
+                Ok(addresses) => found.push(Authority {
+                    name: server.to_string(),
+                    addresses,
+                }),
                 Err(error) => refused = Some(error),
             }
         }
@@ -170,23 +194,34 @@ async fn find_authorities(lookup: &Lookup, zone: &Name) -> Result<Vec<Authority>
     let primary = match lookup.primary() {
         Some(server) => {
             let addresses = server.addresses(lookup.reach()).await?;
-            found.push(Authority { name: server.to_string(), addresses: addresses.clone() });
+            found.push(Authority {
+                name: server.to_string(),
+                addresses: addresses.clone(),
+            });
             addresses
         }
         None => Vec::new(),
     };
     let message = lookup.ask(zone, RecordType::NS).await?;
-    let hosts = message.map(|message| name_servers(&message, zone)).unwrap_or_default();
+    let hosts = message
+        .map(|message| name_servers(&message, zone))
+        .unwrap_or_default();
     let addresses = join_all(hosts.iter().map(|host| lookup.addresses(host))).await;
     for (host, addresses) in hosts.iter().zip(addresses) {
         let addresses = addresses.unwrap_or_default();
         // The same address is the same server, at the port that the issuer gives.
-        if addresses.iter().any(|address| primary.iter().any(|known| known.ip() == *address)) {
+        if addresses
+            .iter()
+            .any(|address| primary.iter().any(|known| known.ip() == *address))
+        {
             continue;
         }
         match reachable(lookup, host, &addresses) {
             Ok(addresses) if addresses.is_empty() => {}
-            Ok(addresses) => found.push(Authority { name: plain(host), addresses }),
+            Ok(addresses) => found.push(Authority {
+                name: plain(host),
+                addresses,
+            }),
             Err(error) => refused = Some(error),
         }
     }
@@ -213,7 +248,11 @@ fn name_servers(message: &Message, zone: &Name) -> Vec<Name> {
         .collect()
 }
 
-fn reachable(lookup: &Lookup, host: &Name, addresses: &[IpAddr]) -> Result<Vec<SocketAddr>, SolverError> {
+fn reachable(
+    lookup: &Lookup,
+    host: &Name,
+    addresses: &[IpAddr],
+) -> Result<Vec<SocketAddr>, SolverError> {
     let mut allowed = Vec::new();
     let mut refused = None;
     for address in addresses {

@@ -38,7 +38,13 @@ where
     K: Resource + Clone + Serialize + DeserializeOwned + std::fmt::Debug,
 {
     let name = object.meta().name.as_deref().unwrap_or_default();
-    let applied = api.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object)).await;
+    let applied = api
+        .patch(
+            name,
+            &PatchParams::apply(MANAGER).force(),
+            &Patch::Apply(object),
+        )
+        .await;
     applied.map(drop).map_err(|error| error.to_string())
 }
 
@@ -65,9 +71,19 @@ impl RouteWriter for ClusterRoutes {
     }
 
     async fn list_ingresses(&self) -> Result<Vec<String>, String> {
-        let selector: Vec<String> = labels().into_iter().map(|(key, value)| format!("{key}={value}")).collect();
-        let found = self.ingresses.list(&ListParams::default().labels(&selector.join(","))).await;
+        let selector: Vec<String> = labels()
+            .into_iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        let found = self
+            .ingresses
+            .list(&ListParams::default().labels(&selector.join(",")))
+            .await;
         let found = found.map_err(|error| error.to_string())?;
-        Ok(found.items.into_iter().filter_map(|ingress| ingress.metadata.name).collect())
+        Ok(found
+            .items
+            .into_iter()
+            .filter_map(|ingress| ingress.metadata.name)
+            .collect())
     }
 }

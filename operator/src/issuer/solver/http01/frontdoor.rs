@@ -70,7 +70,13 @@ impl Route {
 
 impl Frontdoor {
     pub fn new(site: Site, answers: Arc<Answers>, grace: Duration) -> Self {
-        Self { site, answers, grace, routes: Mutex::default(), changed: Notify::new() }
+        Self {
+            site,
+            answers,
+            grace,
+            routes: Mutex::default(),
+            changed: Notify::new(),
+        }
     }
 
     fn routes(&self) -> MutexGuard<'_, BTreeMap<RouteKey, Route>> {
@@ -81,7 +87,11 @@ impl Frontdoor {
         self.answers.put(challenge);
         let mut routes = self.routes();
         let route = routes.entry(key.clone()).or_default();
-        route.wanted.entry(challenge.identifier.clone()).or_default().insert(challenge.token.clone());
+        route
+            .wanted
+            .entry(challenge.identifier.clone())
+            .or_default()
+            .insert(challenge.token.clone());
         if !route.settled() {
             self.changed.notify_one();
         }
@@ -90,7 +100,9 @@ impl Frontdoor {
     pub(super) fn close(&self, key: &RouteKey, challenge: &Challenge) {
         self.answers.remove(&challenge.token);
         let mut routes = self.routes();
-        let Some(route) = routes.get_mut(key) else { return };
+        let Some(route) = routes.get_mut(key) else {
+            return;
+        };
         if let Some(tokens) = route.wanted.get_mut(&challenge.identifier) {
             tokens.remove(&challenge.token);
             if tokens.is_empty() {
@@ -100,7 +112,11 @@ impl Frontdoor {
         }
     }
 
-    pub(super) fn readiness(&self, key: &RouteKey, host: &Identifier) -> Result<Readiness, SolverError> {
+    pub(super) fn readiness(
+        &self,
+        key: &RouteKey,
+        host: &Identifier,
+    ) -> Result<Readiness, SolverError> {
         let routes = self.routes();
         let route = routes.get(key);
         if let Some(written) = route.and_then(|route| route.written.get(host)) {
@@ -108,8 +124,14 @@ impl Frontdoor {
             return Ok(if left.is_zero() {
                 Readiness::Ready
             } else {
-                let message = format!("giving the ingress controller time to read the Ingress {}", key.name());
-                Readiness::Wait { after: left, message }
+                let message = format!(
+                    "giving the ingress controller time to read the Ingress {}",
+                    key.name()
+                );
+                Readiness::Wait {
+                    after: left,
+                    message,
+                }
             });
         }
         match route.and_then(|route| route.failure.clone()) {
@@ -137,7 +159,11 @@ impl Frontdoor {
             }
             done &= self.write(writer, &mut front_written).await;
             let wait = if done { GATHER } else { pause };
-            pause = if done { PAUSE } else { (pause * 2).min(MAX_PAUSE) };
+            pause = if done {
+                PAUSE
+            } else {
+                (pause * 2).min(MAX_PAUSE)
+            };
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep_until(started + wait) => {}
@@ -159,8 +185,12 @@ impl Frontdoor {
                 return false;
             }
         };
-        let wanted: BTreeSet<String> =
-            self.routes().iter().filter(|(_, route)| !route.wanted.is_empty()).map(|(key, _)| key.name()).collect();
+        let wanted: BTreeSet<String> = self
+            .routes()
+            .iter()
+            .filter(|(_, route)| !route.wanted.is_empty())
+            .map(|(key, _)| key.name())
+            .collect();
         let mut done = true;
         for name in names.iter().filter(|name| !wanted.contains(*name)) {
             if let Err(error) = writer.delete_ingress(name).await {
@@ -177,19 +207,26 @@ impl Frontdoor {
             let mut routes = self.routes();
             routes.retain(|_, route| !(route.wanted.is_empty() && route.written.is_empty()));
             let due = routes.iter().filter(|(_, route)| !route.settled());
-            due.map(|(key, route)| (key.clone(), route.hosts())).collect()
+            due.map(|(key, route)| (key.clone(), route.hosts()))
+                .collect()
         };
         let mut done = true;
         for (key, hosts) in due {
             let outcome = self.write_one(writer, front_written, &key, &hosts).await;
             let mut routes = self.routes();
-            let Some(route) = routes.get_mut(&key) else { continue };
+            let Some(route) = routes.get_mut(&key) else {
+                continue;
+            };
             match outcome {
                 Ok(()) => {
                     let now = Instant::now();
                     let old = std::mem::take(&mut route.written);
                     let since = |host: Identifier| (old.get(&host).copied().unwrap_or(now), host);
-                    route.written = hosts.into_iter().map(since).map(|(at, host)| (host, at)).collect();
+                    route.written = hosts
+                        .into_iter()
+                        .map(since)
+                        .map(|(at, host)| (host, at))
+                        .collect();
                     route.failure = None;
                 }
                 Err(detail) => {
@@ -214,10 +251,14 @@ impl Frontdoor {
         }
         if !*front_written {
             writer.apply_service(&routing::service(&self.site)).await?;
-            writer.apply_endpoint_slice(&routing::endpoint_slice(&self.site)).await?;
+            writer
+                .apply_endpoint_slice(&routing::endpoint_slice(&self.site))
+                .await?;
             *front_written = true;
         }
-        writer.apply_ingress(&routing::ingress(&self.site, key, hosts)).await
+        writer
+            .apply_ingress(&routing::ingress(&self.site, key, hosts))
+            .await
     }
 }
 

@@ -30,14 +30,20 @@ pub(super) struct Http01Solver {
 
 impl Http01Solver {
     pub(super) fn new(spec: &Http01Ingress, frontdoor: Arc<Frontdoor>) -> Self {
-        Self { route: RouteKey::new(spec), frontdoor }
+        Self {
+            route: RouteKey::new(spec),
+            frontdoor,
+        }
     }
 
     fn fits(challenge: &Challenge) -> Result<(), SolverError> {
         if challenge.wildcard {
             return Err(SolverError::InvalidSolver {
                 field: "http01".into(),
-                detail: format!("*.{} is a wildcard, which needs dns01", challenge.identifier),
+                detail: format!(
+                    "*.{} is a wildcard, which needs dns01",
+                    challenge.identifier
+                ),
             });
         }
         Ok(())
@@ -52,7 +58,12 @@ impl Solver for Http01Solver {
         Ok(())
     }
 
-    async fn check(&self, challenge: &Challenge, _: Timestamp, _: Timestamp) -> Result<Readiness, SolverError> {
+    async fn check(
+        &self,
+        challenge: &Challenge,
+        _: Timestamp,
+        _: Timestamp,
+    ) -> Result<Readiness, SolverError> {
         Self::fits(challenge)?;
         // The front door's memory ends with the process, and the order does not.
         self.frontdoor.open(&self.route, challenge);

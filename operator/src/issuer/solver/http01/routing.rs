@@ -11,8 +11,8 @@ use k8s_openapi::{
         core::v1::{Service, ServicePort, ServiceSpec},
         discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice},
         networking::v1::{
-            HTTPIngressPath, HTTPIngressRuleValue, Ingress, IngressBackend, IngressRule, IngressServiceBackend,
-            IngressSpec, ServiceBackendPort,
+            HTTPIngressPath, HTTPIngressRuleValue, Ingress, IngressBackend, IngressRule,
+            IngressServiceBackend, IngressSpec, ServiceBackendPort,
         },
     },
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
@@ -58,7 +58,12 @@ impl RouteKey {
             let text = serde_json::json!(self.template).to_string();
             let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
             name.push('-');
-            name.extend(hash.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")));
+            name.extend(
+                hash.as_ref()
+                    .iter()
+                    .take(4)
+                    .map(|byte| format!("{byte:02x}")),
+            );
         }
         name
     }
@@ -113,13 +118,19 @@ pub(super) fn endpoint_slice(site: &Site) -> EndpointSlice {
     let mut metadata = metadata(site, format!("{NAME}-{suffix}"));
     let labels = metadata.labels.get_or_insert_default();
     labels.insert("kubernetes.io/service-name".into(), NAME.into());
-    labels.insert("endpointslice.kubernetes.io/managed-by".into(), "gatehouse.dev".into());
+    labels.insert(
+        "endpointslice.kubernetes.io/managed-by".into(),
+        "gatehouse.dev".into(),
+    );
     EndpointSlice {
         metadata,
         address_type: family.into(),
         endpoints: Some(vec![Endpoint {
             addresses: vec![site.responder.ip().to_string()],
-            conditions: Some(EndpointConditions { ready: Some(true), ..EndpointConditions::default() }),
+            conditions: Some(EndpointConditions {
+                ready: Some(true),
+                ..EndpointConditions::default()
+            }),
             ..Endpoint::default()
         }]),
         ports: Some(vec![EndpointPort {
@@ -168,7 +179,10 @@ fn rule(host: Option<String>) -> IngressRule {
                 backend: IngressBackend {
                     service: Some(IngressServiceBackend {
                         name: NAME.into(),
-                        port: Some(ServiceBackendPort { name: Some(PORT_NAME.into()), number: None }),
+                        port: Some(ServiceBackendPort {
+                            name: Some(PORT_NAME.into()),
+                            number: None,
+                        }),
                     }),
                     resource: None,
                 },
@@ -179,20 +193,34 @@ fn rule(host: Option<String>) -> IngressRule {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )]
     use gatehouse_crds::solver::IngressTemplate;
 
     use super::*;
 
     fn site(address: &str) -> Site {
-        Site { namespace: "gatehouse-system".into(), responder: address.parse().unwrap() }
+        Site {
+            namespace: "gatehouse-system".into(),
+            responder: address.parse().unwrap(),
+        }
     }
 
     fn key(class: &str, annotations: &[(&str, &str)]) -> RouteKey {
-        let annotations: BTreeMap<_, _> =
-            annotations.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let annotations: BTreeMap<_, _> = annotations
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
         let metadata = IngressTemplateMetadata {
-            labels: [("team".to_owned(), "edge".to_owned()), ("gatehouse.dev/managed".to_owned(), "no".to_owned())].into(),
+            labels: [
+                ("team".to_owned(), "edge".to_owned()),
+                ("gatehouse.dev/managed".to_owned(), "no".to_owned()),
+            ]
+            .into(),
             annotations: annotations.clone(),
         };
         RouteKey::new(&Http01Ingress {
@@ -207,7 +235,10 @@ mod tests {
         insta::assert_yaml_snapshot!("service", service(&site));
         insta::assert_yaml_snapshot!("endpoint_slice", endpoint_slice(&site));
         let v6 = endpoint_slice(&self::site("[fd00::3]:8089"));
-        assert_eq!((v6.metadata.name.as_deref(), v6.address_type.as_str()), (Some("gatehouse-http01-ipv6"), "IPv6"));
+        assert_eq!(
+            (v6.metadata.name.as_deref(), v6.address_type.as_str()),
+            (Some("gatehouse-http01-ipv6"), "IPv6")
+        );
         assert_eq!(v6.endpoints.unwrap()[0].addresses, ["fd00::3"]);
     }
 
@@ -219,14 +250,23 @@ mod tests {
             Identifier::Ip("192.0.2.7".parse().unwrap()),
             Identifier::Ip("192.0.2.8".parse().unwrap()),
         ];
-        insta::assert_yaml_snapshot!("ingress", ingress(&site("10.1.2.3:8089"), &key("nginx", &[]), &hosts.into()));
+        insta::assert_yaml_snapshot!(
+            "ingress",
+            ingress(&site("10.1.2.3:8089"), &key("nginx", &[]), &hosts.into())
+        );
     }
 
     #[test]
     fn a_template_makes_an_ingress_of_its_own_and_never_takes_our_labels() {
-        let redirect = key("nginx", &[("nginx.ingress.kubernetes.io/ssl-redirect", "false")]);
+        let redirect = key(
+            "nginx",
+            &[("nginx.ingress.kubernetes.io/ssl-redirect", "false")],
+        );
         let hosts = [Identifier::Dns("a.example.com".into())];
-        insta::assert_yaml_snapshot!("ingress_with_template", ingress(&site("10.1.2.3:8089"), &redirect, &hosts.into()));
+        insta::assert_yaml_snapshot!(
+            "ingress_with_template",
+            ingress(&site("10.1.2.3:8089"), &redirect, &hosts.into())
+        );
         assert_ne!(redirect.name(), key("nginx", &[("a", "b")]).name());
     }
 }

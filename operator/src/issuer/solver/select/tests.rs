@@ -1,4 +1,9 @@
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -26,11 +31,24 @@ fn dns(selector: Value) -> Solver {
 }
 
 fn chosen(solvers: &[Solver], name: &str, labels: &[(&str, &str)]) -> Result<usize, NoSolver> {
-    let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-    let (name, wildcard) = name.strip_prefix("*.").map_or((name, false), |name| (name, true));
-    let identifier =
-        name.parse().map_or_else(|_| Identifier::Dns(name.into()), Identifier::Ip);
-    select(solvers, Wanted { identifier: &identifier, wildcard, labels: &labels })
+    let labels = labels
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect();
+    let (name, wildcard) = name
+        .strip_prefix("*.")
+        .map_or((name, false), |name| (name, true));
+    let identifier = name
+        .parse()
+        .map_or_else(|_| Identifier::Dns(name.into()), Identifier::Ip);
+    select(
+        solvers,
+        Wanted {
+            identifier: &identifier,
+            wildcard,
+            labels: &labels,
+        },
+    )
 }
 
 #[test]
@@ -43,7 +61,13 @@ fn the_most_specific_solver_answers() {
     let a: &[(&str, &str)] = &[("team", "a")];
     let web: &[(&str, &str)] = &[("team", "a"), ("tier", "web")];
     let all = [
-        http(Value::Null), http(team.clone()), http(both), http(zone.clone()), http(longer), http(name), http(zone),
+        http(Value::Null),
+        http(team.clone()),
+        http(both),
+        http(zone.clone()),
+        http(longer),
+        http(name),
+        http(zone),
     ];
     for (wanted, labels, expected) in [
         ("a.sub.example.com", web, 5),
@@ -58,7 +82,11 @@ fn the_most_specific_solver_answers() {
         ("192.0.2.1", &[][..], 0),
         ("192.0.2.1", a, 1),
     ] {
-        assert_eq!(chosen(&all, wanted, labels), Ok(expected), "{wanted} {labels:?}");
+        assert_eq!(
+            chosen(&all, wanted, labels),
+            Ok(expected),
+            "{wanted} {labels:?}"
+        );
     }
 }
 
@@ -77,7 +105,11 @@ fn all_of_a_selector_must_fit_and_each_part_ranks_in_its_order() {
         ("x.a.test", &[("team", "a")], Some(2)),
         ("x.a.test", &[], Some(2)),
     ] {
-        assert_eq!(chosen(&solvers, wanted, labels).ok(), expected, "{wanted} {labels:?}");
+        assert_eq!(
+            chosen(&solvers, wanted, labels).ok(),
+            expected,
+            "{wanted} {labels:?}"
+        );
     }
 }
 
@@ -86,10 +118,20 @@ fn wildcards_go_to_dns01_and_addresses_to_http01() {
     let solvers = [http(json!({"dnsZones": ["a.test"]})), dns(Value::Null)];
     assert_eq!(chosen(&solvers, "a.test", &[]), Ok(0));
     assert_eq!(chosen(&solvers, "*.a.test", &[]), Ok(1));
-    assert_eq!(chosen(&[dns(Value::Null), http(Value::Null)], "2001:db8::1", &[]), Ok(1));
-    let names = [dns(json!({"dnsNames": ["*.a.test"]})), dns(json!({"dnsZones": ["a.test"]}))];
+    assert_eq!(
+        chosen(&[dns(Value::Null), http(Value::Null)], "2001:db8::1", &[]),
+        Ok(1)
+    );
+    let names = [
+        dns(json!({"dnsNames": ["*.a.test"]})),
+        dns(json!({"dnsZones": ["a.test"]})),
+    ];
     assert_eq!(chosen(&names, "*.a.test", &[]), Ok(0));
-    assert_eq!(chosen(&names, "a.test", &[]), Ok(1), "a wildcard is not the name below it");
+    assert_eq!(
+        chosen(&names, "a.test", &[]),
+        Ok(1),
+        "a wildcard is not the name below it"
+    );
 }
 
 #[test]
@@ -119,11 +161,18 @@ fn the_error_says_what_there_is_and_what_to_write() {
          spec.acme.solvers: selector: {dnsZones: [a.test]} with dns01, or dns01 without a selector"
     );
     assert_eq!(
-        chosen(&[dns(Value::Null)], "192.0.2.1", &[]).unwrap_err().to_string(),
+        chosen(&[dns(Value::Null)], "192.0.2.1", &[])
+            .unwrap_err()
+            .to_string(),
         "no solver of the Issuer fits 192.0.2.1, and an IP address needs http01. It has: dns01 by digitalocean for every \
          name. Add an entry to spec.acme.solvers: http01: {ingress: {ingressClassName: <class>}} without a selector"
     );
-    assert!(chosen(&[], "a.test", &[]).unwrap_err().to_string().contains("It has: no solver at all."));
+    assert!(
+        chosen(&[], "a.test", &[])
+            .unwrap_err()
+            .to_string()
+            .contains("It has: no solver at all.")
+    );
 }
 
 fn label() -> impl Strategy<Value = String> {
@@ -139,7 +188,10 @@ fn any_solver() -> impl Strategy<Value = Solver> {
     let zones = proptest::collection::vec(name(), 0..3);
     let labels = proptest::collection::btree_map(label(), label(), 0..2);
     (names, zones, labels, any::<bool>()).prop_map(|(names, zones, labels, dns)| {
-        solver(json!({"dnsNames": names, "dnsZones": zones, "matchLabels": labels}), dns)
+        solver(
+            json!({"dnsNames": names, "dnsZones": zones, "matchLabels": labels}),
+            dns,
+        )
     })
 }
 

@@ -1,5 +1,6 @@
 use std::time::Instant;
 
+use futures::StreamExt;
 use jiff::Timestamp;
 
 use super::*;
@@ -14,20 +15,37 @@ fn cpu() -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-/// Prints what one challenge costs: `cargo test --release … -- --ignored --nocapture speed`.
+/// The whole life of one challenge.
+async fn solve(solver: Arc<dyn Solver>, name: String) {
+    let one = challenge(&name, "v");
+    solver.present(&one).await.unwrap();
+    let ready = solver
+        .check(&one, Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH)
+        .await;
+    assert_eq!(ready, Ok(Readiness::Ready));
+    solver.clean_up(&one).await.unwrap();
+}
+
+/// Prints what one challenge costs: run it with `--ignored --nocapture`.
 #[tokio::test]
 #[ignore = "a measurement"]
 async fn what_one_challenge_costs() {
-    const COUNT: u32 = 500;
+    const COUNT: u32 = 320;
     let knot = Knot::start(&[("a.test", "")]).await;
     let solver = solver_from(None, rfc2136(knot.address)).await.unwrap();
-    let (started, used) = (Instant::now(), cpu());
-    for n in 0..COUNT {
-        let one = challenge(&format!("n{n}.a.test"), "v");
-        solver.present(&one).await.unwrap();
-        let ready = solver.check(&one, Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH).await;
-        assert_eq!(ready, Ok(Readiness::Ready));
-        solver.clean_up(&one).await.unwrap();
+    for parallel in [1, 8, 32] {
+        let (started, used) = (Instant::now(), cpu());
+        futures::stream::iter(0..COUNT)
+            .for_each_concurrent(parallel, |n| {
+                solve(solver.clone(), format!("n{n}.p{parallel}.a.test"))
+            })
+            .await;
+        let (elapsed, used) = (started.elapsed(), cpu().saturating_sub(used));
+        println!(
+            "{parallel} at once: {:?} each, {:.0} a minute, {:?} CPU each",
+            elapsed / COUNT,
+            f64::from(COUNT) * 60.0 / elapsed.as_secs_f64(),
+            used / COUNT
+        );
     }
-    println!("one after another: {:?} and {:?} CPU each", started.elapsed() / COUNT, (cpu() - used) / COUNT);
 }
