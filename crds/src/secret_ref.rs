@@ -1,5 +1,10 @@
 //! References to Secrets.
 
+#![allow(
+    unreachable_pub,
+    reason = "KubeSchema repeats the structs inside a function"
+)]
+
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 

@@ -2,6 +2,11 @@
 //!
 //! Names and meanings are cert-manager's. What does not work is not here.
 
+#![allow(
+    unreachable_pub,
+    reason = "KubeSchema repeats the structs inside a function"
+)]
+
 pub mod cloud;
 pub mod dns01;
 pub mod http01;

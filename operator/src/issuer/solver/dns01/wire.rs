@@ -1,0 +1,257 @@
+//! One DNS message to one server and back.
+//!
+//! UDP on a connected socket of its own for each exchange: the kernel picks the port, drops what comes from
+//! anywhere else, and reports a closed port at once. TCP when the answer was truncated.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use hickory_proto::{
+    op::{Message, OpCode, Query, ResponseCode},
+    rr::{Name, RecordType},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpStream, UdpSocket},
+    time::timeout,
+};
+
+/// Waits for the answer to the first, second and third datagram. One lost datagram costs a second, and a dead
+/// server less than five.
+const PATIENCE: [Duration; 3] = [
+    Duration::from_secs(1),
+    Duration::from_millis(1500),
+    Duration::from_secs(2),
+];
+const TCP_PATIENCE: Duration = Duration::from_secs(5);
+/// What a server may send over UDP: the size that is not fragmented on the way (DNS flag day 2020).
+pub(super) const MAX_PAYLOAD: u16 = 1232;
+
+/// An answer that belongs to the question.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) message: Message,
+    /// As received, for the signature.
+    pub(super) bytes: Vec<u8>,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum WireError {
+    #[error("no answer")]
+    NoAnswer,
+    #[error("{0}")]
+    Io(String),
+    #[error("the message cannot be encoded: {0}")]
+    Encode(String),
+}
+
+impl From<std::io::Error> for WireError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error.kind().to_string())
+    }
+}
+
+/// A question for `name`, with EDNS.
+pub(super) fn question(name: &Name, record_type: RecordType, recursion: bool) -> Message {
+    let mut message = Message::query();
+    message.metadata.recursion_desired = recursion;
+    message.add_query(Query::query(name.clone(), record_type));
+    message
+        .edns
+        .get_or_insert_default()
+        .set_max_payload(MAX_PAYLOAD)
+        .set_version(0);
+    message
+}
+
+/// Sends the message and waits for its answer.
+pub(super) async fn exchange(server: SocketAddr, request: &Message) -> Result<Answer, WireError> {
+    let bytes = request
+        .to_vec()
+        .map_err(|error| WireError::Encode(error.to_string()))?;
+    let answer = over_udp(server, request, &bytes).await?;
+    if !answer.message.truncation {
+        return Ok(answer);
+    }
+    timeout(TCP_PATIENCE, over_tcp(server, request, &bytes))
+        .await
+        .map_err(|_| WireError::NoAnswer)?
+}
+
+async fn over_udp(
+    server: SocketAddr,
+    request: &Message,
+    bytes: &[u8],
+) -> Result<Answer, WireError> {
+    let any = match server {
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+    };
+    let socket = UdpSocket::bind(any).await?;
+    socket.connect(server).await?;
+    let mut buffer = vec![0; usize::from(MAX_PAYLOAD).max(4096)];
+    for patience in PATIENCE {
+        socket.send(bytes).await?;
+        let answer = timeout(patience, async {
+            loop {
+                let length = socket.recv(&mut buffer).await?;
+                let Some(received) = buffer.get(..length) else {
+                    continue;
+                };
+                if let Some(answer) = belonging(request, received) {
+                    return Ok(answer);
+                }
+            }
+        })
+        .await;
+        if let Ok(answer) = answer {
+            return answer;
+        }
+    }
+    Err(WireError::NoAnswer)
+}
+
+async fn over_tcp(
+    server: SocketAddr,
+    request: &Message,
+    bytes: &[u8],
+) -> Result<Answer, WireError> {
+    let length = u16::try_from(bytes.len()).map_err(|_| WireError::Encode("too long".into()))?;
+    let mut stream = TcpStream::connect(server).await?;
+    let mut framed = length.to_be_bytes().to_vec();
+    framed.extend_from_slice(bytes);
+    stream.write_all(&framed).await?;
+    let mut received = vec![0; usize::from(stream.read_u16().await?)];
+    stream.read_exact(&mut received).await?;
+    belonging(request, &received)
+        .ok_or_else(|| WireError::Io("the answer is not to the question".into()))
+}
+
+/// The message when it answers the request. Whatever else arrives is as if it had not: an attacker who guesses
+/// must guess all of id, port, and question. Servers may leave the question out of an error to an update.
+fn belonging(request: &Message, received: &[u8]) -> Option<Answer> {
+    let message = Message::from_vec(received).ok()?;
+    let same_question = message.queries == request.queries
+        || (message.queries.is_empty()
+            && request.op_code == OpCode::Update
+            && message.response_code != ResponseCode::NoError);
+    let belongs = message.id == request.id
+        && message.message_type == hickory_proto::op::MessageType::Response
+        && message.op_code == request.op_code
+        && same_question;
+    belongs.then(|| Answer {
+        message,
+        bytes: received.to_vec(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )]
+    use hickory_proto::op::MessageType;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn ask() -> Message {
+        question(
+            &Name::from_ascii("a.test.").unwrap(),
+            RecordType::TXT,
+            false,
+        )
+    }
+
+    fn reply(request: &Message) -> Message {
+        let mut message = request.clone();
+        message.metadata.message_type = MessageType::Response;
+        message
+    }
+
+    #[tokio::test]
+    async fn answers_to_something_else_are_passed_over() {
+        let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = server.local_addr().unwrap();
+        let serve = tokio::spawn(async move {
+            let mut buffer = [0; 2048];
+            let (length, from) = server.recv_from(&mut buffer).await.unwrap();
+            let request = Message::from_vec(&buffer[..length]).unwrap();
+            let mut wrong_id = reply(&request);
+            wrong_id.metadata.id ^= 1;
+            let mut wrong_question = reply(&request);
+            wrong_question.queries = question(
+                &Name::from_ascii("b.test.").unwrap(),
+                RecordType::TXT,
+                false,
+            )
+            .queries;
+            for bytes in [
+                b"rubbish".to_vec(),
+                wrong_id.to_vec().unwrap(),
+                wrong_question.to_vec().unwrap(),
+            ] {
+                server.send_to(&bytes, from).await.unwrap();
+            }
+            let mut right = reply(&request);
+            right.metadata.authoritative = true;
+            server
+                .send_to(&right.to_vec().unwrap(), from)
+                .await
+                .unwrap();
+        });
+        let request = ask();
+        let answer = exchange(address, &request).await.unwrap();
+        serve.await.unwrap();
+        assert_eq!(
+            (answer.message.id, answer.message.authoritative),
+            (request.id, true)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_truncated_answer_is_fetched_over_tcp() {
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = tcp.local_addr().unwrap();
+        let udp = UdpSocket::bind(address).await.unwrap();
+        let serve = tokio::spawn(async move {
+            let mut buffer = [0; 2048];
+            let (length, from) = udp.recv_from(&mut buffer).await.unwrap();
+            let mut short = reply(&Message::from_vec(&buffer[..length]).unwrap());
+            short.metadata.truncation = true;
+            udp.send_to(&short.to_vec().unwrap(), from).await.unwrap();
+            let (mut stream, _) = tcp.accept().await.unwrap();
+            let mut request = vec![0; usize::from(stream.read_u16().await.unwrap())];
+            stream.read_exact(&mut request).await.unwrap();
+            let whole = reply(&Message::from_vec(&request).unwrap())
+                .to_vec()
+                .unwrap();
+            stream
+                .write_u16(u16::try_from(whole.len()).unwrap())
+                .await
+                .unwrap();
+            stream.write_all(&whole).await.unwrap();
+        });
+        let answer = exchange(address, &ask()).await.unwrap();
+        serve.await.unwrap();
+        assert!(!answer.message.truncation);
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_is_told_at_once() {
+        let closed = {
+            let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            socket.local_addr().unwrap()
+        };
+        assert_eq!(
+            exchange(closed, &ask()).await.unwrap_err(),
+            WireError::Io("connection refused".into())
+        );
+    }
+}

@@ -1,0 +1,268 @@
+//! Which zone a challenge's record belongs to, and which servers the CA will ask for it.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::future::join_all;
+use gatehouse_crds::solver::CnameStrategy;
+use hickory_proto::{
+    op::Message,
+    rr::{Name, RData, RecordType},
+};
+
+use super::{super::SolverError, Lookup, Record, cache::Cache, plain};
+
+/// As many as the CA's resolver would follow.
+const MAX_CNAMES: usize = 8;
+/// Name servers of a zone that are asked. Zones have two to six, rarely thirteen.
+const MAX_AUTHORITIES: usize = 16;
+
+/// A server that is asked for the record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Authority {
+    pub(super) name: String,
+    /// Never empty. One of them suffices: a family that the cluster has no route for says nothing.
+    pub(super) addresses: Vec<SocketAddr>,
+}
+
+/// Finds zones, and remembers them for minutes.
+#[derive(Debug)]
+pub(super) struct Zones {
+    records: Cache<(String, Name, bool), Record>,
+    authorities: Cache<(String, Name), Arc<[Authority]>>,
+}
+
+impl Default for Zones {
+    fn default() -> Self {
+        Self {
+            records: Cache::new(8192, Duration::from_mins(5)),
+            authorities: Cache::new(1024, Duration::from_mins(5)),
+        }
+    }
+}
+
+impl Zones {
+    /// Where the TXT record for `_acme-challenge.<domain>` is to be written.
+    pub(super) async fn record(
+        &self,
+        lookup: &Lookup,
+        name: &Name,
+        cnames: CnameStrategy,
+    ) -> Result<Record, SolverError> {
+        let key = (lookup.key(), name.clone(), cnames == CnameStrategy::Follow);
+        if let Some(record) = self.records.get(&key) {
+            return Ok(record);
+        }
+        let record = discover(lookup, name, cnames).await?;
+        self.records.put(key, record.clone());
+        Ok(record)
+    }
+
+    /// Forgets what was found, when a server says that it is wrong.
+    pub(super) fn forget(&self, lookup: &Lookup, name: &Name, record: &Record) {
+        for follow in [false, true] {
+            self.records.forget(&(lookup.key(), name.clone(), follow));
+        }
+        self.authorities
+            .forget(&(lookup.key(), record.zone.clone()));
+    }
+
+    /// The servers that the CA will ask.
+    pub(super) async fn authorities(
+        &self,
+        lookup: &Lookup,
+        zone: &Name,
+    ) -> Result<Arc<[Authority]>, SolverError> {
+        let key = (lookup.key(), zone.clone());
+        if let Some(found) = self.authorities.get(&key) {
+            return Ok(found);
+        }
+        let found: Arc<[Authority]> = find_authorities(lookup, zone).await?.into();
+        self.authorities.put(key, found.clone());
+        Ok(found)
+    }
+}
+
+/// What an answer to a SOA question tells.
+#[derive(Debug, PartialEq, Eq)]
+enum Told {
+    Apex(Name),
+    Cname(Name),
+    Nothing,
+}
+
+fn read(message: &Message, name: &Name) -> Told {
+    let cname = message
+        .answers
+        .iter()
+        .find_map(|record| match &record.data {
+            RData::CNAME(target) if record.name == *name => Some(target.0.clone()),
+            _ => None,
+        });
+    if let Some(target) = cname {
+        return Told::Cname(target);
+    }
+    message
+        .answers
+        .iter()
+        .chain(&message.authorities)
+        .find(|record| record.record_type() == RecordType::SOA && record.name.zone_of(name))
+        .map_or(Told::Nothing, |record| Told::Apex(record.name.clone()))
+}
+
+/// Asks for the SOA of the name. A server tells the zone's in the authority section when the name itself has
+/// none (RFC 2308, section 2), so that one question mostly does; else its parents are asked.
+async fn discover(
+    lookup: &Lookup,
+    name: &Name,
+    cnames: CnameStrategy,
+) -> Result<Record, SolverError> {
+    let mut owner = name.clone();
+    let mut steps = 0;
+    let mut at = owner.clone();
+    loop {
+        let told = lookup
+            .ask(&at, RecordType::SOA)
+            .await?
+            .map_or(Told::Nothing, |message| read(&message, &at));
+        match told {
+            Told::Apex(zone) if !zone.is_root() => return Ok(Record { name: owner, zone }),
+            Told::Cname(target) if at == owner => {
+                if cnames == CnameStrategy::None {
+                    return Err(SolverError::DnsDelegated {
+                        name: plain(name),
+                        target: plain(&target),
+                    });
+                }
+                steps += 1;
+                if steps > MAX_CNAMES {
+                    return Err(SolverError::CnameLoop {
+                        name: plain(name),
+                        limit: MAX_CNAMES,
+                    });
+                }
+                owner.clone_from(&target);
+                at = target;
+            }
+            Told::Apex(_) | Told::Cname(_) | Told::Nothing => {
+                at = at.base_name();
+                if at.is_root() {
+                    return Err(not_found(lookup, &owner));
+                }
+            }
+        }
+    }
+}
+
+fn not_found(lookup: &Lookup, owner: &Name) -> SolverError {
+    let asked = match (lookup.given(), lookup.primary()) {
+        ([], Some(primary)) => format!("neither {primary} nor the system's resolver knows one"),
+        ([], None) => "the system's resolver knows none".to_owned(),
+        (given, _) => {
+            let given: Vec<_> = given.iter().map(ToString::to_string).collect();
+            format!("{} (propagation.nameservers) know none", given.join(", "))
+        }
+    };
+    SolverError::DnsZoneNotFound {
+        name: plain(owner),
+        detail: format!("{asked}; check the name, its delegation, and the solver's selector"),
+    }
+}
+
+async fn find_authorities(lookup: &Lookup, zone: &Name) -> Result<Vec<Authority>, SolverError> {
+    let mut found = Vec::new();
+    let mut refused = None;
+    if !lookup.given().is_empty() {
+        for server in lookup.given() {
+            match server.addresses(lookup.reach()).await {
+                Ok(addresses) => found.push(Authority {
+                    name: server.to_string(),
+                    addresses,
+                }),
+                Err(error) => refused = Some(error),
+            }
+        }
+        return match refused {
+            Some(error) if found.is_empty() => Err(error),
+            _ => Ok(found),
+        };
+    }
+    // The addresses of the primary, first: it has the record as soon as it took it.
+    let primary = match lookup.primary() {
+        Some(server) => {
+            let addresses = server.addresses(lookup.reach()).await?;
+            found.push(Authority {
+                name: server.to_string(),
+                addresses: addresses.clone(),
+            });
+            addresses
+        }
+        None => Vec::new(),
+    };
+    let message = lookup.ask(zone, RecordType::NS).await?;
+    let hosts = message
+        .map(|message| name_servers(&message, zone))
+        .unwrap_or_default();
+    let addresses = join_all(hosts.iter().map(|host| lookup.addresses(host))).await;
+    for (host, addresses) in hosts.iter().zip(addresses) {
+        let addresses = addresses.unwrap_or_default();
+        // The same address is the same server, at the port that the issuer gives.
+        if addresses
+            .iter()
+            .any(|address| primary.iter().any(|known| known.ip() == *address))
+        {
+            continue;
+        }
+        match reachable(lookup, host, &addresses) {
+            Ok(addresses) if addresses.is_empty() => {}
+            Ok(addresses) => found.push(Authority {
+                name: plain(host),
+                addresses,
+            }),
+            Err(error) => refused = Some(error),
+        }
+    }
+    match refused {
+        _ if !found.is_empty() => Ok(found),
+        Some(error) => Err(error),
+        None => Err(SolverError::DnsZoneNotFound {
+            name: plain(zone),
+            detail: "none of its name servers has an address".into(),
+        }),
+    }
+}
+
+fn name_servers(message: &Message, zone: &Name) -> Vec<Name> {
+    message
+        .answers
+        .iter()
+        .filter(|record| record.name == *zone)
+        .filter_map(|record| match &record.data {
+            RData::NS(host) => Some(host.0.clone()),
+            _ => None,
+        })
+        .take(MAX_AUTHORITIES)
+        .collect()
+}
+
+fn reachable(
+    lookup: &Lookup,
+    host: &Name,
+    addresses: &[IpAddr],
+) -> Result<Vec<SocketAddr>, SolverError> {
+    let mut allowed = Vec::new();
+    let mut refused = None;
+    for address in addresses {
+        match lookup.reach().check(&plain(host), *address) {
+            Ok(()) => allowed.push(SocketAddr::new(*address, 53)),
+            Err(error) => refused = Some(error),
+        }
+    }
+    match refused {
+        Some(error) if allowed.is_empty() => Err(error),
+        _ => Ok(allowed),
+    }
+}

@@ -1,0 +1,164 @@
+//! Answers `GET /.well-known/acme-challenge/<token>`.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use axum::{
+    Router,
+    extract::{Path, State},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::{HeaderMap, StatusCode, header, uri::Authority};
+
+use super::super::{Challenge, Identifier};
+
+/// Token to key authorization, for the identifier it was made for.
+#[derive(Debug, Default)]
+pub struct Answers(RwLock<HashMap<String, (Identifier, String)>>);
+
+impl Answers {
+    pub(super) fn put(&self, challenge: &Challenge) {
+        let answer = (
+            challenge.identifier.clone(),
+            challenge.key_authorization.clone(),
+        );
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(challenge.token.clone(), answer);
+    }
+
+    pub(super) fn remove(&self, token: &str) {
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(token);
+    }
+
+    /// Only for the host that is being proved: another site behind the same ingress controller is not an oracle.
+    fn get(&self, host: &Identifier, token: &str) -> Option<String> {
+        let answers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        answers
+            .get(token)
+            .filter(|(identifier, _)| identifier == host)
+            .map(|(_, answer)| answer.clone())
+    }
+}
+
+/// The responder, to be served on the address that the `EndpointSlice` names.
+pub fn router(answers: Arc<Answers>) -> Router {
+    Router::new()
+        .route("/.well-known/acme-challenge/{token}", get(answer))
+        .with_state(answers)
+}
+
+async fn answer(
+    State(answers): State<Arc<Answers>>,
+    Path(token): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    match host(&headers).and_then(|host| answers.get(&host, &token)) {
+        Some(answer) => {
+            ([(header::CONTENT_TYPE, "application/octet-stream")], answer).into_response()
+        }
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+/// The host of the request, without its port.
+fn host(headers: &HeaderMap) -> Option<Identifier> {
+    let authority: Authority = headers.get(header::HOST)?.to_str().ok()?.parse().ok()?;
+    let host = authority.host();
+    match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(address) => Some(Identifier::Ip(address)),
+        Err(_) => Some(Identifier::Dns(
+            host.trim_end_matches('.').to_ascii_lowercase(),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )]
+    use axum::body::Body;
+    use http::Request;
+    use http_body_util::BodyExt;
+    use tower::Service;
+
+    use super::{super::super::ChallengeKind, *};
+
+    fn challenge(identifier: Identifier, token: &str) -> Challenge {
+        Challenge {
+            kind: ChallengeKind::Http01,
+            identifier,
+            wildcard: false,
+            token: token.into(),
+            key_authorization: format!("{token}.thumbprint"),
+            dns_value: String::new(),
+        }
+    }
+
+    async fn fetch(answers: &Arc<Answers>, host: &str, path: &str) -> (StatusCode, String) {
+        let request = Request::get(path)
+            .header("host", host)
+            .body(Body::empty())
+            .unwrap();
+        let response = router(answers.clone()).call(request).await.unwrap();
+        let status = response.status();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_token_is_answered_for_its_host_only_and_until_it_is_removed() {
+        let answers = Arc::new(Answers::default());
+        answers.put(&challenge(Identifier::Dns("a.test".into()), "tok1"));
+        answers.put(&challenge(
+            Identifier::Ip("192.0.2.7".parse().unwrap()),
+            "tok2",
+        ));
+        answers.put(&challenge(
+            Identifier::Ip("2001:db8::7".parse().unwrap()),
+            "tok3",
+        ));
+        let found = |token: &str| (StatusCode::OK, format!("{token}.thumbprint"));
+        let missing = (StatusCode::NOT_FOUND, String::new());
+        for (host, token, expected) in [
+            ("a.test", "tok1", found("tok1")),
+            ("A.Test:80", "tok1", found("tok1")),
+            ("a.test.", "tok1", found("tok1")),
+            ("192.0.2.7", "tok2", found("tok2")),
+            ("[2001:db8::7]:80", "tok3", found("tok3")),
+            ("b.test", "tok1", missing.clone()),
+            ("192.0.2.8", "tok2", missing.clone()),
+            ("a.test", "tok2", missing.clone()),
+            ("a.test", "other", missing.clone()),
+            ("a b", "tok1", missing.clone()),
+        ] {
+            let path = format!("/.well-known/acme-challenge/{token}");
+            assert_eq!(
+                fetch(&answers, host, &path).await,
+                expected,
+                "{host} {token}"
+            );
+        }
+        assert_eq!(
+            fetch(&answers, "a.test", "/").await.0,
+            StatusCode::NOT_FOUND
+        );
+        answers.remove("tok1");
+        assert_eq!(
+            fetch(&answers, "a.test", "/.well-known/acme-challenge/tok1").await,
+            missing
+        );
+    }
+}
