@@ -42,6 +42,7 @@ pub struct Cache {
     secrets: Store<Facts>,
     by_secret: Mutex<HashMap<Key, Vec<String>>>,
     awaited: Mutex<HashMap<Key, Awaited>>,
+    touched: mpsc::UnboundedSender<Ref>,
 }
 
 /// What we wrote and have not yet seen come back.
@@ -55,6 +56,7 @@ struct Awaited {
 pub struct Inlets {
     certificates: Writer<Guarded>,
     secrets: Writer<Facts>,
+    touched: mpsc::UnboundedReceiver<Ref>,
 }
 
 impl Cache {
@@ -62,13 +64,15 @@ impl Cache {
     pub fn new() -> (Arc<Self>, Inlets) {
         let (certificates, certificates_in) = store();
         let secrets_in = Writer::<Facts>::default();
+        let (touched, touched_out) = mpsc::unbounded_channel();
         let cache = Self {
             certificates,
             secrets: secrets_in.as_reader(),
             by_secret: Mutex::default(),
             awaited: Mutex::default(),
+            touched,
         };
-        (Arc::new(cache), Inlets { certificates: certificates_in, secrets: secrets_in })
+        (Arc::new(cache), Inlets { certificates: certificates_in, secrets: secrets_in, touched: touched_out })
     }
 
     /// The store that a controller reads.
@@ -120,8 +124,8 @@ impl Cache {
     }
 
     /// Watches the metadata of the Secrets that could hold a pair; the API server sends no others.
-    /// Runs for ever. `touched` gets the Certificates that a changed Secret is of interest to.
-    pub async fn watch_secrets(self: Arc<Self>, api: Api<PartialObjectMeta<Secret>>, mut inlet: Writer<Facts>, touched: mpsc::UnboundedSender<Ref>) {
+    /// Runs for ever; the Certificates that a changed Secret is of interest to are touched.
+    pub async fn watch_secrets(self: Arc<Self>, api: Api<PartialObjectMeta<Secret>>, mut inlet: Writer<Facts>) {
         let config = watcher::Config::default().fields("type=kubernetes.io/tls");
         let mut events = watcher(api, config).default_backoff().boxed();
         while let Some(event) = events.next().await {
@@ -129,7 +133,7 @@ impl Cache {
                 Ok(event) => {
                     let event = facts(event);
                     inlet.apply_watcher_event(&event);
-                    self.note_secret(&event, &touched);
+                    self.note_secret(&event);
                 }
                 Err(error) => tracing::warn!(%error, "the watch of Secrets was interrupted and will be resumed"),
             }
@@ -155,11 +159,11 @@ impl Cache {
         }
     }
 
-    fn note_secret(&self, event: &Event<Facts>, touched: &mpsc::UnboundedSender<Ref>) {
+    fn note_secret(&self, event: &Event<Facts>) {
         let touch = |facts: &Facts| {
             for certificate in self.interested(facts) {
                 self.seen(&facts.namespace, &certificate, Some(&facts.resource_version), |awaited| &mut awaited.secret);
-                let _ = touched.send(ObjectRef::new(&certificate).within(&facts.namespace));
+                self.touch(&ObjectRef::new(&certificate).within(&facts.namespace));
             }
         };
         match event {
@@ -168,10 +172,18 @@ impl Cache {
             Event::InitDone => {
                 self.lock_awaited().clear();
                 for certificate in self.certificates.state() {
-                    let _ = touched.send(ObjectRef::from_obj(certificate.as_ref()));
+                    self.touch(&ObjectRef::from_obj(certificate.as_ref()));
                 }
             }
             Event::Init | Event::InitApply(_) => {}
+        }
+    }
+
+    /// Has a Certificate looked at now, if it is here.
+    pub fn touch(&self, certificate: &Ref) {
+        if self.certificates.get(certificate).is_some() {
+            // Its controller is gone: the process is on its way out.
+            let _ = self.touched.send(certificate.clone());
         }
     }
 
@@ -271,9 +283,9 @@ impl Cache {
 }
 
 impl Inlets {
-    /// For [`Cache::watch_certificates`] and [`Cache::watch_secrets`].
-    pub fn split(self) -> (Writer<Guarded>, Writer<Facts>) {
-        (self.certificates, self.secrets)
+    /// For [`Cache::watch_certificates`] and [`Cache::watch_secrets`], and the Certificates that are touched.
+    pub fn split(self) -> (Writer<Guarded>, Writer<Facts>, mpsc::UnboundedReceiver<Ref>) {
+        (self.certificates, self.secrets, self.touched)
     }
 }
 

@@ -12,7 +12,11 @@ use k8s_openapi::api::core::v1::{ObjectReference, Secret};
 use kube::{Api, Client, Resource, ResourceExt};
 use tokio::sync::Semaphore;
 
-use super::{breaker::Breaker, cache::Cache, order::Orders};
+use super::{
+    breaker::Breaker,
+    cache::{Cache, Ref},
+    order::Orders,
+};
 use crate::{
     issuer::registry::Registry,
     kubernetes::{
@@ -53,13 +57,15 @@ pub struct Attempt {
     pub since: tokio::time::Instant,
     /// What the issuers before this one said.
     pub refusals: Vec<String>,
+    /// An order lapsed already, and another was placed in its stead.
+    pub lapsed: bool,
     /// Writes to the API server that failed in a row.
     pub write_failures: u32,
 }
 
 impl Default for Attempt {
     fn default() -> Self {
-        Self { issuer: 0, since: tokio::time::Instant::now(), refusals: Vec::new(), write_failures: 0 }
+        Self { issuer: 0, since: tokio::time::Instant::now(), refusals: Vec::new(), lapsed: false, write_failures: 0 }
     }
 }
 
@@ -106,6 +112,13 @@ impl Context {
     /// Tells the user about `certificate` by an event.
     pub fn tell(&self, certificate: &Certificate, type_: EventType, reason: &str, note: &str) {
         self.events.publish(&reference(certificate), type_, reason, "Issue", note);
+    }
+
+    /// Has a Certificate looked at now.
+    pub fn wake(&self, certificate: &Ref) {
+        for cache in &self.caches {
+            cache.touch(certificate);
+        }
     }
 
     /// The Certificate is gone, or needs nothing: forget what was under way.

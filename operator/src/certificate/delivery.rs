@@ -165,7 +165,7 @@ async fn judge(look: &Look<'_>, delivery: &Delivery<'_>, body: serde_json::Value
 }
 
 /// What of a failed write is the user's to mend, and what is to be tried again without a word.
-fn told(error: WriteError) -> Result<Failure, WriteError> {
+pub fn told(error: WriteError) -> Result<Failure, WriteError> {
     match error.reason() {
         "QuotaExceeded" | "Forbidden" | "Invalid" => Ok(Failure::new(Class::Transient, "SecretWriteFailed", error.to_string())),
         _ => Err(error),

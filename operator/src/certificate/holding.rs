@@ -1,6 +1,6 @@
 //! What a Secret has: what its metadata tells without reading it, and what is inside.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -131,7 +131,8 @@ impl Lookup for Facts {
 /// The pair inside a Secret: a key and a certificate that match.
 #[derive(Clone, Debug)]
 pub struct Held {
-    pub key: PrivateKey,
+    /// Shared, so that there is one copy in memory, wiped with its last holder.
+    pub key: Arc<PrivateKey>,
     /// Leaf first.
     pub chain: Chain,
     /// `ca.crt` as it is.
@@ -140,7 +141,7 @@ pub struct Held {
 
 impl Held {
     /// A pair that was just made: its root is the CA to trust.
-    pub fn new(key: PrivateKey, chain: Chain) -> Self {
+    pub fn new(key: Arc<PrivateKey>, chain: Chain) -> Self {
         let ca = chain.root_pem();
         Self { key, chain, ca }
     }
@@ -185,5 +186,5 @@ pub fn read(secret: &Secret) -> Result<Held, Damage> {
         error => Damage::Unreadable("tls.crt", error.to_string()),
     })?;
     let ca = data.get("ca.crt").and_then(|ByteString(pem)| String::from_utf8(pem.clone()).ok());
-    Ok(Held { key, chain, ca: ca.filter(|pem| !pem.trim().is_empty()) })
+    Ok(Held { key: Arc::new(key), chain, ca: ca.filter(|pem| !pem.trim().is_empty()) })
 }

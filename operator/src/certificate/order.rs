@@ -78,7 +78,7 @@ pub struct Flight {
     pub signer: Arc<AcmeSigner>,
     /// What it is for.
     pub request_hash: String,
-    key: PrivateKey,
+    key: Arc<PrivateKey>,
     session: Box<dyn AcmeOrder>,
     /// By the URL of the challenge.
     presented: HashMap<String, Presented>,
@@ -164,18 +164,18 @@ fn split(identifier: &acme::Identifier) -> (solver::Identifier, bool) {
 
 impl Flight {
     /// Places an order. Its URL must be kept before anything else is done.
-    pub async fn begin(issuer: Key, signer: Arc<AcmeSigner>, wanted: &Wanted, key: PrivateKey, replaces: Option<String>) -> Result<Self, AcmeError> {
+    pub async fn begin(issuer: Key, signer: Arc<AcmeSigner>, wanted: &Wanted, key: Arc<PrivateKey>, replaces: Option<String>) -> Result<Self, AcmeError> {
         let session = AcmeAccount::begin(&signer.account, &new_order(&signer, wanted, replaces)).await?;
         Ok(Self::new(issuer, signer, wanted, key, session))
     }
 
     /// Takes up an order that was placed before a restart.
-    pub async fn resume(issuer: Key, signer: Arc<AcmeSigner>, wanted: &Wanted, key: PrivateKey, url: &str) -> Result<Self, AcmeError> {
+    pub async fn resume(issuer: Key, signer: Arc<AcmeSigner>, wanted: &Wanted, key: Arc<PrivateKey>, url: &str) -> Result<Self, AcmeError> {
         let session = AcmeAccount::resume(&signer.account, url).await?;
         Ok(Self::new(issuer, signer, wanted, key, session))
     }
 
-    fn new(issuer: Key, signer: Arc<AcmeSigner>, wanted: &Wanted, key: PrivateKey, session: Box<dyn AcmeOrder>) -> Self {
+    fn new(issuer: Key, signer: Arc<AcmeSigner>, wanted: &Wanted, key: Arc<PrivateKey>, session: Box<dyn AcmeOrder>) -> Self {
         Self {
             issuer,
             signer,

@@ -1,6 +1,6 @@
 //! Issuing by a CA in the process, or by the certificate's own key.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
@@ -19,16 +19,16 @@ use crate::{
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(90 * 86_400);
 
 /// The key to be certified: the one that is there, if it is to be kept and fits; else a new one.
-pub fn key(wanted: &Wanted, held: Option<&Held>) -> Result<PrivateKey, Failure> {
+pub fn key(wanted: &Wanted, held: Option<&Held>) -> Result<Arc<PrivateKey>, Failure> {
     let kept = held.filter(|held| wanted.keep_key && held.key.parameters() == wanted.key);
     match kept {
         Some(held) => Ok(held.key.clone()),
-        None => PrivateKey::generate(wanted.key).map_err(|error| Failure::new(Class::Transient, "KeyGenerationFailed", error.to_string())),
+        None => PrivateKey::generate(wanted.key).map(Arc::new).map_err(|error| Failure::new(Class::Transient, "KeyGenerationFailed", error.to_string())),
     }
 }
 
 /// Signs with the CA, whose end caps the certificate's.
-pub fn by_ca(ca: &CaSigner, wanted: &Wanted, key: PrivateKey, now: Timestamp) -> Result<Held, Failure> {
+pub fn by_ca(ca: &CaSigner, wanted: &Wanted, key: Arc<PrivateKey>, now: Timestamp) -> Result<Held, Failure> {
     ca.authority.check_time(now).map_err(|error| refused(&error))?;
     let issued = ca
         .authority
@@ -38,7 +38,7 @@ pub fn by_ca(ca: &CaSigner, wanted: &Wanted, key: PrivateKey, now: Timestamp) ->
 }
 
 /// Signs with the key that is certified.
-pub fn by_itself(wanted: &Wanted, key: PrivateKey, now: Timestamp) -> Result<Held, Failure> {
+pub fn by_itself(wanted: &Wanted, key: Arc<PrivateKey>, now: Timestamp) -> Result<Held, Failure> {
     let issued = pki::self_sign(&wanted.request, &key, validity(wanted, now)).map_err(|error| refused(&error))?;
     held(key, &issued)
 }
@@ -52,7 +52,7 @@ fn validity(wanted: &Wanted, now: Timestamp) -> Validity {
     }
 }
 
-fn held(key: PrivateKey, issued: &Issued) -> Result<Held, Failure> {
+fn held(key: Arc<PrivateKey>, issued: &Issued) -> Result<Held, Failure> {
     let read = |der: &[u8]| pki::Certificate::from_der(der).map_err(|error: CertificateError| Failure::new(Class::Transient, "Invalid", error.to_string()));
     let chain = Chain {
         leaf: read(&issued.leaf)?,

@@ -155,6 +155,15 @@ impl Writer {
         .await
     }
 
+    /// Merges `patch` into an object that must be there (RFC 7396).
+    pub async fn merge<K>(&self, api: &Api<K>, name: &str, patch: &Value) -> Result<(), WriteError>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    {
+        let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
+        self.write::<K, _>("merge", name, api.patch(name, &params, &Patch::Merge(patch))).await.map(drop)
+    }
+
     /// Creates `object`; [`WriteError::is_already_exists`] tells when it is there.
     pub async fn create<K>(&self, api: &Api<K>, object: &K) -> Result<K, WriteError>
     where

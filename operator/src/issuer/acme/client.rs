@@ -86,6 +86,13 @@ pub(super) struct Signed<'a> {
     pub(super) accept: Option<&'static str>,
 }
 
+impl Directory {
+    /// Whether the CA gives renewal information (RFC 9773).
+    pub fn has_renewal_info(&self) -> bool {
+        self.renewal_info.is_some()
+    }
+}
+
 impl AcmeClient {
     /// Sends nothing yet.
     pub fn new(http: HttpClient, directory_url: &str) -> Self {

@@ -33,6 +33,11 @@ pub(super) fn object(kind: &str, name: &str) -> String {
 }
 
 impl WriteError {
+    /// A read that a write was to follow.
+    pub fn reading(kind: &str, name: &str, error: kube::Error) -> Self {
+        Self::new(kind, name, error)
+    }
+
     pub(super) fn new(kind: &str, name: &str, error: kube::Error) -> Self {
         let object = object(kind, name);
         match error {

@@ -1,0 +1,487 @@
+//! Gets a new certificate: chooses the issuer, and takes the next step at it.
+
+use std::{sync::Arc, time::Duration};
+
+use gatehouse_crds::certificate::{Certificate, IssuerRef};
+use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::{Resource, ResourceExt, runtime::controller::Action};
+use tokio::time::Instant;
+
+use super::{
+    breaker::Verdict,
+    cache::Ref,
+    controller::{Known, Look, sentence},
+    delivery::{self, Delivery, Signed},
+    failure::{Class, Failure},
+    holding::Held,
+    order::{self, Flight, Progress},
+    outcome::{Order, keeps_order},
+    plan::Cause,
+    signing,
+    wanted::Wanted,
+};
+use crate::{
+    issuer::{
+        acme::{self, Admission, Endpoint},
+        registry::{Key, Signer, State},
+        signer::AcmeSigner,
+    },
+    kubernetes::{
+        apply::{Conflicts, Target, WriteError},
+        events::EventType,
+        names,
+    },
+    pki::{KeyEncoding, KeyParameters, PrivateKey},
+    telemetry::metrics::Issuance,
+};
+
+/// An issuer that is not known yet may be on its way: applied a moment later, or not yet listed.
+const GRACE: Duration = Duration::from_secs(1);
+/// A state that lasts longer than this is worth a write to the status.
+const WORTH_TELLING: Duration = Duration::from_secs(2);
+/// An order in flight is looked at again at least this often.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
+/// One step towards a new certificate.
+pub async fn obtain(look: &Look<'_>, wanted: &Wanted, known: &Known, cause: Cause) -> Result<Action, WriteError> {
+    let ctx = look.ctx();
+    if cause.is_unasked() && !ctx.orders.has(look.uid()) {
+        let total = ctx.total();
+        if let Verdict::Held { until } = ctx.breaker(|breaker| breaker.ask(look.uid(), total, look.now)) {
+            return hold(look, cause, until).await;
+        }
+    }
+    let issuers = issuers(look.certificate);
+    let index = ctx.attempt(look.uid(), |attempt| attempt.issuer.min(issuers.len() - 1));
+    let Some(reference) = issuers.get(index) else {
+        return Ok(Action::await_change());
+    };
+    let issuer = Key::of(reference, &look.namespace());
+    let signer = match ctx.registry.get(&issuer) {
+        Some(State::Ready(signer)) => signer,
+        Some(State::Examining) => return Ok(Action::requeue(LOOK_AGAIN)),
+        Some(State::NotReady(message)) => {
+            let failure = not_ready(format!("{issuer} cannot sign: {message}"));
+            return refused(look, &issuers, failure, cause).await;
+        }
+        None if ctx.attempt(look.uid(), |attempt| attempt.since.elapsed()) < GRACE => return Ok(Action::requeue(GRACE / 4)),
+        None => {
+            let failure = not_ready(missing(look, &issuer));
+            return refused(look, &issuers, failure, cause).await;
+        }
+    };
+    let outcome = match signer {
+        Signer::Ca(ca) => {
+            let Ok(permit) = ctx.writes.acquire().await else { return Ok(Action::await_change()) };
+            let signed = match generate(look, wanted, known, cause).await? {
+                Ok(key) => signing::by_ca(&ca, wanted, key, look.now),
+                Err(failure) => Err(failure),
+            };
+            drop(permit);
+            deliver(look, wanted, known, cause, signed, &issuer, false).await?
+        }
+        Signer::SelfSigned => {
+            let signed = match generate(look, wanted, known, cause).await? {
+                Ok(key) => signing::by_itself(wanted, key, look.now),
+                Err(failure) => Err(failure),
+            };
+            deliver(look, wanted, known, cause, signed, &issuer, false).await?
+        }
+        Signer::Acme(signer) => Acme { look, wanted, known, cause, issuer: &issuer, signer }.step().await?,
+    };
+    match outcome {
+        Ok(action) => Ok(action),
+        Err(failure) => refused(look, &issuers, failure, cause).await,
+    }
+}
+
+fn issuers(certificate: &Certificate) -> Vec<IssuerRef> {
+    std::iter::once(&certificate.spec.issuer_ref).chain(&certificate.spec.fallback_issuer_refs).cloned().collect()
+}
+
+fn not_ready(message: String) -> Failure {
+    Failure::new(Class::Waiting(Duration::from_secs(300)), "IssuerNotReady", message)
+}
+
+fn missing(look: &Look<'_>, issuer: &Key) -> String {
+    use gatehouse_crds::certificate::IssuerKind::{ClusterIssuer, Issuer};
+    match issuer.kind {
+        Issuer => format!("there is no Issuer {} in namespace {}; make it, or correct spec.issuerRef (kind: ClusterIssuer names one for the whole cluster)", issuer.name, issuer.namespace),
+        ClusterIssuer if look.ctx().cluster_issuers => format!("there is no ClusterIssuer {}; make it, or correct spec.issuerRef", issuer.name),
+        ClusterIssuer => format!("this operator looks after single namespaces (--namespace) and cannot read ClusterIssuer {}; use an Issuer", issuer.name),
+    }
+}
+
+/// The breaker holds it: said once, and asked again when it may go.
+async fn hold(look: &Look<'_>, cause: Cause, until: jiff::Timestamp) -> Result<Action, WriteError> {
+    let status = look.before().held(cause, until);
+    if look.certificate.status.as_ref() != Some(&status) {
+        look.write_status(&status).await?;
+        look.ctx().tell(look.certificate, EventType::Warning, "IssuanceFailed", &format!("Held until {until}: too many certificates would be issued again at once, since {}.", cause.because()));
+    }
+    Ok(look.rest(until))
+}
+
+/// The issuer cannot or will not: the next one is asked, and when there is none the attempt has failed.
+async fn refused(look: &Look<'_>, issuers: &[IssuerRef], failure: Failure, cause: Cause) -> Result<Action, WriteError> {
+    let ctx = look.ctx();
+    let said = ctx.attempt(look.uid(), |attempt| attempt.refusals.clone());
+    let index = ctx.attempt(look.uid(), |attempt| attempt.issuer);
+    if failure.may_fall_back()
+        && let Some(next) = issuers.get(index + 1)
+    {
+        abandon(look, "the next issuer is asked").await;
+        let note = format!("{} {} {} is asked instead.", sentence(&failure.message), next.kind(), next.name);
+        ctx.attempt(look.uid(), |attempt| {
+            attempt.issuer = index + 1;
+            attempt.refusals.push(failure.message.clone());
+        });
+        ctx.tell(look.certificate, EventType::Warning, "FallbackIssuer", &note);
+        return Ok(Action::requeue(Duration::ZERO));
+    }
+    // An order that was only interrupted stays where it is, unless others were asked before: the next attempt begins with the first.
+    if !said.is_empty() || !keeps_order(failure.class) {
+        abandon(look, "it failed").await;
+    }
+    let mut failure = failure;
+    if !said.is_empty() {
+        failure.message = format!("{}; before that: {}", failure.message, said.join("; "));
+        failure.class = if keeps_order(failure.class) { Class::Refused } else { failure.class };
+    }
+    look.fail(&failure, Some(cause)).await
+}
+
+/// The key to be certified. One that is to be kept is read from the Secret.
+async fn generate(look: &Look<'_>, wanted: &Wanted, known: &Known, cause: Cause) -> Result<Result<Arc<PrivateKey>, Failure>, WriteError> {
+    let read;
+    let mut held = known.held();
+    if wanted.keep_key && held.is_none() && known.facts.is_some() && cause != Cause::Consent {
+        read = look.read_secret().await?;
+        held = read.held();
+    }
+    if let KeyParameters::Rsa(_) = wanted.key
+        && held.is_none_or(|held| !wanted.keep_key || held.key.parameters() != wanted.key)
+    {
+        // Seconds of arithmetic, which would hold up the others.
+        let parameters = wanted.key;
+        let made = tokio::task::spawn_blocking(move || PrivateKey::generate(parameters)).await;
+        return Ok(match made {
+            Ok(Ok(key)) => Ok(Arc::new(key)),
+            Ok(Err(error)) => Err(Failure::new(Class::Transient, "KeyGenerationFailed", error.to_string())),
+            Err(_) => Err(Failure::new(Class::Transient, "KeyGenerationFailed", "the key could not be made")),
+        });
+    }
+    Ok(signing::key(wanted, held))
+}
+
+/// Brings a signed pair home, and counts it.
+async fn deliver(look: &Look<'_>, wanted: &Wanted, known: &Known, cause: Cause, signed: Result<Held, Failure>, issuer: &Key, gives_advice: bool) -> Result<Result<Action, Failure>, WriteError> {
+    let held = match signed {
+        Ok(held) => held,
+        Err(failure) => return Ok(Err(failure)),
+    };
+    let by = Signed { issuer: issuer.signing(), gives_advice };
+    let delivery = Delivery { wanted, held: &held, facts: known.facts.as_deref(), issuer: Some(&by), cause: Some(cause) };
+    let outcome = delivery::deliver(look, &delivery).await?;
+    if outcome.is_ok() {
+        let took = look.ctx().end_attempt(look.uid()).map(|attempt| attempt.since.elapsed());
+        look.ctx().forget(look.uid());
+        let reason = if look.status().revision.is_some() { "Renewed" } else { "Issued" };
+        look.ctx().metrics.issuance(Issuance { issuer_kind: issuer.kind.as_str(), issuer: &issuer.name, reason, took: Some(took.unwrap_or_default()) });
+    }
+    Ok(outcome)
+}
+
+/// Gives up an order that is in flight, if there is one: answers are taken away, and the next in the queue may go.
+pub async fn abandon(look: &Look<'_>, why: &str) {
+    if let Some(mut flight) = look.ctx().orders.take(look.uid()) {
+        tracing::info!(namespace = look.namespace(), certificate = look.certificate.name_any(), order = flight.url(), why, "an order is given up");
+        end(look, &mut flight);
+        delete_key(look).await;
+    }
+}
+
+/// An order has ended: answers are taken away, and the next in the queue may go.
+fn end(look: &Look<'_>, flight: &mut Flight) {
+    flight.clean_up();
+    let next = flight.signer.queue(|queue| queue.done(&queue_key(look), look.now));
+    wake(look, next);
+}
+
+fn wake(look: &Look<'_>, keys: Vec<String>) {
+    for key in keys {
+        let mut parts = key.splitn(3, '/');
+        if let (Some(namespace), Some(name)) = (parts.next(), parts.next()) {
+            look.ctx().wake(&Ref::new(name).within(namespace));
+        }
+    }
+}
+
+fn queue_key(look: &Look<'_>) -> String {
+    format!("{}/{}/{}", look.namespace(), look.certificate.name_any(), look.uid())
+}
+
+/// One ACME step.
+struct Acme<'a> {
+    look: &'a Look<'a>,
+    wanted: &'a Wanted,
+    known: &'a Known,
+    cause: Cause,
+    issuer: &'a Key,
+    signer: Arc<AcmeSigner>,
+}
+
+impl Acme<'_> {
+    async fn step(self) -> Result<Result<Action, Failure>, WriteError> {
+        let look = self.look;
+        let mut flight = match look.ctx().orders.take(look.uid()) {
+            Some(flight) if flight.request_hash == self.wanted.request_hash && flight.issuer == *self.issuer => flight,
+            other => {
+                if let Some(mut stale) = other {
+                    end(look, &mut stale);
+                }
+                match self.take_off().await? {
+                    Ok(flight) => flight,
+                    Err(Ok(action)) => return Ok(Ok(action)),
+                    Err(Err(failure)) => return Ok(Err(failure)),
+                }
+            }
+        };
+        let progress = flight.advance(self.wanted, look.certificate.labels(), (look.ctx().now)()).await;
+        match progress {
+            Progress::Again(after) => {
+                let result = self.tell_progress(&mut flight).await;
+                look.ctx().orders.put(look.uid(), flight);
+                result.map(|()| Ok(Action::requeue(after)))
+            }
+            Progress::Issued => self.land(flight).await,
+            Progress::Paused(failure) => {
+                look.ctx().orders.put(look.uid(), flight);
+                Ok(Err(failure))
+            }
+            Progress::Failed(failure) => {
+                end(look, &mut flight);
+                delete_key(look).await;
+                Ok(Err(failure))
+            }
+            Progress::Lapsed(failure) => {
+                end(look, &mut flight);
+                // Once at a time: an order that lapses again has something else the matter.
+                let lapsed = look.ctx().attempt(look.uid(), |attempt| std::mem::replace(&mut attempt.lapsed, true));
+                if lapsed {
+                    let mut failure = failure;
+                    failure.class = Class::Refused;
+                    return Ok(Err(failure));
+                }
+                tracing::info!(namespace = look.namespace(), certificate = look.certificate.name_any(), message = failure.message, "the order is gone; another is placed");
+                let status = look.before().issuing(self.cause, &self.issuer.signing(), None);
+                look.write_status(&status).await?;
+                Ok(Ok(Action::requeue(Duration::ZERO)))
+            }
+        }
+    }
+
+    /// The order of before a restart, or a new one. The inner error is what to do instead.
+    async fn take_off(&self) -> Result<Result<Flight, Result<Action, Failure>>, WriteError> {
+        let look = self.look;
+        let challenges = match order::solvers(&self.signer, self.wanted, look.certificate.labels()) {
+            Ok(challenges) => challenges,
+            Err(failure) => return Ok(Err(Err(failure))),
+        };
+        let status = look.status();
+        if let Some(acme) = &status.acme
+            && let Some(url) = &acme.order_url
+            && acme.order_request.as_deref() == Some(&self.wanted.request_hash)
+            && acme.order_issuer == Some(self.issuer.signing())
+            && let Some(key) = read_key(look).await?.filter(|key| key.parameters() == self.wanted.key)
+        {
+            self.signer.queue(|queue| queue.resume(&queue_key(look)));
+            match Flight::resume(self.issuer.clone(), self.signer.clone(), self.wanted, key, url).await {
+                Ok(flight) => {
+                    tracing::info!(namespace = look.namespace(), certificate = look.certificate.name_any(), order = url, "an order is taken up again");
+                    return Ok(Ok(flight));
+                }
+                Err(acme::AcmeError::OrderGone { .. }) => {}
+                Err(error) => return Ok(Err(Err(self.refused(&error, Endpoint::Order, false)))),
+            }
+        }
+        let replaces = self.replaces();
+        let wanted = acme::Wanted { key: queue_key(look), not_after: status.not_after, replaces: replaces.is_some() };
+        match self.signer.queue(|queue| queue.admit(&wanted, look.now)) {
+            Admission::Go => {}
+            Admission::Queued => return Ok(Err(Ok(Action::requeue(LOOK_AGAIN)))),
+            Admission::NotBefore(time) => {
+                let told = Duration::try_from(time.duration_since(look.now)).unwrap_or_default();
+                return Ok(Err(Err(Failure::new(Class::RetryAfter(told), "RateLimited", format!("{} takes no orders before {time}", self.issuer)))));
+            }
+        }
+        match self.place(replaces.clone(), challenges).await {
+            Ok(Ok(flight)) => Ok(Ok(flight)),
+            other => {
+                let next = self.signer.queue(|queue| queue.done(&wanted.key, look.now));
+                wake(look, next);
+                other.map(|result| result.map_err(Err))
+            }
+        }
+    }
+
+    /// Places a new order. Its key is kept before it, and its URL straight after.
+    async fn place(&self, replaces: Option<String>, challenges: Vec<gatehouse_crds::certificate::ChallengeStatus>) -> Result<Result<Flight, Failure>, WriteError> {
+        let look = self.look;
+        if self.known.facts.is_none()
+            && let Some(failure) = delivery::obstacle(look).await?
+        {
+            return Ok(Err(failure));
+        }
+        let key = match generate(look, self.wanted, self.known, self.cause).await? {
+            Ok(key) => key,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        if let Err(error) = write_key(look, &key).await {
+            return delivery::told(error).map(Err);
+        }
+        let renews = replaces.is_some();
+        let flight = match Flight::begin(self.issuer.clone(), self.signer.clone(), self.wanted, key, replaces).await {
+            Ok(flight) => flight,
+            Err(error) => return Ok(Err(self.refused(&error, Endpoint::NewOrder, renews))),
+        };
+        let next = self.signer.queue(|queue| queue.placed(&queue_key(look), renews, look.now));
+        wake(look, next);
+        let status = self.order_status(&flight, challenges);
+        let written = look.write_status(&status).await;
+        if let Err(error) = written {
+            // Kept in memory at least: the status is tried again with the next step.
+            look.ctx().orders.put(look.uid(), flight);
+            return Err(error);
+        }
+        Ok(Ok(flight))
+    }
+
+    fn order_status(&self, flight: &Flight, challenges: Vec<gatehouse_crds::certificate::ChallengeStatus>) -> gatehouse_crds::certificate::CertificateStatus {
+        let order = Order {
+            url: flight.url().to_owned(),
+            request_hash: flight.request_hash.clone(),
+            challenges,
+            look_again: self.look.now.checked_add(LOOK_AGAIN).unwrap_or(self.look.now),
+        };
+        self.look.before().issuing(self.cause, &self.issuer.signing(), Some(order))
+    }
+
+    /// The certificate that the order replaces, in the words of RFC 9773, when the same CA issued it.
+    fn replaces(&self) -> Option<String> {
+        let facts = self.known.facts.as_ref()?;
+        let same = facts.issuer.as_deref() == Some(&format!("{}/{}", self.issuer.kind, self.issuer.name));
+        facts.ari_identifier.clone().filter(|_| same)
+    }
+
+    /// A request that was refused: what the account's queue learns of it, and the failure.
+    fn refused(&self, error: &acme::AcmeError, endpoint: Endpoint, replaces: bool) -> Failure {
+        let learned = self.signer.queue(|queue| queue.refused(&queue_key(self.look), endpoint, replaces, error, self.look.now));
+        if learned {
+            self.signer.keep();
+        }
+        if matches!(error, acme::AcmeError::AccountDoesNotExist { .. }) {
+            self.signer.forget();
+        }
+        order::failure(error)
+    }
+
+    /// Progress is written when it lasts: most orders are done before anybody could read of it.
+    async fn tell_progress(&self, flight: &mut Flight) -> Result<(), WriteError> {
+        let status = self.look.status();
+        let known = status.acme.as_ref().and_then(|acme| acme.order_url.as_deref()) == Some(flight.url());
+        let worth = flight.told.elapsed() >= WORTH_TELLING;
+        if known && !worth {
+            return Ok(());
+        }
+        flight.told = Instant::now();
+        let status = self.order_status(flight, flight.challenges());
+        let same = |status: &gatehouse_crds::certificate::CertificateStatus| status.acme.as_ref().map(|acme| acme.challenges.clone());
+        let overdue = self.look.status().next_attempt_time.is_none_or(|time| time <= self.look.now);
+        if known && !overdue && same(&status) == same(&self.look.status()) {
+            return Ok(());
+        }
+        self.look.write_status(&status).await
+    }
+
+    /// The certificate is there: it goes into its Secret, and the order's key can go.
+    async fn land(&self, mut flight: Flight) -> Result<Result<Action, Failure>, WriteError> {
+        let look = self.look;
+        let Some(held) = flight.held.clone() else {
+            look.ctx().orders.put(look.uid(), flight);
+            return Ok(Ok(Action::requeue(Duration::ZERO)));
+        };
+        let gives_advice = self.signer.account.client().directory().await.is_ok_and(|directory| directory.has_renewal_info());
+        match deliver(look, self.wanted, self.known, self.cause, Ok(held), self.issuer, gives_advice).await {
+            Ok(Ok(action)) => {
+                end(look, &mut flight);
+                delete_key(look).await;
+                Ok(Ok(action))
+            }
+            // The certificate stays in hand until it can be written.
+            Ok(Err(failure)) if keeps_order(failure.class) => {
+                look.ctx().orders.put(look.uid(), flight);
+                Ok(Err(failure))
+            }
+            Ok(Err(failure)) => {
+                end(look, &mut flight);
+                delete_key(look).await;
+                Ok(Err(failure))
+            }
+            Err(error) => {
+                look.ctx().orders.put(look.uid(), flight);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// The Secret that holds the key of an order in flight.
+fn key_name(look: &Look<'_>) -> String {
+    format!("gatehouse-order-{}", look.uid())
+}
+
+const KEY: &str = "tls.key";
+
+async fn read_key(look: &Look<'_>) -> Result<Option<Arc<PrivateKey>>, WriteError> {
+    let name = key_name(look);
+    let secret = look.ctx().secrets(&look.namespace()).get_opt(&name).await.map_err(|error| WriteError::reading("Secret", &name, error))?;
+    let pem = secret.and_then(|secret| secret.data?.remove(KEY));
+    Ok(pem.and_then(|ByteString(pem)| PrivateKey::from_pem(&zeroize::Zeroizing::new(pem)).ok().map(Arc::new)))
+}
+
+async fn write_key(look: &Look<'_>, key: &PrivateKey) -> Result<(), WriteError> {
+    let name = key_name(look);
+    let pem = key.to_pem(KeyEncoding::Pkcs8).map(|pem| pem.as_bytes().to_vec()).unwrap_or_default();
+    let labels = [(names::MANAGED, names::TRUE), (names::APP_MANAGED_BY, names::FIELD_MANAGER), (names::APP_COMPONENT, "acme-order")];
+    let secret = Secret {
+        metadata: ObjectMeta {
+            name: Some(name.clone()),
+            labels: Some(labels.map(|(key, value)| (key.into(), value.into())).into()),
+            annotations: Some([(names::CERTIFICATE.into(), look.certificate.name_any())].into()),
+            owner_references: look.certificate.owner_ref(&()).map(|owner| vec![owner]),
+            ..ObjectMeta::default()
+        },
+        data: Some([(KEY.into(), ByteString(pem))].into()),
+        type_: Some("Opaque".into()),
+        ..Secret::default()
+    };
+    let api = look.ctx().secrets(&look.namespace());
+    match look.ctx().writer.create(&api, &secret).await {
+        Err(error) if error.is_already_exists() => {
+            // Of an order that came to nothing.
+            let body = serde_json::to_value(&secret).unwrap_or_default();
+            look.ctx().writer.apply::<Secret>(&api, Target::named(&name), body, Conflicts::Take).await.map(drop)
+        }
+        result => result.map(drop),
+    }
+}
+
+/// Best effort: it belongs to the Certificate and goes with it at the latest.
+async fn delete_key(look: &Look<'_>) {
+    let name = key_name(look);
+    if let Err(error) = look.ctx().writer.delete::<Secret>(&look.ctx().secrets(&look.namespace()), Target::named(&name)).await {
+        tracing::debug!(%error, secret = name, "the key of a finished order could not be deleted");
+    }
+}
+
