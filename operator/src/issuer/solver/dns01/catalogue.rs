@@ -134,11 +134,6 @@ pub(super) const fn entry(kind: ProviderType) -> Entry {
             fields: const { &[key("apiKey"), key("apiSecret")] },
             build: |f| DnsUpdater::new_exoscale(f.get("apiKey"), f.get("apiSecret"), PATIENCE),
         },
-        ProviderType::FreeMyIp => Entry {
-            ttl: 3600,
-            fields: const { &[key("token")] },
-            build: |f| DnsUpdater::new_freemyip(f.get("token"), PATIENCE),
-        },
         ProviderType::GandiV5 => Entry {
             ttl: 300,
             fields: const { &[key("personalAccessToken")] },

@@ -75,8 +75,7 @@ impl Library {
         for (host, port) in &self.hosts {
             self.reach.resolve(host, *port).await?;
         }
-        // Most APIs take whole record sets, so that adding a value is reading and writing.
-        let lock = self.locks.of(&record.name);
+        let lock = self.locks.of(self.unit(record));
         let _held = lock.lock().await;
         let server = self.kind.as_str().to_owned();
         match tokio::time::timeout(PATIENCE, call).await {
@@ -86,6 +85,15 @@ impl Library {
                 server,
                 detail: format!("no answer within {} s", PATIENCE.as_secs()),
             }),
+        }
+    }
+
+    /// What the API reads and writes as one, so that two writers at once would lose a value: mostly a record
+    /// set, and with a few the whole zone.
+    fn unit<'a>(&self, record: &'a Record) -> &'a Name {
+        match self.kind {
+            ProviderType::Cpanel | ProviderType::Joker | ProviderType::Namecheap => &record.zone,
+            _ => &record.name,
         }
     }
 
@@ -196,7 +204,7 @@ pub(super) fn host_port(endpoint: &str) -> Option<(String, u16)> {
     (!host.is_empty()).then(|| (host.to_owned(), port))
 }
 
-/// One writer at a time for each record, in all Issuers together.
+/// One writer at a time for each record set or zone, in all Issuers together.
 #[derive(Debug, Default)]
 pub(in super::super) struct RecordLocks(Mutex<HashMap<Name, Weak<tokio::sync::Mutex<()>>>>);
 
