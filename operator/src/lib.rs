@@ -7,5 +7,6 @@ pub mod certificate;
 pub mod cli;
 pub mod issuer;
 pub mod kubernetes;
+pub mod operator;
 pub mod pki;
 pub mod telemetry;

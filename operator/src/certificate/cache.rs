@@ -99,7 +99,7 @@ impl Cache {
             .is_some_and(|found| found.0.as_ref().is_ok_and(|found| found.spec.secret_name == secret))
     }
 
-    /// Watches Certificates; each that was made or changed comes out. `gone` gets the UIDs of the deleted.
+    /// Watches Certificates; each that was made or changed comes out. `gone` gets `<namespace>/<name>/<uid>` of the deleted.
     pub fn watch_certificates(
         self: &Arc<Self>,
         api: Api<Guarded>,
@@ -124,8 +124,9 @@ impl Cache {
     }
 
     /// Watches the metadata of the Secrets that could hold a pair; the API server sends no others.
-    /// Runs for ever; the Certificates that a changed Secret is of interest to are touched.
-    pub async fn watch_secrets(self: Arc<Self>, api: Api<PartialObjectMeta<Secret>>, mut inlet: Writer<Facts>) {
+    /// Runs for ever; the Certificates that a changed Secret is of interest to are touched, and
+    /// `changed` gets the namespace and name of each Secret that changes.
+    pub async fn watch_secrets(self: Arc<Self>, api: Api<PartialObjectMeta<Secret>>, mut inlet: Writer<Facts>, changed: mpsc::UnboundedSender<(String, String)>) {
         let config = watcher::Config::default().fields("type=kubernetes.io/tls");
         let mut events = watcher(api, config).default_backoff().boxed();
         while let Some(event) = events.next().await {
@@ -134,6 +135,10 @@ impl Cache {
                     let event = facts(event);
                     inlet.apply_watcher_event(&event);
                     self.note_secret(&event);
+                    if let Event::Apply(facts) | Event::Delete(facts) = &event {
+                        // No issuer listens: the process is on its way out.
+                        let _ = changed.send((facts.namespace.clone(), facts.name.clone()));
+                    }
                 }
                 Err(error) => tracing::warn!(%error, "the watch of Secrets was interrupted and will be resumed"),
             }
@@ -151,8 +156,8 @@ impl Cache {
             Event::Delete(object) => {
                 let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
                 self.unindex(&namespace, &name);
+                let _ = gone.send(format!("{namespace}/{name}/{}", object.uid().unwrap_or_default()));
                 self.lock_awaited().remove(&(namespace, name));
-                let _ = gone.send(object.uid().unwrap_or_default());
             }
             Event::InitDone => self.lock_awaited().clear(),
             Event::Init | Event::InitApply(_) => {}

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::{
     breaker::Verdict,
     cache::Ref,
+    context::Context,
     controller::{Known, Look, sentence},
     delivery::{self, Delivery, Signed},
     failure::{Class, Failure},
@@ -205,14 +206,24 @@ pub async fn abandon(look: &Look<'_>, why: &str) {
 fn end(look: &Look<'_>, flight: &mut Flight) {
     flight.clean_up();
     let next = flight.signer.queue(|queue| queue.done(&queue_key(look), look.now));
-    wake(look, next);
+    wake(look.ctx(), next);
 }
 
-fn wake(look: &Look<'_>, keys: Vec<String>) {
+/// A Certificate is gone, by its key in the queue: so is what was under way for it.
+pub fn gone(ctx: &Context, key: &str) {
+    let uid = key.rsplit('/').next().unwrap_or_default();
+    ctx.forget(uid);
+    if let Some(mut flight) = ctx.orders.take(uid) {
+        flight.clean_up();
+        wake(ctx, flight.signer.queue(|queue| queue.done(key, (ctx.now)())));
+    }
+}
+
+fn wake(ctx: &Context, keys: Vec<String>) {
     for key in keys {
         let mut parts = key.splitn(3, '/');
         if let (Some(namespace), Some(name)) = (parts.next(), parts.next()) {
-            look.ctx().wake(&Ref::new(name).within(namespace));
+            ctx.wake(&Ref::new(name).within(namespace));
         }
     }
 }
@@ -319,7 +330,7 @@ impl Acme<'_> {
             Ok(Ok(flight)) => Ok(Ok(flight)),
             other => {
                 let next = self.signer.queue(|queue| queue.done(&wanted.key, look.now));
-                wake(look, next);
+                wake(look.ctx(), next);
                 other.map(|result| result.map_err(Err))
             }
         }
@@ -346,7 +357,7 @@ impl Acme<'_> {
             Err(error) => return Ok(Err(self.refused(&error, Endpoint::NewOrder, renews))),
         };
         let next = self.signer.queue(|queue| queue.placed(&queue_key(look), renews, look.now));
-        wake(look, next);
+        wake(look.ctx(), next);
         let status = self.order_status(&flight, challenges);
         let written = look.write_status(&status).await;
         if let Err(error) = written {

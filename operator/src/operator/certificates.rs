@@ -1,0 +1,108 @@
+//! The Certificates' controllers: one for each scope.
+
+use std::{collections::HashSet, sync::Arc};
+
+use futures::{Stream, StreamExt, stream};
+use gatehouse_crds::certificate::Certificate;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api,
+    core::PartialObjectMeta,
+    runtime::controller::{Config, Controller},
+};
+use tokio::{
+    sync::{broadcast, mpsc},
+    task::JoinSet,
+};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    certificate::{
+        cache::{Cache, Guarded, Inlets, Ref},
+        context::Context,
+        controller::{Scope, reconcile},
+        issue,
+    },
+    issuer::registry::Key,
+};
+
+/// Certificates worked on at once. Each step is short; one that hangs on a CA holds up only itself.
+const AT_ONCE: u16 = 1024;
+
+/// Starts them. `secrets` is told of each TLS Secret that changes, for the CAs among them.
+pub(super) fn spawn(
+    work: &mut JoinSet<()>,
+    context: &Arc<Context>,
+    inlets: Vec<Inlets>,
+    scopes: &[Option<String>],
+    secrets: &mpsc::UnboundedSender<(String, String)>,
+    stop: &CancellationToken,
+) {
+    let (gone, mut gone_out) = mpsc::unbounded_channel::<String>();
+    let forgetting = context.clone();
+    work.spawn(async move {
+        while let Some(key) = gone_out.recv().await {
+            issue::gone(&forgetting, &key);
+        }
+    });
+    for ((cache, inlets), scope) in context.caches.iter().zip(inlets).zip(scopes) {
+        let client = context.client.clone();
+        let (certificates, metadata): (Api<Guarded>, Api<PartialObjectMeta<Secret>>) = match scope {
+            Some(namespace) => (Api::namespaced(client.clone(), namespace), Api::namespaced(client, namespace)),
+            None => (Api::all(client.clone()), Api::all(client)),
+        };
+        let (into_certificates, into_secrets, touched) = inlets.split();
+        let watch = cache.clone().watch_secrets(metadata, into_secrets, secrets.clone());
+        let stopped = stop.clone();
+        work.spawn(async move {
+            stopped.run_until_cancelled(watch).await;
+        });
+        let trigger = cache.watch_certificates(certificates, into_certificates, gone.clone());
+        let controller = Controller::for_stream(trigger, cache.certificates())
+            .with_config(Config::default().concurrency(AT_ONCE))
+            .graceful_shutdown_on(stop.clone().cancelled_owned())
+            .reconcile_on(UnboundedReceiverStream::new(touched))
+            .reconcile_on(concerned(cache.clone(), context.registry.changes()))
+            .run(reconcile, |_, never, _| match *never {}, Arc::new(Scope { ctx: context.clone(), cache: cache.clone() }));
+        work.spawn(controller.for_each(|result| async {
+            if let Err(error) = result {
+                tracing::debug!(%error, "a Certificate was not looked at");
+            }
+        }));
+    }
+}
+
+/// Certificates that a changed issuer is of interest to.
+fn concerned(cache: Arc<Cache>, changes: broadcast::Receiver<Key>) -> impl Stream<Item = Ref> + Send {
+    stream::unfold(changes, |mut changes| async move {
+        let mut keys = HashSet::new();
+        match changes.recv().await {
+            Ok(key) => drop(keys.insert(key)),
+            // Too many at once to be told one by one: everybody is concerned.
+            Err(broadcast::error::RecvError::Lagged(_)) => return Some((None, changes)),
+            Err(broadcast::error::RecvError::Closed) => return None,
+        }
+        while let Ok(key) = changes.try_recv() {
+            keys.insert(key);
+        }
+        Some((Some(keys), changes))
+    })
+    .flat_map(move |keys| {
+        let refs: Vec<Ref> = cache
+            .certificates()
+            .state()
+            .iter()
+            .filter(|object| object.0.as_ref().is_ok_and(|certificate| keys.as_ref().is_none_or(|keys| asks(certificate, keys))))
+            .map(|object| Ref::from_obj(object.as_ref()))
+            .collect();
+        stream::iter(refs)
+    })
+}
+
+fn asks(certificate: &Certificate, keys: &HashSet<Key>) -> bool {
+    let namespace = certificate.metadata.namespace.as_deref().unwrap_or_default();
+    std::iter::once(&certificate.spec.issuer_ref)
+        .chain(&certificate.spec.fallback_issuer_refs)
+        .any(|reference| keys.contains(&Key::of(reference, namespace)))
+}

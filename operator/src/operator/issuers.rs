@@ -1,0 +1,126 @@
+//! The issuers' controllers: one for ClusterIssuers, one for the Issuers of each scope.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use gatehouse_crds::{
+    certificate::IssuerKind,
+    issuer::{ClusterIssuer, Issuer, IssuerConfig},
+};
+use kube::{
+    Api, ResourceExt,
+    core::DeserializeGuard,
+    runtime::{
+        WatchStreamExt,
+        controller::Controller,
+        reflector::{ObjectRef, Store, store},
+        watcher::{self, Event, watcher},
+    },
+};
+use tokio::{
+    sync::{broadcast, mpsc},
+    task::JoinSet,
+};
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_util::sync::CancellationToken;
+
+use super::Settings;
+use crate::issuer::{
+    controller::{AnyIssuer, Context, key, reconcile},
+    registry::Key,
+};
+
+/// What the issuers' controllers are told out of turn.
+#[derive(Clone, Debug)]
+enum Knock {
+    /// This issuer.
+    Issuer(Key),
+    /// Whoever uses this Secret: namespace and name.
+    Secret(String, String),
+}
+
+/// Starts them.
+pub(super) fn spawn(
+    work: &mut JoinSet<()>,
+    context: &Arc<Context>,
+    settings: &Settings,
+    mut again: mpsc::UnboundedReceiver<Key>,
+    mut secrets: mpsc::UnboundedReceiver<(String, String)>,
+    stop: &CancellationToken,
+) {
+    let (knock, _) = broadcast::channel(1024);
+    if settings.namespaces.is_empty() {
+        controller::<ClusterIssuer>(work, context, Api::all(context.client.clone()), &knock, stop);
+    }
+    for scope in settings.scopes() {
+        let api = match scope {
+            Some(namespace) => Api::namespaced(context.client.clone(), &namespace),
+            None => Api::all(context.client.clone()),
+        };
+        controller::<Issuer>(work, context, api, &knock, stop);
+    }
+    let stopped = stop.clone();
+    work.spawn(async move {
+        loop {
+            let news = tokio::select! {
+                Some(key) = again.recv() => Knock::Issuer(key),
+                Some((namespace, name)) = secrets.recv() => Knock::Secret(namespace, name),
+                () = stopped.cancelled() => return,
+            };
+            // Nobody listens: there are no controllers left.
+            let _ = knock.send(news);
+        }
+    });
+}
+
+fn controller<K: AnyIssuer>(
+    work: &mut JoinSet<()>,
+    context: &Arc<Context>,
+    api: Api<DeserializeGuard<K>>,
+    knock: &broadcast::Sender<Knock>,
+    stop: &CancellationToken,
+) {
+    let (reader, mut writer) = store();
+    let (registry, known) = (context.registry.clone(), reader.clone());
+    let trigger = watcher(api, watcher::Config::default())
+        .default_backoff()
+        .modify(|object| object.managed_fields_mut().clear())
+        .map(move |event| {
+            match &event {
+                Ok(Event::Apply(object) | Event::InitApply(object)) => registry.found(&key::<K>(object)),
+                Ok(Event::Delete(object)) => registry.remove(&key::<K>(object)),
+                _ => {}
+            }
+            if let Ok(event) = &event {
+                writer.apply_watcher_event(event);
+            }
+            event
+        })
+        .applied_objects();
+    let cluster_namespace = context.cluster_namespace.clone();
+    let knocks = BroadcastStream::new(knock.subscribe())
+        .filter_map(|news| std::future::ready(news.ok()))
+        .map(move |news| futures::stream::iter(answering(&known, &news, &cluster_namespace)))
+        .flatten();
+    let controller = Controller::for_stream(trigger, reader)
+        .graceful_shutdown_on(stop.clone().cancelled_owned())
+        .reconcile_on(knocks)
+        .run(reconcile::<K>, |_, never, _| match *never {}, context.clone());
+    work.spawn(controller.for_each(|result| async {
+        if let Err(error) = result {
+            tracing::debug!(%error, "an issuer was not looked at");
+        }
+    }));
+}
+
+/// The issuers here that the news is for.
+fn answering<K: AnyIssuer>(known: &Store<DeserializeGuard<K>>, news: &Knock, cluster_namespace: &str) -> Vec<ObjectRef<DeserializeGuard<K>>> {
+    let concerns = |object: &DeserializeGuard<K>| match news {
+        Knock::Issuer(wanted) => key::<K>(object) == *wanted,
+        Knock::Secret(namespace, name) => {
+            let own = if K::KIND == IssuerKind::ClusterIssuer { cluster_namespace.to_owned() } else { object.namespace().unwrap_or_default() };
+            own == *namespace && object.0.as_ref().is_ok_and(|issuer| matches!(issuer.config(), Some(IssuerConfig::Ca(ca)) if ca.secret_name == *name))
+        }
+    };
+    known.state_filter(concerns).iter().map(|object| ObjectRef::from_obj(object.as_ref())).collect()
+}

@@ -1,0 +1,248 @@
+//! The control plane, put together: who watches what, who tells whom, and in which order it
+//! starts and ends.
+//!
+//! Before leadership only health, metrics and the HTTP-01 responder are there. The leader then
+//! starts everything else, and ends with its leadership: a process never leads twice.
+
+mod certificates;
+mod issuers;
+mod snapshot;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use kube::Client;
+use tokio::{sync::mpsc, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    certificate::{breaker::Breaker, cache::Cache, context::Context, order::Orders},
+    issuer::{
+        acme::{Endpoint, RequestObserver},
+        controller as issuer_controller,
+        registry::Registry,
+        solver::{
+            Reach, Workshop,
+            dns01::SystemServers,
+            http01::{Answers, ClusterRoutes, Frontdoor, Site, router},
+        },
+    },
+    kubernetes::{
+        apply::Writer,
+        events::Events,
+        leadership::{Elector, Identity, KubeLeases, Leadership},
+    },
+    telemetry::{
+        health::{Heartbeat, Readiness},
+        metrics::{self, Metrics},
+        server::{self, ListenError},
+    },
+};
+
+/// After a route was written: what ingress controllers take to read it.
+const INGRESS_GRACE: Duration = Duration::from_secs(1);
+/// How long the steps in hand may take when the process is asked to end.
+const LAST_STEPS: Duration = Duration::from_secs(20);
+
+/// How the operator is to run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub leader_elect: bool,
+    /// Empty means all.
+    pub namespaces: Vec<String>,
+    /// Of the Lease, the HTTP-01 objects and the Secrets of ClusterIssuers.
+    pub own_namespace: String,
+    pub metrics_addr: SocketAddr,
+    pub health_addr: SocketAddr,
+    pub http01_addr: SocketAddr,
+    pub http01_advertise: Option<SocketAddr>,
+    pub max_reissue_percent: u8,
+    pub allow_loopback: bool,
+}
+
+impl Settings {
+    /// What is watched: each namespace, or once all of them.
+    fn scopes(&self) -> Vec<Option<String>> {
+        if self.namespaces.is_empty() { vec![None] } else { self.namespaces.iter().cloned().map(Some).collect() }
+    }
+}
+
+/// Why the operator ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorError {
+    #[error("the client for the API server cannot be made: {0}")]
+    Client(#[source] kube::Error),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// Somebody else leads now, or may: this process must not write any more.
+    #[error("leadership is lost")]
+    LeadershipLost,
+    #[error("signals cannot be waited for: {0}")]
+    Signals(#[source] std::io::Error),
+}
+
+/// Runs until a signal, or until leadership is lost.
+pub async fn run(config: kube::Config, settings: Settings) -> Result<(), OperatorError> {
+    let stop = CancellationToken::new();
+    let signalled = signals().map_err(OperatorError::Signals)?;
+    let client = Client::try_from(config).map_err(OperatorError::Client)?;
+    let me = Identity::of_this_process();
+    let (elector, leadership) = if settings.leader_elect {
+        let (elector, leadership) = Elector::new(KubeLeases::new(client.clone(), &settings.own_namespace), me.clone());
+        (Some(elector), leadership)
+    } else {
+        (None, Leadership::always())
+    };
+    let metrics = Metrics::default();
+    let writer = Writer::new(leadership.clone(), metrics.clone());
+    let (events, event_worker) = Events::new(client.clone(), leadership.clone(), me.as_str(), metrics.clone());
+    let registry = Arc::new(Registry::default());
+
+    let http01 = server::listen("http01", settings.http01_addr).await?;
+    let responder = advertised(&settings, http01.local_addr().unwrap_or(settings.http01_addr));
+    let answers = Arc::new(Answers::default());
+    let site = Site { namespace: settings.own_namespace.clone(), responder };
+    let frontdoor = Arc::new(Frontdoor::new(site.clone(), answers.clone(), INGRESS_GRACE));
+    let reach = Reach { allow_loopback: settings.allow_loopback };
+    let workshop = Arc::new(Workshop::new(reach, SystemServers::from_system(), frontdoor.clone()));
+
+    let (caches, inlets): (Vec<_>, Vec<_>) = settings.scopes().iter().map(|_| Cache::new()).unzip();
+    let context = Arc::new(Context {
+        client: client.clone(),
+        writer: writer.clone(),
+        events: events.clone(),
+        metrics: metrics.clone(),
+        registry: registry.clone(),
+        orders: Orders::default(),
+        writes: Context::write_permits(),
+        breaker: Mutex::new(Breaker::new(settings.max_reissue_percent, Timestamp::now())),
+        caches,
+        cluster_issuers: settings.namespaces.is_empty(),
+        attempts: Mutex::default(),
+        now: Timestamp::now,
+    });
+
+    let heartbeat = Heartbeat::default();
+    let readiness = Readiness::awaiting(["start"]);
+    let metrics_at = server::listen("metrics", settings.metrics_addr).await?;
+    let health_at = server::listen("health", settings.health_addr).await?;
+    let scraped = metrics::registry(&metrics, leadership.clone(), snapshot::State(context.clone()));
+    serve_health_apart(health_at, heartbeat.clone(), readiness.clone(), &stop);
+
+    let mut servers = JoinSet::new();
+    servers.spawn(heartbeat.keep(stop.clone()));
+    let stopped = stop.clone();
+    servers.spawn(async move {
+        if let Err(error) = server::serve_metrics(metrics_at, scraped, stopped).await {
+            tracing::error!(%error, "metrics are not served any more");
+        }
+    });
+    let stopped = stop.clone();
+    servers.spawn(async move {
+        let serve = axum::serve(http01, router(answers)).with_graceful_shutdown(stopped.cancelled_owned());
+        if let Err(error) = serve.await {
+            tracing::error!(%error, "HTTP-01 challenges are not answered any more");
+        }
+    });
+    // A standby is ready: it can take over.
+    readiness.reached("start");
+
+    let release = CancellationToken::new();
+    let election = elector.map(|elector| tokio::spawn(elector.run(release.clone())));
+    tokio::pin!(signalled);
+    let led = tokio::select! {
+        () = leadership.wait_until_leader() => true,
+        () = &mut signalled => false,
+    };
+    let mut outcome = Ok(());
+    if led {
+        tracing::info!(identity = %me, "leading");
+        let (again, again_out) = mpsc::unbounded_channel();
+        let issuers = Arc::new(issuer_controller::Context {
+            client: client.clone(),
+            writer,
+            events,
+            metrics: metrics.clone(),
+            registry,
+            workshop,
+            observer: Arc::new(AcmeRequests(metrics)),
+            cluster_namespace: settings.own_namespace.clone(),
+            allow_loopback: settings.allow_loopback,
+            failures: Mutex::default(),
+            again,
+            now: Timestamp::now,
+        });
+        let mut work = JoinSet::new();
+        work.spawn(event_worker.run(stop.clone()));
+        let routes = ClusterRoutes::new(&client, &site);
+        let stopped = stop.clone();
+        work.spawn(async move { frontdoor.run(&routes, stopped).await });
+        let (secrets, secrets_out) = mpsc::unbounded_channel();
+        issuers::spawn(&mut work, &issuers, &settings, again_out, secrets_out, &stop);
+        certificates::spawn(&mut work, &context, inlets, &settings.scopes(), &secrets, &stop);
+        tokio::select! {
+            () = &mut signalled => tracing::info!("asked to end: finishing the steps in hand"),
+            () = leadership.lost() => outcome = Err(OperatorError::LeadershipLost),
+        }
+        stop.cancel();
+        let finished = async { while work.join_next().await.is_some() {} };
+        if outcome.is_ok() && tokio::time::timeout(LAST_STEPS, finished).await.is_err() {
+            tracing::warn!("some steps took too long; they are taken up by the next leader");
+        }
+    }
+    stop.cancel();
+    // Only now: from here on the guard lets nothing through, and a successor may start.
+    release.cancel();
+    if let Some(election) = election {
+        let _ = tokio::time::timeout(Duration::from_secs(5), election).await;
+    }
+    outcome
+}
+
+/// SIGTERM or Ctrl-C.
+fn signals() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Where the cluster reaches the responder.
+fn advertised(settings: &Settings, listening: SocketAddr) -> SocketAddr {
+    let pod = || std::env::var("POD_IP").ok()?.parse::<IpAddr>().ok();
+    settings.http01_advertise.unwrap_or_else(|| SocketAddr::new(pod().unwrap_or(listening.ip()), listening.port()))
+}
+
+/// Health is served from a thread of its own, so that somebody is left to say that the others hang.
+fn serve_health_apart(listener: tokio::net::TcpListener, pulse: Heartbeat, readiness: Readiness, stop: &CancellationToken) {
+    let stop = stop.clone();
+    std::thread::spawn(move || {
+        let serve = || -> std::io::Result<()> {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener.into_std()?)?;
+                server::serve_health(listener, pulse, readiness, stop).await
+            })
+        };
+        if let Err(error) = serve() {
+            tracing::error!(%error, "health is not served any more");
+        }
+    });
+}
+
+/// Requests to ACME servers, into the metrics.
+struct AcmeRequests(Metrics);
+
+impl RequestObserver for AcmeRequests {
+    fn request(&self, host: &str, endpoint: Endpoint, code: u16, duration: Duration) {
+        self.0.acme_request(host, endpoint.as_str(), (code != 0).then_some(code), duration);
+    }
+}
