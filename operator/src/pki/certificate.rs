@@ -30,8 +30,6 @@ pub enum CertificateError {
     TrailingData,
     #[error("its {extension} extension is malformed")]
     MalformedExtension { extension: &'static str },
-    #[error("its validity is out of range")]
-    Validity,
 }
 
 /// What a certificate says. Names are as they stand in it, DNS names in lower case.
@@ -78,12 +76,13 @@ impl Certificate {
         if !rest.is_empty() {
             return Err(CertificateError::TrailingData);
         }
-        let time = |seconds: i64| Timestamp::from_second(seconds).map_err(|_| CertificateError::Validity);
+        // 99991231235959Z stands for "no expiry" (RFC 5280 §4.1.2.5), some hours past what a timestamp can hold.
+        let time = |seconds: i64| Timestamp::from_second(seconds.clamp(Timestamp::MIN.as_second(), Timestamp::MAX.as_second())).unwrap_or_default();
         let mut certificate = Self {
             der: der.to_vec(),
             serial: parsed.raw_serial().to_vec(),
-            not_before: time(parsed.validity().not_before.timestamp())?,
-            not_after: time(parsed.validity().not_after.timestamp())?,
+            not_before: time(parsed.validity().not_before.timestamp()),
+            not_after: time(parsed.validity().not_after.timestamp()),
             subject_der: parsed.subject().as_raw().to_vec(),
             issuer_der: parsed.issuer().as_raw().to_vec(),
             subject: read_subject(parsed.subject()),
@@ -293,3 +292,7 @@ fn read_subtrees(list: &[GeneralSubtree<'_>]) -> Option<Subtrees> {
 pub(super) fn hex(octets: &[u8]) -> String {
     octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
+
+#[cfg(test)]
+#[path = "certificate_tests.rs"]
+mod tests;

@@ -156,3 +156,7 @@ impl Certificate {
             .unwrap_or_else(|| format!("serial number {}", self.serial_hex()))
     }
 }
+
+#[cfg(test)]
+#[path = "chain_tests.rs"]
+mod tests;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use aws_lc_rs::{
-    encoding::{AsDer, EcPrivateKeyRfc5915Der, Pkcs8V1Der, PublicKeyX509Der},
+    encoding::{AsBigEndian, AsDer, EcPrivateKeyBin, EcPrivateKeyRfc5915Der, Pkcs8V1Der, PublicKeyX509Der},
     error::Unspecified,
     rand::SystemRandom,
     rsa::KeySize,
@@ -95,10 +95,7 @@ impl KeyParameters {
     pub fn of_public_key(spki: &[u8]) -> Result<Self, KeyError> {
         let (_, info) = SubjectPublicKeyInfo::from_der(spki).map_err(|_| KeyError::Malformed { part: "public key" })?;
         let rsa_bits = match info.parsed() {
-            Ok(PublicKey::RSA(rsa)) => {
-                let modulus = rsa.modulus.iter().copied().skip_while(|byte| *byte == 0);
-                modulus.clone().count() * 8 - modulus.clone().next().map_or(0, |first| first.leading_zeros() as usize)
-            }
+            Ok(PublicKey::RSA(rsa)) => bits(rsa.modulus),
             _ => 0,
         };
         Self::of_algorithm(&info.algorithm, rsa_bits)
@@ -226,9 +223,7 @@ impl PrivateKey {
             let der = Zeroizing::new(der);
             match kind {
                 SectionKind::PrivateKey => return Self::from_pkcs8_der(&der),
-                SectionKind::RsaPrivateKey => {
-                    return Self::of_rsa(RsaKeyPair::from_der(&der).map_err(|_| KeyError::Malformed { part: "PKCS#1 content" })?);
-                }
+                SectionKind::RsaPrivateKey => return Self::from_pkcs1_der(&der),
                 SectionKind::EcPrivateKey => return Self::from_sec1_der(&der),
                 _ => {}
             }
@@ -241,14 +236,23 @@ impl PrivateKey {
         let malformed = || KeyError::Malformed { part: "PKCS#8 content" };
         let (_, info) = Any::from_der(der).map_err(|_| malformed())?;
         let (after_version, _) = Any::from_der(info.data).map_err(|_| malformed())?;
-        let (_, identifier) = AlgorithmIdentifier::from_der(after_version).map_err(|_| malformed())?;
-        // The modulus' size is known once the key is read; any will do to tell the algorithm.
-        match KeyParameters::of_algorithm(&identifier, 2048)? {
+        let (after_algorithm, identifier) = AlgorithmIdentifier::from_der(after_version).map_err(|_| malformed())?;
+        let (_, content) = Any::from_der(after_algorithm).map_err(|_| malformed())?;
+        match KeyParameters::of_algorithm(&identifier, rsa_bits(content.data))? {
             KeyParameters::Rsa(_) => Self::of_rsa(RsaKeyPair::from_pkcs8(der).map_err(|_| malformed())?),
             KeyParameters::Ecdsa(curve) => {
-                Self::of_ecdsa(EcdsaKeyPair::from_pkcs8(curve.signing(), der).map_err(|_| malformed())?, curve)
+                Self::of_foreign_ecdsa(&EcdsaKeyPair::from_pkcs8(curve.signing(), der).map_err(|_| malformed())?, curve)
             }
             KeyParameters::Ed25519 => Self::of_ed25519(Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(|_| malformed())?),
+        }
+    }
+
+    fn from_pkcs1_der(der: &[u8]) -> Result<Self, KeyError> {
+        let malformed = || KeyError::Malformed { part: "PKCS#1 content" };
+        match rsa_bits(der) {
+            0 => Err(malformed()),
+            2048 | 3072 | 4096 => Self::of_rsa(RsaKeyPair::from_der(der).map_err(|_| malformed())?),
+            bits => Err(KeyError::UnsupportedRsaSize { bits }),
         }
     }
 
@@ -258,7 +262,7 @@ impl PrivateKey {
             .into_iter()
             .find_map(|curve| Some((EcdsaKeyPair::from_private_key_der(curve.signing(), der).ok()?, curve)))
             .map_or(Err(KeyError::Malformed { part: "EC content, or its curve is not P-256, P-384 or P-521 and" }), |(pair, curve)| {
-                Self::of_ecdsa(pair, curve)
+                Self::of_foreign_ecdsa(&pair, curve)
             })
     }
 
@@ -274,6 +278,14 @@ impl PrivateKey {
         };
         let (pkcs8, public_key) = (Zeroizing::new(pkcs8.as_ref().to_vec()), public.as_ref().to_vec());
         Ok(Self { signer: Signer::Rsa(pair, encoding), parameters, pkcs8, public_key })
+    }
+
+    /// A key that came without its public half would be written without; some readers want it there.
+    fn of_foreign_ecdsa(pair: &EcdsaKeyPair, curve: Curve) -> Result<Self, KeyError> {
+        let private: EcPrivateKeyBin<'_> = pair.private_key().as_be_bytes().map_err(unwritten)?;
+        let whole = EcdsaKeyPair::from_private_key_and_public_key(curve.signing(), private.as_ref(), pair.public_key().as_ref())
+            .map_err(|_| KeyError::Malformed { part: "EC content" })?;
+        Self::of_ecdsa(whole, curve)
     }
 
     fn of_ecdsa(pair: EcdsaKeyPair, curve: Curve) -> Result<Self, KeyError> {
@@ -351,6 +363,24 @@ impl PrivateKey {
             Signer::Ed25519(pair) => Ok(pair.try_sign(message).map_err(failed)?.as_ref().to_vec()),
         }
     }
+}
+
+/// The length of an unsigned number, high octet first.
+fn bits(number: &[u8]) -> usize {
+    let significant = number.iter().skip_while(|octet| **octet == 0);
+    significant.clone().count() * 8 - significant.clone().next().map_or(0, |first| first.leading_zeros() as usize)
+}
+
+/// The size of the modulus in a PKCS#1 key, its second element; 0 when it is none. Told before the
+/// library reads the key, which refuses small ones without a reason.
+fn rsa_bits(pkcs1: &[u8]) -> usize {
+    let modulus = || {
+        let (_, key) = Any::from_der(pkcs1).ok()?;
+        let (after_version, _) = Any::from_der(key.data).ok()?;
+        let (_, modulus) = Any::from_der(after_version).ok()?;
+        Some(bits(modulus.data))
+    };
+    modulus().unwrap_or(0)
 }
 
 fn unwritten(_: Unspecified) -> KeyError {

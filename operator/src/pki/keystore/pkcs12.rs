@@ -13,7 +13,7 @@ pub enum Pkcs12Profile {
     LegacyRC2,
     /// Triple DES and HMAC-SHA-1, which everything reads.
     LegacyDES,
-    /// AES-256 and HMAC-SHA-256 (PBES2): OpenSSL 1.1, Java 8u301 and later.
+    /// AES-256 and HMAC-SHA-256 (PBES2): OpenSSL 1.1, Java 8u301 and later. Java takes ASCII passwords only here.
     #[default]
     Modern2023,
 }
