@@ -3,20 +3,27 @@
 use std::fmt;
 
 use aws_lc_rs::{
-    encoding::{AsBigEndian, AsDer, EcPrivateKeyBin, EcPrivateKeyRfc5915Der, Pkcs8V1Der, PublicKeyX509Der},
+    encoding::{
+        AsBigEndian, AsDer, EcPrivateKeyBin, EcPrivateKeyRfc5915Der, Pkcs8V1Der, PublicKeyX509Der,
+    },
     error::Unspecified,
     rand::SystemRandom,
     rsa::KeySize,
     signature::{
-        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
-        Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RsaEncoding, RsaKeyPair,
+        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING,
+        ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair,
+        KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RsaEncoding,
+        RsaKeyPair,
     },
 };
 use rustls_pki_types::pem::{PemObject as _, SectionKind};
 use thiserror::Error;
 use x509_parser::{
     asn1_rs::{Any, FromDer as _, Oid},
-    oid_registry::{OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_NIST_EC_P521, OID_PKCS1_RSAENCRYPTION, OID_SIG_ED25519},
+    oid_registry::{
+        OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_NIST_EC_P521,
+        OID_PKCS1_RSAENCRYPTION, OID_SIG_ED25519,
+    },
     public_key::PublicKey,
     x509::{AlgorithmIdentifier, SubjectPublicKeyInfo},
 };
@@ -70,7 +77,9 @@ pub enum KeyError {
     NotAPrivateKey { found: String },
     #[error("the private key cannot be read: its {part} is malformed")]
     Malformed { part: &'static str },
-    #[error("the key's algorithm {algorithm} is not supported; use RSA, ECDSA on P-256, P-384 or P-521, or Ed25519")]
+    #[error(
+        "the key's algorithm {algorithm} is not supported; use RSA, ECDSA on P-256, P-384 or P-521, or Ed25519"
+    )]
     UnsupportedAlgorithm { algorithm: String },
     #[error("RSA keys of {bits} bits are not supported; use 2048, 3072 or 4096")]
     UnsupportedRsaSize { bits: usize },
@@ -82,9 +91,13 @@ impl KeyError {
     /// The stable reason for conditions, events and metrics.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::NoPem | Self::NotPem | Self::NotAPrivateKey { .. } | Self::Malformed { .. } => "InvalidPrivateKey",
+            Self::NoPem | Self::NotPem | Self::NotAPrivateKey { .. } | Self::Malformed { .. } => {
+                "InvalidPrivateKey"
+            }
             Self::Encrypted => "EncryptedPrivateKey",
-            Self::UnsupportedAlgorithm { .. } | Self::UnsupportedRsaSize { .. } => "UnsupportedKeyAlgorithm",
+            Self::UnsupportedAlgorithm { .. } | Self::UnsupportedRsaSize { .. } => {
+                "UnsupportedKeyAlgorithm"
+            }
             Self::Library { .. } => "CryptoLibraryFailed",
         }
     }
@@ -93,7 +106,8 @@ impl KeyError {
 impl KeyParameters {
     /// The parameters of a public key, given as DER of its `SubjectPublicKeyInfo`.
     pub fn of_public_key(spki: &[u8]) -> Result<Self, KeyError> {
-        let (_, info) = SubjectPublicKeyInfo::from_der(spki).map_err(|_| KeyError::Malformed { part: "public key" })?;
+        let (_, info) = SubjectPublicKeyInfo::from_der(spki)
+            .map_err(|_| KeyError::Malformed { part: "public key" })?;
         let rsa_bits = match info.parsed() {
             Ok(PublicKey::RSA(rsa)) => bits(rsa.modulus),
             _ => 0,
@@ -101,7 +115,10 @@ impl KeyParameters {
         Self::of_algorithm(&info.algorithm, rsa_bits)
     }
 
-    fn of_algorithm(identifier: &AlgorithmIdentifier<'_>, rsa_bits: usize) -> Result<Self, KeyError> {
+    fn of_algorithm(
+        identifier: &AlgorithmIdentifier<'_>,
+        rsa_bits: usize,
+    ) -> Result<Self, KeyError> {
         let algorithm = &identifier.algorithm;
         if *algorithm == OID_PKCS1_RSAENCRYPTION {
             return match rsa_bits {
@@ -115,12 +132,24 @@ impl KeyParameters {
             return Ok(Self::Ed25519);
         }
         if *algorithm == OID_KEY_TYPE_EC_PUBLIC_KEY {
-            let curve = identifier.parameters.as_ref().and_then(|any| any.as_oid().ok());
-            return curve.as_ref().and_then(Curve::of_oid).map(Self::Ecdsa).ok_or_else(|| KeyError::UnsupportedAlgorithm {
-                algorithm: curve.map_or_else(|| "ECDSA without a named curve".to_owned(), |oid| format!("ECDSA on the curve {oid}")),
-            });
+            let curve = identifier
+                .parameters
+                .as_ref()
+                .and_then(|any| any.as_oid().ok());
+            return curve
+                .as_ref()
+                .and_then(Curve::of_oid)
+                .map(Self::Ecdsa)
+                .ok_or_else(|| KeyError::UnsupportedAlgorithm {
+                    algorithm: curve.map_or_else(
+                        || "ECDSA without a named curve".to_owned(),
+                        |oid| format!("ECDSA on the curve {oid}"),
+                    ),
+                });
         }
-        Err(KeyError::UnsupportedAlgorithm { algorithm: algorithm.to_string() })
+        Err(KeyError::UnsupportedAlgorithm {
+            algorithm: algorithm.to_string(),
+        })
     }
 }
 
@@ -140,10 +169,14 @@ impl fmt::Display for KeyParameters {
 
 impl Curve {
     fn of_oid(oid: &Oid<'_>) -> Option<Self> {
-        [(OID_EC_P256, Self::P256), (OID_NIST_EC_P384, Self::P384), (OID_NIST_EC_P521, Self::P521)]
-            .into_iter()
-            .find(|(known, _)| known == oid)
-            .map(|(_, curve)| curve)
+        [
+            (OID_EC_P256, Self::P256),
+            (OID_NIST_EC_P384, Self::P384),
+            (OID_NIST_EC_P521, Self::P521),
+        ]
+        .into_iter()
+        .find(|(known, _)| known == oid)
+        .map(|(_, curve)| curve)
     }
 
     fn signing(self) -> &'static EcdsaSigningAlgorithm {
@@ -171,14 +204,18 @@ pub struct PrivateKey {
 
 impl fmt::Debug for PrivateKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PrivateKey").field("parameters", &self.parameters).finish_non_exhaustive()
+        f.debug_struct("PrivateKey")
+            .field("parameters", &self.parameters)
+            .finish_non_exhaustive()
     }
 }
 
 impl PrivateKey {
     /// Makes a new key. RSA takes from tenths of a second to seconds: call it off the async threads.
     pub fn generate(parameters: KeyParameters) -> Result<Self, KeyError> {
-        let failed = |_: Unspecified| KeyError::Library { doing: "generate a key" };
+        let failed = |_: Unspecified| KeyError::Library {
+            doing: "generate a key",
+        };
         match parameters {
             KeyParameters::Rsa(size) => {
                 let size = match size {
@@ -188,7 +225,10 @@ impl PrivateKey {
                 };
                 Self::of_rsa(RsaKeyPair::generate(size).map_err(failed)?)
             }
-            KeyParameters::Ecdsa(curve) => Self::of_ecdsa(EcdsaKeyPair::generate(curve.signing()).map_err(failed)?, curve),
+            KeyParameters::Ecdsa(curve) => Self::of_ecdsa(
+                EcdsaKeyPair::generate(curve.signing()).map_err(failed)?,
+                curve,
+            ),
             KeyParameters::Ed25519 => Self::of_ed25519(Ed25519KeyPair::generate().map_err(failed)?),
         }
     }
@@ -201,7 +241,12 @@ impl PrivateKey {
         }
         let text = std::str::from_utf8(pem).map_err(|_| KeyError::NoPem)?;
         let labels = pem_labels(text);
-        let is_key = |label: &&&str| matches!(**label, "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY");
+        let is_key = |label: &&&str| {
+            matches!(
+                **label,
+                "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY"
+            )
+        };
         if labels.contains(&"ENCRYPTED PRIVATE KEY") || text.contains("Proc-Type: 4,ENCRYPTED") {
             return Err(KeyError::Encrypted);
         }
@@ -212,9 +257,17 @@ impl PrivateKey {
             let found = match *label {
                 "CERTIFICATE" => "a certificate".to_owned(),
                 "PUBLIC KEY" | "RSA PUBLIC KEY" => "a public key".to_owned(),
-                "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => "a certificate request".to_owned(),
-                "OPENSSH PRIVATE KEY" => "a key in OpenSSH's own format (convert it with ssh-keygen -p -m PKCS8)".to_owned(),
-                label => format!("a PEM section {:?}", label.chars().take(40).collect::<String>()),
+                "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => {
+                    "a certificate request".to_owned()
+                }
+                "OPENSSH PRIVATE KEY" => {
+                    "a key in OpenSSH's own format (convert it with ssh-keygen -p -m PKCS8)"
+                        .to_owned()
+                }
+                label => format!(
+                    "a PEM section {:?}",
+                    label.chars().take(40).collect::<String>()
+                ),
             };
             return Err(KeyError::NotAPrivateKey { found });
         }
@@ -233,22 +286,32 @@ impl PrivateKey {
 
     /// Reads an unencrypted PKCS#8 key (RFC 5208, RFC 5958).
     pub fn from_pkcs8_der(der: &[u8]) -> Result<Self, KeyError> {
-        let malformed = || KeyError::Malformed { part: "PKCS#8 content" };
+        let malformed = || KeyError::Malformed {
+            part: "PKCS#8 content",
+        };
         let (_, info) = Any::from_der(der).map_err(|_| malformed())?;
         let (after_version, _) = Any::from_der(info.data).map_err(|_| malformed())?;
-        let (after_algorithm, identifier) = AlgorithmIdentifier::from_der(after_version).map_err(|_| malformed())?;
+        let (after_algorithm, identifier) =
+            AlgorithmIdentifier::from_der(after_version).map_err(|_| malformed())?;
         let (_, content) = Any::from_der(after_algorithm).map_err(|_| malformed())?;
         match KeyParameters::of_algorithm(&identifier, rsa_bits(content.data))? {
-            KeyParameters::Rsa(_) => Self::of_rsa(RsaKeyPair::from_pkcs8(der).map_err(|_| malformed())?),
-            KeyParameters::Ecdsa(curve) => {
-                Self::of_foreign_ecdsa(&EcdsaKeyPair::from_pkcs8(curve.signing(), der).map_err(|_| malformed())?, curve)
+            KeyParameters::Rsa(_) => {
+                Self::of_rsa(RsaKeyPair::from_pkcs8(der).map_err(|_| malformed())?)
             }
-            KeyParameters::Ed25519 => Self::of_ed25519(Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(|_| malformed())?),
+            KeyParameters::Ecdsa(curve) => Self::of_foreign_ecdsa(
+                &EcdsaKeyPair::from_pkcs8(curve.signing(), der).map_err(|_| malformed())?,
+                curve,
+            ),
+            KeyParameters::Ed25519 => Self::of_ed25519(
+                Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(|_| malformed())?,
+            ),
         }
     }
 
     fn from_pkcs1_der(der: &[u8]) -> Result<Self, KeyError> {
-        let malformed = || KeyError::Malformed { part: "PKCS#1 content" };
+        let malformed = || KeyError::Malformed {
+            part: "PKCS#1 content",
+        };
         match rsa_bits(der) {
             0 => Err(malformed()),
             2048 | 3072 | 4096 => Self::of_rsa(RsaKeyPair::from_der(der).map_err(|_| malformed())?),
@@ -260,10 +323,18 @@ impl PrivateKey {
     fn from_sec1_der(der: &[u8]) -> Result<Self, KeyError> {
         [Curve::P256, Curve::P384, Curve::P521]
             .into_iter()
-            .find_map(|curve| Some((EcdsaKeyPair::from_private_key_der(curve.signing(), der).ok()?, curve)))
-            .map_or(Err(KeyError::Malformed { part: "EC content, or its curve is not P-256, P-384 or P-521 and" }), |(pair, curve)| {
-                Self::of_foreign_ecdsa(&pair, curve)
+            .find_map(|curve| {
+                Some((
+                    EcdsaKeyPair::from_private_key_der(curve.signing(), der).ok()?,
+                    curve,
+                ))
             })
+            .map_or(
+                Err(KeyError::Malformed {
+                    part: "EC content, or its curve is not P-256, P-384 or P-521 and",
+                }),
+                |(pair, curve)| Self::of_foreign_ecdsa(&pair, curve),
+            )
     }
 
     fn of_rsa(pair: RsaKeyPair) -> Result<Self, KeyError> {
@@ -276,15 +347,27 @@ impl PrivateKey {
             KeyParameters::Rsa(RsaSize::Bits3072) => &RSA_PKCS1_SHA384,
             _ => &RSA_PKCS1_SHA256,
         };
-        let (pkcs8, public_key) = (Zeroizing::new(pkcs8.as_ref().to_vec()), public.as_ref().to_vec());
-        Ok(Self { signer: Signer::Rsa(pair, encoding), parameters, pkcs8, public_key })
+        let (pkcs8, public_key) = (
+            Zeroizing::new(pkcs8.as_ref().to_vec()),
+            public.as_ref().to_vec(),
+        );
+        Ok(Self {
+            signer: Signer::Rsa(pair, encoding),
+            parameters,
+            pkcs8,
+            public_key,
+        })
     }
 
     /// A key that came without its public half would be written without; some readers want it there.
     fn of_foreign_ecdsa(pair: &EcdsaKeyPair, curve: Curve) -> Result<Self, KeyError> {
         let private: EcPrivateKeyBin<'_> = pair.private_key().as_be_bytes().map_err(unwritten)?;
-        let whole = EcdsaKeyPair::from_private_key_and_public_key(curve.signing(), private.as_ref(), pair.public_key().as_ref())
-            .map_err(|_| KeyError::Malformed { part: "EC content" })?;
+        let whole = EcdsaKeyPair::from_private_key_and_public_key(
+            curve.signing(),
+            private.as_ref(),
+            pair.public_key().as_ref(),
+        )
+        .map_err(|_| KeyError::Malformed { part: "EC content" })?;
         Self::of_ecdsa(whole, curve)
     }
 
@@ -292,7 +375,12 @@ impl PrivateKey {
         let pkcs8 = Zeroizing::new(pair.to_pkcs8v1().map_err(unwritten)?.as_ref().to_vec());
         let public: PublicKeyX509Der<'_> = pair.public_key().as_der().map_err(unwritten)?;
         let public_key = public.as_ref().to_vec();
-        Ok(Self { signer: Signer::Ecdsa(pair), parameters: KeyParameters::Ecdsa(curve), pkcs8, public_key })
+        Ok(Self {
+            signer: Signer::Ecdsa(pair),
+            parameters: KeyParameters::Ecdsa(curve),
+            pkcs8,
+            public_key,
+        })
     }
 
     fn of_ed25519(pair: Ed25519KeyPair) -> Result<Self, KeyError> {
@@ -300,7 +388,12 @@ impl PrivateKey {
         let pkcs8 = Zeroizing::new(pair.to_pkcs8v1().map_err(unwritten)?.as_ref().to_vec());
         let public: PublicKeyX509Der<'_> = pair.public_key().as_der().map_err(unwritten)?;
         let public_key = public.as_ref().to_vec();
-        Ok(Self { signer: Signer::Ed25519(pair), parameters: KeyParameters::Ed25519, pkcs8, public_key })
+        Ok(Self {
+            signer: Signer::Ed25519(pair),
+            parameters: KeyParameters::Ed25519,
+            pkcs8,
+            public_key,
+        })
     }
 
     pub fn parameters(&self) -> KeyParameters {
@@ -322,7 +415,8 @@ impl PrivateKey {
         match (encoding, &self.signer) {
             (KeyEncoding::Pkcs8, _) | (_, Signer::Ed25519(_)) => Ok(self.pkcs8.clone()),
             (KeyEncoding::Pkcs1, Signer::Ecdsa(pair)) => {
-                let der: EcPrivateKeyRfc5915Der<'_> = pair.private_key().as_der().map_err(unwritten)?;
+                let der: EcPrivateKeyRfc5915Der<'_> =
+                    pair.private_key().as_der().map_err(unwritten)?;
                 Ok(Zeroizing::new(der.as_ref().to_vec()))
             }
             (KeyEncoding::Pkcs1, Signer::Rsa(..)) => {
@@ -334,7 +428,9 @@ impl PrivateKey {
                     let (_, key) = Any::from_der(after_algorithm).ok()?;
                     Some(Zeroizing::new(key.data.to_vec()))
                 };
-                inner().ok_or(KeyError::Malformed { part: "PKCS#8 content" })
+                inner().ok_or(KeyError::Malformed {
+                    part: "PKCS#8 content",
+                })
             }
         }
     }
@@ -356,10 +452,15 @@ impl PrivateKey {
         match &self.signer {
             Signer::Rsa(pair, encoding) => {
                 let mut signature = vec![0; pair.public_modulus_len()];
-                pair.sign(*encoding, &SystemRandom::new(), message, &mut signature).map_err(failed)?;
+                pair.sign(*encoding, &SystemRandom::new(), message, &mut signature)
+                    .map_err(failed)?;
                 Ok(signature)
             }
-            Signer::Ecdsa(pair) => Ok(pair.sign(&SystemRandom::new(), message).map_err(failed)?.as_ref().to_vec()),
+            Signer::Ecdsa(pair) => Ok(pair
+                .sign(&SystemRandom::new(), message)
+                .map_err(failed)?
+                .as_ref()
+                .to_vec()),
             Signer::Ed25519(pair) => Ok(pair.try_sign(message).map_err(failed)?.as_ref().to_vec()),
         }
     }
@@ -368,7 +469,11 @@ impl PrivateKey {
 /// The length of an unsigned number, high octet first.
 fn bits(number: &[u8]) -> usize {
     let significant = number.iter().skip_while(|octet| **octet == 0);
-    significant.clone().count() * 8 - significant.clone().next().map_or(0, |first| first.leading_zeros() as usize)
+    significant.clone().count() * 8
+        - significant
+            .clone()
+            .next()
+            .map_or(0, |first| first.leading_zeros() as usize)
 }
 
 /// The size of the modulus in a PKCS#1 key, its second element; 0 when it is none. Told before the
@@ -384,7 +489,9 @@ fn rsa_bits(pkcs1: &[u8]) -> usize {
 }
 
 fn unwritten(_: Unspecified) -> KeyError {
-    KeyError::Library { doing: "write a key" }
+    KeyError::Library {
+        doing: "write a key",
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,9 @@
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 use proptest::prelude::*;
 
 use super::*;
@@ -11,21 +16,62 @@ use crate::pki::{
 fn a_keystore_matches_its_own_content_and_password_only() {
     let (_, intermediate) = two_tier();
     let (key, other_key) = (p256(), p256());
-    let issued = intermediate.authority().sign(&named(&["a.example"]), key.public_key_der(), for_hours(1), &Extras::default()).unwrap();
+    let issued = intermediate
+        .authority()
+        .sign(
+            &named(&["a.example"]),
+            key.public_key_der(),
+            for_hours(1),
+            &Extras::default(),
+        )
+        .unwrap();
     let chain = [vec![issued.leaf.clone()], issued.intermediates.to_vec()].concat();
     let authorities = [issued.root.as_deref().unwrap().clone()];
-    let content = KeystoreContent { key: &key, chain: &chain, authorities: &authorities };
+    let content = KeystoreContent {
+        key: &key,
+        chain: &chain,
+        authorities: &authorities,
+    };
     let file = jks_keystore(content, "pässword").unwrap();
-    assert_ne!(file, jks_keystore(content, "pässword").unwrap(), "the salt is random");
+    assert_ne!(
+        file,
+        jks_keystore(content, "pässword").unwrap(),
+        "the salt is random"
+    );
     assert!(jks_keystore_matches(&file, content, "pässword"));
     assert!(!jks_keystore_matches(&file, content, "another"));
-    assert!(!jks_keystore_matches(&file, KeystoreContent { key: &other_key, ..content }, "pässword"));
-    assert!(!jks_keystore_matches(&file, KeystoreContent { chain: &chain[..1], ..content }, "pässword"));
-    assert!(!jks_keystore_matches(&file, KeystoreContent { authorities: &[], ..content }, "pässword"));
+    assert!(!jks_keystore_matches(
+        &file,
+        KeystoreContent {
+            key: &other_key,
+            ..content
+        },
+        "pässword"
+    ));
+    assert!(!jks_keystore_matches(
+        &file,
+        KeystoreContent {
+            chain: &chain[..1],
+            ..content
+        },
+        "pässword"
+    ));
+    assert!(!jks_keystore_matches(
+        &file,
+        KeystoreContent {
+            authorities: &[],
+            ..content
+        },
+        "pässword"
+    ));
     assert!(!jks_truststore_matches(&file, &authorities, "pässword"));
 
     let truststore = jks_truststore(&authorities, "pässword").unwrap();
-    assert!(jks_truststore_matches(&truststore, &authorities, "pässword"));
+    assert!(jks_truststore_matches(
+        &truststore,
+        &authorities,
+        "pässword"
+    ));
     assert!(!jks_truststore_matches(&truststore, &chain, "pässword"));
     assert!(!jks_keystore_matches(&truststore, content, "pässword"));
 }
@@ -35,11 +81,24 @@ fn what_is_missing_is_said_and_damage_never_matches() {
     let key = p256();
     let issued = crate::pki::self_sign(&named(&["a.example"]), &key, for_hours(1)).unwrap();
     let chain = [issued.leaf];
-    let content = KeystoreContent { key: &key, chain: &chain, authorities: &[] };
+    let content = KeystoreContent {
+        key: &key,
+        chain: &chain,
+        authorities: &[],
+    };
     let message = |result: Result<Vec<u8>, KeystoreError>| result.unwrap_err().to_string();
     assert!(message(jks_keystore(content, "")).contains("is empty"));
     assert!(message(jks_keystore(content, "12345")).contains("at least 6"));
-    assert!(message(jks_keystore(KeystoreContent { chain: &[], ..content }, "secret")).contains("needs a certificate"));
+    assert!(
+        message(jks_keystore(
+            KeystoreContent {
+                chain: &[],
+                ..content
+            },
+            "secret"
+        ))
+        .contains("needs a certificate")
+    );
     assert!(message(jks_truststore(&[], "secret")).contains("needs a CA"));
     let file = jks_keystore(content, "secret").unwrap();
     for at in 0..file.len() {
