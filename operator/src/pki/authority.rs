@@ -143,7 +143,7 @@ impl Authority {
         if let Some(root) = root_pem.filter(|pem| !pem.trim_ascii().is_empty()) {
             pool.extend(read_bundle(root).map_err(AuthorityError::Root)?);
         }
-        let chain = Chain::order(pool, Some(&key)).map_err(AuthorityError::Certificate)?;
+        let chain = Chain::order(&pool, Some(&key)).map_err(AuthorityError::Certificate)?;
         let certificate = chain.leaf;
         let ca = || certificate.display_name();
         if !certificate.is_ca {
@@ -394,5 +394,4 @@ fn identifier_of(public_key: &[u8]) -> Vec<u8> {
 }
 
 #[cfg(test)]
-#[path = "authority_tests.rs"]
 mod tests;

@@ -145,7 +145,7 @@ impl Certificate {
                 );
             }
             ParsedExtension::ExtendedKeyUsage(usage) => {
-                self.extended_key_usage = Some(read_extended(usage))
+                self.extended_key_usage = Some(read_extended(usage));
             }
             ParsedExtension::NameConstraints(constraints) => {
                 let subtrees = |list: &Option<Vec<GeneralSubtree<'_>>>| {
@@ -164,7 +164,7 @@ impl Certificate {
                 self.excluded_directories = directories(constraints.excluded_subtrees.as_deref());
             }
             ParsedExtension::SubjectKeyIdentifier(identifier) => {
-                self.subject_key_identifier = Some(identifier.0.to_vec())
+                self.subject_key_identifier = Some(identifier.0.to_vec());
             }
             ParsedExtension::AuthorityKeyIdentifier(authority) => {
                 self.authority_key_identifier = authority
@@ -341,7 +341,7 @@ fn read_subtrees(list: &[GeneralSubtree<'_>]) -> Option<Subtrees> {
         match &subtree.base {
             GeneralName::DNSName(domain) => subtrees.dns_domains.push((*domain).to_owned()),
             GeneralName::RFC822Name(address) => {
-                subtrees.email_addresses.push((*address).to_owned())
+                subtrees.email_addresses.push((*address).to_owned());
             }
             GeneralName::URI(domain) => subtrees.uri_domains.push((*domain).to_owned()),
             GeneralName::IPAddress(octets) => {
@@ -359,9 +359,12 @@ fn read_subtrees(list: &[GeneralSubtree<'_>]) -> Option<Subtrees> {
 }
 
 pub(super) fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+    let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or_default();
+    octets
+        .iter()
+        .flat_map(|octet| [digit(octet >> 4), digit(octet & 15)])
+        .collect()
 }
 
 #[cfg(test)]
-#[path = "certificate_tests.rs"]
 mod tests;

@@ -11,6 +11,10 @@ use super::{
 /// More certificates than any chain has; beyond this a bundle is refused unread.
 const MOST_CERTIFICATES: usize = 1_000;
 
+/// More CAs than stand above any leaf. Each step up tries every certificate of the issuer's name,
+/// so that without an end a hostile Secret could keep us verifying for minutes.
+const MOST_AUTHORITIES: usize = 10;
+
 /// Why a PEM bundle is no chain.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ChainError {
@@ -22,6 +26,8 @@ pub enum ChainError {
     NoCertificate { found: String },
     #[error("it holds more than {MOST_CERTIFICATES} certificates")]
     TooMany,
+    #[error("more than {MOST_AUTHORITIES} CAs stand above its leaf")]
+    TooDeep,
     #[error("its PEM is malformed in or after certificate {position}")]
     MalformedPem { position: usize },
     #[error("certificate {position} cannot be read: {source}")]
@@ -104,11 +110,11 @@ impl Chain {
     /// Reads a bundle whose leaf is the certificate for `key`, or without a key the first that has
     /// issued none of the others. Order does not matter and strangers are dropped.
     pub fn read(pem: &[u8], key: Option<&PrivateKey>) -> Result<Self, ChainError> {
-        Self::order(read_bundle(pem)?, key)
+        Self::order(&read_bundle(pem)?, key)
     }
 
     /// As [`read`](Self::read), from certificates; `pool` may hold `ca.crt` and whatever else there is.
-    pub fn order(pool: Vec<Certificate>, key: Option<&PrivateKey>) -> Result<Self, ChainError> {
+    pub fn order(pool: &[Certificate], key: Option<&PrivateKey>) -> Result<Self, ChainError> {
         let leaf = match key {
             Some(key) => pool
                 .iter()
@@ -147,6 +153,9 @@ impl Chain {
                     subject: top.display_name(),
                 });
             };
+            if intermediates.len() == MOST_AUTHORITIES {
+                return Err(ChainError::TooDeep);
+            }
             intermediates.push(issuer.clone());
             top = issuer;
         }
@@ -221,5 +230,4 @@ impl Certificate {
 }
 
 #[cfg(test)]
-#[path = "chain_tests.rs"]
 mod tests;

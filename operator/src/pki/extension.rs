@@ -62,10 +62,10 @@ fn subject_alt_name(request: &CertificateRequest, critical: bool) -> Option<Exte
                 for address in &request.ip_addresses {
                     match address {
                         IpAddr::V4(address) => {
-                            write_general_name(writer.next(), IP_ADDRESS, &address.octets())
+                            write_general_name(writer.next(), IP_ADDRESS, &address.octets());
                         }
                         IpAddr::V6(address) => {
-                            write_general_name(writer.next(), IP_ADDRESS, &address.octets())
+                            write_general_name(writer.next(), IP_ADDRESS, &address.octets());
                         }
                     }
                 }
@@ -149,7 +149,7 @@ fn name_constraints(constraints: &NameConstraints) -> Extension {
                     writer
                         .next()
                         .write_tagged_implicit(Tag::context(tag), |writer| {
-                            write_subtrees(writer, subtrees)
+                            write_subtrees(writer, subtrees);
                         });
                 }
             }

@@ -262,5 +262,4 @@ fn sorted_constraints(constraints: &NameConstraints) -> NameConstraints {
 }
 
 #[cfg(test)]
-#[path = "fit_tests.rs"]
 mod tests;

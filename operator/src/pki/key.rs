@@ -19,41 +19,16 @@ use aws_lc_rs::{
 use rustls_pki_types::pem::{PemObject as _, SectionKind};
 use thiserror::Error;
 use x509_parser::{
-    asn1_rs::{Any, FromDer as _, Oid},
-    oid_registry::{
-        OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_NIST_EC_P521,
-        OID_PKCS1_RSAENCRYPTION, OID_SIG_ED25519,
-    },
-    public_key::PublicKey,
-    x509::{AlgorithmIdentifier, SubjectPublicKeyInfo},
+    asn1_rs::{Any, FromDer as _},
+    x509::AlgorithmIdentifier,
 };
 use zeroize::Zeroizing;
 
 use super::encoding::{pem_labels, pem_section};
+use parameters::bits;
+pub use parameters::{Curve, KeyParameters, RsaSize};
 
-/// The size of an RSA modulus.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum RsaSize {
-    Bits2048,
-    Bits3072,
-    Bits4096,
-}
-
-/// A NIST curve (RFC 5480 §2.1.1.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Curve {
-    P256,
-    P384,
-    P521,
-}
-
-/// The kind and size of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum KeyParameters {
-    Rsa(RsaSize),
-    Ecdsa(Curve),
-    Ed25519,
-}
+mod parameters;
 
 /// How a private key is written. `Pkcs1` stands for the traditional encodings: PKCS#1 for RSA
 /// (RFC 8017), SEC 1 for ECDSA (RFC 5915). Ed25519 has PKCS#8 (RFC 8410) only, whichever is asked for.
@@ -103,91 +78,6 @@ impl KeyError {
     }
 }
 
-impl KeyParameters {
-    /// The parameters of a public key, given as DER of its `SubjectPublicKeyInfo`.
-    pub fn of_public_key(spki: &[u8]) -> Result<Self, KeyError> {
-        let (_, info) = SubjectPublicKeyInfo::from_der(spki)
-            .map_err(|_| KeyError::Malformed { part: "public key" })?;
-        let rsa_bits = match info.parsed() {
-            Ok(PublicKey::RSA(rsa)) => bits(rsa.modulus),
-            _ => 0,
-        };
-        Self::of_algorithm(&info.algorithm, rsa_bits)
-    }
-
-    fn of_algorithm(
-        identifier: &AlgorithmIdentifier<'_>,
-        rsa_bits: usize,
-    ) -> Result<Self, KeyError> {
-        let algorithm = &identifier.algorithm;
-        if *algorithm == OID_PKCS1_RSAENCRYPTION {
-            return match rsa_bits {
-                2048 => Ok(Self::Rsa(RsaSize::Bits2048)),
-                3072 => Ok(Self::Rsa(RsaSize::Bits3072)),
-                4096 => Ok(Self::Rsa(RsaSize::Bits4096)),
-                bits => Err(KeyError::UnsupportedRsaSize { bits }),
-            };
-        }
-        if *algorithm == OID_SIG_ED25519 {
-            return Ok(Self::Ed25519);
-        }
-        if *algorithm == OID_KEY_TYPE_EC_PUBLIC_KEY {
-            let curve = identifier
-                .parameters
-                .as_ref()
-                .and_then(|any| any.as_oid().ok());
-            return curve
-                .as_ref()
-                .and_then(Curve::of_oid)
-                .map(Self::Ecdsa)
-                .ok_or_else(|| KeyError::UnsupportedAlgorithm {
-                    algorithm: curve.map_or_else(
-                        || "ECDSA without a named curve".to_owned(),
-                        |oid| format!("ECDSA on the curve {oid}"),
-                    ),
-                });
-        }
-        Err(KeyError::UnsupportedAlgorithm {
-            algorithm: algorithm.to_string(),
-        })
-    }
-}
-
-impl fmt::Display for KeyParameters {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Rsa(RsaSize::Bits2048) => "RSA 2048",
-            Self::Rsa(RsaSize::Bits3072) => "RSA 3072",
-            Self::Rsa(RsaSize::Bits4096) => "RSA 4096",
-            Self::Ecdsa(Curve::P256) => "ECDSA 256",
-            Self::Ecdsa(Curve::P384) => "ECDSA 384",
-            Self::Ecdsa(Curve::P521) => "ECDSA 521",
-            Self::Ed25519 => "Ed25519",
-        })
-    }
-}
-
-impl Curve {
-    fn of_oid(oid: &Oid<'_>) -> Option<Self> {
-        [
-            (OID_EC_P256, Self::P256),
-            (OID_NIST_EC_P384, Self::P384),
-            (OID_NIST_EC_P521, Self::P521),
-        ]
-        .into_iter()
-        .find(|(known, _)| known == oid)
-        .map(|(_, curve)| curve)
-    }
-
-    fn signing(self) -> &'static EcdsaSigningAlgorithm {
-        match self {
-            Self::P256 => &ECDSA_P256_SHA256_ASN1_SIGNING,
-            Self::P384 => &ECDSA_P384_SHA384_ASN1_SIGNING,
-            Self::P521 => &ECDSA_P521_SHA512_ASN1_SIGNING,
-        }
-    }
-}
-
 enum Signer {
     Rsa(RsaKeyPair, &'static dyn RsaEncoding),
     Ecdsa(EcdsaKeyPair),
@@ -226,7 +116,7 @@ impl PrivateKey {
                 Self::of_rsa(RsaKeyPair::generate(size).map_err(failed)?)
             }
             KeyParameters::Ecdsa(curve) => Self::of_ecdsa(
-                EcdsaKeyPair::generate(curve.signing()).map_err(failed)?,
+                EcdsaKeyPair::generate(signing(curve)).map_err(failed)?,
                 curve,
             ),
             KeyParameters::Ed25519 => Self::of_ed25519(Ed25519KeyPair::generate().map_err(failed)?),
@@ -299,7 +189,7 @@ impl PrivateKey {
                 Self::of_rsa(RsaKeyPair::from_pkcs8(der).map_err(|_| malformed())?)
             }
             KeyParameters::Ecdsa(curve) => Self::of_foreign_ecdsa(
-                &EcdsaKeyPair::from_pkcs8(curve.signing(), der).map_err(|_| malformed())?,
+                &EcdsaKeyPair::from_pkcs8(signing(curve), der).map_err(|_| malformed())?,
                 curve,
             ),
             KeyParameters::Ed25519 => Self::of_ed25519(
@@ -325,7 +215,7 @@ impl PrivateKey {
             .into_iter()
             .find_map(|curve| {
                 Some((
-                    EcdsaKeyPair::from_private_key_der(curve.signing(), der).ok()?,
+                    EcdsaKeyPair::from_private_key_der(signing(curve), der).ok()?,
                     curve,
                 ))
             })
@@ -363,7 +253,7 @@ impl PrivateKey {
     fn of_foreign_ecdsa(pair: &EcdsaKeyPair, curve: Curve) -> Result<Self, KeyError> {
         let private: EcPrivateKeyBin<'_> = pair.private_key().as_be_bytes().map_err(unwritten)?;
         let whole = EcdsaKeyPair::from_private_key_and_public_key(
-            curve.signing(),
+            signing(curve),
             private.as_ref(),
             pair.public_key().as_ref(),
         )
@@ -466,16 +356,6 @@ impl PrivateKey {
     }
 }
 
-/// The length of an unsigned number, high octet first.
-fn bits(number: &[u8]) -> usize {
-    let significant = number.iter().skip_while(|octet| **octet == 0);
-    significant.clone().count() * 8
-        - significant
-            .clone()
-            .next()
-            .map_or(0, |first| first.leading_zeros() as usize)
-}
-
 /// The size of the modulus in a PKCS#1 key, its second element; 0 when it is none. Told before the
 /// library reads the key, which refuses small ones without a reason.
 fn rsa_bits(pkcs1: &[u8]) -> usize {
@@ -488,6 +368,14 @@ fn rsa_bits(pkcs1: &[u8]) -> usize {
     modulus().unwrap_or(0)
 }
 
+fn signing(curve: Curve) -> &'static EcdsaSigningAlgorithm {
+    match curve {
+        Curve::P256 => &ECDSA_P256_SHA256_ASN1_SIGNING,
+        Curve::P384 => &ECDSA_P384_SHA384_ASN1_SIGNING,
+        Curve::P521 => &ECDSA_P521_SHA512_ASN1_SIGNING,
+    }
+}
+
 fn unwritten(_: Unspecified) -> KeyError {
     KeyError::Library {
         doing: "write a key",
@@ -495,5 +383,4 @@ fn unwritten(_: Unspecified) -> KeyError {
 }
 
 #[cfg(test)]
-#[path = "key_tests.rs"]
 mod tests;

@@ -148,7 +148,7 @@ impl CertificateRequest {
     }
 }
 
-/// The object identifiers of X.520 attributes; `true` where its type is PrintableString.
+/// The object identifiers of X.520 attributes; `true` where its type is `PrintableString`.
 const COUNTRY: (&[u64], bool) = (&[2, 5, 4, 6], true);
 const PROVINCE: (&[u64], bool) = (&[2, 5, 4, 8], false);
 const LOCALITY: (&[u64], bool) = (&[2, 5, 4, 7], false);
@@ -231,7 +231,8 @@ mod tests {
         clippy::unwrap_used,
         clippy::expect_used,
         clippy::panic,
-        clippy::indexing_slicing
+        clippy::indexing_slicing,
+        clippy::too_many_lines
     )]
     use super::*;
 

@@ -99,16 +99,16 @@ pub(super) fn ca_request(name: &str) -> CertificateRequest {
     }
 }
 
-pub(super) fn permitting(domains: &[&str]) -> Option<NameConstraints> {
+pub(super) fn permitting(domains: &[&str]) -> NameConstraints {
     let dns_domains = domains.iter().map(|domain| (*domain).to_owned()).collect();
-    Some(NameConstraints {
+    NameConstraints {
         critical: true,
         permitted: Subtrees {
             dns_domains,
             ..Default::default()
         },
         ..Default::default()
-    })
+    }
 }
 
 /// A root, and when asked an intermediate below it, as Secrets would hold them.

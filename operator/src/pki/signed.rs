@@ -75,7 +75,7 @@ impl Body<'_> {
                 writer.next().write_der(self.subject);
                 writer.next().write_der(self.public_key);
                 writer.next().write_tagged(Tag::context(3), |writer| {
-                    write_extensions(writer, self.extensions)
+                    write_extensions(writer, self.extensions);
                 });
             });
         });
@@ -132,7 +132,7 @@ fn write_signature_algorithm(writer: DERWriter<'_>, signer: KeyParameters) {
     });
 }
 
-/// UTCTime to the end of 2049, GeneralizedTime from then on (RFC 5280 §4.1.2.5).
+/// `UTCTime` to the end of 2049, `GeneralizedTime` from then on (RFC 5280 §4.1.2.5).
 fn write_time(writer: DERWriter<'_>, time: Timestamp) {
     let four_digits = time.strftime("%Y%m%d%H%M%SZ").to_string();
     match four_digits
@@ -142,7 +142,7 @@ fn write_time(writer: DERWriter<'_>, time: Timestamp) {
         Some(two_digits) => writer
             .write_tagged_implicit(UTC_TIME, |writer| writer.write_bytes(two_digits.as_bytes())),
         None => writer.write_tagged_implicit(GENERALIZED_TIME, |writer| {
-            writer.write_bytes(four_digits.as_bytes())
+            writer.write_bytes(four_digits.as_bytes());
         }),
     }
 }
@@ -157,7 +157,7 @@ pub(super) fn key_identifier(subject_public_key: &[u8]) -> Vec<u8> {
         .collect()
 }
 
-/// PrintableString where X.520 wants it and the text can be one, UTF8String otherwise.
+/// `PrintableString` where X.520 wants it and the text can be one, `UTF8String` otherwise.
 pub(super) fn write_directory_string(writer: DERWriter<'_>, text: &str, printable: bool) {
     if printable
         && text

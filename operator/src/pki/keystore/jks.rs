@@ -1,7 +1,7 @@
 //! JKS, Java's own format up to Java 8, of our own writing.
 //!
 //! The format has no standard; it is what `sun.security.provider.JavaKeyStore` and `KeyProtector`
-//! of OpenJDK read: magic, version 2, entries, and a SHA-1 digest keyed with the password. The
+//! of `OpenJDK` read: magic, version 2, entries, and a SHA-1 digest keyed with the password. The
 //! protection of the key (SHA-1 and XOR) is weak by today's measure, and that format's only one.
 
 use aws_lc_rs::{
@@ -99,7 +99,9 @@ fn password_octets(password: &str) -> Zeroizing<Vec<u8>> {
 
 fn sha1(parts: &[&[u8]]) -> Digest {
     let mut context = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
-    parts.iter().for_each(|part| context.update(part));
+    for part in parts {
+        context.update(part);
+    }
     context.finish()
 }
 
@@ -287,5 +289,4 @@ impl<'a> Reader<'a> {
 }
 
 #[cfg(test)]
-#[path = "jks_tests.rs"]
 mod tests;

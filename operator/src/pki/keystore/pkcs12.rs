@@ -202,5 +202,4 @@ fn read(existing: &[u8], password: &str, profile: Pkcs12Profile) -> Option<Pkcs1
 }
 
 #[cfg(test)]
-#[path = "pkcs12_tests.rs"]
 mod tests;

@@ -160,7 +160,7 @@ proptest! {
         }
         let hex = certificate.serial_hex();
         prop_assert_eq!(u128::from_str_radix(&hex, 16).unwrap(), value);
-        prop_assert!(hex.len() % 2 == 0 && !hex.starts_with("00"));
+        prop_assert!(hex.len().is_multiple_of(2) && !hex.starts_with("00"));
         prop_assert_eq!(hex.to_lowercase(), hex);
     }
 }

@@ -201,3 +201,29 @@ fn the_preferred_chain_is_found_by_the_topmost_issuer_first_and_then_by_its_own_
         );
     }
 }
+
+#[test]
+fn a_chain_of_more_cas_than_make_sense_is_refused() {
+    let root = Ca::root(
+        &ca_request("CA 0"),
+        KeyParameters::Ecdsa(Curve::P256),
+        for_hours(10),
+    );
+    let mut cas = vec![root];
+    for depth in 1..=MOST_AUTHORITIES {
+        let next = cas[depth - 1].below(&ca_request(&format!("CA {depth}")), for_hours(10));
+        cas.push(next);
+    }
+    let read = |ca: &Ca| {
+        Chain::read(
+            format!("{}{}", ca.chain_pem, ca.root_pem).as_bytes(),
+            Some(&ca.key),
+        )
+    };
+    assert_eq!(
+        read(&cas[MOST_AUTHORITIES]).unwrap().intermediates.len(),
+        MOST_AUTHORITIES - 1
+    );
+    let leaf = cas[MOST_AUTHORITIES].below(&ca_request("CA 11"), for_hours(10));
+    assert_eq!(read(&leaf), Err(ChainError::TooDeep));
+}

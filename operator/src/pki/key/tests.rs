@@ -77,7 +77,7 @@ fn debug_output_and_errors_show_no_part_of_a_key() {
             format!("PrivateKey {{ parameters: {parameters:?}, .. }}")
         );
         let secret = key.pkcs8_der();
-        let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = crate::pki::certificate::hex(secret);
         // Past the algorithm identifier, where the secret part begins.
         assert!(!shown.contains(&STANDARD.encode(secret)[40..60]) && !shown.contains(&hex[70..90]));
 

@@ -12,7 +12,7 @@ use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use super::*;
 use crate::pki::{
-    Curve, DnsName, KeyEncoding, KeyParameters,
+    Curve, DnsName, KeyEncoding, KeyParameters, Subject,
     samples::{
         Ca, PARAMETERS, ca_request, everything, for_hours, leaf, named, now, p256, permitting,
         two_tier,
@@ -342,7 +342,7 @@ fn a_ca_without_cert_sign_is_refused() {
 #[test]
 fn names_outside_the_constraints_of_any_ca_above_are_refused() {
     let constrained = |name: &str, domains: &[&str]| CertificateRequest {
-        name_constraints: permitting(domains),
+        name_constraints: Some(permitting(domains)),
         ..ca_request(name)
     };
     let root = Ca::root(
@@ -388,7 +388,7 @@ fn names_outside_the_constraints_of_any_ca_above_are_refused() {
     }
     assert_eq!(
         authority.certificate().name_constraints,
-        permitting(&["shop.example.com", "example.org"])
+        Some(permitting(&["shop.example.com", "example.org"]))
     );
 }
 
@@ -521,4 +521,98 @@ fn an_authority_is_shared_between_threads_and_shows_no_key() {
                 .to_owned()
         )
     );
+}
+
+#[test]
+fn subjects_outside_a_cas_directory_names_are_refused() {
+    let key = p256();
+    let acme = |unit: Option<&str>| Subject {
+        organizations: vec!["Acme".into()],
+        organizational_units: unit.map(Into::into).into_iter().collect(),
+        ..Default::default()
+    };
+    let name = name_der(Some(&acme(None)), Some("Root"));
+    let value = yasna::construct_der(|writer| {
+        writer.write_sequence(|writer| {
+            for (tag, base) in [(0, acme(None)), (1, acme(Some("Secret")))] {
+                writer
+                    .next()
+                    .write_tagged_implicit(yasna::Tag::context(tag), |writer| {
+                        writer.write_sequence(|writer| {
+                            writer.next().write_sequence(|writer| {
+                                writer
+                                    .next()
+                                    .write_tagged(yasna::Tag::context(4), |writer| {
+                                        writer.write_der(&name_der(Some(&base), None));
+                                    });
+                            });
+                        });
+                    });
+            }
+        });
+    });
+    let extensions = [
+        Extension {
+            oid: &[2, 5, 29, 19],
+            critical: true,
+            value: vec![0x30, 3, 1, 1, 0xff],
+        },
+        Extension {
+            oid: &[2, 5, 29, 30],
+            critical: true,
+            value,
+        },
+    ];
+    let root = body(
+        &name,
+        &name,
+        for_hours(10),
+        key.public_key_der(),
+        &extensions,
+    )
+    .unwrap()
+    .sign(&key)
+    .unwrap();
+    let pem = certificates_pem([root.as_slice()]);
+    let authority = Authority::load(
+        pem.as_bytes(),
+        key.to_pem(KeyEncoding::Pkcs8).unwrap().as_bytes(),
+        None,
+        now(),
+    )
+    .unwrap();
+    for (subject, refused) in [
+        (Subject::default(), None),
+        (acme(None), None),
+        (acme(Some("Open")), None),
+        (
+            Subject {
+                organizations: vec!["ACME".into()],
+                ..Default::default()
+            },
+            None,
+        ),
+        (
+            Subject {
+                organizations: vec!["Other".into()],
+                ..Default::default()
+            },
+            Some(None),
+        ),
+        (
+            acme(Some("Secret")),
+            Some(Some("O=Acme, OU=Secret".to_owned())),
+        ),
+    ] {
+        let request = CertificateRequest {
+            subject,
+            ..named(&["a.example.com"])
+        };
+        let excluded_by = match authority.check_request(&request) {
+            Ok(()) => None,
+            Err(AuthorityError::NameNotPermitted { excluded_by, .. }) => Some(excluded_by),
+            Err(error) => panic!("{error}"),
+        };
+        assert_eq!(excluded_by, refused, "{:?}", request.subject);
+    }
 }
