@@ -26,20 +26,35 @@ pub enum AuthorityError {
     Root(#[source] ChainError),
     #[error("the CA's private key (tls.key) is not usable: {0}")]
     Key(#[source] KeyError),
-    #[error("the certificate of {ca} is not a CA (BasicConstraints lacks CA:TRUE); issue it with isCA: true")]
+    #[error(
+        "the certificate of {ca} is not a CA (BasicConstraints lacks CA:TRUE); issue it with isCA: true"
+    )]
     NotAnAuthority { ca: String },
-    #[error("the CA {ca} may not sign certificates (its key usage lacks cert sign); re-issue it with the usage \"cert sign\"")]
+    #[error(
+        "the CA {ca} may not sign certificates (its key usage lacks cert sign); re-issue it with the usage \"cert sign\""
+    )]
     MayNotSign { ca: String },
     #[error("the CA {ca} expired at {not_after}; renew it")]
     Expired { ca: String, not_after: Timestamp },
     #[error("the CA {ca} is valid only from {not_before}; wait, or check the clocks")]
     NotYetValid { ca: String, not_before: Timestamp },
-    #[error("the CA {ca} allows {path_length} CAs below it, so another CA there is one too many; ask for isCA: false or re-issue it with a longer path")]
+    #[error(
+        "the CA {ca} allows {path_length} CAs below it, so another CA there is one too many; ask for isCA: false or re-issue it with a longer path"
+    )]
     PathTooShort { ca: String, path_length: u32 },
     #[error("the CA {ca} may not sign {name}: {}; ask another CA, or change its name constraints", match .excluded_by { Some(subtree) => format!("its name constraints exclude {subtree:?}"), None => "it is in none of the subtrees that its name constraints permit".to_owned() })]
-    NameNotPermitted { ca: String, name: String, excluded_by: Option<String> },
-    #[error("the certificate would end at {not_after}, before it starts at {not_before}; ask for a longer duration")]
-    EmptyValidity { not_before: Timestamp, not_after: Timestamp },
+    NameNotPermitted {
+        ca: String,
+        name: String,
+        excluded_by: Option<String>,
+    },
+    #[error(
+        "the certificate would end at {not_after}, before it starts at {not_before}; ask for a longer duration"
+    )]
+    EmptyValidity {
+        not_before: Timestamp,
+        not_after: Timestamp,
+    },
     #[error(transparent)]
     Request(#[from] RequestError),
     #[error("the public key to certify is not usable: {0}")]
@@ -88,12 +103,18 @@ pub struct Issued {
 impl Issued {
     /// `tls.crt`: the leaf, then the intermediates.
     pub fn chain_pem(&self) -> String {
-        certificates_pem(std::iter::once(&self.leaf).chain(self.intermediates.iter()).map(Vec::as_slice))
+        certificates_pem(
+            std::iter::once(&self.leaf)
+                .chain(self.intermediates.iter())
+                .map(Vec::as_slice),
+        )
     }
 
     /// `ca.crt`, when the root is known.
     pub fn root_pem(&self) -> Option<String> {
-        self.root.as_ref().map(|root| certificates_pem([root.as_slice()]))
+        self.root
+            .as_ref()
+            .map(|root| certificates_pem([root.as_slice()]))
     }
 }
 
@@ -111,19 +132,28 @@ pub struct Authority {
 
 impl Authority {
     /// Reads and checks a CA: its certificate with those above it, perhaps its root, and its key.
-    pub fn load(chain_pem: &[u8], key_pem: &[u8], root_pem: Option<&[u8]>, now: Timestamp) -> Result<Self, AuthorityError> {
+    pub fn load(
+        chain_pem: &[u8],
+        key_pem: &[u8],
+        root_pem: Option<&[u8]>,
+        now: Timestamp,
+    ) -> Result<Self, AuthorityError> {
         let key = PrivateKey::from_pem(key_pem).map_err(AuthorityError::Key)?;
         let mut pool = read_bundle(chain_pem).map_err(AuthorityError::Certificate)?;
         if let Some(root) = root_pem.filter(|pem| !pem.trim_ascii().is_empty()) {
             pool.extend(read_bundle(root).map_err(AuthorityError::Root)?);
         }
-        let chain = Chain::order(pool, Some(&key)).map_err(AuthorityError::Certificate)?;
+        let chain = Chain::order(&pool, Some(&key)).map_err(AuthorityError::Certificate)?;
         let certificate = chain.leaf;
         let ca = || certificate.display_name();
         if !certificate.is_ca {
             return Err(AuthorityError::NotAnAuthority { ca: ca() });
         }
-        if certificate.key_usage.as_ref().is_some_and(|usages| !usages.contains(&Usage::CertSign)) {
+        if certificate
+            .key_usage
+            .as_ref()
+            .is_some_and(|usages| !usages.contains(&Usage::CertSign))
+        {
             return Err(AuthorityError::MayNotSign { ca: ca() });
         }
         let is_root = chain.root.as_ref() == Some(&certificate);
@@ -134,8 +164,19 @@ impl Authority {
         let own = (!is_root).then(|| certificate.der.clone());
         let authority = Self {
             // An issuer without a subject key identifier gets one made up, which only serves to tell keys apart.
-            key_identifier: certificate.subject_key_identifier.clone().unwrap_or_else(|| identifier_of(&certificate.public_key)),
-            intermediates: own.into_iter().chain(chain.intermediates.into_iter().map(|certificate| certificate.der)).collect(),
+            key_identifier: certificate
+                .subject_key_identifier
+                .clone()
+                .unwrap_or_else(|| identifier_of(&certificate.public_key)),
+            intermediates: own
+                .into_iter()
+                .chain(
+                    chain
+                        .intermediates
+                        .into_iter()
+                        .map(|certificate| certificate.der),
+                )
+                .collect(),
             root: chain.root.map(|root| Arc::new(root.der)),
             key,
             certificate,
@@ -152,12 +193,22 @@ impl Authority {
 
     /// Whether the CA is valid at this moment; to be asked again as time goes by.
     pub fn check_time(&self, now: Timestamp) -> Result<(), AuthorityError> {
-        let Certificate { not_before, not_after, .. } = self.certificate;
+        let Certificate {
+            not_before,
+            not_after,
+            ..
+        } = self.certificate;
         if now > not_after {
-            return Err(AuthorityError::Expired { ca: self.certificate.display_name(), not_after });
+            return Err(AuthorityError::Expired {
+                ca: self.certificate.display_name(),
+                not_after,
+            });
         }
         if now < not_before {
-            return Err(AuthorityError::NotYetValid { ca: self.certificate.display_name(), not_before });
+            return Err(AuthorityError::NotYetValid {
+                ca: self.certificate.display_name(),
+                not_before,
+            });
         }
         Ok(())
     }
@@ -169,16 +220,30 @@ impl Authority {
         let mut below = u32::from(request.is_ca);
         for ca in &self.path {
             if let Some(path_length) = ca.path_length.filter(|length| *length < below) {
-                return Err(AuthorityError::PathTooShort { ca: ca.display_name(), path_length });
+                return Err(AuthorityError::PathTooShort {
+                    ca: ca.display_name(),
+                    path_length,
+                });
             }
             // Self-issued CAs do not count (RFC 5280 §6.1.4 l).
             below += u32::from(!ca.is_self_issued());
             let Some(constraints) = &ca.name_constraints else {
                 continue;
             };
-            let refused = constraints.admit(request).err().or_else(|| directory_within(&subject, &ca.permitted_directories, &ca.excluded_directories).err());
+            let refused = constraints.admit(request).err().or_else(|| {
+                directory_within(
+                    &subject,
+                    &ca.permitted_directories,
+                    &ca.excluded_directories,
+                )
+                .err()
+            });
             if let Some(refused) = refused {
-                return Err(AuthorityError::NameNotPermitted { ca: ca.display_name(), name: refused.name, excluded_by: refused.excluded_by });
+                return Err(AuthorityError::NameNotPermitted {
+                    ca: ca.display_name(),
+                    name: refused.name,
+                    excluded_by: refused.excluded_by,
+                });
             }
         }
         Ok(())
@@ -186,22 +251,53 @@ impl Authority {
 
     /// Signs a certificate for a public key (DER of its `SubjectPublicKeyInfo`). Its validity is
     /// cut to the CA's own.
-    pub fn sign(&self, request: &CertificateRequest, public_key: &[u8], validity: Validity, extras: &Extras) -> Result<Issued, AuthorityError> {
+    pub fn sign(
+        &self,
+        request: &CertificateRequest,
+        public_key: &[u8],
+        validity: Validity,
+        extras: &Extras,
+    ) -> Result<Issued, AuthorityError> {
         self.check_request(request)?;
         super::KeyParameters::of_public_key(public_key).map_err(AuthorityError::PublicKey)?;
         if validity.not_before > self.certificate.not_after {
-            return Err(AuthorityError::Expired { ca: self.certificate.display_name(), not_after: self.certificate.not_after });
+            return Err(AuthorityError::Expired {
+                ca: self.certificate.display_name(),
+                not_after: self.certificate.not_after,
+            });
         }
         let validity = Validity {
             not_before: validity.not_before.max(self.certificate.not_before),
             not_after: validity.not_after.min(self.certificate.not_after),
         };
         let subject = name_der(Some(&request.subject), request.common_name.as_deref());
-        let mut extensions = extensions(request, !request.has_subject(), &identifier_of(public_key), &self.key_identifier);
-        extensions.extend(extension::crl_distribution_points(&extras.crl_distribution_points));
-        extensions.extend(extension::authority_info_access(&extras.ocsp_servers, &extras.issuing_certificate_urls));
-        let leaf = body(&self.certificate.subject_der, &subject, validity, public_key, &extensions)?.sign(&self.key).map_err(AuthorityError::Signing)?;
-        Ok(Issued { leaf, intermediates: Arc::clone(&self.intermediates), root: self.root.clone() })
+        let mut extensions = extensions(
+            request,
+            !request.has_subject(),
+            &identifier_of(public_key),
+            &self.key_identifier,
+        );
+        extensions.extend(extension::crl_distribution_points(
+            &extras.crl_distribution_points,
+        ));
+        extensions.extend(extension::authority_info_access(
+            &extras.ocsp_servers,
+            &extras.issuing_certificate_urls,
+        ));
+        let leaf = body(
+            &self.certificate.subject_der,
+            &subject,
+            validity,
+            public_key,
+            &extensions,
+        )?
+        .sign(&self.key)
+        .map_err(AuthorityError::Signing)?;
+        Ok(Issued {
+            leaf,
+            intermediates: Arc::clone(&self.intermediates),
+            root: self.root.clone(),
+        })
     }
 }
 
@@ -209,22 +305,52 @@ impl Authority {
 ///
 /// An issuer must have a name (RFC 5280 §4.1.2.4): when the request has no subject, the first
 /// alternative name of at most 64 characters becomes the common name.
-pub fn self_sign(request: &CertificateRequest, key: &PrivateKey, validity: Validity) -> Result<Issued, AuthorityError> {
+pub fn self_sign(
+    request: &CertificateRequest,
+    key: &PrivateKey,
+    validity: Validity,
+) -> Result<Issued, AuthorityError> {
     request.check()?;
     let fallback = || {
         let addresses = request.ip_addresses.iter().map(ToString::to_string);
-        let names = request.dns_names.iter().map(ToString::to_string).chain(addresses);
-        names.chain(request.uris.iter().chain(&request.email_addresses).cloned()).find(|name| name.chars().count() <= 64)
+        let names = request
+            .dns_names
+            .iter()
+            .map(ToString::to_string)
+            .chain(addresses);
+        names
+            .chain(request.uris.iter().chain(&request.email_addresses).cloned())
+            .find(|name| name.chars().count() <= 64)
     };
-    let common_name = if request.has_subject() { request.common_name.clone() } else { fallback() };
+    let common_name = if request.has_subject() {
+        request.common_name.clone()
+    } else {
+        fallback()
+    };
     let name = name_der(Some(&request.subject), common_name.as_deref());
     let identifier = identifier_of(key.public_key_der());
-    let extensions = extensions(request, !request.has_subject() && common_name.is_none(), &identifier, &identifier);
-    let leaf = body(&name, &name, validity, key.public_key_der(), &extensions)?.sign(key).map_err(AuthorityError::Signing)?;
-    Ok(Issued { root: Some(Arc::new(leaf.clone())), leaf, intermediates: Arc::new([]) })
+    let extensions = extensions(
+        request,
+        !request.has_subject() && common_name.is_none(),
+        &identifier,
+        &identifier,
+    );
+    let leaf = body(&name, &name, validity, key.public_key_der(), &extensions)?
+        .sign(key)
+        .map_err(AuthorityError::Signing)?;
+    Ok(Issued {
+        root: Some(Arc::new(leaf.clone())),
+        leaf,
+        intermediates: Arc::new([]),
+    })
 }
 
-fn extensions(request: &CertificateRequest, subject_is_empty: bool, own_key: &[u8], issuer_key: &[u8]) -> Vec<Extension> {
+fn extensions(
+    request: &CertificateRequest,
+    subject_is_empty: bool,
+    own_key: &[u8],
+    issuer_key: &[u8],
+) -> Vec<Extension> {
     let mut extensions = extension::of_request(request, subject_is_empty);
     extensions.push(extension::subject_key_identifier(own_key));
     extensions.push(extension::authority_key_identifier(issuer_key));
@@ -238,19 +364,34 @@ fn body<'a>(
     public_key: &'a [u8],
     extensions: &'a [Extension],
 ) -> Result<Body<'a>, AuthorityError> {
-    let Validity { not_before, not_after } = validity;
+    let Validity {
+        not_before,
+        not_after,
+    } = validity;
     if not_after <= not_before {
-        return Err(AuthorityError::EmptyValidity { not_before, not_after });
+        return Err(AuthorityError::EmptyValidity {
+            not_before,
+            not_after,
+        });
     }
     let serial = SerialNumber::random().map_err(AuthorityError::Signing)?;
-    Ok(Body { serial, issuer, validity, subject, public_key, extensions })
+    Ok(Body {
+        serial,
+        issuer,
+        validity,
+        subject,
+        public_key,
+        extensions,
+    })
 }
 
 fn identifier_of(public_key: &[u8]) -> Vec<u8> {
     use x509_parser::{asn1_rs::FromDer, x509::SubjectPublicKeyInfo};
-    SubjectPublicKeyInfo::from_der(public_key).map_or_else(|_| key_identifier(public_key), |(_, info)| key_identifier(&info.subject_public_key.data))
+    SubjectPublicKeyInfo::from_der(public_key).map_or_else(
+        |_| key_identifier(public_key),
+        |(_, info)| key_identifier(&info.subject_public_key.data),
+    )
 }
 
 #[cfg(test)]
-#[path = "authority_tests.rs"]
 mod tests;

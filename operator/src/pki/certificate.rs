@@ -30,8 +30,6 @@ pub enum CertificateError {
     TrailingData,
     #[error("its {extension} extension is malformed")]
     MalformedExtension { extension: &'static str },
-    #[error("its validity is out of range")]
-    Validity,
 }
 
 /// What a certificate says. Names are as they stand in it, DNS names in lower case.
@@ -74,16 +72,23 @@ pub struct Certificate {
 
 impl Certificate {
     pub fn from_der(der: &[u8]) -> Result<Self, CertificateError> {
-        let (rest, parsed) = X509Certificate::from_der(der).map_err(|_| CertificateError::Malformed)?;
+        let (rest, parsed) =
+            X509Certificate::from_der(der).map_err(|_| CertificateError::Malformed)?;
         if !rest.is_empty() {
             return Err(CertificateError::TrailingData);
         }
-        let time = |seconds: i64| Timestamp::from_second(seconds).map_err(|_| CertificateError::Validity);
+        // 99991231235959Z stands for "no expiry" (RFC 5280 §4.1.2.5), some hours past what a timestamp can hold.
+        let time = |seconds: i64| {
+            Timestamp::from_second(
+                seconds.clamp(Timestamp::MIN.as_second(), Timestamp::MAX.as_second()),
+            )
+            .unwrap_or_default()
+        };
         let mut certificate = Self {
             der: der.to_vec(),
             serial: parsed.raw_serial().to_vec(),
-            not_before: time(parsed.validity().not_before.timestamp())?,
-            not_after: time(parsed.validity().not_after.timestamp())?,
+            not_before: time(parsed.validity().not_before.timestamp()),
+            not_after: time(parsed.validity().not_after.timestamp()),
             subject_der: parsed.subject().as_raw().to_vec(),
             issuer_der: parsed.issuer().as_raw().to_vec(),
             subject: read_subject(parsed.subject()),
@@ -107,27 +112,48 @@ impl Certificate {
             authority_key_identifier: None,
         };
         for extension in parsed.iter_extensions() {
-            certificate.read_extension(extension.parsed_extension(), extension.critical, &extension.oid)?;
+            certificate.read_extension(
+                extension.parsed_extension(),
+                extension.critical,
+                &extension.oid,
+            )?;
         }
         Ok(certificate)
     }
 
-    fn read_extension(&mut self, extension: &ParsedExtension<'_>, critical: bool, oid: &Oid<'_>) -> Result<(), CertificateError> {
+    fn read_extension(
+        &mut self,
+        extension: &ParsedExtension<'_>,
+        critical: bool,
+        oid: &Oid<'_>,
+    ) -> Result<(), CertificateError> {
         match extension {
-            ParsedExtension::SubjectAlternativeName(names) => names.general_names.iter().for_each(|name| self.read_name(name)),
+            ParsedExtension::SubjectAlternativeName(names) => names
+                .general_names
+                .iter()
+                .for_each(|name| self.read_name(name)),
             ParsedExtension::BasicConstraints(constraints) => {
                 self.is_ca = constraints.ca;
                 self.path_length = constraints.path_len_constraint;
             }
             ParsedExtension::KeyUsage(usage) => {
                 let set = |bit: u8| usage.flags >> bit & 1 == 1;
-                self.key_usage = Some(Usage::all().filter(|usage| usage.key_usage_bit().is_some_and(set)).collect());
+                self.key_usage = Some(
+                    Usage::all()
+                        .filter(|usage| usage.key_usage_bit().is_some_and(set))
+                        .collect(),
+                );
             }
-            ParsedExtension::ExtendedKeyUsage(usage) => self.extended_key_usage = Some(read_extended(usage)),
+            ParsedExtension::ExtendedKeyUsage(usage) => {
+                self.extended_key_usage = Some(read_extended(usage));
+            }
             ParsedExtension::NameConstraints(constraints) => {
                 let subtrees = |list: &Option<Vec<GeneralSubtree<'_>>>| {
-                    read_subtrees(list.as_deref().unwrap_or_default())
-                        .ok_or(CertificateError::MalformedExtension { extension: "name constraints" })
+                    read_subtrees(list.as_deref().unwrap_or_default()).ok_or(
+                        CertificateError::MalformedExtension {
+                            extension: "name constraints",
+                        },
+                    )
                 };
                 self.name_constraints = Some(NameConstraints {
                     critical,
@@ -137,12 +163,21 @@ impl Certificate {
                 self.permitted_directories = directories(constraints.permitted_subtrees.as_deref());
                 self.excluded_directories = directories(constraints.excluded_subtrees.as_deref());
             }
-            ParsedExtension::SubjectKeyIdentifier(identifier) => self.subject_key_identifier = Some(identifier.0.to_vec()),
+            ParsedExtension::SubjectKeyIdentifier(identifier) => {
+                self.subject_key_identifier = Some(identifier.0.to_vec());
+            }
             ParsedExtension::AuthorityKeyIdentifier(authority) => {
-                self.authority_key_identifier = authority.key_identifier.as_ref().map(|identifier| identifier.0.to_vec());
+                self.authority_key_identifier = authority
+                    .key_identifier
+                    .as_ref()
+                    .map(|identifier| identifier.0.to_vec());
             }
             ParsedExtension::ParseError { .. } => {
-                let known = [("2.5.29.17", "subject alternative name"), ("2.5.29.19", "basic constraints"), ("2.5.29.30", "name constraints")];
+                let known = [
+                    ("2.5.29.17", "subject alternative name"),
+                    ("2.5.29.19", "basic constraints"),
+                    ("2.5.29.30", "name constraints"),
+                ];
                 let oid = oid.to_id_string();
                 if let Some((_, extension)) = known.into_iter().find(|(known, _)| *known == oid) {
                     return Err(CertificateError::MalformedExtension { extension });
@@ -184,7 +219,11 @@ impl Certificate {
     /// authority key identifier.
     pub fn ari_identifier(&self) -> Option<String> {
         let authority = self.authority_key_identifier.as_ref()?;
-        Some(format!("{}.{}", URL_SAFE_NO_PAD.encode(authority), URL_SAFE_NO_PAD.encode(&self.serial)))
+        Some(format!(
+            "{}.{}",
+            URL_SAFE_NO_PAD.encode(authority),
+            URL_SAFE_NO_PAD.encode(&self.serial)
+        ))
     }
 
     /// Whether the certificate is for this key.
@@ -215,8 +254,15 @@ impl Certificate {
         let (_, key_bits) = BitString::from_der(key_bits).ok()?;
         webpki::ALL_VERIFICATION_ALGS
             .iter()
-            .find(|known| known.signature_alg_id().as_ref() == algorithm.data && known.public_key_alg_id().as_ref() == key_algorithm.data)
-            .map(|known| known.verify_signature(&key_bits.data, tbs, &signature.data).is_ok())
+            .find(|known| {
+                known.signature_alg_id().as_ref() == algorithm.data
+                    && known.public_key_alg_id().as_ref() == key_algorithm.data
+            })
+            .map(|known| {
+                known
+                    .verify_signature(&key_bits.data, tbs, &signature.data)
+                    .is_ok()
+            })
     }
 }
 
@@ -253,22 +299,38 @@ fn read_extended(usage: &ExtendedKeyUsage<'_>) -> BTreeSet<Usage> {
         (usage.time_stamping, Usage::Timestamping),
         (usage.ocsp_signing, Usage::OcspSigning),
     ];
-    let others = usage.other.iter().map(Oid::to_id_string).collect::<BTreeSet<_>>();
+    let others = usage
+        .other
+        .iter()
+        .map(Oid::to_id_string)
+        .collect::<BTreeSet<_>>();
     let is_other = |usage: &Usage| {
-        usage.extended_oid().is_some_and(|oid| others.contains(&oid.iter().map(u64::to_string).collect::<Vec<_>>().join(".")))
+        usage.extended_oid().is_some_and(|oid| {
+            others.contains(&oid.iter().map(u64::to_string).collect::<Vec<_>>().join("."))
+        })
     };
-    named.into_iter().filter_map(|(set, usage)| set.then_some(usage)).chain(Usage::all().filter(is_other)).collect()
+    named
+        .into_iter()
+        .filter_map(|(set, usage)| set.then_some(usage))
+        .chain(Usage::all().filter(is_other))
+        .collect()
 }
 
 fn read_address(octets: &[u8]) -> Option<IpAddr> {
-    <[u8; 4]>::try_from(octets).map(IpAddr::from).or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
+    <[u8; 4]>::try_from(octets)
+        .map(IpAddr::from)
+        .or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from))
+        .ok()
 }
 
 fn directories(list: Option<&[GeneralSubtree<'_>]>) -> Vec<Vec<u8>> {
-    let names = list.unwrap_or_default().iter().filter_map(|subtree| match &subtree.base {
-        GeneralName::DirectoryName(name) => Some(name.as_raw().to_vec()),
-        _ => None,
-    });
+    let names = list
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|subtree| match &subtree.base {
+            GeneralName::DirectoryName(name) => Some(name.as_raw().to_vec()),
+            _ => None,
+        });
     names.collect()
 }
 
@@ -278,11 +340,17 @@ fn read_subtrees(list: &[GeneralSubtree<'_>]) -> Option<Subtrees> {
     for subtree in list {
         match &subtree.base {
             GeneralName::DNSName(domain) => subtrees.dns_domains.push((*domain).to_owned()),
-            GeneralName::RFC822Name(address) => subtrees.email_addresses.push((*address).to_owned()),
+            GeneralName::RFC822Name(address) => {
+                subtrees.email_addresses.push((*address).to_owned());
+            }
             GeneralName::URI(domain) => subtrees.uri_domains.push((*domain).to_owned()),
             GeneralName::IPAddress(octets) => {
                 let (address, mask) = octets.split_at_checked(octets.len() / 2)?;
-                subtrees.ip_ranges.push(IpNet::with_netmask(read_address(address)?, read_address(mask)?).ok()?.trunc());
+                subtrees.ip_ranges.push(
+                    IpNet::with_netmask(read_address(address)?, read_address(mask)?)
+                        .ok()?
+                        .trunc(),
+                );
             }
             _ => {}
         }
@@ -291,5 +359,12 @@ fn read_subtrees(list: &[GeneralSubtree<'_>]) -> Option<Subtrees> {
 }
 
 pub(super) fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+    let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or_default();
+    octets
+        .iter()
+        .flat_map(|octet| [digit(octet >> 4), digit(octet & 15)])
+        .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,10 @@ use super::{
 /// More certificates than any chain has; beyond this a bundle is refused unread.
 const MOST_CERTIFICATES: usize = 1_000;
 
+/// More CAs than stand above any leaf. Each step up tries every certificate of the issuer's name,
+/// so that without an end a hostile Secret could keep us verifying for minutes.
+const MOST_AUTHORITIES: usize = 10;
+
 /// Why a PEM bundle is no chain.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ChainError {
@@ -22,13 +26,20 @@ pub enum ChainError {
     NoCertificate { found: String },
     #[error("it holds more than {MOST_CERTIFICATES} certificates")]
     TooMany,
+    #[error("more than {MOST_AUTHORITIES} CAs stand above its leaf")]
+    TooDeep,
     #[error("its PEM is malformed in or after certificate {position}")]
     MalformedPem { position: usize },
     #[error("certificate {position} cannot be read: {source}")]
-    Certificate { position: usize, source: CertificateError },
+    Certificate {
+        position: usize,
+        source: CertificateError,
+    },
     #[error("no certificate in it is for the private key")]
     KeyMismatch,
-    #[error("the certificate of {subject} names an issuer whose certificate is there but did not sign it")]
+    #[error(
+        "the certificate of {subject} names an issuer whose certificate is there but did not sign it"
+    )]
     WrongSignature { subject: String },
 }
 
@@ -51,22 +62,38 @@ pub fn read_bundle(pem: &[u8]) -> Result<Vec<Certificate>, ChainError> {
     }
     let text = std::str::from_utf8(pem).map_err(|_| ChainError::NoPem)?;
     let labels = pem_labels(text);
-    let is_certificate = |label: &str| matches!(label, "CERTIFICATE" | "X509 CERTIFICATE" | "TRUSTED CERTIFICATE");
+    let is_certificate = |label: &str| {
+        matches!(
+            label,
+            "CERTIFICATE" | "X509 CERTIFICATE" | "TRUSTED CERTIFICATE"
+        )
+    };
     match labels.first() {
         None => return Err(ChainError::NoPem),
         Some(found) if !labels.iter().any(|label| is_certificate(label)) => {
-            return Err(ChainError::NoCertificate { found: found.chars().take(40).collect() });
+            return Err(ChainError::NoCertificate {
+                found: found.chars().take(40).collect(),
+            });
         }
         Some(_) if labels.len() > MOST_CERTIFICATES => return Err(ChainError::TooMany),
         Some(_) => {}
     }
     let mut certificates = Vec::new();
-    for section in rustls_pki_types::pem::SliceIter::<rustls_pki_types::CertificateDer<'static>>::new(pem) {
+    for section in
+        rustls_pki_types::pem::SliceIter::<rustls_pki_types::CertificateDer<'static>>::new(pem)
+    {
         let position = certificates.len() + 1;
         let der = section.map_err(|_| ChainError::MalformedPem { position })?;
-        certificates.push(Certificate::from_der(&der).map_err(|source| ChainError::Certificate { position, source })?);
+        certificates.push(
+            Certificate::from_der(&der)
+                .map_err(|source| ChainError::Certificate { position, source })?,
+        );
     }
-    if certificates.is_empty() { Err(ChainError::MalformedPem { position: 1 }) } else { Ok(certificates) }
+    if certificates.is_empty() {
+        Err(ChainError::MalformedPem { position: 1 })
+    } else {
+        Ok(certificates)
+    }
 }
 
 /// A certificate with the CAs above it, each having signed the one before.
@@ -83,62 +110,107 @@ impl Chain {
     /// Reads a bundle whose leaf is the certificate for `key`, or without a key the first that has
     /// issued none of the others. Order does not matter and strangers are dropped.
     pub fn read(pem: &[u8], key: Option<&PrivateKey>) -> Result<Self, ChainError> {
-        Self::order(read_bundle(pem)?, key)
+        Self::order(&read_bundle(pem)?, key)
     }
 
     /// As [`read`](Self::read), from certificates; `pool` may hold `ca.crt` and whatever else there is.
-    pub fn order(pool: Vec<Certificate>, key: Option<&PrivateKey>) -> Result<Self, ChainError> {
+    pub fn order(pool: &[Certificate], key: Option<&PrivateKey>) -> Result<Self, ChainError> {
         let leaf = match key {
-            Some(key) => pool.iter().position(|certificate| certificate.matches(key)).ok_or(ChainError::KeyMismatch)?,
+            Some(key) => pool
+                .iter()
+                .position(|certificate| certificate.matches(key))
+                .ok_or(ChainError::KeyMismatch)?,
             None => pool
                 .iter()
-                .position(|certificate| pool.iter().all(|other| other == certificate || other.issuer_der != certificate.subject_der))
+                .position(|certificate| {
+                    pool.iter().all(|other| {
+                        other == certificate || other.issuer_der != certificate.subject_der
+                    })
+                })
                 .unwrap_or(0),
         };
         let leaf = pool.get(leaf).cloned().ok_or(ChainError::NoPem)?;
         let mut intermediates: Vec<Certificate> = Vec::new();
         let mut top = leaf.clone();
         while !top.is_self_signed() {
-            let unused = |candidate: &&Certificate| **candidate != leaf && !intermediates.contains(candidate);
-            let mut named = pool.iter().filter(|candidate| candidate.subject_der == top.issuer_der).filter(unused).peekable();
+            let unused = |candidate: &&Certificate| {
+                **candidate != leaf && !intermediates.contains(candidate)
+            };
+            let mut named = pool
+                .iter()
+                .filter(|candidate| candidate.subject_der == top.issuer_der)
+                .filter(unused)
+                .peekable();
             if named.peek().is_none() {
                 break;
             }
             // A renewed CA keeps its name: the one whose key made the signature is the issuer.
-            let Some(issuer) = named.find(|candidate| top.is_signed_by(candidate) == Some(true)).cloned() else {
-                return Err(ChainError::WrongSignature { subject: top.display_name() });
+            let Some(issuer) = named
+                .find(|candidate| top.is_signed_by(candidate) == Some(true))
+                .cloned()
+            else {
+                return Err(ChainError::WrongSignature {
+                    subject: top.display_name(),
+                });
             };
+            if intermediates.len() == MOST_AUTHORITIES {
+                return Err(ChainError::TooDeep);
+            }
             intermediates.push(issuer.clone());
             top = issuer;
         }
-        let root = if top.is_self_signed() { intermediates.pop().or_else(|| Some(leaf.clone())) } else { None };
-        Ok(Self { leaf, intermediates, root })
+        let root = if top.is_self_signed() {
+            intermediates.pop().or_else(|| Some(leaf.clone()))
+        } else {
+            None
+        };
+        Ok(Self {
+            leaf,
+            intermediates,
+            root,
+        })
     }
 
     /// The leaf, then the intermediates, as DER.
     pub fn der(&self) -> Vec<Vec<u8>> {
-        std::iter::once(&self.leaf).chain(&self.intermediates).map(|certificate| certificate.der.clone()).collect()
+        std::iter::once(&self.leaf)
+            .chain(&self.intermediates)
+            .map(|certificate| certificate.der.clone())
+            .collect()
     }
 
     /// `tls.crt`: the leaf, then the intermediates, without the root.
     pub fn pem(&self) -> String {
-        certificates_pem(std::iter::once(&self.leaf).chain(&self.intermediates).map(|certificate| certificate.der.as_slice()))
+        certificates_pem(
+            std::iter::once(&self.leaf)
+                .chain(&self.intermediates)
+                .map(|certificate| certificate.der.as_slice()),
+        )
     }
 
     /// `ca.crt`, when the root is known.
     pub fn root_pem(&self) -> Option<String> {
-        self.root.as_ref().map(|root| pem_section("CERTIFICATE", &root.der).to_string())
+        self.root
+            .as_ref()
+            .map(|root| pem_section("CERTIFICATE", &root.der).to_string())
     }
 
     /// The certificate furthest from the leaf.
     pub fn topmost(&self) -> &Certificate {
-        self.root.as_ref().or(self.intermediates.last()).unwrap_or(&self.leaf)
+        self.root
+            .as_ref()
+            .or(self.intermediates.last())
+            .unwrap_or(&self.leaf)
     }
 
     /// Among the chains a CA offers, the first whose topmost certificate names `preferred` as its
     /// issuer's common name or, failing that, as its own (cert-manager's `preferredChain`).
     pub fn prefer<'a>(chains: &'a [Self], preferred: &str) -> Option<&'a Self> {
-        let by = |name: fn(&Certificate) -> Option<&str>| chains.iter().find(|chain| name(chain.topmost()) == Some(preferred));
+        let by = |name: fn(&Certificate) -> Option<&str>| {
+            chains
+                .iter()
+                .find(|chain| name(chain.topmost()) == Some(preferred))
+        };
         by(|top| top.issuer_common_name.as_deref()).or_else(|| by(|top| top.common_name.as_deref()))
     }
 }
@@ -156,3 +228,6 @@ impl Certificate {
             .unwrap_or_else(|| format!("serial number {}", self.serial_hex()))
     }
 }
+
+#[cfg(test)]
+mod tests;

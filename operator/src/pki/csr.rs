@@ -42,7 +42,11 @@ impl CsrError {
 
 /// DER of a request signed by `key`. The names, usages and constraints stand in the extension
 /// request attribute (RFC 2985 §5.4.2); the alternative names are critical when the subject is empty.
-pub fn certificate_signing_request(request: &CertificateRequest, key: &PrivateKey, subject_in: SubjectIn) -> Result<Vec<u8>, CsrError> {
+pub fn certificate_signing_request(
+    request: &CertificateRequest,
+    key: &PrivateKey,
+    subject_in: SubjectIn,
+) -> Result<Vec<u8>, CsrError> {
     request.check()?;
     let subject = match subject_in {
         SubjectIn::Full => name_der(Some(&request.subject), request.common_name.as_deref()),
@@ -55,14 +59,20 @@ pub fn certificate_signing_request(request: &CertificateRequest, key: &PrivateKe
             writer.next().write_u8(0);
             writer.next().write_der(&subject);
             writer.next().write_der(key.public_key_der());
-            writer.next().write_tagged_implicit(Tag::context(0), |writer| {
-                writer.write_set(|writer| {
-                    writer.next().write_sequence(|writer| {
-                        writer.next().write_oid(&ObjectIdentifier::from_slice(&[1, 2, 840, 113_549, 1, 9, 14]));
-                        writer.next().write_set(|writer| write_extensions(writer.next(), &extensions));
+            writer
+                .next()
+                .write_tagged_implicit(Tag::context(0), |writer| {
+                    writer.write_set(|writer| {
+                        writer.next().write_sequence(|writer| {
+                            writer.next().write_oid(&ObjectIdentifier::from_slice(&[
+                                1, 2, 840, 113_549, 1, 9, 14,
+                            ]));
+                            writer
+                                .next()
+                                .write_set(|writer| write_extensions(writer.next(), &extensions));
+                        });
                     });
                 });
-            });
         });
     });
     Ok(sign(&info, key)?)
@@ -70,8 +80,16 @@ pub fn certificate_signing_request(request: &CertificateRequest, key: &PrivateKe
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-    use x509_parser::{certification_request::X509CertificationRequest, extensions::ParsedExtension, prelude::FromDer};
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )]
+    use x509_parser::{
+        certification_request::X509CertificationRequest, extensions::ParsedExtension,
+        prelude::FromDer,
+    };
 
     use super::*;
     use crate::pki::{Curve, DnsName, KeyParameters, Subject};
@@ -80,7 +98,9 @@ mod tests {
         csr.requested_extensions()
             .unwrap()
             .map(|extension| match extension {
-                ParsedExtension::SubjectAlternativeName(names) => format!("{:?}", names.general_names),
+                ParsedExtension::SubjectAlternativeName(names) => {
+                    format!("{:?}", names.general_names)
+                }
                 other => format!("{other:?}"),
             })
             .collect()
@@ -97,12 +117,18 @@ mod tests {
                 countries: vec!["DE".into()],
                 ..Default::default()
             },
-            dns_names: vec![DnsName::parse("a.example").unwrap(), DnsName::parse("*.ü.example").unwrap()],
+            dns_names: vec![
+                DnsName::parse("a.example").unwrap(),
+                DnsName::parse("*.ü.example").unwrap(),
+            ],
             ip_addresses: vec!["192.0.2.1".parse().unwrap()],
             ..Default::default()
         };
         for (subject_in, subject) in [
-            (SubjectIn::Full, "C=DE, O=One, O=Two, OU=Dev, OU=Ops, CN=a.example"),
+            (
+                SubjectIn::Full,
+                "C=DE, O=One, O=Two, OU=Dev, OU=Ops, CN=a.example",
+            ),
             (SubjectIn::CommonNameOnly, "CN=a.example"),
             (SubjectIn::Empty, ""),
         ] {
@@ -111,7 +137,10 @@ mod tests {
             assert!(rest.is_empty());
             csr.verify_signature().unwrap();
             assert_eq!(csr.certification_request_info.subject.to_string(), subject);
-            assert_eq!(csr.certification_request_info.subject_pki.raw, key.public_key_der());
+            assert_eq!(
+                csr.certification_request_info.subject_pki.raw,
+                key.public_key_der()
+            );
             let extensions = extensions(&csr);
             assert!(
                 extensions.iter().any(|extension| extension == r#"[DNSName("a.example"), DNSName("*.xn--tda.example"), IPAddress([192, 0, 2, 1])]"#),
@@ -123,7 +152,12 @@ mod tests {
     #[test]
     fn a_request_that_cannot_be_is_refused_before_signing() {
         let key = PrivateKey::generate(KeyParameters::Ed25519).unwrap();
-        let error = certificate_signing_request(&CertificateRequest::default(), &key, SubjectIn::Full).unwrap_err();
-        assert_eq!((error.clone(), error.reason()), (CsrError::Request(RequestError::NoName), "InvalidRequest"));
+        let error =
+            certificate_signing_request(&CertificateRequest::default(), &key, SubjectIn::Full)
+                .unwrap_err();
+        assert_eq!(
+            (error.clone(), error.reason()),
+            (CsrError::Request(RequestError::NoName), "InvalidRequest")
+        );
     }
 }

@@ -18,23 +18,33 @@ pub enum DnsNameError {
     Empty,
     #[error("{name:?} is an IP address; write it under ipAddresses, not dnsNames")]
     IpAddress { name: String },
-    #[error("{name:?} is a URL or has a port or path; write the host name alone, like www.example.com")]
+    #[error(
+        "{name:?} is a URL or has a port or path; write the host name alone, like www.example.com"
+    )]
     NotAHostName { name: String },
     #[error("{name:?} ends with a dot; write it without")]
     FinalDot { name: String },
     #[error("{name:?} has an empty label; write one dot between labels and none in front")]
     EmptyLabel { name: String },
-    #[error("{name:?} has a label of {length} octets, in A-labels if it is not ASCII; at most 63 are possible")]
+    #[error(
+        "{name:?} has a label of {length} octets, in A-labels if it is not ASCII; at most 63 are possible"
+    )]
     LabelTooLong { name: String, length: usize },
-    #[error("{name:?} has {length} octets, in A-labels if it is not ASCII; at most 253 are possible")]
+    #[error(
+        "{name:?} has {length} octets, in A-labels if it is not ASCII; at most 253 are possible"
+    )]
     TooLong { name: String, length: usize },
     #[error("{name:?} has a * that is not the whole first label; write *.example.com")]
     Wildcard { name: String },
-    #[error("{name:?} has the character {character:?}; a label has letters, digits, hyphens and underscores")]
+    #[error(
+        "{name:?} has the character {character:?}; a label has letters, digits, hyphens and underscores"
+    )]
     Character { name: String, character: char },
     #[error("{name:?} has a label that starts or ends with a hyphen; take the hyphen away")]
     Hyphen { name: String },
-    #[error("{name:?} is not a valid internationalized name (UTS #46); check its spelling, or write its xn-- form")]
+    #[error(
+        "{name:?} is not a valid internationalized name (UTS #46); check its spelling, or write its xn-- form"
+    )]
     Internationalized { name: String },
 }
 
@@ -60,7 +70,11 @@ impl DnsName {
             return Err(DnsNameError::NotAHostName { name: name() });
         }
         if text.ends_with('.') {
-            return Err(if text == "." { DnsNameError::EmptyLabel { name: name() } } else { DnsNameError::FinalDot { name: name() } });
+            return Err(if text == "." {
+                DnsNameError::EmptyLabel { name: name() }
+            } else {
+                DnsNameError::FinalDot { name: name() }
+            });
         }
         let (wildcard, rest) = match text.strip_prefix("*.") {
             Some(rest) => (true, rest),
@@ -72,10 +86,17 @@ impl DnsName {
         if rest.split('.').any(str::is_empty) {
             return Err(DnsNameError::EmptyLabel { name: name() });
         }
-        if let Some(character) = rest.chars().find(|c| c.is_ascii() && !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))) {
-            return Err(DnsNameError::Character { name: name(), character });
+        if let Some(character) = rest
+            .chars()
+            .find(|c| c.is_ascii() && !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')))
+        {
+            return Err(DnsNameError::Character {
+                name: name(),
+                character,
+            });
         }
-        let ascii = idna::domain_to_ascii(rest).map_err(|_| DnsNameError::Internationalized { name: name() })?;
+        let ascii = idna::domain_to_ascii(rest)
+            .map_err(|_| DnsNameError::Internationalized { name: name() })?;
         if ascii.parse::<IpAddr>().is_ok() {
             return Err(DnsNameError::IpAddress { name: name() });
         }
@@ -84,19 +105,35 @@ impl DnsName {
             if label.is_empty() {
                 return Err(DnsNameError::EmptyLabel { name: name() });
             }
-            if let Some(character) = label.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))) {
-                return Err(DnsNameError::Character { name: name(), character });
+            if let Some(character) = label
+                .chars()
+                .find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_')))
+            {
+                return Err(DnsNameError::Character {
+                    name: name(),
+                    character,
+                });
             }
             if label.len() > 63 {
-                return Err(DnsNameError::LabelTooLong { name: name(), length: label.len() });
+                return Err(DnsNameError::LabelTooLong {
+                    name: name(),
+                    length: label.len(),
+                });
             }
             if label.starts_with('-') || label.ends_with('-') {
                 return Err(DnsNameError::Hyphen { name: name() });
             }
         }
-        let whole = if wildcard { format!("*.{ascii}") } else { ascii };
+        let whole = if wildcard {
+            format!("*.{ascii}")
+        } else {
+            ascii
+        };
         if whole.len() > 253 {
-            return Err(DnsNameError::TooLong { name: name(), length: whole.len() });
+            return Err(DnsNameError::TooLong {
+                name: name(),
+                length: whole.len(),
+            });
         }
         Ok(Self(whole))
     }
@@ -137,7 +174,12 @@ impl AsRef<str> for DnsName {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )]
     use proptest::prelude::*;
 
     use super::*;

@@ -9,12 +9,17 @@ use super::key::{KeyEncoding, KeyError, PrivateKey};
 pub(super) fn pem_section(label: &str, der: &[u8]) -> Zeroizing<String> {
     let text = Zeroizing::new(STANDARD.encode(der));
     // Room for everything at once, so that no copy of a key stays behind in a smaller allocation.
-    let mut pem = Zeroizing::new(String::with_capacity(text.len() + text.len() / 64 + 2 * label.len() + 40));
+    let mut pem = Zeroizing::new(String::with_capacity(
+        text.len() + text.len() / 64 + 2 * label.len() + 40,
+    ));
     pem.push_str("-----BEGIN ");
     pem.push_str(label);
     pem.push_str("-----\n");
     let mut rest = text.as_str();
-    while let Some((line, after)) = rest.split_at_checked(rest.len().min(64)).filter(|(line, _)| !line.is_empty()) {
+    while let Some((line, after)) = rest
+        .split_at_checked(rest.len().min(64))
+        .filter(|(line, _)| !line.is_empty())
+    {
         pem.push_str(line);
         pem.push('\n');
         rest = after;
@@ -28,20 +33,30 @@ pub(super) fn pem_section(label: &str, der: &[u8]) -> Zeroizing<String> {
 /// The labels of the PEM sections in a text, in order.
 pub(super) fn pem_labels(text: &str) -> Vec<&str> {
     text.lines()
-        .filter_map(|line| line.trim().strip_prefix("-----BEGIN ")?.strip_suffix("-----"))
+        .filter_map(|line| {
+            line.trim()
+                .strip_prefix("-----BEGIN ")?
+                .strip_suffix("-----")
+        })
         .collect()
 }
 
 /// Certificates (DER) as one PEM bundle, in the order given.
 pub fn certificates_pem<'a>(certificates: impl IntoIterator<Item = &'a [u8]>) -> String {
-    certificates.into_iter().fold(String::new(), |mut pem, der| {
-        pem.push_str(&pem_section("CERTIFICATE", der));
-        pem
-    })
+    certificates
+        .into_iter()
+        .fold(String::new(), |mut pem, der| {
+            pem.push_str(&pem_section("CERTIFICATE", der));
+            pem
+        })
 }
 
 /// cert-manager's `CombinedPEM` (`tls-combined.pem`): the key, then the chain, as PEM.
-pub fn combined_pem(key: &PrivateKey, encoding: KeyEncoding, chain_pem: &str) -> Result<Zeroizing<String>, KeyError> {
+pub fn combined_pem(
+    key: &PrivateKey,
+    encoding: KeyEncoding,
+    chain_pem: &str,
+) -> Result<Zeroizing<String>, KeyError> {
     let key = key.to_pem(encoding)?;
     let mut combined = Zeroizing::new(String::with_capacity(key.len() + chain_pem.len() + 1));
     combined.push_str(&key);
@@ -51,7 +66,12 @@ pub fn combined_pem(key: &PrivateKey, encoding: KeyEncoding, chain_pem: &str) ->
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )]
     use proptest::prelude::*;
 
     use super::*;
@@ -61,8 +81,16 @@ mod tests {
         let key = PrivateKey::generate(super::super::KeyParameters::Ed25519).unwrap();
         let chain = certificates_pem([&[1_u8, 2, 3][..], &[4_u8][..]]);
         let combined = combined_pem(&key, KeyEncoding::Pkcs8, &chain).unwrap();
-        assert_eq!(pem_labels(&combined), ["PRIVATE KEY", "CERTIFICATE", "CERTIFICATE"]);
-        assert_eq!(PrivateKey::from_pem(combined.as_bytes()).unwrap().pkcs8_der(), key.pkcs8_der());
+        assert_eq!(
+            pem_labels(&combined),
+            ["PRIVATE KEY", "CERTIFICATE", "CERTIFICATE"]
+        );
+        assert_eq!(
+            PrivateKey::from_pem(combined.as_bytes())
+                .unwrap()
+                .pkcs8_der(),
+            key.pkcs8_der()
+        );
     }
 
     proptest! {

@@ -41,7 +41,13 @@ pub(super) fn of_request(request: &CertificateRequest, subject_is_empty: bool) -
     extensions.extend(key_usage(usages.iter().copied()));
     extensions.extend(extended_key_usage(usages.iter().copied()));
     extensions.extend(subject_alt_name(request, subject_is_empty));
-    extensions.extend(request.name_constraints.as_ref().filter(|_| request.is_ca).map(name_constraints));
+    extensions.extend(
+        request
+            .name_constraints
+            .as_ref()
+            .filter(|_| request.is_ca)
+            .map(name_constraints),
+    );
     extensions
 }
 
@@ -55,8 +61,12 @@ fn subject_alt_name(request: &CertificateRequest, critical: bool) -> Option<Exte
                 }
                 for address in &request.ip_addresses {
                     match address {
-                        IpAddr::V4(address) => write_general_name(writer.next(), IP_ADDRESS, &address.octets()),
-                        IpAddr::V6(address) => write_general_name(writer.next(), IP_ADDRESS, &address.octets()),
+                        IpAddr::V4(address) => {
+                            write_general_name(writer.next(), IP_ADDRESS, &address.octets());
+                        }
+                        IpAddr::V6(address) => {
+                            write_general_name(writer.next(), IP_ADDRESS, &address.octets());
+                        }
                     }
                 }
                 for uri in &request.uris {
@@ -68,11 +78,18 @@ fn subject_alt_name(request: &CertificateRequest, critical: bool) -> Option<Exte
             });
         })
     };
-    request.has_alternative_names().then(|| Extension { oid: SUBJECT_ALT_NAME, critical, value: value() })
+    request.has_alternative_names().then(|| Extension {
+        oid: SUBJECT_ALT_NAME,
+        critical,
+        value: value(),
+    })
 }
 
 fn write_general_name(writer: DERWriter<'_>, form: u64, content: &[u8]) {
-    let tag = Tag { tag_class: TagClass::ContextSpecific, tag_number: form };
+    let tag = Tag {
+        tag_class: TagClass::ContextSpecific,
+        tag_number: form,
+    };
     writer.write_tagged_implicit(tag, |writer| writer.write_bytes(content));
 }
 
@@ -84,11 +101,17 @@ fn basic_constraints(is_ca: bool) -> Extension {
             }
         });
     });
-    Extension { oid: BASIC_CONSTRAINTS, critical: true, value }
+    Extension {
+        oid: BASIC_CONSTRAINTS,
+        critical: true,
+        value,
+    }
 }
 
 fn key_usage(usages: impl Iterator<Item = Usage>) -> Option<Extension> {
-    let bits = usages.filter_map(Usage::key_usage_bit).fold(0_u16, |bits, bit| bits | 0x8000 >> bit);
+    let bits = usages
+        .filter_map(Usage::key_usage_bit)
+        .fold(0_u16, |bits, bit| bits | 0x8000 >> bit);
     // Trailing zero bits of a named bit list are left out in DER (X.690 §11.2.2).
     let length = 16 - bits.trailing_zeros() as usize;
     let octets = bits.to_be_bytes();
@@ -111,7 +134,11 @@ fn extended_key_usage(usages: impl Iterator<Item = Usage>) -> Option<Extension> 
             });
         })
     };
-    (!oids.is_empty()).then(|| Extension { oid: EXTENDED_KEY_USAGE, critical: false, value: value() })
+    (!oids.is_empty()).then(|| Extension {
+        oid: EXTENDED_KEY_USAGE,
+        critical: false,
+        value: value(),
+    })
 }
 
 fn name_constraints(constraints: &NameConstraints) -> Extension {
@@ -119,18 +146,28 @@ fn name_constraints(constraints: &NameConstraints) -> Extension {
         writer.write_sequence(|writer| {
             for (tag, subtrees) in [(0, &constraints.permitted), (1, &constraints.excluded)] {
                 if !subtrees.is_empty() {
-                    writer.next().write_tagged_implicit(Tag::context(tag), |writer| write_subtrees(writer, subtrees));
+                    writer
+                        .next()
+                        .write_tagged_implicit(Tag::context(tag), |writer| {
+                            write_subtrees(writer, subtrees);
+                        });
                 }
             }
         });
     });
-    Extension { oid: NAME_CONSTRAINTS, critical: constraints.critical, value }
+    Extension {
+        oid: NAME_CONSTRAINTS,
+        critical: constraints.critical,
+        value,
+    }
 }
 
 fn write_subtrees(writer: DERWriter<'_>, subtrees: &Subtrees) {
     writer.write_sequence(|writer| {
         let mut write = |form, content: &[u8]| {
-            writer.next().write_sequence(|writer| write_general_name(writer.next(), form, content));
+            writer
+                .next()
+                .write_sequence(|writer| write_general_name(writer.next(), form, content));
         };
         for domain in &subtrees.dns_domains {
             write(DNS_NAME, domain.as_bytes());
@@ -138,8 +175,12 @@ fn write_subtrees(writer: DERWriter<'_>, subtrees: &Subtrees) {
         for range in &subtrees.ip_ranges {
             // The address, then the mask (§4.2.1.10).
             let octets = match (range.network(), range.netmask()) {
-                (IpAddr::V4(address), IpAddr::V4(mask)) => [address.octets(), mask.octets()].concat(),
-                (IpAddr::V6(address), IpAddr::V6(mask)) => [address.octets(), mask.octets()].concat(),
+                (IpAddr::V4(address), IpAddr::V4(mask)) => {
+                    [address.octets(), mask.octets()].concat()
+                }
+                (IpAddr::V6(address), IpAddr::V6(mask)) => {
+                    [address.octets(), mask.octets()].concat()
+                }
                 _ => continue,
             };
             write(IP_ADDRESS, &octets);
@@ -155,16 +196,26 @@ fn write_subtrees(writer: DERWriter<'_>, subtrees: &Subtrees) {
 
 pub(super) fn subject_key_identifier(identifier: &[u8]) -> Extension {
     let value = yasna::construct_der(|writer| writer.write_bytes(identifier));
-    Extension { oid: SUBJECT_KEY_IDENTIFIER, critical: false, value }
+    Extension {
+        oid: SUBJECT_KEY_IDENTIFIER,
+        critical: false,
+        value,
+    }
 }
 
 pub(super) fn authority_key_identifier(identifier: &[u8]) -> Extension {
     let value = yasna::construct_der(|writer| {
         writer.write_sequence(|writer| {
-            writer.next().write_tagged_implicit(Tag::context(0), |writer| writer.write_bytes(identifier));
+            writer
+                .next()
+                .write_tagged_implicit(Tag::context(0), |writer| writer.write_bytes(identifier));
         });
     });
-    Extension { oid: AUTHORITY_KEY_IDENTIFIER, critical: false, value }
+    Extension {
+        oid: AUTHORITY_KEY_IDENTIFIER,
+        critical: false,
+        value,
+    }
 }
 
 /// All URLs in one distribution point: they are ways to the same list (§4.2.1.13).
@@ -186,17 +237,29 @@ pub(super) fn crl_distribution_points(urls: &[String]) -> Option<Extension> {
             });
         })
     };
-    (!urls.is_empty()).then(|| Extension { oid: CRL_DISTRIBUTION_POINTS, critical: false, value: value() })
+    (!urls.is_empty()).then(|| Extension {
+        oid: CRL_DISTRIBUTION_POINTS,
+        critical: false,
+        value: value(),
+    })
 }
 
-pub(super) fn authority_info_access(ocsp_servers: &[String], issuing_certificates: &[String]) -> Option<Extension> {
+pub(super) fn authority_info_access(
+    ocsp_servers: &[String],
+    issuing_certificates: &[String],
+) -> Option<Extension> {
     let value = || {
         yasna::construct_der(|writer| {
             writer.write_sequence(|writer| {
-                for (method, urls) in [(AD_OCSP, ocsp_servers), (AD_CA_ISSUERS, issuing_certificates)] {
+                for (method, urls) in [
+                    (AD_OCSP, ocsp_servers),
+                    (AD_CA_ISSUERS, issuing_certificates),
+                ] {
                     for url in urls {
                         writer.next().write_sequence(|writer| {
-                            writer.next().write_oid(&ObjectIdentifier::from_slice(method));
+                            writer
+                                .next()
+                                .write_oid(&ObjectIdentifier::from_slice(method));
                             write_general_name(writer.next(), URI, url.as_bytes());
                         });
                     }
@@ -205,5 +268,9 @@ pub(super) fn authority_info_access(ocsp_servers: &[String], issuing_certificate
         })
     };
     let wanted = !(ocsp_servers.is_empty() && issuing_certificates.is_empty());
-    wanted.then(|| Extension { oid: AUTHORITY_INFO_ACCESS, critical: false, value: value() })
+    wanted.then(|| Extension {
+        oid: AUTHORITY_INFO_ACCESS,
+        critical: false,
+        value: value(),
+    })
 }

@@ -3,50 +3,32 @@
 use std::fmt;
 
 use aws_lc_rs::{
-    encoding::{AsDer, EcPrivateKeyRfc5915Der, Pkcs8V1Der, PublicKeyX509Der},
+    encoding::{
+        AsBigEndian, AsDer, EcPrivateKeyBin, EcPrivateKeyRfc5915Der, Pkcs8V1Der, PublicKeyX509Der,
+    },
     error::Unspecified,
     rand::SystemRandom,
     rsa::KeySize,
     signature::{
-        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
-        Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RsaEncoding, RsaKeyPair,
+        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING,
+        ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair,
+        KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RsaEncoding,
+        RsaKeyPair,
     },
 };
 use rustls_pki_types::pem::{PemObject as _, SectionKind};
 use thiserror::Error;
 use x509_parser::{
-    asn1_rs::{Any, FromDer as _, Oid},
-    oid_registry::{OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_NIST_EC_P521, OID_PKCS1_RSAENCRYPTION, OID_SIG_ED25519},
-    public_key::PublicKey,
-    x509::{AlgorithmIdentifier, SubjectPublicKeyInfo},
+    asn1_rs::{Any, FromDer as _},
+    x509::AlgorithmIdentifier,
 };
 use zeroize::Zeroizing;
 
 use super::encoding::{pem_labels, pem_section};
+use parameters::bits;
+pub use parameters::{Curve, KeyParameters, RsaSize};
 
-/// The size of an RSA modulus.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum RsaSize {
-    Bits2048,
-    Bits3072,
-    Bits4096,
-}
-
-/// A NIST curve (RFC 5480 §2.1.1.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Curve {
-    P256,
-    P384,
-    P521,
-}
-
-/// The kind and size of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum KeyParameters {
-    Rsa(RsaSize),
-    Ecdsa(Curve),
-    Ed25519,
-}
+mod parameters;
 
 /// How a private key is written. `Pkcs1` stands for the traditional encodings: PKCS#1 for RSA
 /// (RFC 8017), SEC 1 for ECDSA (RFC 5915). Ed25519 has PKCS#8 (RFC 8410) only, whichever is asked for.
@@ -70,7 +52,9 @@ pub enum KeyError {
     NotAPrivateKey { found: String },
     #[error("the private key cannot be read: its {part} is malformed")]
     Malformed { part: &'static str },
-    #[error("the key's algorithm {algorithm} is not supported; use RSA, ECDSA on P-256, P-384 or P-521, or Ed25519")]
+    #[error(
+        "the key's algorithm {algorithm} is not supported; use RSA, ECDSA on P-256, P-384 or P-521, or Ed25519"
+    )]
     UnsupportedAlgorithm { algorithm: String },
     #[error("RSA keys of {bits} bits are not supported; use 2048, 3072 or 4096")]
     UnsupportedRsaSize { bits: usize },
@@ -82,78 +66,14 @@ impl KeyError {
     /// The stable reason for conditions, events and metrics.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::NoPem | Self::NotPem | Self::NotAPrivateKey { .. } | Self::Malformed { .. } => "InvalidPrivateKey",
-            Self::Encrypted => "EncryptedPrivateKey",
-            Self::UnsupportedAlgorithm { .. } | Self::UnsupportedRsaSize { .. } => "UnsupportedKeyAlgorithm",
-            Self::Library { .. } => "CryptoLibraryFailed",
-        }
-    }
-}
-
-impl KeyParameters {
-    /// The parameters of a public key, given as DER of its `SubjectPublicKeyInfo`.
-    pub fn of_public_key(spki: &[u8]) -> Result<Self, KeyError> {
-        let (_, info) = SubjectPublicKeyInfo::from_der(spki).map_err(|_| KeyError::Malformed { part: "public key" })?;
-        let rsa_bits = match info.parsed() {
-            Ok(PublicKey::RSA(rsa)) => {
-                let modulus = rsa.modulus.iter().copied().skip_while(|byte| *byte == 0);
-                modulus.clone().count() * 8 - modulus.clone().next().map_or(0, |first| first.leading_zeros() as usize)
+            Self::NoPem | Self::NotPem | Self::NotAPrivateKey { .. } | Self::Malformed { .. } => {
+                "InvalidPrivateKey"
             }
-            _ => 0,
-        };
-        Self::of_algorithm(&info.algorithm, rsa_bits)
-    }
-
-    fn of_algorithm(identifier: &AlgorithmIdentifier<'_>, rsa_bits: usize) -> Result<Self, KeyError> {
-        let algorithm = &identifier.algorithm;
-        if *algorithm == OID_PKCS1_RSAENCRYPTION {
-            return match rsa_bits {
-                2048 => Ok(Self::Rsa(RsaSize::Bits2048)),
-                3072 => Ok(Self::Rsa(RsaSize::Bits3072)),
-                4096 => Ok(Self::Rsa(RsaSize::Bits4096)),
-                bits => Err(KeyError::UnsupportedRsaSize { bits }),
-            };
-        }
-        if *algorithm == OID_SIG_ED25519 {
-            return Ok(Self::Ed25519);
-        }
-        if *algorithm == OID_KEY_TYPE_EC_PUBLIC_KEY {
-            let curve = identifier.parameters.as_ref().and_then(|any| any.as_oid().ok());
-            return curve.as_ref().and_then(Curve::of_oid).map(Self::Ecdsa).ok_or_else(|| KeyError::UnsupportedAlgorithm {
-                algorithm: curve.map_or_else(|| "ECDSA without a named curve".to_owned(), |oid| format!("ECDSA on the curve {oid}")),
-            });
-        }
-        Err(KeyError::UnsupportedAlgorithm { algorithm: algorithm.to_string() })
-    }
-}
-
-impl fmt::Display for KeyParameters {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Rsa(RsaSize::Bits2048) => "RSA 2048",
-            Self::Rsa(RsaSize::Bits3072) => "RSA 3072",
-            Self::Rsa(RsaSize::Bits4096) => "RSA 4096",
-            Self::Ecdsa(Curve::P256) => "ECDSA 256",
-            Self::Ecdsa(Curve::P384) => "ECDSA 384",
-            Self::Ecdsa(Curve::P521) => "ECDSA 521",
-            Self::Ed25519 => "Ed25519",
-        })
-    }
-}
-
-impl Curve {
-    fn of_oid(oid: &Oid<'_>) -> Option<Self> {
-        [(OID_EC_P256, Self::P256), (OID_NIST_EC_P384, Self::P384), (OID_NIST_EC_P521, Self::P521)]
-            .into_iter()
-            .find(|(known, _)| known == oid)
-            .map(|(_, curve)| curve)
-    }
-
-    fn signing(self) -> &'static EcdsaSigningAlgorithm {
-        match self {
-            Self::P256 => &ECDSA_P256_SHA256_ASN1_SIGNING,
-            Self::P384 => &ECDSA_P384_SHA384_ASN1_SIGNING,
-            Self::P521 => &ECDSA_P521_SHA512_ASN1_SIGNING,
+            Self::Encrypted => "EncryptedPrivateKey",
+            Self::UnsupportedAlgorithm { .. } | Self::UnsupportedRsaSize { .. } => {
+                "UnsupportedKeyAlgorithm"
+            }
+            Self::Library { .. } => "CryptoLibraryFailed",
         }
     }
 }
@@ -174,14 +94,18 @@ pub struct PrivateKey {
 
 impl fmt::Debug for PrivateKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PrivateKey").field("parameters", &self.parameters).finish_non_exhaustive()
+        f.debug_struct("PrivateKey")
+            .field("parameters", &self.parameters)
+            .finish_non_exhaustive()
     }
 }
 
 impl PrivateKey {
     /// Makes a new key. RSA takes from tenths of a second to seconds: call it off the async threads.
     pub fn generate(parameters: KeyParameters) -> Result<Self, KeyError> {
-        let failed = |_: Unspecified| KeyError::Library { doing: "generate a key" };
+        let failed = |_: Unspecified| KeyError::Library {
+            doing: "generate a key",
+        };
         match parameters {
             KeyParameters::Rsa(size) => {
                 let size = match size {
@@ -191,7 +115,10 @@ impl PrivateKey {
                 };
                 Self::of_rsa(RsaKeyPair::generate(size).map_err(failed)?)
             }
-            KeyParameters::Ecdsa(curve) => Self::of_ecdsa(EcdsaKeyPair::generate(curve.signing()).map_err(failed)?, curve),
+            KeyParameters::Ecdsa(curve) => Self::of_ecdsa(
+                EcdsaKeyPair::generate(signing(curve)).map_err(failed)?,
+                curve,
+            ),
             KeyParameters::Ed25519 => Self::of_ed25519(Ed25519KeyPair::generate().map_err(failed)?),
         }
     }
@@ -204,7 +131,12 @@ impl PrivateKey {
         }
         let text = std::str::from_utf8(pem).map_err(|_| KeyError::NoPem)?;
         let labels = pem_labels(text);
-        let is_key = |label: &&&str| matches!(**label, "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY");
+        let is_key = |label: &&&str| {
+            matches!(
+                **label,
+                "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY"
+            )
+        };
         if labels.contains(&"ENCRYPTED PRIVATE KEY") || text.contains("Proc-Type: 4,ENCRYPTED") {
             return Err(KeyError::Encrypted);
         }
@@ -215,9 +147,17 @@ impl PrivateKey {
             let found = match *label {
                 "CERTIFICATE" => "a certificate".to_owned(),
                 "PUBLIC KEY" | "RSA PUBLIC KEY" => "a public key".to_owned(),
-                "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => "a certificate request".to_owned(),
-                "OPENSSH PRIVATE KEY" => "a key in OpenSSH's own format (convert it with ssh-keygen -p -m PKCS8)".to_owned(),
-                label => format!("a PEM section {:?}", label.chars().take(40).collect::<String>()),
+                "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => {
+                    "a certificate request".to_owned()
+                }
+                "OPENSSH PRIVATE KEY" => {
+                    "a key in OpenSSH's own format (convert it with ssh-keygen -p -m PKCS8)"
+                        .to_owned()
+                }
+                label => format!(
+                    "a PEM section {:?}",
+                    label.chars().take(40).collect::<String>()
+                ),
             };
             return Err(KeyError::NotAPrivateKey { found });
         }
@@ -226,9 +166,7 @@ impl PrivateKey {
             let der = Zeroizing::new(der);
             match kind {
                 SectionKind::PrivateKey => return Self::from_pkcs8_der(&der),
-                SectionKind::RsaPrivateKey => {
-                    return Self::of_rsa(RsaKeyPair::from_der(&der).map_err(|_| KeyError::Malformed { part: "PKCS#1 content" })?);
-                }
+                SectionKind::RsaPrivateKey => return Self::from_pkcs1_der(&der),
                 SectionKind::EcPrivateKey => return Self::from_sec1_der(&der),
                 _ => {}
             }
@@ -238,17 +176,36 @@ impl PrivateKey {
 
     /// Reads an unencrypted PKCS#8 key (RFC 5208, RFC 5958).
     pub fn from_pkcs8_der(der: &[u8]) -> Result<Self, KeyError> {
-        let malformed = || KeyError::Malformed { part: "PKCS#8 content" };
+        let malformed = || KeyError::Malformed {
+            part: "PKCS#8 content",
+        };
         let (_, info) = Any::from_der(der).map_err(|_| malformed())?;
         let (after_version, _) = Any::from_der(info.data).map_err(|_| malformed())?;
-        let (_, identifier) = AlgorithmIdentifier::from_der(after_version).map_err(|_| malformed())?;
-        // The modulus' size is known once the key is read; any will do to tell the algorithm.
-        match KeyParameters::of_algorithm(&identifier, 2048)? {
-            KeyParameters::Rsa(_) => Self::of_rsa(RsaKeyPair::from_pkcs8(der).map_err(|_| malformed())?),
-            KeyParameters::Ecdsa(curve) => {
-                Self::of_ecdsa(EcdsaKeyPair::from_pkcs8(curve.signing(), der).map_err(|_| malformed())?, curve)
+        let (after_algorithm, identifier) =
+            AlgorithmIdentifier::from_der(after_version).map_err(|_| malformed())?;
+        let (_, content) = Any::from_der(after_algorithm).map_err(|_| malformed())?;
+        match KeyParameters::of_algorithm(&identifier, rsa_bits(content.data))? {
+            KeyParameters::Rsa(_) => {
+                Self::of_rsa(RsaKeyPair::from_pkcs8(der).map_err(|_| malformed())?)
             }
-            KeyParameters::Ed25519 => Self::of_ed25519(Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(|_| malformed())?),
+            KeyParameters::Ecdsa(curve) => Self::of_foreign_ecdsa(
+                &EcdsaKeyPair::from_pkcs8(signing(curve), der).map_err(|_| malformed())?,
+                curve,
+            ),
+            KeyParameters::Ed25519 => Self::of_ed25519(
+                Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(|_| malformed())?,
+            ),
+        }
+    }
+
+    fn from_pkcs1_der(der: &[u8]) -> Result<Self, KeyError> {
+        let malformed = || KeyError::Malformed {
+            part: "PKCS#1 content",
+        };
+        match rsa_bits(der) {
+            0 => Err(malformed()),
+            2048 | 3072 | 4096 => Self::of_rsa(RsaKeyPair::from_der(der).map_err(|_| malformed())?),
+            bits => Err(KeyError::UnsupportedRsaSize { bits }),
         }
     }
 
@@ -256,10 +213,18 @@ impl PrivateKey {
     fn from_sec1_der(der: &[u8]) -> Result<Self, KeyError> {
         [Curve::P256, Curve::P384, Curve::P521]
             .into_iter()
-            .find_map(|curve| Some((EcdsaKeyPair::from_private_key_der(curve.signing(), der).ok()?, curve)))
-            .map_or(Err(KeyError::Malformed { part: "EC content, or its curve is not P-256, P-384 or P-521 and" }), |(pair, curve)| {
-                Self::of_ecdsa(pair, curve)
+            .find_map(|curve| {
+                Some((
+                    EcdsaKeyPair::from_private_key_der(signing(curve), der).ok()?,
+                    curve,
+                ))
             })
+            .map_or(
+                Err(KeyError::Malformed {
+                    part: "EC content, or its curve is not P-256, P-384 or P-521 and",
+                }),
+                |(pair, curve)| Self::of_foreign_ecdsa(&pair, curve),
+            )
     }
 
     fn of_rsa(pair: RsaKeyPair) -> Result<Self, KeyError> {
@@ -272,15 +237,40 @@ impl PrivateKey {
             KeyParameters::Rsa(RsaSize::Bits3072) => &RSA_PKCS1_SHA384,
             _ => &RSA_PKCS1_SHA256,
         };
-        let (pkcs8, public_key) = (Zeroizing::new(pkcs8.as_ref().to_vec()), public.as_ref().to_vec());
-        Ok(Self { signer: Signer::Rsa(pair, encoding), parameters, pkcs8, public_key })
+        let (pkcs8, public_key) = (
+            Zeroizing::new(pkcs8.as_ref().to_vec()),
+            public.as_ref().to_vec(),
+        );
+        Ok(Self {
+            signer: Signer::Rsa(pair, encoding),
+            parameters,
+            pkcs8,
+            public_key,
+        })
+    }
+
+    /// A key that came without its public half would be written without; some readers want it there.
+    fn of_foreign_ecdsa(pair: &EcdsaKeyPair, curve: Curve) -> Result<Self, KeyError> {
+        let private: EcPrivateKeyBin<'_> = pair.private_key().as_be_bytes().map_err(unwritten)?;
+        let whole = EcdsaKeyPair::from_private_key_and_public_key(
+            signing(curve),
+            private.as_ref(),
+            pair.public_key().as_ref(),
+        )
+        .map_err(|_| KeyError::Malformed { part: "EC content" })?;
+        Self::of_ecdsa(whole, curve)
     }
 
     fn of_ecdsa(pair: EcdsaKeyPair, curve: Curve) -> Result<Self, KeyError> {
         let pkcs8 = Zeroizing::new(pair.to_pkcs8v1().map_err(unwritten)?.as_ref().to_vec());
         let public: PublicKeyX509Der<'_> = pair.public_key().as_der().map_err(unwritten)?;
         let public_key = public.as_ref().to_vec();
-        Ok(Self { signer: Signer::Ecdsa(pair), parameters: KeyParameters::Ecdsa(curve), pkcs8, public_key })
+        Ok(Self {
+            signer: Signer::Ecdsa(pair),
+            parameters: KeyParameters::Ecdsa(curve),
+            pkcs8,
+            public_key,
+        })
     }
 
     fn of_ed25519(pair: Ed25519KeyPair) -> Result<Self, KeyError> {
@@ -288,7 +278,12 @@ impl PrivateKey {
         let pkcs8 = Zeroizing::new(pair.to_pkcs8v1().map_err(unwritten)?.as_ref().to_vec());
         let public: PublicKeyX509Der<'_> = pair.public_key().as_der().map_err(unwritten)?;
         let public_key = public.as_ref().to_vec();
-        Ok(Self { signer: Signer::Ed25519(pair), parameters: KeyParameters::Ed25519, pkcs8, public_key })
+        Ok(Self {
+            signer: Signer::Ed25519(pair),
+            parameters: KeyParameters::Ed25519,
+            pkcs8,
+            public_key,
+        })
     }
 
     pub fn parameters(&self) -> KeyParameters {
@@ -310,7 +305,8 @@ impl PrivateKey {
         match (encoding, &self.signer) {
             (KeyEncoding::Pkcs8, _) | (_, Signer::Ed25519(_)) => Ok(self.pkcs8.clone()),
             (KeyEncoding::Pkcs1, Signer::Ecdsa(pair)) => {
-                let der: EcPrivateKeyRfc5915Der<'_> = pair.private_key().as_der().map_err(unwritten)?;
+                let der: EcPrivateKeyRfc5915Der<'_> =
+                    pair.private_key().as_der().map_err(unwritten)?;
                 Ok(Zeroizing::new(der.as_ref().to_vec()))
             }
             (KeyEncoding::Pkcs1, Signer::Rsa(..)) => {
@@ -322,7 +318,9 @@ impl PrivateKey {
                     let (_, key) = Any::from_der(after_algorithm).ok()?;
                     Some(Zeroizing::new(key.data.to_vec()))
                 };
-                inner().ok_or(KeyError::Malformed { part: "PKCS#8 content" })
+                inner().ok_or(KeyError::Malformed {
+                    part: "PKCS#8 content",
+                })
             }
         }
     }
@@ -344,19 +342,45 @@ impl PrivateKey {
         match &self.signer {
             Signer::Rsa(pair, encoding) => {
                 let mut signature = vec![0; pair.public_modulus_len()];
-                pair.sign(*encoding, &SystemRandom::new(), message, &mut signature).map_err(failed)?;
+                pair.sign(*encoding, &SystemRandom::new(), message, &mut signature)
+                    .map_err(failed)?;
                 Ok(signature)
             }
-            Signer::Ecdsa(pair) => Ok(pair.sign(&SystemRandom::new(), message).map_err(failed)?.as_ref().to_vec()),
+            Signer::Ecdsa(pair) => Ok(pair
+                .sign(&SystemRandom::new(), message)
+                .map_err(failed)?
+                .as_ref()
+                .to_vec()),
             Signer::Ed25519(pair) => Ok(pair.try_sign(message).map_err(failed)?.as_ref().to_vec()),
         }
     }
 }
 
+/// The size of the modulus in a PKCS#1 key, its second element; 0 when it is none. Told before the
+/// library reads the key, which refuses small ones without a reason.
+fn rsa_bits(pkcs1: &[u8]) -> usize {
+    let modulus = || {
+        let (_, key) = Any::from_der(pkcs1).ok()?;
+        let (after_version, _) = Any::from_der(key.data).ok()?;
+        let (_, modulus) = Any::from_der(after_version).ok()?;
+        Some(bits(modulus.data))
+    };
+    modulus().unwrap_or(0)
+}
+
+fn signing(curve: Curve) -> &'static EcdsaSigningAlgorithm {
+    match curve {
+        Curve::P256 => &ECDSA_P256_SHA256_ASN1_SIGNING,
+        Curve::P384 => &ECDSA_P384_SHA384_ASN1_SIGNING,
+        Curve::P521 => &ECDSA_P521_SHA512_ASN1_SIGNING,
+    }
+}
+
 fn unwritten(_: Unspecified) -> KeyError {
-    KeyError::Library { doing: "write a key" }
+    KeyError::Library {
+        doing: "write a key",
+    }
 }
 
 #[cfg(test)]
-#[path = "key_tests.rs"]
 mod tests;

@@ -28,6 +28,8 @@ pub mod key;
 pub mod keystore;
 pub mod name_constraints;
 pub mod request;
+#[cfg(test)]
+mod samples;
 mod signed;
 pub mod usage;
 

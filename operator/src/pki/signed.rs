@@ -9,8 +9,14 @@ use super::{
     key::{Curve, KeyError, KeyParameters, PrivateKey, RsaSize},
 };
 
-const UTC_TIME: Tag = Tag { tag_class: TagClass::Universal, tag_number: 23 };
-const GENERALIZED_TIME: Tag = Tag { tag_class: TagClass::Universal, tag_number: 24 };
+const UTC_TIME: Tag = Tag {
+    tag_class: TagClass::Universal,
+    tag_number: 23,
+};
+const GENERALIZED_TIME: Tag = Tag {
+    tag_class: TagClass::Universal,
+    tag_number: 24,
+};
 
 /// The first and last moment at which a certificate is valid, both included. Whole seconds count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +33,9 @@ impl SerialNumber {
     /// Draws one. The sign bit is clear and the next set, so that it is positive and always of 16 octets.
     pub fn random() -> Result<Self, KeyError> {
         let mut octets = [0; 16];
-        rand::fill(&mut octets).map_err(|_| KeyError::Library { doing: "draw a serial number" })?;
+        rand::fill(&mut octets).map_err(|_| KeyError::Library {
+            doing: "draw a serial number",
+        })?;
         octets[0] = octets[0] & 0x7f | 0x40;
         Ok(Self(octets))
     }
@@ -52,8 +60,12 @@ impl Body<'_> {
     pub(super) fn sign(&self, signer: &PrivateKey) -> Result<Vec<u8>, KeyError> {
         let tbs = yasna::construct_der(|writer| {
             writer.write_sequence(|writer| {
-                writer.next().write_tagged(Tag::context(0), |writer| writer.write_u8(2));
-                writer.next().write_bigint_bytes(self.serial.as_octets(), true);
+                writer
+                    .next()
+                    .write_tagged(Tag::context(0), |writer| writer.write_u8(2));
+                writer
+                    .next()
+                    .write_bigint_bytes(self.serial.as_octets(), true);
                 write_signature_algorithm(writer.next(), signer.parameters());
                 writer.next().write_der(self.issuer);
                 writer.next().write_sequence(|writer| {
@@ -62,7 +74,9 @@ impl Body<'_> {
                 });
                 writer.next().write_der(self.subject);
                 writer.next().write_der(self.public_key);
-                writer.next().write_tagged(Tag::context(3), |writer| write_extensions(writer, self.extensions));
+                writer.next().write_tagged(Tag::context(3), |writer| {
+                    write_extensions(writer, self.extensions);
+                });
             });
         });
         sign(&tbs, signer)
@@ -76,7 +90,9 @@ pub(super) fn sign(content: &[u8], signer: &PrivateKey) -> Result<Vec<u8>, KeyEr
         writer.write_sequence(|writer| {
             writer.next().write_der(content);
             write_signature_algorithm(writer.next(), signer.parameters());
-            writer.next().write_bitvec_bytes(&signature, signature.len() * 8);
+            writer
+                .next()
+                .write_bitvec_bytes(&signature, signature.len() * 8);
         });
     }))
 }
@@ -85,7 +101,9 @@ pub(super) fn write_extensions(writer: DERWriter<'_>, extensions: &[Extension]) 
     writer.write_sequence(|writer| {
         for extension in extensions {
             writer.next().write_sequence(|writer| {
-                writer.next().write_oid(&ObjectIdentifier::from_slice(extension.oid));
+                writer
+                    .next()
+                    .write_oid(&ObjectIdentifier::from_slice(extension.oid));
                 if extension.critical {
                     writer.next().write_bool(true);
                 }
@@ -114,23 +132,38 @@ fn write_signature_algorithm(writer: DERWriter<'_>, signer: KeyParameters) {
     });
 }
 
-/// UTCTime to the end of 2049, GeneralizedTime from then on (RFC 5280 §4.1.2.5).
+/// `UTCTime` to the end of 2049, `GeneralizedTime` from then on (RFC 5280 §4.1.2.5).
 fn write_time(writer: DERWriter<'_>, time: Timestamp) {
     let four_digits = time.strftime("%Y%m%d%H%M%SZ").to_string();
-    match four_digits.get(2..).filter(|_| ("1950".."2050").contains(&four_digits.get(..4).unwrap_or_default())) {
-        Some(two_digits) => writer.write_tagged_implicit(UTC_TIME, |writer| writer.write_bytes(two_digits.as_bytes())),
-        None => writer.write_tagged_implicit(GENERALIZED_TIME, |writer| writer.write_bytes(four_digits.as_bytes())),
+    match four_digits
+        .get(2..)
+        .filter(|_| ("1950".."2050").contains(&four_digits.get(..4).unwrap_or_default()))
+    {
+        Some(two_digits) => writer
+            .write_tagged_implicit(UTC_TIME, |writer| writer.write_bytes(two_digits.as_bytes())),
+        None => writer.write_tagged_implicit(GENERALIZED_TIME, |writer| {
+            writer.write_bytes(four_digits.as_bytes());
+        }),
     }
 }
 
 /// The key identifier of RFC 7093 §2 method 1: the first 160 bits of SHA-256 over the public key's bits.
 pub(super) fn key_identifier(subject_public_key: &[u8]) -> Vec<u8> {
-    digest::digest(&digest::SHA256, subject_public_key).as_ref().iter().copied().take(20).collect()
+    digest::digest(&digest::SHA256, subject_public_key)
+        .as_ref()
+        .iter()
+        .copied()
+        .take(20)
+        .collect()
 }
 
-/// PrintableString where X.520 wants it and the text can be one, UTF8String otherwise.
+/// `PrintableString` where X.520 wants it and the text can be one, `UTF8String` otherwise.
 pub(super) fn write_directory_string(writer: DERWriter<'_>, text: &str, printable: bool) {
-    if printable && text.chars().all(|c| c.is_ascii_alphanumeric() || " '()+,-./:=?".contains(c)) {
+    if printable
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || " '()+,-./:=?".contains(c))
+    {
         writer.write_printable_string(text);
     } else {
         writer.write_tagged_implicit(TAG_UTF8STRING, |writer| writer.write_bytes(text.as_bytes()));

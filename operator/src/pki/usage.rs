@@ -74,7 +74,11 @@ impl Usage {
 
     /// The usage's own name; of two, the standard's.
     pub fn name(self) -> &'static str {
-        Self::NAMES.iter().rev().find(|(_, usage)| *usage == self).map_or("", |(name, _)| name)
+        Self::NAMES
+            .iter()
+            .rev()
+            .find(|(_, usage)| *usage == self)
+            .map_or("", |(name, _)| name)
     }
 
     /// Its bit in the `KeyUsage` extension, or `None` when it is an extended key usage.
@@ -114,7 +118,10 @@ impl Usage {
 
     /// Every usage once.
     pub(super) fn all() -> impl Iterator<Item = Self> {
-        Self::NAMES.iter().filter(|(name, usage)| usage.name() == *name).map(|(_, usage)| *usage)
+        Self::NAMES
+            .iter()
+            .filter(|(name, usage)| usage.name() == *name)
+            .map(|(_, usage)| *usage)
     }
 }
 
@@ -132,13 +139,20 @@ impl FromStr for Usage {
             .iter()
             .find(|(name, _)| *name == text)
             .map(|(_, usage)| *usage)
-            .ok_or_else(|| UnknownUsage { name: text.to_owned() })
+            .ok_or_else(|| UnknownUsage {
+                name: text.to_owned(),
+            })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )]
     use super::*;
 
     #[test]
@@ -146,7 +160,11 @@ mod tests {
         for (name, usage) in Usage::NAMES {
             assert_eq!(name.parse::<Usage>().unwrap(), usage);
             assert_eq!(usage.name().parse::<Usage>().unwrap(), usage);
-            assert_ne!(usage.key_usage_bit().is_some(), usage.extended_oid().is_some(), "{name}");
+            assert_ne!(
+                usage.key_usage_bit().is_some(),
+                usage.extended_oid().is_some(),
+                "{name}"
+            );
         }
         assert_eq!(Usage::DigitalSignature.to_string(), "digital signature");
         assert_eq!(Usage::EmailProtection.to_string(), "email protection");
@@ -156,6 +174,11 @@ mod tests {
     #[test]
     fn an_unknown_name_is_answered_with_the_list() {
         let message = "server-auth".parse::<Usage>().unwrap_err().to_string();
-        assert!(message.contains("server-auth") && message.contains("server auth") && message.contains("netscape sgc"), "{message}");
+        assert!(
+            message.contains("server-auth")
+                && message.contains("server auth")
+                && message.contains("netscape sgc"),
+            "{message}"
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! JKS, Java's own format up to Java 8, of our own writing.
 //!
 //! The format has no standard; it is what `sun.security.provider.JavaKeyStore` and `KeyProtector`
-//! of OpenJDK read: magic, version 2, entries, and a SHA-1 digest keyed with the password. The
+//! of `OpenJDK` read: magic, version 2, entries, and a SHA-1 digest keyed with the password. The
 //! protection of the key (SHA-1 and XOR) is weak by today's measure, and that format's only one.
 
 use aws_lc_rs::{
@@ -36,7 +36,10 @@ struct Entry {
 
 /// Writes a keystore with the key and its chain as one entry and each CA as a trusted one. Entries
 /// are dated with their certificate's notBefore.
-pub fn jks_keystore(content: KeystoreContent<'_>, password: &str) -> Result<Vec<u8>, KeystoreError> {
+pub fn jks_keystore(
+    content: KeystoreContent<'_>,
+    password: &str,
+) -> Result<Vec<u8>, KeystoreError> {
     if content.chain.is_empty() {
         return Err(KeystoreError::NoCertificate);
     }
@@ -63,12 +66,22 @@ pub fn jks_truststore_matches(existing: &[u8], authorities: &[Vec<u8>], password
 
 fn entries(content: &KeystoreContent<'_>) -> Vec<Entry> {
     let key = Zeroizing::new(content.key.pkcs8_der().to_vec());
-    let own = Entry { alias: KEY_ALIAS.to_owned(), key: Some(key), certificates: content.chain.to_vec() };
-    std::iter::once(own).chain(trusted(content.authorities)).collect()
+    let own = Entry {
+        alias: KEY_ALIAS.to_owned(),
+        key: Some(key),
+        certificates: content.chain.to_vec(),
+    };
+    std::iter::once(own)
+        .chain(trusted(content.authorities))
+        .collect()
 }
 
 fn trusted(authorities: &[Vec<u8>]) -> impl Iterator<Item = Entry> + '_ {
-    authorities.iter().enumerate().map(|(position, der)| Entry { alias: authority_alias(position), key: None, certificates: vec![der.clone()] })
+    authorities.iter().enumerate().map(|(position, der)| Entry {
+        alias: authority_alias(position),
+        key: None,
+        certificates: vec![der.clone()],
+    })
 }
 
 fn same(mut found: Vec<Entry>, mut wanted: Vec<Entry>) -> bool {
@@ -86,14 +99,18 @@ fn password_octets(password: &str) -> Zeroizing<Vec<u8>> {
 
 fn sha1(parts: &[&[u8]]) -> Digest {
     let mut context = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
-    parts.iter().for_each(|part| context.update(part));
+    for part in parts {
+        context.update(part);
+    }
     context.finish()
 }
 
 fn write(entries: &[Entry], password: &str) -> Result<Vec<u8>, KeystoreError> {
     match password.chars().count() {
         0 => return Err(KeystoreError::EmptyPassword),
-        length if length < SHORTEST_PASSWORD => return Err(KeystoreError::ShortPassword { length }),
+        length if length < SHORTEST_PASSWORD => {
+            return Err(KeystoreError::ShortPassword { length });
+        }
         _ => {}
     }
     let password = password_octets(password);
@@ -102,9 +119,19 @@ fn write(entries: &[Entry], password: &str) -> Result<Vec<u8>, KeystoreError> {
     write_u32(&mut file, VERSION);
     write_length(&mut file, entries.len())?;
     for entry in entries {
-        write_u32(&mut file, if entry.key.is_some() { PRIVATE_KEY } else { TRUSTED_CERTIFICATE });
+        write_u32(
+            &mut file,
+            if entry.key.is_some() {
+                PRIVATE_KEY
+            } else {
+                TRUSTED_CERTIFICATE
+            },
+        );
         write_text(&mut file, &entry.alias)?;
-        let first = entry.certificates.first().ok_or(KeystoreError::NoCertificate)?;
+        let first = entry
+            .certificates
+            .first()
+            .ok_or(KeystoreError::NoCertificate)?;
         let created = Certificate::from_der(first)?.not_before.as_millisecond();
         file.extend_from_slice(&created.max(0).to_be_bytes());
         if let Some(key) = &entry.key {
@@ -129,12 +156,19 @@ fn write_u32(file: &mut Vec<u8>, value: u32) {
 }
 
 fn write_length(file: &mut Vec<u8>, length: usize) -> Result<(), KeystoreError> {
-    write_u32(file, u32::try_from(length).map_err(|_| KeystoreError::Library)?);
+    write_u32(
+        file,
+        u32::try_from(length).map_err(|_| KeystoreError::Library)?,
+    );
     Ok(())
 }
 
 fn write_text(file: &mut Vec<u8>, text: &str) -> Result<(), KeystoreError> {
-    file.extend_from_slice(&u16::try_from(text.len()).map_err(|_| KeystoreError::Library)?.to_be_bytes());
+    file.extend_from_slice(
+        &u16::try_from(text.len())
+            .map_err(|_| KeystoreError::Library)?
+            .to_be_bytes(),
+    );
     file.extend_from_slice(text.as_bytes());
     Ok(())
 }
@@ -143,11 +177,18 @@ fn write_text(file: &mut Vec<u8>, text: &str) -> Result<(), KeystoreError> {
 fn protect(key: &[u8], password: &[u8]) -> Result<Vec<u8>, KeystoreError> {
     let mut salt = [0; DIGEST_LENGTH];
     rand::fill(&mut salt).map_err(|_| KeystoreError::Library)?;
-    let content = [&salt, mask(key, &salt, password).as_slice(), sha1(&[password, key]).as_ref()].concat();
+    let content = [
+        &salt,
+        mask(key, &salt, password).as_slice(),
+        sha1(&[password, key]).as_ref(),
+    ]
+    .concat();
     Ok(yasna::construct_der(|writer| {
         writer.write_sequence(|writer| {
             writer.next().write_sequence(|writer| {
-                writer.next().write_oid(&ObjectIdentifier::from_slice(KEY_PROTECTOR));
+                writer
+                    .next()
+                    .write_oid(&ObjectIdentifier::from_slice(KEY_PROTECTOR));
                 writer.next().write_null();
             });
             writer.next().write_bytes(&content);
@@ -162,7 +203,9 @@ fn unprotect(protected: &[u8], password: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let (salt, rest) = content.data.split_at_checked(DIGEST_LENGTH)?;
     let (masked, check) = rest.split_at_checked(rest.len().checked_sub(DIGEST_LENGTH)?)?;
     let key = mask(masked, salt, password);
-    verify_slices_are_equal(sha1(&[password, &key]).as_ref(), check).ok().map(|()| key)
+    verify_slices_are_equal(sha1(&[password, &key]).as_ref(), check)
+        .ok()
+        .map(|()| key)
 }
 
 /// XOR with the stream `d1 · d2 · …`, where `d1 = SHA-1(password, salt)` and `dn = SHA-1(password, dn-1)`.
@@ -170,7 +213,12 @@ fn mask(data: &[u8], salt: &[u8], password: &[u8]) -> Zeroizing<Vec<u8>> {
     let mut masked = Zeroizing::new(Vec::with_capacity(data.len()));
     let mut digest = sha1(&[password, salt]);
     for block in data.chunks(DIGEST_LENGTH) {
-        masked.extend(block.iter().zip(digest.as_ref()).map(|(octet, key)| octet ^ key));
+        masked.extend(
+            block
+                .iter()
+                .zip(digest.as_ref())
+                .map(|(octet, key)| octet ^ key),
+        );
         digest = sha1(&[password, digest.as_ref()]);
     }
     masked
@@ -179,7 +227,9 @@ fn mask(data: &[u8], salt: &[u8], password: &[u8]) -> Zeroizing<Vec<u8>> {
 /// Reads a file, checking every length against what is there; `None` when it is none of ours.
 fn read(file: &[u8], password: &str) -> Option<Vec<Entry>> {
     let password = password_octets(password);
-    let content = file.split_at_checked(file.len().checked_sub(DIGEST_LENGTH)?).filter(|_| file.len() <= LARGEST);
+    let content = file
+        .split_at_checked(file.len().checked_sub(DIGEST_LENGTH)?)
+        .filter(|_| file.len() <= LARGEST);
     let (content, digest) = content?;
     verify_slices_are_equal(sha1(&[&password, WHITENER, content]).as_ref(), digest).ok()?;
     let mut reader = Reader(content);
@@ -192,7 +242,10 @@ fn read(file: &[u8], password: &str) -> Option<Vec<Entry>> {
         let alias = reader.text()?;
         reader.take(8)?;
         let (key, count) = match kind {
-            PRIVATE_KEY => (Some(unprotect(reader.block()?, &password)?), reader.number()?),
+            PRIVATE_KEY => (
+                Some(unprotect(reader.block()?, &password)?),
+                reader.number()?,
+            ),
             TRUSTED_CERTIFICATE => (None, 1),
             _ => return None,
         };
@@ -201,7 +254,11 @@ fn read(file: &[u8], password: &str) -> Option<Vec<Entry>> {
             reader.text().filter(|kind| kind == CERTIFICATE_TYPE)?;
             certificates.push(reader.block()?.to_vec());
         }
-        entries.push(Entry { alias, key, certificates });
+        entries.push(Entry {
+            alias,
+            key,
+            certificates,
+        });
     }
     reader.0.is_empty().then_some(entries)
 }
@@ -232,5 +289,4 @@ impl<'a> Reader<'a> {
 }
 
 #[cfg(test)]
-#[path = "jks_tests.rs"]
 mod tests;

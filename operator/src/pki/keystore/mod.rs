@@ -12,7 +12,10 @@ mod jks;
 mod pkcs12;
 
 pub use jks::{jks_keystore, jks_keystore_matches, jks_truststore, jks_truststore_matches};
-pub use pkcs12::{Pkcs12Profile, pkcs12_keystore, pkcs12_keystore_matches, pkcs12_truststore, pkcs12_truststore_matches};
+pub use pkcs12::{
+    Pkcs12Profile, pkcs12_keystore, pkcs12_keystore_matches, pkcs12_truststore,
+    pkcs12_truststore_matches,
+};
 
 /// The alias of the key and its chain, as in cert-manager.
 pub const KEY_ALIAS: &str = "certificate";
@@ -39,9 +42,13 @@ pub enum KeystoreError {
     NoCertificate,
     #[error("a truststore needs a CA certificate, and the issuer's is not known")]
     NoAuthority,
-    #[error("the keystore's password is empty; put one into the Secret that passwordSecretRef names")]
+    #[error(
+        "the keystore's password is empty; put one into the Secret that passwordSecretRef names"
+    )]
     EmptyPassword,
-    #[error("the keystore's password is {length} characters long; Java's tools want at least 6 for JKS")]
+    #[error(
+        "the keystore's password is {length} characters long; Java's tools want at least 6 for JKS"
+    )]
     ShortPassword { length: usize },
     #[error("a certificate cannot go into a keystore: {0}")]
     Certificate(#[from] CertificateError),
@@ -63,5 +70,9 @@ impl KeystoreError {
 
 /// The aliases of CAs, by position.
 fn authority_alias(position: usize) -> String {
-    if position == 0 { AUTHORITY_ALIAS.to_owned() } else { format!("{AUTHORITY_ALIAS}-{position}") }
+    if position == 0 {
+        AUTHORITY_ALIAS.to_owned()
+    } else {
+        format!("{AUTHORITY_ALIAS}-{position}")
+    }
 }

@@ -1,7 +1,10 @@
 //! PKCS#12 through p12-keystore.
 
 use aws_lc_rs::digest;
-use p12_keystore::{Certificate, EncryptionAlgorithm, KeyStore, KeyStoreEntry, MacAlgorithm, Pkcs12Archive, PrivateKey, PrivateKeyChain};
+use p12_keystore::{
+    Certificate, EncryptionAlgorithm, KeyStore, KeyStoreEntry, MacAlgorithm, Pkcs12Archive,
+    PrivateKey, PrivateKeyChain,
+};
 
 use super::{KEY_ALIAS, KeystoreContent, KeystoreError, LARGEST, authority_alias};
 use crate::pki::certificate::CertificateError;
@@ -13,7 +16,7 @@ pub enum Pkcs12Profile {
     LegacyRC2,
     /// Triple DES and HMAC-SHA-1, which everything reads.
     LegacyDES,
-    /// AES-256 and HMAC-SHA-256 (PBES2): OpenSSL 1.1, Java 8u301 and later.
+    /// AES-256 and HMAC-SHA-256 (PBES2): OpenSSL 1.1, Java 8u301 and later. Java takes ASCII passwords only here.
     #[default]
     Modern2023,
 }
@@ -25,9 +28,18 @@ const ITERATIONS: u32 = 2048;
 impl Pkcs12Profile {
     fn algorithms(self) -> (EncryptionAlgorithm, MacAlgorithm) {
         match self {
-            Self::LegacyRC2 => (EncryptionAlgorithm::PbeWithShaAnd40BitRc4Cbc, MacAlgorithm::HmacSha1),
-            Self::LegacyDES => (EncryptionAlgorithm::PbeWithShaAnd3KeyTripleDesCbc, MacAlgorithm::HmacSha1),
-            Self::Modern2023 => (EncryptionAlgorithm::PbeWithHmacSha256AndAes256, MacAlgorithm::HmacSha256),
+            Self::LegacyRC2 => (
+                EncryptionAlgorithm::PbeWithShaAnd40BitRc4Cbc,
+                MacAlgorithm::HmacSha1,
+            ),
+            Self::LegacyDES => (
+                EncryptionAlgorithm::PbeWithShaAnd3KeyTripleDesCbc,
+                MacAlgorithm::HmacSha1,
+            ),
+            Self::Modern2023 => (
+                EncryptionAlgorithm::PbeWithHmacSha256AndAes256,
+                MacAlgorithm::HmacSha256,
+            ),
         }
     }
 
@@ -44,38 +56,65 @@ impl Pkcs12Profile {
     fn of(file: &[u8]) -> Option<Self> {
         [Self::LegacyRC2, Self::LegacyDES, Self::Modern2023]
             .into_iter()
-            .find(|profile| file.windows(profile.scheme().len()).any(|window| window == profile.scheme()))
+            .find(|profile| {
+                file.windows(profile.scheme().len())
+                    .any(|window| window == profile.scheme())
+            })
     }
 }
 
 /// Writes a keystore with the key, its chain and the CAs under one alias.
-pub fn pkcs12_keystore(content: KeystoreContent<'_>, password: &str, profile: Pkcs12Profile) -> Result<Vec<u8>, KeystoreError> {
+pub fn pkcs12_keystore(
+    content: KeystoreContent<'_>,
+    password: &str,
+    profile: Pkcs12Profile,
+) -> Result<Vec<u8>, KeystoreError> {
     let Some(leaf) = content.chain.first() else {
         return Err(KeystoreError::NoCertificate);
     };
     let key = PrivateKey::from_der(content.key.pkcs8_der()).map_err(|_| KeystoreError::Library)?;
     // What OpenSSL and Java take to join a key with its certificate.
-    let identifier = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, leaf).as_ref().to_vec();
-    let certificates = certificates(&content).into_iter().map(certificate).collect::<Result<Vec<_>, _>>()?;
+    let identifier = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, leaf)
+        .as_ref()
+        .to_vec();
+    let certificates = certificates(&content)
+        .into_iter()
+        .map(certificate)
+        .collect::<Result<Vec<_>, _>>()?;
     let mut store = KeyStore::new();
-    store.add_entry(KEY_ALIAS, KeyStoreEntry::PrivateKeyChain(PrivateKeyChain::new(identifier, key, certificates)));
+    store.add_entry(
+        KEY_ALIAS,
+        KeyStoreEntry::PrivateKeyChain(PrivateKeyChain::new(identifier, key, certificates)),
+    );
     write(&store, password, profile)
 }
 
 /// Writes a truststore with the CAs (DER).
-pub fn pkcs12_truststore(authorities: &[Vec<u8>], password: &str, profile: Pkcs12Profile) -> Result<Vec<u8>, KeystoreError> {
+pub fn pkcs12_truststore(
+    authorities: &[Vec<u8>],
+    password: &str,
+    profile: Pkcs12Profile,
+) -> Result<Vec<u8>, KeystoreError> {
     if authorities.is_empty() {
         return Err(KeystoreError::NoAuthority);
     }
     let mut store = KeyStore::new();
     for (position, der) in authorities.iter().enumerate() {
-        store.add_entry(&authority_alias(position), KeyStoreEntry::Certificate(certificate(der)?));
+        store.add_entry(
+            &authority_alias(position),
+            KeyStoreEntry::Certificate(certificate(der)?),
+        );
     }
     write(&store, password, profile)
 }
 
 /// Whether a file is a keystore of this content, password and profile.
-pub fn pkcs12_keystore_matches(existing: &[u8], content: KeystoreContent<'_>, password: &str, profile: Pkcs12Profile) -> bool {
+pub fn pkcs12_keystore_matches(
+    existing: &[u8],
+    content: KeystoreContent<'_>,
+    password: &str,
+    profile: Pkcs12Profile,
+) -> bool {
     let Some(archive) = read(existing, password, profile) else {
         return false;
     };
@@ -90,14 +129,26 @@ pub fn pkcs12_keystore_matches(existing: &[u8], content: KeystoreContent<'_>, pa
 }
 
 /// Whether a file is a truststore of these CAs, password and profile.
-pub fn pkcs12_truststore_matches(existing: &[u8], authorities: &[Vec<u8>], password: &str, profile: Pkcs12Profile) -> bool {
+pub fn pkcs12_truststore_matches(
+    existing: &[u8],
+    authorities: &[Vec<u8>],
+    password: &str,
+    profile: Pkcs12Profile,
+) -> bool {
     let Some(archive) = read(existing, password, profile) else {
         return false;
     };
     // The writer orders entries by alias, which is not the order of the list beyond ten.
-    let mut found: Vec<_> = archive.certs.iter().map(|bag| (bag.friendly_name.clone(), bag.trusted, bag.cert.as_der())).collect();
-    let mut wanted: Vec<_> =
-        authorities.iter().enumerate().map(|(position, der)| (Some(authority_alias(position)), true, der.as_slice())).collect();
+    let mut found: Vec<_> = archive
+        .certs
+        .iter()
+        .map(|bag| (bag.friendly_name.clone(), bag.trusted, bag.cert.as_der()))
+        .collect();
+    let mut wanted: Vec<_> = authorities
+        .iter()
+        .enumerate()
+        .map(|(position, der)| (Some(authority_alias(position)), true, der.as_slice()))
+        .collect();
     found.sort();
     wanted.sort();
     archive.keys.is_empty() && archive.secrets.is_empty() && found == wanted
@@ -106,7 +157,12 @@ pub fn pkcs12_truststore_matches(existing: &[u8], authorities: &[Vec<u8>], passw
 /// The chain and the CAs, each certificate once: `ca.crt` may repeat a self-signed leaf.
 fn certificates<'a>(content: &KeystoreContent<'a>) -> Vec<&'a [u8]> {
     let mut all: Vec<&[u8]> = Vec::new();
-    for der in content.chain.iter().chain(content.authorities).map(Vec::as_slice) {
+    for der in content
+        .chain
+        .iter()
+        .chain(content.authorities)
+        .map(Vec::as_slice)
+    {
         if !all.contains(&der) {
             all.push(der);
         }
@@ -115,10 +171,15 @@ fn certificates<'a>(content: &KeystoreContent<'a>) -> Vec<&'a [u8]> {
 }
 
 fn certificate(der: impl AsRef<[u8]>) -> Result<Certificate, KeystoreError> {
-    Certificate::from_der(der.as_ref()).map_err(|_| KeystoreError::Certificate(CertificateError::Malformed))
+    Certificate::from_der(der.as_ref())
+        .map_err(|_| KeystoreError::Certificate(CertificateError::Malformed))
 }
 
-fn write(store: &KeyStore, password: &str, profile: Pkcs12Profile) -> Result<Vec<u8>, KeystoreError> {
+fn write(
+    store: &KeyStore,
+    password: &str,
+    profile: Pkcs12Profile,
+) -> Result<Vec<u8>, KeystoreError> {
     if password.is_empty() {
         return Err(KeystoreError::EmptyPassword);
     }
@@ -141,5 +202,4 @@ fn read(existing: &[u8], password: &str, profile: Pkcs12Profile) -> Option<Pkcs1
 }
 
 #[cfg(test)]
-#[path = "pkcs12_tests.rs"]
 mod tests;
