@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt, stream};
+use futures::{FutureExt, StreamExt, stream};
 use gatehouse_crds::certificate::{ChallengeState, ChallengeStatus};
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -253,11 +253,8 @@ impl Flight {
     async fn answer(&mut self, authorizations: &[AuthorizationView], labels: &std::collections::BTreeMap<String, String>, now: Timestamp) -> Result<Option<Progress>, AcmeError> {
         let signer = &self.signer;
         let known = &self.presented;
-        let outcomes: Vec<_> = stream::iter(authorizations)
-            .map(|authorization| async move { present(signer, known, authorization, labels, now).await })
-            .buffer_unordered(TOGETHER)
-            .collect()
-            .await;
+        let work: Vec<_> = authorizations.iter().map(|authorization| present(signer, known, authorization, labels, now).boxed()).collect();
+        let outcomes: Vec<_> = stream::iter(work).buffer_unordered(TOGETHER).collect().await;
         let (mut ready, mut wait, mut failure) = (Vec::new(), None::<Duration>, None);
         for outcome in outcomes {
             match outcome {
