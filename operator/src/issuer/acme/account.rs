@@ -192,7 +192,12 @@ mod tests {
         let table: [(Option<&str>, Option<&str>, Option<&[&str]>, Option<&[&str]>); 9] = [
             (Some("a@x"), None, Some(&["mailto:a@x"]), None),
             (Some("a@x"), Some("b@x"), Some(&["mailto:a@x"]), None),
-            (Some("b@x"), Some("a@x"), Some(&["mailto:a@x"]), Some(&["mailto:b@x"])),
+            (
+                Some("b@x"),
+                Some("a@x"),
+                Some(&["mailto:a@x"]),
+                Some(&["mailto:b@x"]),
+            ),
             (Some("b@x"), Some("a@x"), None, Some(&["mailto:b@x"])),
             (Some("a@x"), Some("a@x"), None, None),
             (Some("a@x"), Some("a@x"), Some(&[]), None),

@@ -179,10 +179,16 @@ mod tests {
             (vec![("retry-after", " 0 ")], Some(0)),
             (vec![("retry-after", late)], Some(120)),
             (
-                vec![("retry-after", late), ("date", "Sat, 21 Nov 2026 10:01:30 GMT")],
+                vec![
+                    ("retry-after", late),
+                    ("date", "Sat, 21 Nov 2026 10:01:30 GMT"),
+                ],
                 Some(30),
             ),
-            (vec![("retry-after", "Sat, 21 Nov 2026 09:00:00 GMT")], Some(0)),
+            (
+                vec![("retry-after", "Sat, 21 Nov 2026 09:00:00 GMT")],
+                Some(0),
+            ),
             (vec![("retry-after", "99999999999")], Some(30 * 24 * 3600)),
             (vec![("retry-after", "soon")], None),
             (vec![("retry-after", "-5")], None),

@@ -137,8 +137,7 @@ impl AcmeClient {
         }
         let settled = Duration::from_secs(60);
         let mut slot = self.directory.lock().await;
-        slot.fresh
-            .take_if(|(read, _)| read.elapsed() > settled);
+        slot.fresh.take_if(|(read, _)| read.elapsed() > settled);
         drop(slot);
         self.directory().await
     }

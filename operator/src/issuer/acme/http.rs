@@ -13,9 +13,9 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls_platform_verifier::BuilderVerifierExt;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::time::Instant;
 
 use super::address;
@@ -184,15 +184,14 @@ impl HttpClient {
         let host = authority(&uri);
         let endpoint = outgoing.endpoint;
         let started = Instant::now();
-        let result = match tokio::time::timeout(self.timeout, self.exchange(uri, &host, outgoing))
-            .await
-        {
-            Ok(result) => result,
-            Err(_) => Err(AcmeError::Timeout {
-                host: host.clone(),
-                after: self.timeout,
-            }),
-        };
+        let result =
+            match tokio::time::timeout(self.timeout, self.exchange(uri, &host, outgoing)).await {
+                Ok(result) => result,
+                Err(_) => Err(AcmeError::Timeout {
+                    host: host.clone(),
+                    after: self.timeout,
+                }),
+            };
         let code = result.as_ref().map_or(0, |answer| answer.status);
         self.observer
             .request(&host, endpoint, code, started.elapsed());

@@ -15,7 +15,7 @@
 //! more for the first: newOrder, authz, challenge, authz, finalize, order, certificate.
 
 mod account;
-mod address;
+pub mod address;
 mod answer;
 mod ari;
 mod client;

@@ -63,7 +63,12 @@ impl OrderSession {
         let place = async |replaces: Option<&String>| {
             let payload = payload(order, replaces);
             account
-                .post(Endpoint::NewOrder, &directory.new_order, Some(&payload), None)
+                .post(
+                    Endpoint::NewOrder,
+                    &directory.new_order,
+                    Some(&payload),
+                    None,
+                )
                 .await
         };
         // A CA without ARI knows of no replacement.
@@ -152,7 +157,10 @@ impl OrderSession {
         Ok(())
     }
 
-    async fn read_authorizations(&self, urls: &[String]) -> Result<Vec<(Answer, AuthorizationView)>, AcmeError> {
+    async fn read_authorizations(
+        &self,
+        urls: &[String],
+    ) -> Result<Vec<(Answer, AuthorizationView)>, AcmeError> {
         let urls: Vec<String> = urls.iter().take(READ_AT_ONCE).cloned().collect();
         stream::iter(urls)
             .map(|url| read_authorization(&self.account, url))
@@ -169,7 +177,10 @@ impl OrderSession {
             let known = &mut self.view.authorizations;
             if let Some(old) = known.iter_mut().find(|old| old.url == new.url) {
                 for challenge in &mut new.challenges {
-                    challenge.told = old.challenges.iter().any(|c| c.told && c.url == challenge.url);
+                    challenge.told = old
+                        .challenges
+                        .iter()
+                        .any(|c| c.told && c.url == challenge.url);
                 }
                 *old = new;
             } else {
@@ -243,7 +254,10 @@ impl AcmeOrder for OrderSession {
 
     async fn challenge_ready(&mut self, challenge_url: &str) -> Result<(), AcmeError> {
         let of_challenge = |authorization: &&mut AuthorizationView| {
-            authorization.challenges.iter().any(|c| c.url == challenge_url)
+            authorization
+                .challenges
+                .iter()
+                .any(|c| c.url == challenge_url)
         };
         let Some(authorization) = self.view.authorizations.iter_mut().find(of_challenge) else {
             return Err(AcmeError::Invalid(
@@ -358,7 +372,11 @@ async fn read_authorization(
 }
 
 fn payload(order: &NewOrder, replaces: Option<&String>) -> Value {
-    let identifiers: Vec<_> = order.identifiers.iter().map(super::Identifier::json).collect();
+    let identifiers: Vec<_> = order
+        .identifiers
+        .iter()
+        .map(super::Identifier::json)
+        .collect();
     let mut payload = json!({"identifiers": identifiers});
     if let Some(profile) = &order.profile {
         payload["profile"] = json!(profile);
@@ -374,7 +392,10 @@ fn payload(order: &NewOrder, replaces: Option<&String>) -> Value {
 fn may_be_the_replacement(error: &AcmeError) -> bool {
     match error {
         AcmeError::Rejected(problem) => {
-            matches!(problem.kind.as_str(), "alreadyReplaced" | "malformed" | "conflict")
+            matches!(
+                problem.kind.as_str(),
+                "alreadyReplaced" | "malformed" | "conflict"
+            )
         }
         AcmeError::Unauthorized { .. } => true,
         AcmeError::Malformed { status, .. } => matches!(status, 404 | 409),
