@@ -13,7 +13,7 @@ use super::error::AcmeError;
 use super::problem::printable;
 
 /// The longest wait that we take from a server: beyond it nobody plans, and sums cannot overflow.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
+const MAX_RETRY_AFTER: Duration = Duration::from_hours(30 * 24);
 
 /// The most alternate chains that we look at.
 const MAX_ALTERNATES: usize = 10;

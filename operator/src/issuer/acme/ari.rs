@@ -14,9 +14,9 @@ use super::http::Endpoint;
 use super::key::encode;
 use super::problem::printable;
 
-const LEAST_CHECK: Duration = Duration::from_secs(60);
-const MOST_CHECK: Duration = Duration::from_secs(24 * 3600);
-const DEFAULT_CHECK: Duration = Duration::from_secs(6 * 3600);
+const LEAST_CHECK: Duration = Duration::from_mins(1);
+const MOST_CHECK: Duration = Duration::from_hours(24);
+const DEFAULT_CHECK: Duration = Duration::from_hours(6);
 
 /// When a certificate should be renewed, `start < end`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -93,6 +93,8 @@ impl AcmeError {
             Self::AccountDoesNotExist { .. }
             | Self::ExternalAccountRequired { .. }
             | Self::Unauthorized { .. } => "IssuerNotReady",
+            // The terms of service changed, and a human must agree (§7.3.3).
+            Self::Rejected(problem) if problem.kind == "userActionRequired" => "IssuerNotReady",
             Self::Rejected(problem) if problem.is_challenge_failure() => "ChallengeFailed",
             Self::Rejected(_) => "Rejected",
             Self::OrderGone { .. } | Self::OrderNotReady { .. } => "OrderGone",

@@ -164,7 +164,7 @@ impl HttpClient {
         let inner = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(60))
+            .pool_idle_timeout(Duration::from_mins(1))
             .pool_max_idle_per_host(8)
             // A peer that died silently is found out before requests pile up on its connection.
             .http2_keep_alive_interval(Duration::from_secs(15))

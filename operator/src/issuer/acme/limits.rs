@@ -18,17 +18,17 @@ use super::http::Endpoint;
 pub const DEFAULT_IN_FLIGHT: usize = 300;
 
 /// The wait after a refusal that does not say how long.
-const DEFAULT_WAIT: Duration = Duration::from_secs(60);
+const DEFAULT_WAIT: Duration = Duration::from_mins(1);
 
 /// The most that a gate holds when the CA did not say that it is the account which is limited.
-const GUESSED_WAIT: Duration = Duration::from_secs(5 * 60);
+const GUESSED_WAIT: Duration = Duration::from_mins(5);
 
 /// The most that a gate holds in any case; an account's limits last for hours, and a server that
 /// says more is asked again after a day.
-const MAX_GATE: Duration = Duration::from_secs(24 * 3600);
+const MAX_GATE: Duration = Duration::from_hours(24);
 
 /// Who asked to order and did not ask again for so long has gone: it gave up, or was deleted.
-const FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_mins(30);
+const FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_mins(15);
 
 /// So long after a refusal, a limit counts as near.
 const NEAR: SignedDuration = SignedDuration::from_hours(1);
@@ -73,7 +73,8 @@ pub enum Admission {
     Go,
     /// The CA asks to wait until then.
     NotBefore(Timestamp),
-    /// Others come first. [`FairQueue::done`] tells who is next, so there is nothing to poll for.
+    /// Others come first. [`FairQueue::done`] and [`FairQueue::placed`] tell who is next; ask
+    /// again within ten minutes all the same, to keep the place.
     Queued,
 }
 
@@ -112,7 +113,7 @@ impl FairQueue {
         replaces: bool,
         now: Timestamp,
     ) -> Option<Timestamp> {
-        let exempt = replaces && !self.state.holds_replacements;
+        let exempt = self.is_exempt(replaces);
         let order = self
             .state
             .new_order_not_before
@@ -131,12 +132,10 @@ impl FairQueue {
         }
         self.waiting
             .insert(wanted.key.clone(), (wanted.clone(), now));
-        self.waiting
-            .retain(|_, (_, asked)| now.duration_since(*asked) < FORGOTTEN_AFTER);
         if let Some(until) = self.not_before(Endpoint::NewOrder, wanted.replaces, now) {
             return Admission::NotBefore(until);
         }
-        if !self.next(now).contains(&wanted.key) {
+        if !self.is_next(wanted, now) {
             return Admission::Queued;
         }
         self.waiting.remove(&wanted.key);
@@ -145,6 +144,12 @@ impl FairQueue {
             self.probing = Some(wanted.key.clone());
         }
         Admission::Go
+    }
+
+    #[cfg(test)]
+    pub(super) fn waiting_for_test(&mut self, wanted: &Wanted, now: Timestamp) {
+        self.waiting
+            .insert(wanted.key.clone(), (wanted.clone(), now));
     }
 
     /// Takes up an order that is in flight already, beyond the cap if need be: it was placed before a restart.
@@ -247,287 +252,86 @@ impl FairQueue {
             .is_some_and(|refusal| now.duration_since(refusal) < NEAR)
     }
 
-    /// Who of the waiting may go now: nearest to expiry first; renewals that say `replaces` ahead of the rest while a limit is near.
-    fn next(&self, now: Timestamp) -> Vec<String> {
-        let near = self.is_near(now) || self.state.new_order_not_before.is_some();
-        let mut ranked: Vec<&Wanted> = self
-            .waiting
-            .values()
-            .map(|(wanted, _)| wanted)
-            .filter(|wanted| {
-                self.not_before(Endpoint::NewOrder, wanted.replaces, now)
-                    .is_none()
-            })
-            .collect();
-        ranked.sort_by_key(|wanted| (near && !wanted.replaces, wanted.not_after, &wanted.key));
+    /// Who of the waiting may go now, the first in rank first.
+    fn next(&mut self, now: Timestamp) -> Vec<String> {
+        self.waiting.retain(|_, (_, asked)| is_here(*asked, now));
         let free = self.cap.saturating_sub(self.in_flight.len());
-        // After a limit one order goes ahead; only what is exempt may go beside it.
-        let mut probes = match (self.state.new_order_not_before, &self.probing) {
-            (None, _) => usize::MAX,
-            (Some(_), None) => 1,
-            (Some(_), Some(_)) => 0,
-        };
+        let gated = self.state.new_order_not_before.is_some();
+        let mut ranked: Vec<&Wanted> = self.candidates(now).collect();
+        if gated {
+            // After a limit one goes ahead; only what is exempt may go beside it.
+            let first = match self.probing {
+                Some(_) => None,
+                None => ranked
+                    .iter()
+                    .filter(|wanted| !self.is_exempt(wanted.replaces))
+                    .min_by_key(|wanted| self.rank(wanted, now))
+                    .map(|wanted| wanted.key.clone()),
+            };
+            ranked.retain(|wanted| {
+                self.is_exempt(wanted.replaces) || first.as_ref() == Some(&wanted.key)
+            });
+        }
+        // Thousands may wait while a few go: rank no more than go.
+        if free < ranked.len() {
+            ranked.select_nth_unstable_by_key(free, |wanted| self.rank(wanted, now));
+            ranked.truncate(free);
+        }
+        ranked.sort_unstable_by_key(|wanted| self.rank(wanted, now));
         ranked
             .into_iter()
-            .filter(|wanted| {
-                if wanted.replaces && !self.state.holds_replacements {
-                    return true;
-                }
-                let allowed = probes > 0;
-                probes = probes.saturating_sub(1);
-                allowed
-            })
-            .take(free)
             .map(|wanted| wanted.key.clone())
             .collect()
     }
+
+    /// Whether `wanted`, which waits, is among [`next`](Self::next), in one pass.
+    fn is_next(&self, wanted: &Wanted, now: Timestamp) -> bool {
+        let free = self.cap.saturating_sub(self.in_flight.len());
+        let mine = self.rank(wanted, now);
+        let ahead = || self.candidates(now).filter(|w| self.rank(w, now) < mine);
+        if self.state.new_order_not_before.is_none() {
+            return ahead().count() < free;
+        }
+        let exempt_ahead = ahead().filter(|w| self.is_exempt(w.replaces)).count();
+        let other_ahead = ahead().any(|w| !self.is_exempt(w.replaces));
+        if self.is_exempt(wanted.replaces) {
+            let probe = usize::from(other_ahead && self.probing.is_none());
+            exempt_ahead + probe < free
+        } else {
+            self.probing.is_none() && !other_ahead && exempt_ahead < free
+        }
+    }
+
+    /// Those who wait and whom no gate holds.
+    fn candidates(&self, now: Timestamp) -> impl Iterator<Item = &Wanted> {
+        self.waiting
+            .values()
+            .filter(move |(wanted, asked)| {
+                is_here(*asked, now)
+                    && self
+                        .not_before(Endpoint::NewOrder, wanted.replaces, now)
+                        .is_none()
+            })
+            .map(|(wanted, _)| wanted)
+    }
+
+    /// Nearest to expiry first; renewals that say `replaces` ahead of the rest while a limit is near.
+    fn rank<'a>(&self, wanted: &'a Wanted, now: Timestamp) -> (bool, Option<Timestamp>, &'a str) {
+        let near = self.is_near(now) || self.state.new_order_not_before.is_some();
+        (near && !wanted.replaces, wanted.not_after, &wanted.key)
+    }
+
+    fn is_exempt(&self, replaces: bool) -> bool {
+        replaces && !self.state.holds_replacements
+    }
+}
+
+fn is_here(asked: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(asked) < FORGOTTEN_AFTER
 }
 
 fn raise(gate: &mut Option<Timestamp>, now: Timestamp, wait: Duration) {
     // A day fits unless time ends.
     let until = now.checked_add(wait.min(MAX_GATE)).unwrap_or(now);
     *gate = (*gate).max(Some(until));
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing
-    )]
-
-    use super::*;
-
-    const ORDER: Endpoint = Endpoint::NewOrder;
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
-    }
-
-    /// A certificate that expires `days` from now, or is not there yet.
-    fn wanted(key: &str, days: Option<i64>, replaces: bool) -> Wanted {
-        Wanted {
-            key: key.to_owned(),
-            not_after: days.map(|days| at(days * 86_400)),
-            replaces,
-        }
-    }
-
-    fn limited(seconds: Option<u64>, detail: &str) -> AcmeError {
-        AcmeError::RateLimited {
-            retry_after: seconds.map(Duration::from_secs),
-            detail: detail.to_owned(),
-        }
-    }
-
-    const OF_ACCOUNT: &str = "too many new orders (300) from this account in the last 3h";
-    const OF_NAMES: &str = "too many certificates (50) already issued for a.test";
-
-    fn queue(cap: usize) -> FairQueue {
-        FairQueue::new(cap, LimitState::default())
-    }
-
-    #[test]
-    fn no_more_than_the_cap_are_in_flight_and_the_most_urgent_is_next() {
-        let mut queue = queue(2);
-        assert_eq!(
-            queue.admit(&wanted("a", Some(1), true), at(0)),
-            Admission::Go
-        );
-        assert_eq!(
-            queue.admit(&wanted("b", Some(2), true), at(0)),
-            Admission::Go
-        );
-        assert_eq!(
-            queue.admit(&wanted("a", Some(1), true), at(0)),
-            Admission::Go,
-            "it has its place"
-        );
-        for (key, days) in [("late", Some(30)), ("soon", Some(3)), ("none", None)] {
-            assert_eq!(
-                queue.admit(&wanted(key, days, false), at(0)),
-                Admission::Queued
-            );
-        }
-        assert_eq!(queue.done("a", at(1)), ["none"]);
-        assert_eq!(
-            queue.admit(&wanted("late", Some(30), false), at(1)),
-            Admission::Queued
-        );
-        assert_eq!(
-            queue.admit(&wanted("none", None, false), at(1)),
-            Admission::Go
-        );
-        assert_eq!(queue.done("b", at(2)), ["soon"]);
-        assert_eq!(queue.done("none", at(2)), ["soon", "late"]);
-    }
-
-    #[test]
-    fn who_does_not_ask_again_loses_the_place() {
-        let mut queue = queue(1);
-        queue.resume("running");
-        assert_eq!(
-            queue.admit(&wanted("gone", None, false), at(0)),
-            Admission::Queued
-        );
-        assert_eq!(
-            queue.admit(&wanted("here", Some(9), false), at(3_600)),
-            Admission::Queued
-        );
-        assert_eq!(queue.done("running", at(3_600)), ["here"]);
-    }
-
-    #[test]
-    fn a_limit_of_the_account_holds_new_orders_but_not_replacements() {
-        let mut queue = queue(300);
-        assert_eq!(queue.admit(&wanted("a", None, false), at(0)), Admission::Go);
-        assert!(queue.refused("a", ORDER, false, &limited(Some(600), OF_ACCOUNT), at(0)));
-        assert_eq!(
-            queue.admit(&wanted("b", None, false), at(1)),
-            Admission::NotBefore(at(600))
-        );
-        assert_eq!(
-            queue.admit(&wanted("r", Some(20), true), at(1)),
-            Admission::Go
-        );
-        assert_eq!(
-            queue.not_before(Endpoint::Finalize, false, at(1)),
-            None,
-            "orders in flight go on"
-        );
-        // Even that was refused: so this CA exempts nothing.
-        assert!(queue.refused("r", ORDER, true, &limited(Some(600), OF_ACCOUNT), at(2)));
-        assert_eq!(
-            queue.admit(&wanted("s", Some(1), true), at(3)),
-            Admission::NotBefore(at(602))
-        );
-    }
-
-    #[test]
-    fn after_a_limit_one_goes_ahead_and_its_success_opens_the_gate() {
-        let mut queue = queue(300);
-        queue.refused("a", ORDER, false, &limited(Some(600), OF_ACCOUNT), at(0));
-        assert_eq!(
-            queue.admit(&wanted("b", Some(1), false), at(600)),
-            Admission::Go
-        );
-        assert_eq!(
-            queue.admit(&wanted("c", Some(2), false), at(600)),
-            Admission::Queued
-        );
-        assert_eq!(
-            queue.admit(&wanted("d", Some(3), false), at(600)),
-            Admission::Queued
-        );
-        assert_eq!(
-            queue.admit(&wanted("r", Some(9), true), at(600)),
-            Admission::Go
-        );
-        assert_eq!(queue.placed("b", false, at(601)), ["c", "d"]);
-        assert_eq!(
-            queue.admit(&wanted("d", Some(3), false), at(602)),
-            Admission::Go
-        );
-    }
-
-    #[test]
-    fn a_limit_of_some_names_holds_nobody_else() {
-        let mut queue = queue(300);
-        assert!(queue.refused("a", ORDER, false, &limited(Some(500_000), OF_NAMES), at(0)));
-        assert_eq!(queue.state().new_order_not_before, None);
-        assert_eq!(queue.admit(&wanted("b", None, false), at(1)), Admission::Go);
-    }
-
-    #[test]
-    fn two_different_refusals_in_a_row_hold_the_rest_for_minutes() {
-        let mut queue = queue(300);
-        queue.refused("a", ORDER, false, &limited(Some(500_000), OF_NAMES), at(0));
-        queue.refused("b", ORDER, false, &limited(Some(500_000), OF_NAMES), at(1));
-        assert_eq!(queue.state().new_order_not_before, Some(at(301)));
-        // One goes ahead; it is refused like the others, and the next has its turn.
-        assert_eq!(
-            queue.admit(&wanted("c", None, false), at(301)),
-            Admission::Go
-        );
-        queue.refused(
-            "c",
-            ORDER,
-            false,
-            &limited(Some(500_000), OF_NAMES),
-            at(302),
-        );
-        assert_eq!(
-            queue.admit(&wanted("d", None, false), at(303)),
-            Admission::NotBefore(at(602))
-        );
-        assert_eq!(
-            queue.admit(&wanted("d", None, false), at(602)),
-            Admission::Go
-        );
-    }
-
-    #[test]
-    fn replacements_go_first_while_a_limit_is_near_and_expiry_rules_otherwise() {
-        for (near, expected) in [(false, ["new", "renewal"]), (true, ["renewal", "new"])] {
-            let mut queue = queue(1);
-            if near {
-                queue.refused("x", ORDER, false, &limited(Some(9), OF_NAMES), at(0));
-            }
-            queue.resume("running");
-            queue.admit(&wanted("new", None, false), at(1));
-            queue.admit(&wanted("renewal", Some(5), true), at(1));
-            assert_eq!(queue.done("running", at(2)), expected[..1]);
-        }
-    }
-
-    #[test]
-    fn a_server_that_asks_for_a_pause_gets_it_on_everything() {
-        let pause = |seconds| AcmeError::Unavailable {
-            status: 503,
-            retry_after: seconds,
-            detail: String::new(),
-        };
-        let mut queue = queue(300);
-        assert!(!queue.refused("a", Endpoint::Order, false, &pause(None), at(0)));
-        let wait = Some(Duration::from_secs(40));
-        assert!(queue.refused("a", Endpoint::Order, false, &pause(wait), at(0)));
-        assert_eq!(
-            queue.not_before(Endpoint::Finalize, true, at(1)),
-            Some(at(40))
-        );
-        assert_eq!(
-            queue.admit(&wanted("r", None, true), at(1)),
-            Admission::NotBefore(at(40))
-        );
-        assert_eq!(queue.admit(&wanted("r", None, true), at(40)), Admission::Go);
-        let for_ever = Some(Duration::from_secs(30 * 86_400));
-        queue.refused("a", Endpoint::Order, false, &pause(for_ever), at(100));
-        assert_eq!(queue.state().account_not_before, Some(at(100 + 86_400)));
-    }
-
-    #[test]
-    fn other_errors_teach_nothing() {
-        let mut queue = queue(300);
-        let error = AcmeError::OrderGone {
-            detail: String::new(),
-        };
-        assert!(!queue.refused("a", ORDER, false, &error, at(0)));
-        assert_eq!(*queue.state(), LimitState::default());
-    }
-
-    #[test]
-    fn the_state_survives_a_restart_in_a_few_bytes() {
-        let mut before = queue(300);
-        before.refused("a", ORDER, false, &limited(Some(600), OF_ACCOUNT), at(0));
-        let text = serde_json::to_string(before.state()).unwrap();
-        assert!(text.len() < 200, "{text}");
-        let mut after = FairQueue::new(300, serde_json::from_str(&text).unwrap());
-        assert_eq!(
-            after.admit(&wanted("b", None, false), at(1)),
-            Admission::NotBefore(at(600))
-        );
-        assert_eq!(serde_json::to_string(&LimitState::default()).unwrap(), "{}");
-    }
 }

@@ -136,7 +136,7 @@ async fn terms_that_are_not_agreed_to_make_no_account() {
     let error = Account::establish(ca.client(), key(), &AccountOptions::default())
         .await
         .unwrap_err();
-    assert_eq!(error.reason(), "Rejected");
+    assert_eq!(error.reason(), "IssuerNotReady");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The client against a scripted CA on 127.0.0.1, which fails in every way that servers do.
 
 mod accounts;
-mod by_hand;
 mod fake_ca;
 mod faults;
+mod limits;
 mod orders;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::fake_ca::{FakeCa, problem};
+use super::fake_ca::{FakeCa, Fault, problem};
 use crate::issuer::acme::*;
 
 fn now() -> Timestamp {
@@ -377,19 +377,18 @@ async fn renewal_information_is_read_with_and_without_retry_after() {
     let ca = FakeCa::start().await;
     let client = ca.client();
     let info = client.renewal_info("aki.serial").await.unwrap().unwrap();
-    assert_eq!(info.check_after, Duration::from_secs(6 * 3600));
+    assert_eq!(info.check_after, Duration::from_hours(6));
     assert_eq!(info.window.start.to_string(), "2026-01-01T00:00:00Z");
     let window = json!({"suggestedWindow": {"start": "2026-01-01T00:00:00Z", "end": "2026-01-02T00:00:00Z"}}).to_string();
     for (header, seconds) in [("5", 60), ("7200", 7200), ("9999999", 86_400)] {
-        let fault =
-            super::fake_ca::Fault::Answer(200, vec![("retry-after", header)], window.clone());
+        let fault = Fault::Answer(200, vec![("retry-after", header)], window.clone());
         ca.fail(Endpoint::RenewalInfo, fault);
         let info = client.renewal_info("aki.serial").await.unwrap().unwrap();
         assert_eq!(info.check_after, Duration::from_secs(seconds));
     }
     ca.fail(
         Endpoint::RenewalInfo,
-        super::fake_ca::Fault::Answer(200, vec![], "junk".to_owned()),
+        Fault::Answer(200, vec![], "junk".to_owned()),
     );
     let error = client.renewal_info("aki.serial").await.unwrap_err();
     assert!(matches!(error, AcmeError::Malformed { .. }), "{error}");
@@ -399,4 +398,55 @@ async fn renewal_information_is_read_with_and_without_retry_after() {
         without.client().renewal_info("aki.serial").await.unwrap(),
         None
     );
+}
+
+#[tokio::test]
+async fn a_ca_whose_order_lags_behind_its_authorizations_is_waited_for() {
+    let ca = FakeCa::start().await;
+    let account = ca.account().await;
+    let mut order = OrderSession::begin(&account, &for_names(&["a.test"]))
+        .await
+        .unwrap();
+    let pending = json!({"status": "pending", "finalize": ca.url("/finalize/0"), "authorizations": [ca.url("/authz/0")]});
+    ca.fail(Endpoint::Finalize, problem(403, "orderNotReady"));
+    for _ in 0..3 {
+        ca.fail(
+            Endpoint::Order,
+            Fault::Answer(200, vec![], pending.to_string()),
+        );
+    }
+    drive(&mut order).await.unwrap();
+    let asked = ca.asked();
+    let (_, after) = asked.split_at(asked.iter().position(|a| *a == "finalize").unwrap());
+    assert_eq!(
+        after,
+        [
+            "finalize",
+            "order",
+            "authz",
+            "order",
+            "order",
+            "order",
+            "finalize",
+            "order",
+            "certificate"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_ca_that_calls_a_ready_order_not_ready_is_left_alone_for_a_while() {
+    let ca = FakeCa::start().await;
+    let account = ca.account().await;
+    let mut order = OrderSession::begin(&account, &for_names(&["a.test"]))
+        .await
+        .unwrap();
+    order.refresh().await.unwrap();
+    let url = order.view().authorizations[0].challenges[0].url.clone();
+    order.challenge_ready(&url).await.unwrap();
+    order.refresh().await.unwrap();
+    ca.fail(Endpoint::Finalize, problem(403, "orderNotReady"));
+    let error = order.finalize(b"csr").await.unwrap_err();
+    assert!(matches!(error, AcmeError::OrderNotReady { .. }), "{error}");
+    drive(&mut order).await.unwrap();
 }
