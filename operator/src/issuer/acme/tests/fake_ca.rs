@@ -118,11 +118,7 @@ impl FakeCa {
     }
 
     pub(super) fn client(&self) -> Arc<AcmeClient> {
-        let options = HttpOptions {
-            allow_loopback: true,
-            ..HttpOptions::default()
-        };
-        let http = HttpClient::new(&options, Arc::new(Quiet)).unwrap();
+        let http = HttpClient::new(&options(true), Arc::new(Quiet)).unwrap();
         Arc::new(AcmeClient::new(http, &self.url("/directory")))
     }
 
@@ -137,6 +133,16 @@ impl FakeCa {
             .unwrap();
         self.asked();
         account
+    }
+}
+
+/// With a root of its own, so that no test depends on those of the machine.
+pub(super) fn options(allow_loopback: bool) -> HttpOptions {
+    let key = rcgen::generate_simple_self_signed(["root.test".to_owned()]).unwrap();
+    HttpOptions {
+        ca_bundle: Some(key.cert.pem().into_bytes()),
+        allow_loopback,
+        ..HttpOptions::default()
     }
 }
 

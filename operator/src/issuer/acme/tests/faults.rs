@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
 
-use super::fake_ca::{FakeCa, Fault, Quiet, problem};
+use super::fake_ca::{FakeCa, Fault, Quiet, options, problem};
 use super::orders::{drive, for_names};
 use crate::issuer::acme::*;
 
@@ -206,11 +207,8 @@ async fn a_failed_step_leaves_the_order_as_it_was() {
 }
 
 fn client(url: &str, allow_loopback: bool) -> AcmeClient {
-    let options = HttpOptions {
-        allow_loopback,
-        ..HttpOptions::default()
-    };
-    AcmeClient::new(HttpClient::new(&options, Arc::new(Quiet)).unwrap(), url)
+    let http = HttpClient::new(&options(allow_loopback), Arc::new(Quiet)).unwrap();
+    AcmeClient::new(http, url)
 }
 
 #[tokio::test]
@@ -279,11 +277,7 @@ impl RequestObserver for Seen {
 async fn every_request_is_counted_with_host_endpoint_and_code() {
     let ca = FakeCa::start().await;
     let seen = Arc::new(Seen::default());
-    let options = HttpOptions {
-        allow_loopback: true,
-        ..HttpOptions::default()
-    };
-    let http = HttpClient::new(&options, seen.clone()).unwrap();
+    let http = HttpClient::new(&options(true), seen.clone()).unwrap();
     let client = AcmeClient::new(http, &ca.url("/directory"));
     ca.fail(Endpoint::Directory, problem(503, "serverInternal"));
     ca.fail(Endpoint::Directory, Fault::Cut);
@@ -295,4 +289,19 @@ async fn every_request_is_counted_with_host_endpoint_and_code() {
     assert_eq!(*seen.0.lock().unwrap(), expected);
     let agent = concat!("gatehouse/", env!("CARGO_PKG_VERSION")).to_owned();
     assert_eq!(ca.script().user_agents.iter().collect::<Vec<_>>(), [&agent]);
+}
+
+#[tokio::test]
+async fn a_port_that_speaks_no_tls_is_told_as_such() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/directory", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let page = b"HTTP/1.1 400 Bad Request\r\n\r\n";
+        socket.write_all(page).await.unwrap();
+        // Stays open: a reset would hide what was sent.
+        std::future::pending::<()>().await;
+    });
+    let error = client(&url, true).directory().await.unwrap_err();
+    assert!(matches!(error, AcmeError::Tls { .. }), "{error}");
 }
