@@ -13,7 +13,7 @@ use super::error::AcmeError;
 use super::problem::printable;
 
 /// The longest wait that we take from a server: beyond it nobody plans, and sums cannot overflow.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
+const MAX_RETRY_AFTER: Duration = Duration::from_hours(30 * 24);
 
 /// The most alternate chains that we look at.
 const MAX_ALTERNATES: usize = 10;
@@ -179,10 +179,16 @@ mod tests {
             (vec![("retry-after", " 0 ")], Some(0)),
             (vec![("retry-after", late)], Some(120)),
             (
-                vec![("retry-after", late), ("date", "Sat, 21 Nov 2026 10:01:30 GMT")],
+                vec![
+                    ("retry-after", late),
+                    ("date", "Sat, 21 Nov 2026 10:01:30 GMT"),
+                ],
                 Some(30),
             ),
-            (vec![("retry-after", "Sat, 21 Nov 2026 09:00:00 GMT")], Some(0)),
+            (
+                vec![("retry-after", "Sat, 21 Nov 2026 09:00:00 GMT")],
+                Some(0),
+            ),
             (vec![("retry-after", "99999999999")], Some(30 * 24 * 3600)),
             (vec![("retry-after", "soon")], None),
             (vec![("retry-after", "-5")], None),

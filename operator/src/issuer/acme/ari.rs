@@ -14,9 +14,9 @@ use super::http::Endpoint;
 use super::key::encode;
 use super::problem::printable;
 
-const LEAST_CHECK: Duration = Duration::from_secs(60);
-const MOST_CHECK: Duration = Duration::from_secs(24 * 3600);
-const DEFAULT_CHECK: Duration = Duration::from_secs(6 * 3600);
+const LEAST_CHECK: Duration = Duration::from_mins(1);
+const MOST_CHECK: Duration = Duration::from_hours(24);
+const DEFAULT_CHECK: Duration = Duration::from_hours(6);
 
 /// When a certificate should be renewed, `start < end`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -203,7 +203,10 @@ mod tests {
             let day = moment.duration_since(window.start).as_hours() / 24;
             days[usize::try_from(day).unwrap()] += 1;
         }
-        assert!(days.iter().all(|count| (70..=130).contains(count)), "{days:?}");
+        assert!(
+            days.iter().all(|count| (70..=130).contains(count)),
+            "{days:?}"
+        );
     }
 
     proptest! {
@@ -231,7 +234,8 @@ mod tests {
         let mut ca = rcgen::CertificateParams::new([]).unwrap();
         ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         ca.key_identifier_method = rcgen::KeyIdMethod::PreSpecified(vec![
-            0x69, 0x88, 0x5b, 0x6b, 0x87, 0x46, 0x40, 0x41, 0xe1, 0xb3, 0x7b, 0x84, 0x7b, 0xa0, 0xae, 0x2c, 0xde, 0x01, 0xc8, 0xd4,
+            0x69, 0x88, 0x5b, 0x6b, 0x87, 0x46, 0x40, 0x41, 0xe1, 0xb3, 0x7b, 0x84, 0x7b, 0xa0,
+            0xae, 0x2c, 0xde, 0x01, 0xc8, 0xd4,
         ]);
         let issuer = rcgen::Issuer::new(ca, &key);
         let mut leaf = rcgen::CertificateParams::new(["a.test".to_owned()]).unwrap();

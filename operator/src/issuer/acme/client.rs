@@ -24,7 +24,7 @@ const NONCE_RETRIES: u32 = 8;
 const MAX_NONCES: usize = 64;
 
 /// A CA may add a profile or change its terms: read the directory anew once a day.
-const DIRECTORY_LIFE: Duration = Duration::from_secs(24 * 3600);
+const DIRECTORY_LIFE: Duration = Duration::from_hours(24);
 
 /// RFC 8555 §7.1.1, RFC 9773 §4, and the profiles extension. Fields that we don't use are not here.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -142,10 +142,9 @@ impl AcmeClient {
         if directory.meta.profiles.contains_key(profile) {
             return Ok(directory);
         }
-        let settled = Duration::from_secs(60);
+        let settled = Duration::from_mins(1);
         let mut slot = self.directory.lock().await;
-        slot.fresh
-            .take_if(|(read, _)| read.elapsed() > settled);
+        slot.fresh.take_if(|(read, _)| read.elapsed() > settled);
         drop(slot);
         self.directory().await
     }

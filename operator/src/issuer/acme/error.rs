@@ -93,6 +93,8 @@ impl AcmeError {
             Self::AccountDoesNotExist { .. }
             | Self::ExternalAccountRequired { .. }
             | Self::Unauthorized { .. } => "IssuerNotReady",
+            // The terms of service changed, and a human must agree (§7.3.3).
+            Self::Rejected(problem) if problem.kind == "userActionRequired" => "IssuerNotReady",
             Self::Rejected(problem) if problem.is_challenge_failure() => "ChallengeFailed",
             Self::Rejected(_) => "Rejected",
             Self::OrderGone { .. } | Self::OrderNotReady { .. } => "OrderGone",
@@ -210,8 +212,18 @@ mod tests {
             (502, "", true, ("Network", wait, false)),
             (403, "", false, ("Network", None, false)),
             (400, "badNonce", false, ("Network", None, false)),
-            (400, "accountDoesNotExist", false, ("IssuerNotReady", None, false)),
-            (403, "externalAccountRequired", false, ("IssuerNotReady", None, false)),
+            (
+                400,
+                "accountDoesNotExist",
+                false,
+                ("IssuerNotReady", None, false),
+            ),
+            (
+                403,
+                "externalAccountRequired",
+                false,
+                ("IssuerNotReady", None, false),
+            ),
             (403, "unauthorized", false, ("IssuerNotReady", None, false)),
             (403, "orderNotReady", true, ("OrderGone", None, false)),
             (404, "malformed", true, ("OrderGone", None, false)),

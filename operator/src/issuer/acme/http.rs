@@ -13,9 +13,9 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls_platform_verifier::BuilderVerifierExt;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::time::Instant;
 
 use super::address;
@@ -164,7 +164,7 @@ impl HttpClient {
         let inner = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(60))
+            .pool_idle_timeout(Duration::from_mins(1))
             .pool_max_idle_per_host(8)
             // A peer that died silently is found out before requests pile up on its connection.
             .http2_keep_alive_interval(Duration::from_secs(15))
@@ -184,15 +184,14 @@ impl HttpClient {
         let host = authority(&uri);
         let endpoint = outgoing.endpoint;
         let started = Instant::now();
-        let result = match tokio::time::timeout(self.timeout, self.exchange(uri, &host, outgoing))
-            .await
-        {
-            Ok(result) => result,
-            Err(_) => Err(AcmeError::Timeout {
-                host: host.clone(),
-                after: self.timeout,
-            }),
-        };
+        let result =
+            match tokio::time::timeout(self.timeout, self.exchange(uri, &host, outgoing)).await {
+                Ok(result) => result,
+                Err(_) => Err(AcmeError::Timeout {
+                    host: host.clone(),
+                    after: self.timeout,
+                }),
+            };
         let code = result.as_ref().map_or(0, |answer| answer.status);
         self.observer
             .request(&host, endpoint, code, started.elapsed());

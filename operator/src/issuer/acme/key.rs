@@ -263,7 +263,11 @@ mod tests {
         assert_eq!(key.thumbprint(), again.thumbprint());
         assert_eq!(again.algorithm(), "ES256");
         assert!(verifies(&again, &ECDSA_P256_SHA256_FIXED));
-        assert!(pem.lines().all(|line| line.len() <= 64), "{} lines", pem.lines().count());
+        assert!(
+            pem.lines().all(|line| line.len() <= 64),
+            "{} lines",
+            pem.lines().count()
+        );
     }
 
     #[test]
@@ -299,7 +303,11 @@ mod tests {
 
     #[test]
     fn a_secret_that_is_no_key_is_refused_without_showing_it() {
-        for text in ["", "hunter2", "-----BEGIN PRIVATE KEY-----\naHVudGVyMg==\n-----END PRIVATE KEY-----\n"] {
+        for text in [
+            "",
+            "hunter2",
+            "-----BEGIN PRIVATE KEY-----\naHVudGVyMg==\n-----END PRIVATE KEY-----\n",
+        ] {
             let error = AccountKey::from_pem(text.as_bytes()).unwrap_err();
             assert_eq!(error.reason(), "Invalid");
             assert!(!error.to_string().contains("hunter2"), "{error}");
@@ -312,7 +320,10 @@ mod tests {
             r#"{"e":"AQAB","kty":"RSA","n":"0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMs"#,
             r#"tn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"}"#
         );
-        assert_eq!(thumbprint(canonical), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
+        assert_eq!(
+            thumbprint(canonical),
+            "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
+        );
     }
 
     #[test]
@@ -324,7 +335,12 @@ mod tests {
                 .bind(&account, "https://ca.test/new-account")
         };
         let expected = bind("-_-_aGVsbG8");
-        for text in ["-_-_aGVsbG8=", "+/+/aGVsbG8=", "+/+/aGVsbG8", " -_-_\naGVsbG8=\n"] {
+        for text in [
+            "-_-_aGVsbG8=",
+            "+/+/aGVsbG8=",
+            "+/+/aGVsbG8",
+            " -_-_\naGVsbG8=\n",
+        ] {
             assert_eq!(bind(text), expected, "{text}");
         }
         for text in ["", "not base64!", "===="] {

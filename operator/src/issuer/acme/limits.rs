@@ -18,17 +18,17 @@ use super::http::Endpoint;
 pub const DEFAULT_IN_FLIGHT: usize = 300;
 
 /// The wait after a refusal that does not say how long.
-const DEFAULT_WAIT: Duration = Duration::from_secs(60);
+const DEFAULT_WAIT: Duration = Duration::from_mins(1);
 
 /// The most that a gate holds when the CA did not say that it is the account which is limited.
-const GUESSED_WAIT: Duration = Duration::from_secs(5 * 60);
+const GUESSED_WAIT: Duration = Duration::from_mins(5);
 
 /// The most that a gate holds in any case; an account's limits last for hours, and a server that
 /// says more is asked again after a day.
-const MAX_GATE: Duration = Duration::from_secs(24 * 3600);
+const MAX_GATE: Duration = Duration::from_hours(24);
 
 /// Who asked to order and did not ask again for so long has gone: it gave up, or was deleted.
-const FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_mins(30);
+const FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_mins(15);
 
 /// So long after a refusal, a limit counts as near.
 const NEAR: SignedDuration = SignedDuration::from_hours(1);
@@ -73,7 +73,8 @@ pub enum Admission {
     Go,
     /// The CA asks to wait until then.
     NotBefore(Timestamp),
-    /// Others come first. [`FairQueue::done`] tells who is next, so there is nothing to poll for.
+    /// Others come first. [`FairQueue::done`] and [`FairQueue::placed`] tell who is next; ask
+    /// again within ten minutes all the same, to keep the place.
     Queued,
 }
 
@@ -106,8 +107,13 @@ impl FairQueue {
     }
 
     /// When requests of this kind may go out, if not at once.
-    pub fn not_before(&self, endpoint: Endpoint, replaces: bool, now: Timestamp) -> Option<Timestamp> {
-        let exempt = replaces && !self.state.holds_replacements;
+    pub fn not_before(
+        &self,
+        endpoint: Endpoint,
+        replaces: bool,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let exempt = self.is_exempt(replaces);
         let order = self
             .state
             .new_order_not_before
@@ -126,12 +132,10 @@ impl FairQueue {
         }
         self.waiting
             .insert(wanted.key.clone(), (wanted.clone(), now));
-        self.waiting
-            .retain(|_, (_, asked)| now.duration_since(*asked) < FORGOTTEN_AFTER);
         if let Some(until) = self.not_before(Endpoint::NewOrder, wanted.replaces, now) {
             return Admission::NotBefore(until);
         }
-        if !self.next(now).contains(&wanted.key) {
+        if !self.is_next(wanted, now) {
             return Admission::Queued;
         }
         self.waiting.remove(&wanted.key);
@@ -140,6 +144,12 @@ impl FairQueue {
             self.probing = Some(wanted.key.clone());
         }
         Admission::Go
+    }
+
+    #[cfg(test)]
+    pub(super) fn waiting_for_test(&mut self, wanted: &Wanted, now: Timestamp) {
+        self.waiting
+            .insert(wanted.key.clone(), (wanted.clone(), now));
     }
 
     /// Takes up an order that is in flight already, beyond the cap if need be: it was placed before a restart.
@@ -170,7 +180,14 @@ impl FairQueue {
     }
 
     /// Learns from a refusal of a request for `key`; other errors say nothing of limits. True when the state changed and is to be kept.
-    pub fn refused(&mut self, key: &str, endpoint: Endpoint, replaces: bool, error: &AcmeError, now: Timestamp) -> bool {
+    pub fn refused(
+        &mut self,
+        key: &str,
+        endpoint: Endpoint,
+        replaces: bool,
+        error: &AcmeError,
+        now: Timestamp,
+    ) -> bool {
         let before = self.state.clone();
         match error {
             AcmeError::Unavailable {
@@ -197,7 +214,14 @@ impl FairQueue {
         self.state != before
     }
 
-    fn refused_order(&mut self, key: &str, replaces: bool, wait: Duration, detail: &str, now: Timestamp) {
+    fn refused_order(
+        &mut self,
+        key: &str,
+        replaces: bool,
+        wait: Duration,
+        detail: &str,
+        now: Timestamp,
+    ) {
         let other_before = self
             .state
             .last_refused
@@ -210,7 +234,11 @@ impl FairQueue {
         if of_account || guessed {
             // Two certificates below one domain may be refused in a row for a week: a guess holds
             // the others for minutes only, and then one of them goes ahead to see.
-            let wait = if of_account { wait } else { wait.min(GUESSED_WAIT) };
+            let wait = if of_account {
+                wait
+            } else {
+                wait.min(GUESSED_WAIT)
+            };
             raise(&mut self.state.new_order_not_before, now, wait);
             self.state.holds_replacements |= replaces;
         }
@@ -224,40 +252,82 @@ impl FairQueue {
             .is_some_and(|refusal| now.duration_since(refusal) < NEAR)
     }
 
-    /// Who of the waiting may go now: nearest to expiry first; renewals that say `replaces` ahead of the rest while a limit is near.
-    fn next(&self, now: Timestamp) -> Vec<String> {
-        let near = self.is_near(now) || self.state.new_order_not_before.is_some();
-        let mut ranked: Vec<&Wanted> = self
-            .waiting
-            .values()
-            .map(|(wanted, _)| wanted)
-            .filter(|wanted| {
-                self.not_before(Endpoint::NewOrder, wanted.replaces, now)
-                    .is_none()
-            })
-            .collect();
-        ranked.sort_by_key(|wanted| (near && !wanted.replaces, wanted.not_after, &wanted.key));
+    /// Who of the waiting may go now, the first in rank first.
+    fn next(&mut self, now: Timestamp) -> Vec<String> {
+        self.waiting.retain(|_, (_, asked)| is_here(*asked, now));
         let free = self.cap.saturating_sub(self.in_flight.len());
-        // After a limit one order goes ahead; only what is exempt may go beside it.
-        let mut probes = match (self.state.new_order_not_before, &self.probing) {
-            (None, _) => usize::MAX,
-            (Some(_), None) => 1,
-            (Some(_), Some(_)) => 0,
-        };
+        let gated = self.state.new_order_not_before.is_some();
+        let mut ranked: Vec<&Wanted> = self.candidates(now).collect();
+        if gated {
+            // After a limit one goes ahead; only what is exempt may go beside it.
+            let first = match self.probing {
+                Some(_) => None,
+                None => ranked
+                    .iter()
+                    .filter(|wanted| !self.is_exempt(wanted.replaces))
+                    .min_by_key(|wanted| self.rank(wanted, now))
+                    .map(|wanted| wanted.key.clone()),
+            };
+            ranked.retain(|wanted| {
+                self.is_exempt(wanted.replaces) || first.as_ref() == Some(&wanted.key)
+            });
+        }
+        // Thousands may wait while a few go: rank no more than go.
+        if free < ranked.len() {
+            ranked.select_nth_unstable_by_key(free, |wanted| self.rank(wanted, now));
+            ranked.truncate(free);
+        }
+        ranked.sort_unstable_by_key(|wanted| self.rank(wanted, now));
         ranked
             .into_iter()
-            .filter(|wanted| {
-                if wanted.replaces && !self.state.holds_replacements {
-                    return true;
-                }
-                let allowed = probes > 0;
-                probes = probes.saturating_sub(1);
-                allowed
-            })
-            .take(free)
             .map(|wanted| wanted.key.clone())
             .collect()
     }
+
+    /// Whether `wanted`, which waits, is among [`next`](Self::next), in one pass.
+    fn is_next(&self, wanted: &Wanted, now: Timestamp) -> bool {
+        let free = self.cap.saturating_sub(self.in_flight.len());
+        let mine = self.rank(wanted, now);
+        let ahead = || self.candidates(now).filter(|w| self.rank(w, now) < mine);
+        if self.state.new_order_not_before.is_none() {
+            return ahead().count() < free;
+        }
+        let exempt_ahead = ahead().filter(|w| self.is_exempt(w.replaces)).count();
+        let other_ahead = ahead().any(|w| !self.is_exempt(w.replaces));
+        if self.is_exempt(wanted.replaces) {
+            let probe = usize::from(other_ahead && self.probing.is_none());
+            exempt_ahead + probe < free
+        } else {
+            self.probing.is_none() && !other_ahead && exempt_ahead < free
+        }
+    }
+
+    /// Those who wait and whom no gate holds.
+    fn candidates(&self, now: Timestamp) -> impl Iterator<Item = &Wanted> {
+        self.waiting
+            .values()
+            .filter(move |(wanted, asked)| {
+                is_here(*asked, now)
+                    && self
+                        .not_before(Endpoint::NewOrder, wanted.replaces, now)
+                        .is_none()
+            })
+            .map(|(wanted, _)| wanted)
+    }
+
+    /// Nearest to expiry first; renewals that say `replaces` ahead of the rest while a limit is near.
+    fn rank<'a>(&self, wanted: &'a Wanted, now: Timestamp) -> (bool, Option<Timestamp>, &'a str) {
+        let near = self.is_near(now) || self.state.new_order_not_before.is_some();
+        (near && !wanted.replaces, wanted.not_after, &wanted.key)
+    }
+
+    fn is_exempt(&self, replaces: bool) -> bool {
+        replaces && !self.state.holds_replacements
+    }
+}
+
+fn is_here(asked: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(asked) < FORGOTTEN_AFTER
 }
 
 fn raise(gate: &mut Option<Timestamp>, now: Timestamp, wait: Duration) {

@@ -12,10 +12,10 @@
 //! ```
 //!
 //! A certificate for one name takes seven requests when the account has a nonce to spare, and one
-//! more for the first: newOrder, authz, challenge, authz, finalize, order, certificate.
+//! more for the first (counted at Pebble): newOrder, authz, challenge, authz, finalize, order, certificate.
 
 mod account;
-mod address;
+pub mod address;
 mod answer;
 mod ari;
 mod client;

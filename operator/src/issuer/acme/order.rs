@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::account::Account;
@@ -11,8 +12,8 @@ use super::key::encode;
 use super::problem::{Problem, printable};
 use super::steps::AcmeOrder;
 use super::view::{
-    AuthorizationStatus, AuthorizationView, NewOrder, OrderStatus, OrderView, RawAuthorization,
-    RawChallenge, RawOrder, timestamp,
+    AuthorizationStatus, AuthorizationView, Identifier, NewOrder, OrderStatus, OrderView,
+    RawAuthorization, RawChallenge, RawOrder, timestamp,
 };
 
 /// Authorizations read in one step, and how many of them at a time: a certificate of a hundred
@@ -29,6 +30,8 @@ pub struct OrderSession {
     view: OrderView,
     finalize_url: String,
     certificate_url: Option<String>,
+    /// The order's status does not follow its authorizations at once: ask for it.
+    lags: bool,
 }
 
 impl OrderSession {
@@ -63,7 +66,12 @@ impl OrderSession {
         let place = async |replaces: Option<&String>| {
             let payload = payload(order, replaces);
             account
-                .post(Endpoint::NewOrder, &directory.new_order, Some(&payload), None)
+                .post(
+                    Endpoint::NewOrder,
+                    &directory.new_order,
+                    Some(&payload),
+                    None,
+                )
                 .await
         };
         // A CA without ARI knows of no replacement.
@@ -106,6 +114,7 @@ impl OrderSession {
             account: account.clone(),
             finalize_url: raw.finalize.clone(),
             certificate_url: None,
+            lags: false,
             view: OrderView {
                 url,
                 status: raw.status,
@@ -152,7 +161,10 @@ impl OrderSession {
         Ok(())
     }
 
-    async fn read_authorizations(&self, urls: &[String]) -> Result<Vec<(Answer, AuthorizationView)>, AcmeError> {
+    async fn read_authorizations(
+        &self,
+        urls: &[String],
+    ) -> Result<Vec<(Answer, AuthorizationView)>, AcmeError> {
         let urls: Vec<String> = urls.iter().take(READ_AT_ONCE).cloned().collect();
         stream::iter(urls)
             .map(|url| read_authorization(&self.account, url))
@@ -169,7 +181,10 @@ impl OrderSession {
             let known = &mut self.view.authorizations;
             if let Some(old) = known.iter_mut().find(|old| old.url == new.url) {
                 for challenge in &mut new.challenges {
-                    challenge.told = old.challenges.iter().any(|c| c.told && c.url == challenge.url);
+                    challenge.told = old
+                        .challenges
+                        .iter()
+                        .any(|c| c.told && c.url == challenge.url);
                 }
                 *old = new;
             } else {
@@ -183,7 +198,7 @@ impl OrderSession {
                 .authorizations
                 .iter()
                 .all(|authorization| authorization.status == AuthorizationStatus::Valid);
-        if self.view.status == OrderStatus::Pending && all_valid {
+        if self.view.status == OrderStatus::Pending && all_valid && !self.lags {
             self.view.status = OrderStatus::Ready;
         }
     }
@@ -243,7 +258,10 @@ impl AcmeOrder for OrderSession {
 
     async fn challenge_ready(&mut self, challenge_url: &str) -> Result<(), AcmeError> {
         let of_challenge = |authorization: &&mut AuthorizationView| {
-            authorization.challenges.iter().any(|c| c.url == challenge_url)
+            authorization
+                .challenges
+                .iter()
+                .any(|c| c.url == challenge_url)
         };
         let Some(authorization) = self.view.authorizations.iter_mut().find(of_challenge) else {
             return Err(AcmeError::Invalid(
@@ -298,15 +316,19 @@ impl AcmeOrder for OrderSession {
             }
             // Either an authorization is not valid after all, or the order was finalized before a
             // crash; the order tells.
-            Err(AcmeError::OrderNotReady { .. }) => {
+            Err(AcmeError::OrderNotReady { detail }) => {
+                self.lags = true;
                 self.read_order().await?;
-                if self.view.status == OrderStatus::Pending {
-                    self.view.unread.extend(
+                match self.view.status {
+                    // It contradicts itself: later.
+                    OrderStatus::Ready => return Err(AcmeError::OrderNotReady { detail }),
+                    OrderStatus::Pending => {
+                        let known = self.view.authorizations.drain(..);
                         self.view
-                            .authorizations
-                            .drain(..)
-                            .map(|authorization| authorization.url),
-                    );
+                            .unread
+                            .extend(known.map(|authorization| authorization.url));
+                    }
+                    OrderStatus::Processing | OrderStatus::Valid | OrderStatus::Invalid => {}
                 }
             }
             Err(error) => return Err(error),
@@ -317,18 +339,16 @@ impl AcmeOrder for OrderSession {
     }
 
     async fn certificate(&mut self, alternates: bool) -> Result<Vec<String>, AcmeError> {
-        let Some(url) = self.certificate_url.clone() else {
-            // A valid order without its certificate: it may come with the next reading.
+        if self.certificate_url.is_none() {
+            // A valid order that did not name its certificate, against §7.1.3: once more.
             self.read_order().await?;
-            let found = self.certificate_url.is_some();
-            return Err(AcmeError::OrderNotReady {
-                detail: if found {
-                    "the CA named the certificate only now".to_owned()
-                } else {
-                    "the CA names no certificate".to_owned()
-                },
-            });
-        };
+        }
+        let url = self
+            .certificate_url
+            .clone()
+            .ok_or_else(|| AcmeError::OrderNotReady {
+                detail: "the CA names no certificate".to_owned(),
+            })?;
         let fetch = async |url: &str| {
             self.account
                 .post(Endpoint::Certificate, url, None, Some(CHAIN))
@@ -358,15 +378,19 @@ async fn read_authorization(
 }
 
 fn payload(order: &NewOrder, replaces: Option<&String>) -> Value {
-    let identifiers: Vec<_> = order.identifiers.iter().map(super::Identifier::json).collect();
-    let mut payload = json!({"identifiers": identifiers});
-    if let Some(profile) = &order.profile {
-        payload["profile"] = json!(profile);
+    #[derive(Serialize)]
+    struct Payload<'a> {
+        identifiers: Vec<Value>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        profile: Option<&'a String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        replaces: Option<&'a String>,
     }
-    if let Some(replaces) = replaces {
-        payload["replaces"] = json!(replaces);
-    }
-    payload
+    json!(Payload {
+        identifiers: order.identifiers.iter().map(Identifier::json).collect(),
+        profile: order.profile.as_ref(),
+        replaces,
+    })
 }
 
 /// Whether the order may be refused for what it replaces: replaced already (RFC 9773 §5), or unknown to this CA or
@@ -374,7 +398,10 @@ fn payload(order: &NewOrder, replaces: Option<&String>) -> Value {
 fn may_be_the_replacement(error: &AcmeError) -> bool {
     match error {
         AcmeError::Rejected(problem) => {
-            matches!(problem.kind.as_str(), "alreadyReplaced" | "malformed" | "conflict")
+            matches!(
+                problem.kind.as_str(),
+                "alreadyReplaced" | "malformed" | "conflict"
+            )
         }
         AcmeError::Unauthorized { .. } => true,
         AcmeError::Malformed { status, .. } => matches!(status, 404 | 409),

@@ -6,7 +6,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::problem::Problem;
-use super::view::{AuthorizationStatus, AuthorizationView, ChallengeStatus, OrderStatus, OrderView};
+use super::view::{
+    AuthorizationStatus, AuthorizationView, ChallengeStatus, OrderStatus, OrderView,
+};
 
 /// The next move.
 #[derive(Debug, PartialEq, Eq)]
@@ -130,10 +132,9 @@ pub fn next_step(order: &OrderView, now: Timestamp) -> Step<'_> {
     if !unanswered.is_empty() {
         return Step::Present(unanswered);
     }
-    if pending().next().is_some() {
-        return Step::Poll;
-    }
-    Step::Finalize
+    // Also when all are valid: the session makes the order ready then, unless it knows the CA to
+    // be slow about it.
+    Step::Poll
 }
 
 fn is_past(expires: Option<Timestamp>, now: Timestamp) -> bool {
@@ -211,5 +212,197 @@ pub fn poll_after(attempt: u32, retry_after: Option<Duration>) -> Duration {
     match retry_after {
         Some(theirs) if attempt >= 2 => ours.max(theirs),
         _ => ours,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )]
+
+    use super::super::view::{ChallengeKind, ChallengeView, Identifier};
+    use super::*;
+
+    fn now() -> Timestamp {
+        "2026-11-21T10:00:00Z".parse().unwrap()
+    }
+
+    fn problem(kind: &str) -> Problem {
+        Problem {
+            kind: kind.to_owned(),
+            ..Problem::default()
+        }
+    }
+
+    fn authorization(name: &str, status: AuthorizationStatus) -> AuthorizationView {
+        AuthorizationView {
+            url: format!("https://ca.test/authz/{name}"),
+            identifier: Identifier::Dns(name.to_owned()),
+            wildcard: false,
+            status,
+            expires: None,
+            challenges: vec![ChallengeView {
+                kind: ChallengeKind::Http01,
+                url: format!("https://ca.test/challenge/{name}"),
+                token: "token".to_owned(),
+                key_authorization: "token.thumbprint".to_owned(),
+                dns_txt_value: "digest".to_owned(),
+                status: match status {
+                    AuthorizationStatus::Valid => ChallengeStatus::Valid,
+                    AuthorizationStatus::Invalid => ChallengeStatus::Invalid,
+                    _ => ChallengeStatus::Pending,
+                },
+                told: false,
+                error: (status == AuthorizationStatus::Invalid).then(|| problem("dns")),
+            }],
+        }
+    }
+
+    fn order(status: OrderStatus, authorizations: Vec<AuthorizationView>) -> OrderView {
+        OrderView {
+            url: "https://ca.test/order/1".to_owned(),
+            status,
+            expires: None,
+            replaces: None,
+            error: None,
+            authorizations,
+            unread: Vec::new(),
+            polls: 0,
+            retry_after: None,
+        }
+    }
+
+    /// A word for a step, and for a failure its reason.
+    fn word(order: &OrderView) -> String {
+        match next_step(order, now()) {
+            Step::Fetch => "fetch".to_owned(),
+            Step::Present(all) => {
+                let names: Vec<_> = all.iter().map(|a| a.name()).collect();
+                format!("present {}", names.join(" "))
+            }
+            Step::Poll => "poll".to_owned(),
+            Step::Finalize => "finalize".to_owned(),
+            Step::Collect => "collect".to_owned(),
+            Step::Failed(failure) => format!("{}: {failure}", failure.reason()),
+        }
+    }
+
+    #[test]
+    fn the_orders_status_comes_first() {
+        let lost = || vec![authorization("a.test", AuthorizationStatus::Expired)];
+        let table = [
+            (OrderStatus::Ready, "finalize"),
+            (OrderStatus::Processing, "poll"),
+            (OrderStatus::Valid, "collect"),
+            (
+                OrderStatus::Invalid,
+                "Rejected: the CA made the order invalid and did not say why",
+            ),
+        ];
+        for (status, expected) in table {
+            assert_eq!(word(&order(status, lost())), expected);
+        }
+    }
+
+    #[test]
+    fn a_pending_order_goes_by_its_authorizations() {
+        use AuthorizationStatus::{Deactivated, Expired, Invalid, Pending, Revoked, Valid};
+        let table: [(&[AuthorizationStatus], &str); 9] = [
+            (&[Pending], "present a.test"),
+            (&[Pending, Pending], "present a.test b.test"),
+            (&[Valid, Pending], "present b.test"),
+            (&[Valid, Valid], "poll"),
+            (&[Valid, Invalid], "ChallengeFailed: b.test: dns"),
+            (&[Pending, Invalid], "ChallengeFailed: b.test: dns"),
+            (&[Expired], "OrderGone: a.test: the authorization expired"),
+            (
+                &[Valid, Deactivated],
+                "OrderGone: b.test: the authorization was deactivated",
+            ),
+            (
+                &[Revoked],
+                "OrderGone: a.test: the authorization was revoked",
+            ),
+        ];
+        for (statuses, expected) in table {
+            let names = ["a.test", "b.test"].into_iter();
+            let all = names.zip(statuses).map(|(name, s)| authorization(name, *s));
+            assert_eq!(word(&order(OrderStatus::Pending, all.collect())), expected);
+        }
+    }
+
+    #[test]
+    fn what_was_told_is_polled_and_only_the_rest_is_presented() {
+        let pending = |name| authorization(name, AuthorizationStatus::Pending);
+        let mut view = order(
+            OrderStatus::Pending,
+            vec![pending("a.test"), pending("b.test")],
+        );
+        view.authorizations[0].challenges[0].told = true;
+        assert_eq!(word(&view), "present b.test");
+        view.authorizations[1].challenges[0].status = ChallengeStatus::Processing;
+        assert_eq!(word(&view), "poll");
+        view.unread.push("https://ca.test/authz/c".to_owned());
+        assert_eq!(word(&view), "fetch");
+        view.authorizations[0].status = AuthorizationStatus::Revoked;
+        assert_eq!(
+            word(&view),
+            "OrderGone: a.test: the authorization was revoked"
+        );
+    }
+
+    #[test]
+    fn what_has_expired_by_the_clock_is_not_waited_for() {
+        let past = Some(now());
+        let mut view = order(
+            OrderStatus::Pending,
+            vec![authorization("a.test", AuthorizationStatus::Pending)],
+        );
+        view.authorizations[0].expires = past;
+        assert_eq!(word(&view), "OrderGone: a.test: the authorization expired");
+        for (status, expected) in [
+            (OrderStatus::Pending, "OrderGone: the order expired"),
+            (OrderStatus::Ready, "OrderGone: the order expired"),
+            // The certificate is being made, or is there: worth asking for.
+            (OrderStatus::Processing, "poll"),
+            (OrderStatus::Valid, "collect"),
+        ] {
+            view.status = status;
+            view.expires = past;
+            assert_eq!(word(&view), expected);
+        }
+    }
+
+    #[test]
+    fn an_invalid_order_is_told_by_the_cas_own_reason() {
+        let table = [
+            ("caa", "Rejected: caa"),
+            ("rejectedIdentifier", "Rejected: rejectedIdentifier"),
+            ("unauthorized", "ChallengeFailed: unauthorized"),
+            ("rateLimited", "RateLimited: rateLimited"),
+            ("serverInternal", "Network: serverInternal"),
+        ];
+        for (kind, expected) in table {
+            let mut view = order(OrderStatus::Invalid, Vec::new());
+            view.error = Some(problem(kind));
+            assert_eq!(word(&view), expected);
+        }
+    }
+
+    #[test]
+    fn polls_start_early_grow_and_then_obey_the_server() {
+        let millis = |attempt, retry_after: Option<u64>| {
+            poll_after(attempt, retry_after.map(Duration::from_secs)).as_millis()
+        };
+        let alone: Vec<_> = (0..7).map(|attempt| millis(attempt, None)).collect();
+        assert_eq!(alone, [100, 250, 500, 1_000, 2_000, 5_000, 5_000]);
+        assert_eq!(millis(50, None), 30_000);
+        let told: Vec<_> = (0..7).map(|attempt| millis(attempt, Some(3))).collect();
+        assert_eq!(told, [100, 250, 3_000, 3_000, 3_000, 5_000, 5_000]);
+        assert_eq!(millis(2, Some(3600)), 3_600_000);
     }
 }

@@ -66,7 +66,10 @@ impl From<RawProblem> for Problem {
                 // As many as a certificate of a public CA has names.
                 .take(100)
                 .map(|sub| Subproblem {
-                    identifier: printable(&sub.identifier.map(|i| i.value).unwrap_or_default(), 255),
+                    identifier: printable(
+                        &sub.identifier.map(|i| i.value).unwrap_or_default(),
+                        255,
+                    ),
                     kind: kind(sub.r#type),
                     detail: detail(sub.detail),
                 })

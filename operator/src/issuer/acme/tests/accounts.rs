@@ -1,0 +1,167 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::fake_ca::{FakeCa, problem};
+use super::orders::for_names;
+use crate::issuer::acme::*;
+
+fn key() -> Arc<AccountKey> {
+    Arc::new(AccountKey::generate().unwrap().0)
+}
+
+fn with_email(email: Option<&str>, last: Option<&str>) -> AccountOptions {
+    AccountOptions {
+        email: email.map(str::to_owned),
+        last_registered_email: last.map(str::to_owned),
+        terms_agreed: true,
+        eab: None,
+    }
+}
+
+#[tokio::test]
+async fn the_same_key_is_the_same_account() {
+    let ca = FakeCa::start().await;
+    let key = key();
+    let options = with_email(Some("ops@a.test"), None);
+    let made = Account::establish(ca.client(), key.clone(), &options)
+        .await
+        .unwrap();
+    assert_eq!(ca.asked(), ["directory", "newNonce", "newAccount"]);
+    assert_eq!(
+        ca.payload(Endpoint::NewAccount),
+        json!({"contact": ["mailto:ops@a.test"], "termsOfServiceAgreed": true})
+    );
+    let found = Account::establish(ca.client(), key, &options)
+        .await
+        .unwrap();
+    assert_eq!(found.uri(), made.uri());
+    assert_eq!(ca.asked(), ["directory", "newNonce", "newAccount"]);
+    let other = Account::establish(ca.client(), self::key(), &options)
+        .await
+        .unwrap();
+    assert_ne!(other.uri(), made.uri());
+}
+
+#[tokio::test]
+async fn a_changed_address_is_registered() {
+    for hide in [false, true] {
+        let ca = FakeCa::start().await;
+        ca.script().hide_contacts = hide;
+        let key = key();
+        let old = with_email(Some("old@a.test"), None);
+        Account::establish(ca.client(), key.clone(), &old)
+            .await
+            .unwrap();
+        ca.asked();
+        let new = with_email(Some("new@a.test"), Some("old@a.test"));
+        Account::establish(ca.client(), key.clone(), &new)
+            .await
+            .unwrap();
+        assert_eq!(
+            ca.asked(),
+            ["directory", "newNonce", "newAccount", "account"]
+        );
+        assert_eq!(
+            ca.payload(Endpoint::Account),
+            json!({"contact": ["mailto:new@a.test"]})
+        );
+        let same = with_email(Some("new@a.test"), Some("new@a.test"));
+        Account::establish(ca.client(), key, &same).await.unwrap();
+        assert_eq!(ca.asked(), ["directory", "newNonce", "newAccount"]);
+    }
+}
+
+#[tokio::test]
+async fn a_binding_is_shown_only_to_make_the_account() {
+    let ca = FakeCa::start().await;
+    ca.script().meta = json!({"externalAccountRequired": true});
+    let key = key();
+    let bound = || AccountOptions {
+        eab: Some(Eab::new("kid-1", b"c2VjcmV0").unwrap()),
+        ..with_email(None, None)
+    };
+    let error = Account::establish(ca.client(), key.clone(), &with_email(None, None))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, AcmeError::ExternalAccountRequired { .. }),
+        "{error}"
+    );
+    Account::establish(ca.client(), key.clone(), &bound())
+        .await
+        .unwrap();
+    let binding = ca.payload(Endpoint::NewAccount)["externalAccountBinding"].clone();
+    assert!(binding["signature"].is_string(), "{binding}");
+    ca.asked();
+    Account::establish(ca.client(), key, &bound())
+        .await
+        .unwrap();
+    assert_eq!(ca.asked(), ["directory", "newNonce", "newAccount"]);
+    assert_eq!(
+        ca.payload(Endpoint::NewAccount),
+        json!({"onlyReturnExisting": true})
+    );
+}
+
+#[tokio::test]
+async fn a_wrong_binding_is_told_as_the_account_being_refused() {
+    let ca = FakeCa::start().await;
+    let options = AccountOptions {
+        eab: Some(Eab::new("kid-1", b"c2VjcmV0").unwrap()),
+        ..with_email(None, None)
+    };
+    ca.fail(Endpoint::NewAccount, problem(400, "accountDoesNotExist"));
+    ca.fail(Endpoint::NewAccount, problem(401, "unauthorized"));
+    let error = Account::establish(ca.client(), key(), &options)
+        .await
+        .unwrap_err();
+    assert_eq!(error.reason(), "IssuerNotReady");
+    assert_eq!(
+        error.to_string(),
+        "the ACME server refuses the account: scripted"
+    );
+}
+
+#[tokio::test]
+async fn terms_that_are_not_agreed_to_make_no_account() {
+    let ca = FakeCa::start().await;
+    let error = Account::establish(ca.client(), key(), &AccountOptions::default())
+        .await
+        .unwrap_err();
+    assert_eq!(error.reason(), "IssuerNotReady");
+}
+
+#[tokio::test]
+async fn the_directory_is_read_once_and_again_after_a_404() {
+    let ca = FakeCa::start().await;
+    let account = ca.account().await;
+    let order = for_names(&["a.test"]);
+    OrderSession::begin(&account, &order).await.unwrap();
+    ca.fail(Endpoint::NewOrder, problem(404, "malformed"));
+    OrderSession::begin(&account, &order).await.unwrap_err();
+    OrderSession::begin(&account, &order).await.unwrap();
+    assert_eq!(
+        ca.asked(),
+        ["newOrder", "newOrder", "directory", "newOrder"]
+    );
+}
+
+#[tokio::test]
+async fn who_waits_for_the_directory_shares_its_failure() {
+    let ca = FakeCa::start().await;
+    ca.fail(Endpoint::Directory, problem(503, "serverInternal"));
+    let client = ca.client();
+    let asking = (0..20).map(|_| client.directory());
+    let results = futures::future::join_all(asking).await;
+    assert!(results.iter().all(Result::is_err));
+    assert_eq!(ca.asked(), ["directory"]);
+    client.directory().await.unwrap();
+}

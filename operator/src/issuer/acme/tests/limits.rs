@@ -1,0 +1,280 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::issuer::acme::*;
+
+const ORDER: Endpoint = Endpoint::NewOrder;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+}
+
+/// A certificate that expires `days` from now, or is not there yet.
+fn wanted(key: &str, days: Option<i64>, replaces: bool) -> Wanted {
+    Wanted {
+        key: key.to_owned(),
+        not_after: days.map(|days| at(days * 86_400)),
+        replaces,
+    }
+}
+
+fn limited(seconds: Option<u64>, detail: &str) -> AcmeError {
+    AcmeError::RateLimited {
+        retry_after: seconds.map(Duration::from_secs),
+        detail: detail.to_owned(),
+    }
+}
+
+const OF_ACCOUNT: &str = "too many new orders (300) from this account in the last 3h";
+const OF_NAMES: &str = "too many certificates (50) already issued for a.test";
+
+fn queue(cap: usize) -> FairQueue {
+    FairQueue::new(cap, LimitState::default())
+}
+
+#[test]
+fn no_more_than_the_cap_are_in_flight_and_the_most_urgent_is_next() {
+    let mut queue = queue(2);
+    assert_eq!(
+        queue.admit(&wanted("a", Some(1), true), at(0)),
+        Admission::Go
+    );
+    assert_eq!(
+        queue.admit(&wanted("b", Some(2), true), at(0)),
+        Admission::Go
+    );
+    assert_eq!(
+        queue.admit(&wanted("a", Some(1), true), at(0)),
+        Admission::Go,
+        "it has its place"
+    );
+    for (key, days) in [("late", Some(30)), ("soon", Some(3)), ("none", None)] {
+        assert_eq!(
+            queue.admit(&wanted(key, days, false), at(0)),
+            Admission::Queued
+        );
+    }
+    assert_eq!(queue.done("a", at(1)), ["none"]);
+    assert_eq!(
+        queue.admit(&wanted("late", Some(30), false), at(1)),
+        Admission::Queued
+    );
+    assert_eq!(
+        queue.admit(&wanted("none", None, false), at(1)),
+        Admission::Go
+    );
+    assert_eq!(queue.done("b", at(2)), ["soon"]);
+    assert_eq!(queue.done("none", at(2)), ["soon", "late"]);
+}
+
+#[test]
+fn who_does_not_ask_again_loses_the_place() {
+    let mut queue = queue(1);
+    queue.resume("running");
+    assert_eq!(
+        queue.admit(&wanted("gone", None, false), at(0)),
+        Admission::Queued
+    );
+    assert_eq!(
+        queue.admit(&wanted("here", Some(9), false), at(3_600)),
+        Admission::Queued
+    );
+    assert_eq!(queue.done("running", at(3_600)), ["here"]);
+}
+
+#[test]
+fn a_limit_of_the_account_holds_new_orders_but_not_replacements() {
+    let mut queue = queue(300);
+    assert_eq!(queue.admit(&wanted("a", None, false), at(0)), Admission::Go);
+    assert!(queue.refused("a", ORDER, false, &limited(Some(600), OF_ACCOUNT), at(0)));
+    assert_eq!(
+        queue.admit(&wanted("b", None, false), at(1)),
+        Admission::NotBefore(at(600))
+    );
+    assert_eq!(
+        queue.admit(&wanted("r", Some(20), true), at(1)),
+        Admission::Go
+    );
+    assert_eq!(
+        queue.not_before(Endpoint::Finalize, false, at(1)),
+        None,
+        "orders in flight go on"
+    );
+    // Even that was refused: so this CA exempts nothing.
+    assert!(queue.refused("r", ORDER, true, &limited(Some(600), OF_ACCOUNT), at(2)));
+    assert_eq!(
+        queue.admit(&wanted("s", Some(1), true), at(3)),
+        Admission::NotBefore(at(602))
+    );
+}
+
+#[test]
+fn after_a_limit_one_goes_ahead_and_its_success_opens_the_gate() {
+    let mut queue = queue(300);
+    queue.refused("a", ORDER, false, &limited(Some(600), OF_ACCOUNT), at(0));
+    assert_eq!(
+        queue.admit(&wanted("b", Some(1), false), at(600)),
+        Admission::Go
+    );
+    assert_eq!(
+        queue.admit(&wanted("c", Some(2), false), at(600)),
+        Admission::Queued
+    );
+    assert_eq!(
+        queue.admit(&wanted("d", Some(3), false), at(600)),
+        Admission::Queued
+    );
+    assert_eq!(
+        queue.admit(&wanted("r", Some(9), true), at(600)),
+        Admission::Go
+    );
+    assert_eq!(queue.placed("b", false, at(601)), ["c", "d"]);
+    assert_eq!(
+        queue.admit(&wanted("d", Some(3), false), at(602)),
+        Admission::Go
+    );
+}
+
+#[test]
+fn a_limit_of_some_names_holds_nobody_else() {
+    let mut queue = queue(300);
+    assert!(queue.refused("a", ORDER, false, &limited(Some(500_000), OF_NAMES), at(0)));
+    assert_eq!(queue.state().new_order_not_before, None);
+    assert_eq!(queue.admit(&wanted("b", None, false), at(1)), Admission::Go);
+}
+
+#[test]
+fn two_different_refusals_in_a_row_hold_the_rest_for_minutes() {
+    let mut queue = queue(300);
+    queue.refused("a", ORDER, false, &limited(Some(500_000), OF_NAMES), at(0));
+    queue.refused("b", ORDER, false, &limited(Some(500_000), OF_NAMES), at(1));
+    assert_eq!(queue.state().new_order_not_before, Some(at(301)));
+    // One goes ahead; it is refused like the others, and the next has its turn.
+    assert_eq!(
+        queue.admit(&wanted("c", None, false), at(301)),
+        Admission::Go
+    );
+    queue.refused(
+        "c",
+        ORDER,
+        false,
+        &limited(Some(500_000), OF_NAMES),
+        at(302),
+    );
+    assert_eq!(
+        queue.admit(&wanted("d", None, false), at(303)),
+        Admission::NotBefore(at(602))
+    );
+    assert_eq!(
+        queue.admit(&wanted("d", None, false), at(602)),
+        Admission::Go
+    );
+}
+
+#[test]
+fn replacements_go_first_while_a_limit_is_near_and_expiry_rules_otherwise() {
+    for (near, expected) in [(false, ["new", "renewal"]), (true, ["renewal", "new"])] {
+        let mut queue = queue(1);
+        if near {
+            queue.refused("x", ORDER, false, &limited(Some(9), OF_NAMES), at(0));
+        }
+        queue.resume("running");
+        queue.admit(&wanted("new", None, false), at(1));
+        queue.admit(&wanted("renewal", Some(5), true), at(1));
+        assert_eq!(queue.done("running", at(2)), expected[..1]);
+    }
+}
+
+#[test]
+fn a_server_that_asks_for_a_pause_gets_it_on_everything() {
+    let pause = |seconds| AcmeError::Unavailable {
+        status: 503,
+        retry_after: seconds,
+        detail: String::new(),
+    };
+    let mut queue = queue(300);
+    assert!(!queue.refused("a", Endpoint::Order, false, &pause(None), at(0)));
+    let wait = Some(Duration::from_secs(40));
+    assert!(queue.refused("a", Endpoint::Order, false, &pause(wait), at(0)));
+    assert_eq!(
+        queue.not_before(Endpoint::Finalize, true, at(1)),
+        Some(at(40))
+    );
+    assert_eq!(
+        queue.admit(&wanted("r", None, true), at(1)),
+        Admission::NotBefore(at(40))
+    );
+    assert_eq!(queue.admit(&wanted("r", None, true), at(40)), Admission::Go);
+    let for_ever = Some(Duration::from_hours(30 * 24));
+    queue.refused("a", Endpoint::Order, false, &pause(for_ever), at(100));
+    assert_eq!(queue.state().account_not_before, Some(at(100 + 86_400)));
+}
+
+#[test]
+fn other_errors_teach_nothing() {
+    let mut queue = queue(300);
+    let error = AcmeError::OrderGone {
+        detail: String::new(),
+    };
+    assert!(!queue.refused("a", ORDER, false, &error, at(0)));
+    assert_eq!(*queue.state(), LimitState::default());
+}
+
+#[test]
+fn the_state_survives_a_restart_in_a_few_bytes() {
+    let mut before = queue(300);
+    before.refused("a", ORDER, false, &limited(Some(600), OF_ACCOUNT), at(0));
+    let text = serde_json::to_string(before.state()).unwrap();
+    assert!(text.len() < 200, "{text}");
+    let mut after = FairQueue::new(300, serde_json::from_str(&text).unwrap());
+    assert_eq!(
+        after.admit(&wanted("b", None, false), at(1)),
+        Admission::NotBefore(at(600))
+    );
+    assert_eq!(serde_json::to_string(&LimitState::default()).unwrap(), "{}");
+}
+
+/// `next` and `is_next` are two ways to the same answer.
+#[test]
+fn whoever_is_told_to_be_next_is_let_in_and_nobody_else() {
+    let mut seed = 7_u64;
+    let mut random = |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (seed >> 33) % below
+    };
+    for _ in 0..300 {
+        let mut queue = queue(usize::try_from(random(6)).unwrap());
+        if random(2) == 0 {
+            queue.refused(
+                "x",
+                ORDER,
+                random(2) == 0,
+                &limited(Some(5), OF_ACCOUNT),
+                at(0),
+            );
+        }
+        queue.resume("running");
+        let all: Vec<Wanted> = (0..random(12))
+            .map(|index| {
+                let days = (random(4) > 0).then(|| i64::try_from(random(5)).unwrap());
+                wanted(&format!("c{index}"), days, random(2) == 0)
+            })
+            .collect();
+        for wanted in &all {
+            queue.waiting_for_test(wanted, at(6));
+        }
+        let told = queue.done("nobody", at(6));
+        for wanted in &all {
+            let admitted = queue.clone().admit(wanted, at(6)) == Admission::Go;
+            assert_eq!(admitted, told.contains(&wanted.key), "{wanted:?} {told:?}");
+        }
+    }
+}
