@@ -37,6 +37,7 @@ pub mod pki;
 pub mod ports;
 pub mod process;
 pub mod proxy;
+pub mod revocation;
 pub mod web;
 pub mod workspace;
 pub mod world;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
@@ -50,19 +50,26 @@ impl Web {
     }
 
     pub async fn get(&self, url: &str) -> Result<(StatusCode, String), Error> {
-        self.send(Method::GET, url, "").await
+        let response = self.exchange(Method::GET, url, "", "").await?;
+        Ok((response.status, response.body))
     }
 
+    /// Posts JSON.
     pub async fn post(&self, url: &str, body: &str) -> Result<(StatusCode, String), Error> {
-        self.send(Method::POST, url, body).await
+        let response = self
+            .exchange(Method::POST, url, "application/json", body)
+            .await?;
+        Ok((response.status, response.body))
     }
 
-    async fn send(
+    /// Any request; fails only when there is no answer.
+    pub async fn exchange(
         &self,
         method: Method,
         url: &str,
+        content_type: &str,
         body: &str,
-    ) -> Result<(StatusCode, String), Error> {
+    ) -> Result<Response, Error> {
         let failed = |message: String| Error::Web {
             url: url.to_owned(),
             message,
@@ -71,7 +78,7 @@ impl Web {
             .method(method)
             .uri(url)
             .header("user-agent", "gatehouse-tests")
-            .header("content-type", "application/json")
+            .header("content-type", content_type)
             .body(Full::from(body.to_owned()))
             .map_err(|error| failed(error.to_string()))?;
         let exchange = async {
@@ -80,19 +87,28 @@ impl Web {
                 .request(request)
                 .await
                 .map_err(|error| failed(format!("{error:?}")))?;
-            let status = response.status();
-            let body = response
-                .into_body()
+            let (head, body) = response.into_parts();
+            let body = body
                 .collect()
                 .await
                 .map_err(|error| failed(error.to_string()))?;
-            Ok((
-                status,
-                String::from_utf8_lossy(&body.to_bytes()).into_owned(),
-            ))
+            let body = String::from_utf8_lossy(&body.to_bytes()).into_owned();
+            Ok(Response {
+                status: head.status,
+                headers: head.headers,
+                body,
+            })
         };
         tokio::time::timeout(TIMEOUT, exchange)
             .await
             .unwrap_or_else(|_| Err(failed(format!("no answer in {TIMEOUT:?}"))))
     }
+}
+
+/// What a server answered.
+#[derive(Clone, Debug)]
+pub struct Response {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: String,
 }

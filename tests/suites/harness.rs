@@ -10,10 +10,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use gatehouse_tests::pki::Ca;
 use gatehouse_tests::process::eventually;
 use gatehouse_tests::web::Web;
 use gatehouse_tests::world::Options;
-use gatehouse_tests::{Proxy, World, control_plane};
+use gatehouse_tests::{Proxy, World, control_plane, revocation};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ResourceQuota, Secret};
 use kube::api::{Api, DeleteParams, ListParams};
 
@@ -239,6 +240,23 @@ async fn pebble_answers_counts_and_forgets() {
     assert!(
         directory.contains(&proxy.address().to_string()),
         "its URLs follow the proxy: {directory}"
+    );
+
+    // A certificate of somebody else: the signature passes, the certificate is not found.
+    let pair = Ca::new("stranger")
+        .unwrap()
+        .serving(world.folder(), "stranger")
+        .unwrap();
+    let [certificate, key] =
+        [pair.certificate, pair.key].map(|file| std::fs::read_to_string(file).unwrap());
+    let refused = revocation::revoke(&pebble, &certificate, &key)
+        .await
+        .unwrap_err();
+    assert!(
+        refused
+            .to_string()
+            .contains("Unable to find specified certificate"),
+        "{refused}"
     );
 
     let root = pebble.root().await.unwrap();
