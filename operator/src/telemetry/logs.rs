@@ -34,7 +34,7 @@ impl LogFormat {
 
 /// Crates that print requests or answers below `info`: Secrets, keys and tokens would be among
 /// them, so no filter lets them.
-const MAY_QUOTE_SECRETS: [&str; 9] = [
+const MAY_QUOTE_SECRETS: [&str; 8] = [
     "kube_client",
     "hyper",
     "hyper_util",
@@ -42,7 +42,6 @@ const MAY_QUOTE_SECRETS: [&str; 9] = [
     "rustls",
     "reqwest",
     "tower",
-    "instant_acme",
     "dns_update",
 ];
 
