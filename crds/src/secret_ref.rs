@@ -1,9 +1,6 @@
 //! References to Secrets.
 
-#![allow(
-    unreachable_pub,
-    reason = "KubeSchema repeats the structs inside a function"
-)]
+#![allow(unreachable_pub, reason = "KubeSchema repeats the structs inside a function")]
 
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};

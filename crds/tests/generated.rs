@@ -46,7 +46,11 @@ fn every_field_is_explained() {
             for (name, field) in properties {
                 let at = format!("{at}.{name}");
                 // metav1.Condition's and the root's own fields are explained by Kubernetes.
-                if field.get("description").is_none() && !at.contains("conditions") && name != "spec" && name != "status" {
+                if field.get("description").is_none()
+                    && !at.contains("conditions")
+                    && name != "spec"
+                    && name != "status"
+                {
                     bare.push(at.clone());
                 }
                 walk(&at, field, bare);

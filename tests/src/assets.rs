@@ -77,17 +77,11 @@ impl Tool {
     /// `v0.0.0-master` and kubectl warns of skew.
     fn link_flags(self) -> String {
         let mut flags = String::from("-s -w");
-        if matches!(
-            self,
-            Self::KubeApiserver | Self::KubeControllerManager | Self::Kubectl
-        ) {
+        if matches!(self, Self::KubeApiserver | Self::KubeControllerManager | Self::Kubectl) {
             let version = required_version("k8s.io/kubernetes");
             let mut numbers = version.trim_start_matches('v').split('.');
             let (major, minor) = (numbers.next().unwrap_or("0"), numbers.next().unwrap_or("0"));
-            for package in [
-                "k8s.io/component-base/version",
-                "k8s.io/client-go/pkg/version",
-            ] {
+            for package in ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"] {
                 for (name, value) in [
                     ("gitVersion", version),
                     ("gitMajor", major),
@@ -133,10 +127,7 @@ impl Assets {
 
     fn locate() -> Self {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, GO_MOD.as_bytes());
-        let name: String = digest.as_ref()[..8]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let name: String = digest.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
         Self {
             given: std::env::var_os("KUBEBUILDER_ASSETS")
                 .filter(|value| !value.is_empty())
@@ -147,8 +138,7 @@ impl Assets {
 
     /// The file to start.
     pub fn path(&self, tool: Tool) -> PathBuf {
-        self.present(tool)
-            .unwrap_or_else(|| self.built.join(tool.name()))
+        self.present(tool).unwrap_or_else(|| self.built.join(tool.name()))
     }
 
     fn present(&self, tool: Tool) -> Option<PathBuf> {
@@ -172,8 +162,7 @@ impl Assets {
         }
         check_go()?;
         fs::create_dir_all(&self.built).doing(format!("making {}", self.built.display()))?;
-        let lock =
-            File::create(self.built.join(".lock")).doing("making the lock of the tools' cache")?;
+        let lock = File::create(self.built.join(".lock")).doing("making the lock of the tools' cache")?;
         if lock.try_lock().is_err() {
             eprintln!("waiting: another process builds the test tools …");
             lock.lock().doing("locking the tools' cache")?;
@@ -195,13 +184,7 @@ impl Assets {
         let mut command = Command::new(go()?);
         command
             .current_dir(workspace::root().join("tests/tools"))
-            .args([
-                "build",
-                "-mod=readonly",
-                "-ldflags",
-                &tool.link_flags(),
-                "-o",
-            ])
+            .args(["build", "-mod=readonly", "-ldflags", &tool.link_flags(), "-o"])
             .arg(&unfinished)
             .arg(tool.package());
         let output = File::create(&log).doing(format!("making {}", log.display()))?;
@@ -215,12 +198,8 @@ impl Assets {
                 output: tail(&log, 40),
             });
         }
-        fs::rename(&unfinished, self.built.join(name))
-            .doing(format!("moving {name} into the cache"))?;
-        eprintln!(
-            "[{number}/{of}] built {name} in {} s",
-            began.elapsed().as_secs()
-        );
+        fs::rename(&unfinished, self.built.join(name)).doing(format!("moving {name} into the cache"))?;
+        eprintln!("[{number}/{of}] built {name} in {} s", began.elapsed().as_secs());
         Ok(())
     }
 }
@@ -270,12 +249,7 @@ pub fn check_prerequisites() -> Result<(), Error> {
 /// Knot's `knotd`, which answers for the zones of DNS-01 tests. Installed from Debian's archive when this is root there.
 pub fn knotd() -> Result<PathBuf, Error> {
     static FOUND: OnceLock<PathBuf> = OnceLock::new();
-    let find = || {
-        workspace::which(
-            "knotd",
-            &["/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin"],
-        )
-    };
+    let find = || workspace::which("knotd", &["/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin"]);
     if let Some(found) = FOUND.get() {
         return Ok(found.clone());
     }
@@ -284,9 +258,7 @@ pub fn knotd() -> Result<PathBuf, Error> {
     }
     let missing = |detail: &str| Error::Missing {
         what: "the DNS server Knot (knotd)",
-        install: format!(
-            "install it (Debian, Ubuntu, Alpine, Homebrew: the package `knot`){detail}"
-        ),
+        install: format!("install it (Debian, Ubuntu, Alpine, Homebrew: the package `knot`){detail}"),
     };
     if !Path::new("/etc/debian_version").exists() || !rustix::process::geteuid().is_root() {
         return Err(missing(""));
@@ -333,9 +305,7 @@ mod tests {
         let version = required_version("k8s.io/kubernetes");
         assert!(version.starts_with("v1."), "{version}");
         assert!(
-            flags.contains(&format!(
-                "-X k8s.io/component-base/version.gitVersion={version}"
-            )),
+            flags.contains(&format!("-X k8s.io/component-base/version.gitVersion={version}")),
             "{flags}"
         );
         assert_eq!(Tool::Pebble.link_flags(), "-s -w");

@@ -4,9 +4,7 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::{
-    CertificateDer, PrivateKeyDer, ServerName, TrustAnchor, UnixTime, pem::PemObject as _,
-};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, TrustAnchor, UnixTime, pem::PemObject as _};
 use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
@@ -30,10 +28,7 @@ pub struct Chain {
 pub fn assert_chain(secret: &Secret, roots_pem: &str, names: &[&str]) -> Chain {
     match verify(secret, roots_pem, names) {
         Ok(chain) => chain,
-        Err(why) => panic!(
-            "Secret {}: {why}",
-            secret.metadata.name.as_deref().unwrap_or("?")
-        ),
+        Err(why) => panic!("Secret {}: {why}", secret.metadata.name.as_deref().unwrap_or("?")),
     }
 }
 
@@ -70,8 +65,7 @@ pub fn verify(secret: &Secret, roots_pem: &str, names: &[&str]) -> Result<Chain,
         // A wildcard is no name that a client connects to; ask for one that it covers.
         let covered = name.strip_prefix("*.").map(|rest| format!("any.{rest}"));
         let subject = match &covered {
-            Some(covered) => ServerName::try_from(covered.as_str())
-                .map_err(|error| format!("{name}: {error}"))?,
+            Some(covered) => ServerName::try_from(covered.as_str()).map_err(|error| format!("{name}: {error}"))?,
             None => subject,
         };
         entity
@@ -80,23 +74,17 @@ pub fn verify(secret: &Secret, roots_pem: &str, names: &[&str]) -> Result<Chain,
     }
 
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| format!("tls.key: {error}"))?;
-    let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)
-        .map_err(|error| format!("tls.key: {error}"))?;
+    let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).map_err(|error| format!("tls.key: {error}"))?;
     CertifiedKey::new(certificates.clone(), key)
         .keys_match()
         .map_err(|error| format!("tls.key is not the leaf's: {error}"))?;
 
-    let (_, parsed) =
-        X509Certificate::from_der(leaf).map_err(|error| format!("the leaf: {error}"))?;
+    let (_, parsed) = X509Certificate::from_der(leaf).map_err(|error| format!("the leaf: {error}"))?;
     let time = |seconds: i64| Timestamp::from_second(seconds).map_err(|error| error.to_string());
     Ok(Chain {
         not_before: time(parsed.validity().not_before.timestamp())?,
         not_after: time(parsed.validity().not_after.timestamp())?,
-        serial: parsed
-            .raw_serial()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect(),
+        serial: parsed.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect(),
         public_key: parsed.public_key().raw.to_vec(),
         pem: String::from_utf8_lossy(certificate).into_owned(),
         certificates: certificates.clone(),
@@ -106,8 +94,7 @@ pub fn verify(secret: &Secret, roots_pem: &str, names: &[&str]) -> Result<Chain,
 /// An entry of a Secret, or what is missing.
 pub fn entry<'a>(secret: &'a Secret, name: &str) -> Result<&'a [u8], String> {
     let data = secret.data.as_ref().and_then(|data| data.get(name));
-    data.map(|bytes| bytes.0.as_slice())
-        .ok_or_else(|| format!("no {name}"))
+    data.map(|bytes| bytes.0.as_slice()).ok_or_else(|| format!("no {name}"))
 }
 
 fn pem_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -143,10 +130,7 @@ mod tests {
         let (ca, other) = (Ca::new("one").unwrap(), Ca::new("two").unwrap());
         let pair = ca.serving(folder.path(), "leaf").unwrap();
         let certificate = std::fs::read_to_string(pair.certificate).unwrap();
-        let good = secret(
-            certificate.clone(),
-            std::fs::read_to_string(pair.key).unwrap(),
-        );
+        let good = secret(certificate.clone(), std::fs::read_to_string(pair.key).unwrap());
 
         assert_eq!(
             verify(&good, &ca.pem(), &["localhost", "127.0.0.1"])

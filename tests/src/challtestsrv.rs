@@ -65,17 +65,10 @@ impl ChallengeServer {
 
     /// The IPv4 or IPv6 address of a name.
     pub async fn set_address(&self, host: &str, address: IpAddr) -> Result<(), Error> {
-        let path = if address.is_ipv4() {
-            "/add-a"
-        } else {
-            "/add-aaaa"
-        };
-        self.post(
-            path,
-            &json!({"host": dotted(host), "addresses": [address.to_string()]}),
-        )
-        .await
-        .map(drop)
+        let path = if address.is_ipv4() { "/add-a" } else { "/add-aaaa" };
+        self.post(path, &json!({"host": dotted(host), "addresses": [address.to_string()]}))
+            .await
+            .map(drop)
     }
 
     /// Forgets what [`Self::set_address`] said.
@@ -95,19 +88,14 @@ impl ChallengeServer {
 
     /// Removes all TXT records of a name.
     pub async fn clear_txt(&self, host: &str) -> Result<(), Error> {
-        self.post("/clear-txt", &json!({"host": dotted(host)}))
-            .await
-            .map(drop)
+        self.post("/clear-txt", &json!({"host": dotted(host)})).await.map(drop)
     }
 
     /// Lets a name lead to another.
     pub async fn set_cname(&self, host: &str, target: &str) -> Result<(), Error> {
-        self.post(
-            "/set-cname",
-            &json!({"host": dotted(host), "target": dotted(target)}),
-        )
-        .await
-        .map(drop)
+        self.post("/set-cname", &json!({"host": dotted(host), "target": dotted(target)}))
+            .await
+            .map(drop)
     }
 
     /// Every question about a name fails.

@@ -53,12 +53,7 @@ impl Cluster {
 
     /// An API of any kind, found by discovery: `("gatehouse.dev/v1alpha1", "Certificate")`. Cluster-scoped kinds ignore
     /// the namespace.
-    pub async fn dynamic(
-        &self,
-        version: &str,
-        kind: &str,
-        namespace: &str,
-    ) -> Result<Api<DynamicObject>, Error> {
+    pub async fn dynamic(&self, version: &str, kind: &str, namespace: &str) -> Result<Api<DynamicObject>, Error> {
         let (resource, scope) = self.kind(version, kind).await?;
         Ok(match scope {
             Scope::Cluster => Api::all_with(self.client(), &resource),
@@ -75,10 +70,7 @@ impl Cluster {
         let gvk = GroupVersionKind::gvk(group, version, kind);
         let (resource, capabilities) = discovery::pinned_kind(&self.client, &gvk).await?;
         let known = (resource, capabilities.scope);
-        self.kinds
-            .lock()
-            .expect("no panic holds it")
-            .insert(key, known.clone());
+        self.kinds.lock().expect("no panic holds it").insert(key, known.clone());
         Ok(known)
     }
 
@@ -94,17 +86,13 @@ impl Cluster {
 
     /// Applies manifests (YAML, any number of documents) by server-side apply; those without a namespace go to
     /// `namespace`. The answer is the objects as the API server has them, or its refusal.
-    pub async fn try_apply(
-        &self,
-        namespace: &str,
-        yaml: &str,
-    ) -> Result<Vec<DynamicObject>, Error> {
-        let documents: Vec<Value> = serde_saphyr::from_multiple(yaml)
-            .map_err(|error| Error::Manifest(error.to_string()))?;
+    pub async fn try_apply(&self, namespace: &str, yaml: &str) -> Result<Vec<DynamicObject>, Error> {
+        let documents: Vec<Value> =
+            serde_saphyr::from_multiple(yaml).map_err(|error| Error::Manifest(error.to_string()))?;
         let mut applied = Vec::new();
         for document in documents.into_iter().filter(|document| !document.is_null()) {
-            let object: DynamicObject = serde_json::from_value(document)
-                .map_err(|error| Error::Manifest(error.to_string()))?;
+            let object: DynamicObject =
+                serde_json::from_value(document).map_err(|error| Error::Manifest(error.to_string()))?;
             let types = object
                 .types
                 .clone()
@@ -152,13 +140,9 @@ impl Cluster {
             }
             for crd in self.try_apply("", &text).await? {
                 let api: Api<CustomResourceDefinition> = Api::all(self.client());
-                self.wait(
-                    &api,
-                    &crd.name_any(),
-                    "established",
-                    Duration::from_secs(30),
-                    |crd| condition_is(crd, "Established", "True"),
-                )
+                self.wait(&api, &crd.name_any(), "established", Duration::from_secs(30), |crd| {
+                    condition_is(crd, "Established", "True")
+                })
                 .await;
             }
         }
@@ -180,8 +164,7 @@ impl Cluster {
     {
         let mut last = None;
         let found = tokio::time::timeout(within, async {
-            let mut states =
-                std::pin::pin!(watcher::watch_object(api.clone(), name).default_backoff());
+            let mut states = std::pin::pin!(watcher::watch_object(api.clone(), name).default_backoff());
             while let Some(state) = states.next().await {
                 if let Ok(Some(object)) = state {
                     if wanted(&object) {
@@ -201,22 +184,13 @@ impl Cluster {
     }
 
     /// Waits until a condition has that status.
-    pub async fn wait_condition<K>(
-        &self,
-        api: &Api<K>,
-        name: &str,
-        kind: &str,
-        status: &str,
-        within: Duration,
-    ) -> K
+    pub async fn wait_condition<K>(&self, api: &Api<K>, name: &str, kind: &str, status: &str, within: Duration) -> K
     where
         K: Resource + Clone + Debug + DeserializeOwned + Serialize + Send + 'static,
     {
         let what = format!("{kind}={status}");
-        self.wait(api, name, &what, within, |object| {
-            condition_is(object, kind, status)
-        })
-        .await
+        self.wait(api, name, &what, within, |object| condition_is(object, kind, status))
+            .await
     }
 
     /// Waits until an object is gone.
@@ -225,8 +199,7 @@ impl Cluster {
         K: Resource + Clone + Debug + DeserializeOwned + Serialize + Send + 'static,
     {
         let gone = tokio::time::timeout(within, async {
-            let mut states =
-                std::pin::pin!(watcher::watch_object(api.clone(), name).default_backoff());
+            let mut states = std::pin::pin!(watcher::watch_object(api.clone(), name).default_backoff());
             while let Some(state) = states.next().await {
                 if matches!(state, Ok(None)) {
                     return;
@@ -252,13 +225,7 @@ impl Cluster {
             .list(&ListParams::default().fields(&fields))
             .await;
         let mut events = list.expect("the API server answers").items;
-        events.sort_by_key(|event| {
-            event
-                .metadata
-                .creation_timestamp
-                .as_ref()
-                .map(|time| time.0)
-        });
+        events.sort_by_key(|event| event.metadata.creation_timestamp.as_ref().map(|time| time.0));
         events
     }
 }
@@ -272,18 +239,12 @@ pub fn condition_is<K: Serialize>(object: &K, kind: &str, status: &str) -> bool 
 pub fn condition<K: Serialize>(object: &K, kind: &str) -> Option<Value> {
     let object = serde_json::to_value(object).ok()?;
     let conditions = object.pointer("/status/conditions")?.as_array()?;
-    conditions
-        .iter()
-        .find(|condition| condition["type"] == kind)
-        .cloned()
+    conditions.iter().find(|condition| condition["type"] == kind).cloned()
 }
 
 fn pretty<K: Serialize>(object: &K) -> String {
     let mut value = serde_json::to_value(object).unwrap_or_default();
-    if let Some(metadata) = value
-        .pointer_mut("/metadata")
-        .and_then(Value::as_object_mut)
-    {
+    if let Some(metadata) = value.pointer_mut("/metadata").and_then(Value::as_object_mut) {
         metadata.remove("managedFields");
     }
     serde_json::to_string_pretty(&value).unwrap_or_default()

@@ -138,10 +138,7 @@ impl ControlPlane {
         let answer = accounts
             .create_token_request(name, &PostParams::default(), &request)
             .await?;
-        let token = answer
-            .status
-            .and_then(|status| status.token)
-            .unwrap_or_default();
+        let token = answer.status.and_then(|status| status.token).unwrap_or_default();
         Ok(Identity {
             token,
             ..self.admin.clone()
@@ -161,20 +158,14 @@ impl ControlPlane {
         let url = format!("https://127.0.0.1:{}/readyz", self.port);
         process
             .ready(START, || async {
-                web.get(&url)
-                    .await
-                    .ok()
-                    .filter(|(status, _)| status.is_success())
+                web.get(&url).await.ok().filter(|(status, _)| status.is_success())
             })
             .await?;
         // Ready is said a moment before these exist at the very first start.
         let namespaces: Api<Namespace> = Api::all(self.client().await?);
         process
             .ready(START, || async {
-                let both = futures::future::try_join(
-                    namespaces.get("default"),
-                    namespaces.get("kube-system"),
-                );
+                let both = futures::future::try_join(namespaces.get("default"), namespaces.get("kube-system"));
                 both.await.ok()
             })
             .await?;
@@ -238,10 +229,7 @@ impl ControlPlane {
             format!("--tls-private-key-file={}", self.serving.key.display()),
             format!("--token-auth-file={}", file("tokens.csv")),
             format!("--service-account-key-file={}", file("service-account.pub")),
-            format!(
-                "--service-account-signing-key-file={}",
-                file("service-account.key")
-            ),
+            format!("--service-account-signing-key-file={}", file("service-account.key")),
             format!("--cert-dir={}", file("generated")),
         ]);
         command.args([
@@ -263,11 +251,7 @@ impl ControlPlane {
                 "--audit-log-maxsize=10000".to_owned(),
             ]);
         }
-        Process::spawn(
-            "kube-apiserver",
-            command,
-            &self.folder.join("kube-apiserver.log"),
-        )
+        Process::spawn("kube-apiserver", command, &self.folder.join("kube-apiserver.log"))
     }
 
     async fn start_controller_manager(&self) -> Result<Process, Error> {
@@ -294,22 +278,14 @@ impl ControlPlane {
         let url = format!("https://127.0.0.1:{port}/healthz");
         process
             .ready(START, || async {
-                web.get(&url)
-                    .await
-                    .ok()
-                    .filter(|(status, _)| status.is_success())
+                web.get(&url).await.ok().filter(|(status, _)| status.is_success())
             })
             .await?;
         Ok(process)
     }
 }
 
-async fn start_etcd(
-    folder: &Path,
-    assets: &Assets,
-    port: u16,
-    peer_port: u16,
-) -> Result<Process, Error> {
+async fn start_etcd(folder: &Path, assets: &Assets, port: u16, peer_port: u16) -> Result<Process, Error> {
     let (client, peer) = (
         format!("http://127.0.0.1:{port}"),
         format!("http://127.0.0.1:{peer_port}"),
@@ -331,10 +307,7 @@ async fn start_etcd(
     let (web, url) = (Web::plain(), format!("{client}/health"));
     process
         .ready(START, || async {
-            web.get(&url)
-                .await
-                .ok()
-                .filter(|(status, _)| status.is_success())
+            web.get(&url).await.ok().filter(|(status, _)| status.is_success())
         })
         .await?;
     Ok(process)
@@ -348,12 +321,7 @@ pub async fn client(kubeconfig: &Path) -> Result<kube::Client, Error> {
 }
 
 /// kubectl with any kubeconfig; its caches stay in `cache`.
-pub fn kubectl(
-    assets: &Assets,
-    kubeconfig: &Path,
-    cache: &Path,
-    args: &[&str],
-) -> Result<String, Error> {
+pub fn kubectl(assets: &Assets, kubeconfig: &Path, cache: &Path, args: &[&str]) -> Result<String, Error> {
     let output = Command::new(assets.path(Tool::Kubectl))
         .arg(format!("--kubeconfig={}", kubeconfig.display()))
         .arg(format!("--cache-dir={}", cache.display()))

@@ -43,10 +43,7 @@ pub enum Error {
     Web { url: String, message: String },
     /// Files, pipes, processes.
     #[error("{what}: {source}")]
-    Io {
-        what: String,
-        source: std::io::Error,
-    },
+    Io { what: String, source: std::io::Error },
     #[error("Kubernetes: {0}")]
     Kube(#[from] kube::Error),
     #[error("kubeconfig: {0}")]

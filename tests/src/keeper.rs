@@ -43,9 +43,7 @@ fn tell(verb: &str, what: &str) {
             .expect("/bin/sh starts");
         Mutex::new(child.stdin.expect("stdin was piped"))
     });
-    let mut pipe = keeper
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut pipe = keeper.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     // The keeper ignores every signal but SIGKILL; without it the components are still ended by their `Drop`.
     let _ = writeln!(pipe, "{verb} {what}");
 }

@@ -43,12 +43,8 @@ impl Knot {
         let folder = folder.join(format!("knot-{port}"));
         std::fs::create_dir_all(&folder).doing("making Knot's folder")?;
         let mut secret = vec![0; 32];
-        aws_lc_rs::rand::fill(&mut secret)
-            .map_err(|_| Error::Dns("no random numbers".to_owned()))?;
-        write_private(
-            &folder.join("knot.conf"),
-            &configuration(&folder, port, &secret, zones),
-        )?;
+        aws_lc_rs::rand::fill(&mut secret).map_err(|_| Error::Dns("no random numbers".to_owned()))?;
+        write_private(&folder.join("knot.conf"), &configuration(&folder, port, &secret, zones))?;
         for zone in zones {
             write_private(&folder.join(format!("{zone}.zone")), &zone_file(zone))?;
         }
@@ -90,12 +86,7 @@ impl Knot {
             .answers
             .iter()
             .filter_map(|record| match &record.data {
-                RData::TXT(txt) => Some(
-                    txt.txt_data
-                        .iter()
-                        .map(|part| String::from_utf8_lossy(part))
-                        .collect(),
-                ),
+                RData::TXT(txt) => Some(txt.txt_data.iter().map(|part| String::from_utf8_lossy(part)).collect()),
                 _ => None,
             })
             .collect();
@@ -104,54 +95,28 @@ impl Knot {
     }
 
     /// Adds a TXT record by a signed update, as a DNS-01 solver does.
-    pub async fn add_txt(
-        &self,
-        zone: &str,
-        name: &str,
-        value: &str,
-    ) -> Result<ResponseCode, Error> {
+    pub async fn add_txt(&self, zone: &str, name: &str, value: &str) -> Result<ResponseCode, Error> {
         self.update(zone, name, text(value), &self.secret).await
     }
 
     /// The same with another key: what a wrong TSIG secret gets for an answer.
-    pub async fn add_txt_with_wrong_key(
-        &self,
-        zone: &str,
-        name: &str,
-        value: &str,
-    ) -> Result<ResponseCode, Error> {
+    pub async fn add_txt_with_wrong_key(&self, zone: &str, name: &str, value: &str) -> Result<ResponseCode, Error> {
         self.update(zone, name, text(value), &[0; 32]).await
     }
 
     /// Adds a CNAME by a signed update, for challenges that are delegated to another zone.
-    pub async fn add_cname(
-        &self,
-        zone: &str,
-        alias: &str,
-        target: &str,
-    ) -> Result<ResponseCode, Error> {
+    pub async fn add_cname(&self, zone: &str, alias: &str, target: &str) -> Result<ResponseCode, Error> {
         let target = RData::CNAME(hickory_proto::rr::rdata::CNAME(name(target)?));
         self.update(zone, alias, target, &self.secret).await
     }
 
-    async fn update(
-        &self,
-        zone: &str,
-        owner: &str,
-        data: RData,
-        secret: &[u8],
-    ) -> Result<ResponseCode, Error> {
+    async fn update(&self, zone: &str, owner: &str, data: RData, secret: &[u8]) -> Result<ResponseCode, Error> {
         let owner = name(owner)?;
         let mut records = RecordSet::new(owner.clone(), data.record_type(), 0);
         records.insert(Record::from_rdata(owner, 1, data), 0);
         let mut message = update_message::append(records, name(zone)?, false, false);
-        let signer = TSigner::new(
-            secret.to_vec(),
-            TsigAlgorithm::HmacSha256,
-            name(Self::KEY_NAME)?,
-            300,
-        )
-        .map_err(|error| Error::Dns(error.to_string()))?;
+        let signer = TSigner::new(secret.to_vec(), TsigAlgorithm::HmacSha256, name(Self::KEY_NAME)?, 300)
+            .map_err(|error| Error::Dns(error.to_string()))?;
         let now = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or_default();
         message
             .finalize(&signer, now)

@@ -17,10 +17,7 @@
     clippy::format_collect,
     reason = "configuration files and logs, once a run: read more easily than written fast"
 )]
-#![allow(
-    clippy::used_underscore_binding,
-    reason = "fields that are only held, and set once"
-)]
+#![allow(clippy::used_underscore_binding, reason = "fields that are only held, and set once")]
 
 pub mod assets;
 pub mod chain;

@@ -41,11 +41,7 @@ fn build(targets: &[&str]) -> Result<PathBuf, Error> {
     let mut command = Command::new(cargo);
     command
         .current_dir(workspace::root())
-        .args([
-            "build",
-            "--workspace",
-            "--message-format=json-render-diagnostics",
-        ])
+        .args(["build", "--workspace", "--message-format=json-render-diagnostics"])
         .args(targets)
         .stdout(Stdio::piped());
     let mut child = spawn_kept(&mut command).doing("starting cargo")?;
@@ -62,12 +58,8 @@ fn build(targets: &[&str]) -> Result<PathBuf, Error> {
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .filter(|message| {
             // The unit tests of the binary are an executable of that name, too.
-            message
-                .pointer("/target/name")
-                .is_some_and(|name| name == "gatehouse")
-                && message
-                    .pointer("/profile/test")
-                    .is_some_and(|test| test == false)
+            message.pointer("/target/name").is_some_and(|name| name == "gatehouse")
+                && message.pointer("/profile/test").is_some_and(|test| test == false)
         })
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
         .filter(|_| status.success())
@@ -128,21 +120,13 @@ impl Operator {
     /// Starts it and returns at once; see [`Self::wait_ready`].
     pub fn start(folder: &Path, options: &Options) -> Result<Self, Error> {
         static NUMBER: AtomicUsize = AtomicUsize::new(1);
-        let log = folder.join(format!(
-            "operator-{}.log",
-            NUMBER.fetch_add(1, Ordering::Relaxed)
-        ));
+        let log = folder.join(format!("operator-{}.log", NUMBER.fetch_add(1, Ordering::Relaxed)));
         let mut command = Command::new(binary()?);
         command
             .arg("operator")
             .arg("--kubeconfig")
             .arg(&options.kubeconfig)
-            .args([
-                "--metrics-addr",
-                "127.0.0.1:0",
-                "--health-addr",
-                "127.0.0.1:0",
-            ])
+            .args(["--metrics-addr", "127.0.0.1:0", "--health-addr", "127.0.0.1:0"])
             .arg("--http01-addr")
             .arg(format!("127.0.0.1:{}", options.http01.unwrap_or(0)))
             .args(["--log-format", "json", "--allow-loopback"])
@@ -170,23 +154,16 @@ impl Operator {
     /// The text of `/metrics`.
     pub async fn metrics(&self) -> Result<String, Error> {
         let address = self.address_of("metrics")?;
-        Ok(Web::plain()
-            .get(&format!("http://{address}/metrics"))
-            .await?
-            .1)
+        Ok(Web::plain().get(&format!("http://{address}/metrics")).await?.1)
     }
 
     /// The value of one series: its name with its labels as they are printed, `gatehouse_leader` or
     /// `gatehouse_certificate_ready_status{namespace="a",name="b",condition="True"}`.
     pub async fn metric(&self, series: &str) -> Result<Option<f64>, Error> {
         let text = self.metrics().await?;
-        Ok(text.lines().find_map(|line| {
-            line.strip_prefix(series)?
-                .strip_prefix(' ')?
-                .trim()
-                .parse()
-                .ok()
-        }))
+        Ok(text
+            .lines()
+            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.trim().parse().ok()))
     }
 
     /// `/healthz` or `/readyz`: the status and the text.
@@ -267,11 +244,7 @@ impl Operator {
 impl Drop for Operator {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!(
-                "--- the end of {}\n{}\n---",
-                self.log.display(),
-                tail(&self.log, 60)
-            );
+            eprintln!("--- the end of {}\n{}\n---", self.log.display(), tail(&self.log, 60));
         }
     }
 }

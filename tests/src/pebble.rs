@@ -142,10 +142,7 @@ impl Pebble {
         let (web, url) = (Web::trusting(&self.ca_pem), self.directory());
         process
             .ready(START, || async {
-                web.get(&url)
-                    .await
-                    .ok()
-                    .filter(|(status, _)| status.is_success())
+                web.get(&url).await.ok().filter(|(status, _)| status.is_success())
             })
             .await?;
         *self.locked() = Some(process);
@@ -184,12 +181,10 @@ impl Pebble {
         if status == http::StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        serde_json::from_str(&body)
-            .map(Some)
-            .map_err(|error| Error::Web {
-                url,
-                message: format!("{error}: {body}"),
-            })
+        serde_json::from_str(&body).map(Some).map_err(|error| Error::Web {
+            url,
+            message: format!("{error}: {body}"),
+        })
     }
 
     /// What ARI answers for a certificate (PEM) from now on; `answer` may be any text, also one that is no JSON.
@@ -214,10 +209,8 @@ impl Pebble {
         start: jiff::Timestamp,
         end: jiff::Timestamp,
     ) -> Result<(), Error> {
-        let answer =
-            json!({"suggestedWindow": {"start": start.to_string(), "end": end.to_string()}});
-        self.set_renewal_info(certificate, &answer.to_string())
-            .await
+        let answer = json!({"suggestedWindow": {"start": start.to_string(), "end": end.to_string()}});
+        self.set_renewal_info(certificate, &answer.to_string()).await
     }
 
     /// Everything it said since its folder was made, over restarts.
@@ -245,10 +238,7 @@ impl Pebble {
 
     /// Orders made so far.
     pub fn orders(&self) -> usize {
-        self.log()
-            .lines()
-            .filter(|line| line.contains("Added order "))
-            .count()
+        self.log().lines().filter(|line| line.contains("Added order ")).count()
     }
 
     /// Certificates issued so far.
@@ -283,9 +273,7 @@ impl Pebble {
     }
 
     fn locked(&self) -> std::sync::MutexGuard<'_, Option<Process>> {
-        self.process
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.process.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn spawn(&self) -> Result<Process, Error> {
@@ -293,12 +281,7 @@ impl Pebble {
         let profiles: serde_json::Map<String, serde_json::Value> = options
             .profiles
             .iter()
-            .map(|(name, seconds)| {
-                (
-                    name.clone(),
-                    json!({"description": name, "validityPeriod": seconds}),
-                )
-            })
+            .map(|(name, seconds)| (name.clone(), json!({"description": name, "validityPeriod": seconds})))
             .collect();
         let keys: BTreeMap<_, _> = options.external_accounts.iter().cloned().collect();
         let config = json!({"pebble": {
@@ -328,14 +311,8 @@ impl Pebble {
             .env("PEBBLE_WFE_NONCEREJECT", options.nonce_reject.to_string())
             .env("PEBBLE_AUTHZREUSE", options.authz_reuse.to_string())
             .env("PEBBLE_CHAIN_LENGTH", options.chain_length.to_string())
-            .env(
-                "PEBBLE_ALTERNATE_ROOTS",
-                options.alternate_roots.to_string(),
-            )
-            .env(
-                "PEBBLE_VA_ALWAYS_VALID",
-                if options.always_valid { "1" } else { "0" },
-            );
+            .env("PEBBLE_ALTERNATE_ROOTS", options.alternate_roots.to_string())
+            .env("PEBBLE_VA_ALWAYS_VALID", if options.always_valid { "1" } else { "0" });
         match options.sleep {
             Some(seconds) => command.env("PEBBLE_VA_SLEEPTIME", seconds.to_string()),
             None => command.env("PEBBLE_VA_NOSLEEP", "1"),

@@ -104,9 +104,7 @@ impl Process {
                 });
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if let Ok(Some(value)) =
-                tokio::time::timeout(left.min(Duration::from_secs(5)), probe()).await
-            {
+            if let Ok(Some(value)) = tokio::time::timeout(left.min(Duration::from_secs(5)), probe()).await {
                 return Ok(value);
             }
             if left.is_zero() {

@@ -41,11 +41,9 @@ pub struct Proxy {
 impl Proxy {
     /// Listens on a port of its own and passes everything on to `target`.
     pub fn start(target: SocketAddr) -> Result<Self, Error> {
-        let listener = std::net::TcpListener::bind(("127.0.0.1", crate::ports::free()))
-            .doing("opening a proxy's port")?;
-        listener
-            .set_nonblocking(true)
-            .doing("opening a proxy's port")?;
+        let listener =
+            std::net::TcpListener::bind(("127.0.0.1", crate::ports::free())).doing("opening a proxy's port")?;
+        listener.set_nonblocking(true).doing("opening a proxy's port")?;
         let address = listener.local_addr().doing("opening a proxy's port")?;
         let (state, watched) = watch::channel(State {
             mode: Mode::Pass,
@@ -123,11 +121,7 @@ impl Drop for Proxy {
     }
 }
 
-async fn serve(
-    listener: std::net::TcpListener,
-    state: watch::Receiver<State>,
-    accepted: &AtomicUsize,
-) {
+async fn serve(listener: std::net::TcpListener, state: watch::Receiver<State>, accepted: &AtomicUsize) {
     let listener = TcpListener::from_std(listener).expect("a listener");
     let mut ended = state.clone();
     loop {
@@ -172,10 +166,7 @@ async fn carry(client: TcpStream, mut state: watch::Receiver<State>) {
 
 /// Waits until bytes may pass and says how long they take; `None` when they never will.
 async fn allowed(state: &mut watch::Receiver<State>) -> Option<Duration> {
-    let now = state
-        .wait_for(|state| state.mode != Mode::Hold)
-        .await
-        .ok()?;
+    let now = state.wait_for(|state| state.mode != Mode::Hold).await.ok()?;
     match now.mode {
         Mode::Slow(delay) => Some(delay),
         Mode::Pass | Mode::Hold => Some(Duration::ZERO),

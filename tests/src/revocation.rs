@@ -25,8 +25,8 @@ pub async fn revoke(pebble: &Pebble, certificate: &str, key: &str) -> Result<(),
     };
     let certificate = CertificateDer::from_pem_slice(certificate.as_bytes())
         .map_err(|error| failed(format!("the certificate: {error}")))?;
-    let key = PrivatePkcs8KeyDer::from_pem_slice(key.as_bytes())
-        .map_err(|error| failed(format!("the key: {error}")))?;
+    let key =
+        PrivatePkcs8KeyDer::from_pem_slice(key.as_bytes()).map_err(|error| failed(format!("the key: {error}")))?;
     let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, key.secret_pkcs8_der())
         .map_err(|error| failed(format!("the key is not P-256: {error}")))?;
     // Reason 1 is keyCompromise.
@@ -42,9 +42,7 @@ pub async fn revoke(pebble: &Pebble, certificate: &str, key: &str) -> Result<(),
             .and_then(|nonce| nonce.to_str().ok())
             .ok_or_else(|| failed("no nonce".to_owned()))?;
         let body = sign(&key, nonce, &url, &payload).map_err(failed)?;
-        let response = web
-            .exchange(Method::POST, &url, "application/jose+json", &body)
-            .await?;
+        let response = web.exchange(Method::POST, &url, "application/jose+json", &body).await?;
         if response.status.is_success() {
             return Ok(());
         }
@@ -59,11 +57,7 @@ pub async fn revoke(pebble: &Pebble, certificate: &str, key: &str) -> Result<(),
 /// A flattened JWS whose header holds the key itself.
 fn sign(key: &EcdsaKeyPair, nonce: &str, url: &str, payload: &Value) -> Result<String, String> {
     // An uncompressed point: 4, x, y.
-    let (_, point) = key
-        .public_key()
-        .as_ref()
-        .split_first()
-        .ok_or("no public key")?;
+    let (_, point) = key.public_key().as_ref().split_first().ok_or("no public key")?;
     let (x, y) = point.split_at(point.len() / 2);
     let jwk = json!({"kty": "EC", "crv": "P-256", "x": encode(x), "y": encode(y)});
     let header = json!({"alg": "ES256", "jwk": jwk, "nonce": nonce, "url": url});
@@ -75,10 +69,7 @@ fn sign(key: &EcdsaKeyPair, nonce: &str, url: &str, payload: &Value) -> Result<S
     let signature = key
         .sign(&SystemRandom::new(), signed.as_bytes())
         .map_err(|error| error.to_string())?;
-    Ok(
-        json!({"protected": protected, "payload": payload, "signature": encode(signature.as_ref())})
-            .to_string(),
-    )
+    Ok(json!({"protected": protected, "payload": payload, "signature": encode(signature.as_ref())}).to_string())
 }
 
 fn encode(bytes: &[u8]) -> String {

@@ -56,20 +56,12 @@ impl Web {
 
     /// Posts JSON.
     pub async fn post(&self, url: &str, body: &str) -> Result<(StatusCode, String), Error> {
-        let response = self
-            .exchange(Method::POST, url, "application/json", body)
-            .await?;
+        let response = self.exchange(Method::POST, url, "application/json", body).await?;
         Ok((response.status, response.body))
     }
 
     /// Any request; fails only when there is no answer.
-    pub async fn exchange(
-        &self,
-        method: Method,
-        url: &str,
-        content_type: &str,
-        body: &str,
-    ) -> Result<Response, Error> {
+    pub async fn exchange(&self, method: Method, url: &str, content_type: &str, body: &str) -> Result<Response, Error> {
         let failed = |message: String| Error::Web {
             url: url.to_owned(),
             message,
@@ -88,10 +80,7 @@ impl Web {
                 .await
                 .map_err(|error| failed(format!("{error:?}")))?;
             let (head, body) = response.into_parts();
-            let body = body
-                .collect()
-                .await
-                .map_err(|error| failed(error.to_string()))?;
+            let body = body.collect().await.map_err(|error| failed(error.to_string()))?;
             let body = String::from_utf8_lossy(&body.to_bytes()).into_owned();
             Ok(Response {
                 status: head.status,

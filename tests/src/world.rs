@@ -90,8 +90,7 @@ impl World {
             Ok::<_, Error>((knot, Some(challenges), Some(pebble)))
         };
         let plane = ControlPlane::start(path, &assets, options.control_plane);
-        let (plane, (knot, challenge_server, pebble)) =
-            futures::future::try_join(plane, issuing).await?;
+        let (plane, (knot, challenge_server, pebble)) = futures::future::try_join(plane, issuing).await?;
         Ok(Self {
             plane,
             pebble,
@@ -185,11 +184,7 @@ impl World {
                 .map(|entry| entry.path())
             {
                 if file.extension().is_some_and(|extension| extension == "log") {
-                    text.push_str(&format!(
-                        "--- the end of {}\n{}\n",
-                        file.display(),
-                        tail(&file, 15)
-                    ));
+                    text.push_str(&format!("--- the end of {}\n{}\n", file.display(), tail(&file, 15)));
                 }
             }
         }

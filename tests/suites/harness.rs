@@ -47,10 +47,7 @@ async fn the_plane_applies_reports_refusals_and_collects_a_deleted_namespace() {
         .await;
     assert_eq!(applied.len(), 2);
     let refusal = cluster
-        .refusal(
-            &namespace,
-            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: A_}\n",
-        )
+        .refusal(&namespace, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: A_}\n")
         .await;
     assert!(refusal.contains("RFC 1123"), "{refusal}");
     // The controller manager counts quotas, so that a test may forbid a Secret by one.
@@ -62,10 +59,7 @@ async fn the_plane_applies_reports_refusals_and_collects_a_deleted_namespace() {
         .await;
 
     let namespaces = Api::<Namespace>::all(cluster.client());
-    namespaces
-        .delete(&namespace, &DeleteParams::default())
-        .await
-        .unwrap();
+    namespaces.delete(&namespace, &DeleteParams::default()).await.unwrap();
     cluster.wait_gone(&namespaces, &namespace, SOON).await;
 }
 
@@ -95,14 +89,8 @@ subjects: [{kind: ServiceAccount, name: reader}]
 "#,
         )
         .await;
-    let kubeconfig = world
-        .plane
-        .kubeconfig_for(&namespace, "reader")
-        .await
-        .unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::mode(
-        &std::fs::metadata(&kubeconfig).unwrap().permissions(),
-    );
+    let kubeconfig = world.plane.kubeconfig_for(&namespace, "reader").await.unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&kubeconfig).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
 
     let client = control_plane::client(&kubeconfig).await.unwrap();
@@ -135,10 +123,7 @@ async fn a_cut_and_a_hold_are_felt_and_healed() {
     assert!(proxy.connections() > 0);
 
     proxy.cut();
-    assert!(
-        namespaces.get("default").await.is_err(),
-        "a cut connection answered"
-    );
+    assert!(namespaces.get("default").await.is_err(), "a cut connection answered");
     proxy.heal();
     eventually("the cut is healed", SOON, || async {
         namespaces.get("default").await.ok()
@@ -157,11 +142,7 @@ async fn a_cut_and_a_hold_are_felt_and_healed() {
     proxy.slow(Duration::from_millis(200));
     let began = std::time::Instant::now();
     namespaces.get("default").await.unwrap();
-    assert!(
-        began.elapsed() >= Duration::from_millis(200),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() >= Duration::from_millis(200), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -178,16 +159,10 @@ async fn objects_survive_a_crash_a_freeze_and_an_orderly_restart_of_the_api_serv
     let kept = Some(BTreeMap::from([("x".to_owned(), "1".to_owned())]));
 
     world.plane.kill_api_server();
-    assert!(
-        config_maps.get("kept").await.is_err(),
-        "a killed API server answered"
-    );
+    assert!(config_maps.get("kept").await.is_err(), "a killed API server answered");
     world.plane.start_api_server().await.unwrap();
     assert_eq!(
-        cluster
-            .wait(&config_maps, "kept", "there", SOON, |_| true)
-            .await
-            .data,
+        cluster.wait(&config_maps, "kept", "there", SOON, |_| true).await.data,
         kept
     );
 
@@ -196,20 +171,14 @@ async fn objects_survive_a_crash_a_freeze_and_an_orderly_restart_of_the_api_serv
     assert!(frozen.is_err(), "a frozen API server answered");
     world.plane.thaw_api_server();
     assert_eq!(
-        cluster
-            .wait(&config_maps, "kept", "there", SOON, |_| true)
-            .await
-            .data,
+        cluster.wait(&config_maps, "kept", "there", SOON, |_| true).await.data,
         kept
     );
 
     world.plane.terminate_api_server().await;
     world.plane.start_api_server().await.unwrap();
     assert_eq!(
-        cluster
-            .wait(&config_maps, "kept", "there", SOON, |_| true)
-            .await
-            .data,
+        cluster.wait(&config_maps, "kept", "there", SOON, |_| true).await.data,
         kept
     );
 }
@@ -217,20 +186,11 @@ async fn objects_survive_a_crash_a_freeze_and_an_orderly_restart_of_the_api_serv
 #[tokio::test]
 async fn pebble_answers_counts_and_forgets() {
     let world = World::shared().await;
-    let pebble = world
-        .another_pebble(gatehouse_tests::pebble::Options::default())
-        .await;
+    let pebble = world.another_pebble(gatehouse_tests::pebble::Options::default()).await;
     let web = Web::trusting(pebble.ca_pem());
     let (status, directory) = web.get(&pebble.directory()).await.unwrap();
-    assert!(
-        status.is_success() && directory.contains("renewalInfo"),
-        "{directory}"
-    );
-    assert!(
-        pebble.requests()["GET /dir"] >= 1,
-        "{:?}",
-        pebble.requests()
-    );
+    assert!(status.is_success() && directory.contains("renewalInfo"), "{directory}");
+    assert!(pebble.requests()["GET /dir"] >= 1, "{:?}", pebble.requests());
     assert_eq!((pebble.orders(), pebble.issued()), (0, 0));
     assert_eq!(pebble.status_of("0a").await.unwrap(), None);
 
@@ -247,26 +207,17 @@ async fn pebble_answers_counts_and_forgets() {
         .unwrap()
         .serving(world.folder(), "stranger")
         .unwrap();
-    let [certificate, key] =
-        [pair.certificate, pair.key].map(|file| std::fs::read_to_string(file).unwrap());
-    let refused = revocation::revoke(&pebble, &certificate, &key)
-        .await
-        .unwrap_err();
+    let [certificate, key] = [pair.certificate, pair.key].map(|file| std::fs::read_to_string(file).unwrap());
+    let refused = revocation::revoke(&pebble, &certificate, &key).await.unwrap_err();
     assert!(
-        refused
-            .to_string()
-            .contains("Unable to find specified certificate"),
+        refused.to_string().contains("Unable to find specified certificate"),
         "{refused}"
     );
 
     let root = pebble.root().await.unwrap();
     assert!(root.contains("BEGIN CERTIFICATE"));
     pebble.restart().await.unwrap();
-    assert_ne!(
-        pebble.root().await.unwrap(),
-        root,
-        "a new Pebble has a new root"
-    );
+    assert_ne!(pebble.root().await.unwrap(), root, "a new Pebble has a new root");
     pebble.stop();
     assert!(web.get(&pebble.directory()).await.is_err());
 }
@@ -283,10 +234,7 @@ async fn knot_takes_a_signed_update_and_refuses_a_wrong_signature() {
     assert_eq!(knot.txt(name).await.unwrap(), ["one"]);
     assert_eq!(knot.updates(), before + 1);
 
-    let refused = knot
-        .add_txt_with_wrong_key("example.test", name, "two")
-        .await
-        .unwrap();
+    let refused = knot.add_txt_with_wrong_key("example.test", name, "two").await.unwrap();
     assert_ne!(refused.to_str(), "No Error");
     assert_eq!(
         knot.txt(name).await.unwrap(),
@@ -299,10 +247,7 @@ async fn knot_takes_a_signed_update_and_refuses_a_wrong_signature() {
 async fn the_challenge_server_answers_what_it_is_told() {
     let world = World::shared().await;
     let server = world.challenge_server();
-    server
-        .set_txt("_acme-challenge.told.test", "value")
-        .await
-        .unwrap();
+    server.set_txt("_acme-challenge.told.test", "value").await.unwrap();
     server.set_cname("alias.test", "told.test").await.unwrap();
     server.set_servfail("broken.test").await.unwrap();
     let questions = server.questions("never-asked.test").await.unwrap();

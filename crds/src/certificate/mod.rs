@@ -7,14 +7,10 @@ mod status;
 
 pub use key::{KeyAlgorithm, KeyEncoding, PrivateKeySpec, RotationPolicy};
 pub use output::{
-    JksKeystore, Keystores, OutputFormat, OutputFormatType, Pkcs12Keystore, Pkcs12Profile,
-    RolloutKind, RolloutTarget, SecretDeletionPolicy, SecretTemplate,
+    JksKeystore, Keystores, OutputFormat, OutputFormatType, Pkcs12Keystore, Pkcs12Profile, RolloutKind, RolloutTarget,
+    SecretDeletionPolicy, SecretTemplate,
 };
-pub use spec::{
-    Certificate, CertificateSpec, IssuerKind, IssuerRef, NameConstraints, NameConstraintItem,
-    X509Subject,
-};
+pub use spec::{Certificate, CertificateSpec, IssuerKind, IssuerRef, NameConstraintItem, NameConstraints, X509Subject};
 pub use status::{
-    AcmeStatus, AriStatus, CertificateStatus, ChallengeState, ChallengeStatus, LastFailure,
-    SigningIssuer,
+    AcmeStatus, AriStatus, CertificateStatus, ChallengeState, ChallengeStatus, LastFailure, SigningIssuer,
 };

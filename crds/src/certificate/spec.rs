@@ -5,8 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CertificateStatus, Keystores, OutputFormat, PrivateKeySpec, RolloutTarget,
-    SecretDeletionPolicy, SecretTemplate,
+    CertificateStatus, Keystores, OutputFormat, PrivateKeySpec, RolloutTarget, SecretDeletionPolicy, SecretTemplate,
 };
 use crate::duration::Duration;
 
@@ -52,7 +51,10 @@ use crate::duration::Duration;
 )]
 pub struct CertificateSpec {
     /// Name of the Secret, in this namespace, that holds `tls.crt`, `tls.key` and, when known, `ca.crt`.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
     pub secret_name: String,
     /// Who signs.
     pub issuer_ref: IssuerRef,
@@ -160,9 +162,7 @@ impl IssuerRef {
 }
 
 /// Which kind of issuer.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum IssuerKind {
     /// In the Certificate's namespace.
     #[default]
@@ -264,11 +264,29 @@ pub struct NameConstraintItem {
 
 /// cert-manager's names for key usages and extended key usages.
 const USAGES: &[&str] = &[
-    "signing", "digital signature", "content commitment", "key encipherment", "key agreement",
-    "data encipherment", "cert sign", "crl sign", "encipher only", "decipher only", "any",
-    "server auth", "client auth", "code signing", "email protection", "s/mime",
-    "ipsec end system", "ipsec tunnel", "ipsec user", "timestamping", "ocsp signing",
-    "microsoft sgc", "netscape sgc",
+    "signing",
+    "digital signature",
+    "content commitment",
+    "key encipherment",
+    "key agreement",
+    "data encipherment",
+    "cert sign",
+    "crl sign",
+    "encipher only",
+    "decipher only",
+    "any",
+    "server auth",
+    "client auth",
+    "code signing",
+    "email protection",
+    "s/mime",
+    "ipsec end system",
+    "ipsec tunnel",
+    "ipsec user",
+    "timestamping",
+    "ocsp signing",
+    "microsoft sgc",
+    "netscape sgc",
 ];
 
 fn usages_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {

@@ -4,7 +4,7 @@ mod spec;
 mod status;
 
 pub use spec::{
-    AcmeIssuer, CaIssuer, ClusterIssuer, ClusterIssuerSpec, ExternalAccountBinding, Issuer,
-    IssuerConfig, IssuerSpec, SelfSignedIssuer,
+    AcmeIssuer, CaIssuer, ClusterIssuer, ClusterIssuerSpec, ExternalAccountBinding, Issuer, IssuerConfig, IssuerSpec,
+    SelfSignedIssuer,
 };
 pub use status::{AcmeAccountStatus, AcmeLimits, IssuerStatus};

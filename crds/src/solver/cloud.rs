@@ -35,28 +35,16 @@ pub struct Route53 {
     #[schemars(length(min = 1, max = 64))]
     pub region: Option<String>,
     /// Access key id.
-    #[serde(
-        default,
-        rename = "accessKeyID",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, rename = "accessKeyID", skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub access_key_id: Option<String>,
     /// Access key id, from a Secret.
-    #[serde(
-        default,
-        rename = "accessKeyIDSecretRef",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, rename = "accessKeyIDSecretRef", skip_serializing_if = "Option::is_none")]
     pub access_key_id_secret_ref: Option<SecretKeySelector>,
     /// Secret access key.
     pub secret_access_key_secret_ref: SecretKeySelector,
     /// The hosted zone. Default: the one with the longest name that fits.
-    #[serde(
-        default,
-        rename = "hostedZoneID",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, rename = "hostedZoneID", skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub hosted_zone_id: Option<String>,
 }

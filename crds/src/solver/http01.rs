@@ -30,9 +30,7 @@ pub struct Http01Ingress {
 }
 
 /// Additions to the Ingress.
-#[derive(
-    Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, KubeSchema,
-)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, KubeSchema)]
 pub struct IngressTemplate {
     /// Labels and annotations of the Ingress.
     #[serde(default)]
@@ -40,9 +38,7 @@ pub struct IngressTemplate {
 }
 
 /// Labels and annotations. Those that Gatehouse sets itself win.
-#[derive(
-    Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, KubeSchema,
-)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, KubeSchema)]
 pub struct IngressTemplateMetadata {
     /// Labels added to the Ingress.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

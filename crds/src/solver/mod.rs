@@ -2,10 +2,7 @@
 //!
 //! Names and meanings are cert-manager's. What does not work is not here.
 
-#![allow(
-    unreachable_pub,
-    reason = "KubeSchema repeats the structs inside a function"
-)]
+#![allow(unreachable_pub, reason = "KubeSchema repeats the structs inside a function")]
 
 pub mod cloud;
 pub mod dns01;

@@ -1,9 +1,4 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use schemars::SchemaGenerator;
 use serde_json::{Value, json};
@@ -96,12 +91,8 @@ fn every_list_and_string_has_a_bound() {
             let kind = property.get("type").and_then(Value::as_str);
             let bounded = match kind {
                 Some("array") => property.get("maxItems").is_some(),
-                Some("string") => ["maxLength", "enum"]
-                    .iter()
-                    .any(|k| property.get(*k).is_some()),
-                Some("object") if property.get("properties").is_none() => {
-                    property.get("maxProperties").is_some()
-                }
+                Some("string") => ["maxLength", "enum"].iter().any(|k| property.get(*k).is_some()),
+                Some("object") if property.get("properties").is_none() => property.get("maxProperties").is_some(),
                 _ => true,
             };
             assert!(bounded, "{path} has no bound: {property}");

@@ -24,15 +24,32 @@ pub fn first(seed: u64, now: Timestamp) -> Timestamp {
 /// Asks, and gives the status with the answer. No answer is no advice.
 pub async fn ask(look: &Look<'_>, facts: Option<&Facts>, renewal: Timestamp) -> CertificateStatus {
     let status = look.status();
-    let before = status.acme.as_ref().and_then(|acme| acme.ari.clone()).unwrap_or_default();
-    let unchanged = |next| AriStatus { next_check_time: Some(renewal::whole_seconds(next)), ..before.clone() };
+    let before = status
+        .acme
+        .as_ref()
+        .and_then(|acme| acme.ari.clone())
+        .unwrap_or_default();
+    let unchanged = |next| AriStatus {
+        next_check_time: Some(renewal::whole_seconds(next)),
+        ..before.clone()
+    };
     let (Some(signed), Some(id)) = (&status.issuer, facts.and_then(|facts| facts.ari_identifier.as_deref())) else {
         return look.before().advised(AriStatus::default(), renewal);
     };
-    let namespace = if signed.kind == gatehouse_crds::certificate::IssuerKind::Issuer { look.namespace() } else { String::new() };
-    let issuer = Key { kind: signed.kind, namespace, name: signed.name.clone() };
+    let namespace = if signed.kind == gatehouse_crds::certificate::IssuerKind::Issuer {
+        look.namespace()
+    } else {
+        String::new()
+    };
+    let issuer = Key {
+        kind: signed.kind,
+        namespace,
+        name: signed.name.clone(),
+    };
     let Some(State::Ready(Signer::Acme(signer))) = look.ctx().registry.get(&issuer) else {
-        return look.before().advised(unchanged(later(look.now, AFTER_TROUBLE)), renewal);
+        return look
+            .before()
+            .advised(unchanged(later(look.now, AFTER_TROUBLE)), renewal);
     };
     let advice = match signer.account.renewal_info(id).await {
         Ok(Some(info)) => AriStatus {
@@ -49,11 +66,18 @@ pub async fn ask(look: &Look<'_>, facts: Option<&Facts>, renewal: Timestamp) -> 
     };
     let by_advice = facts.is_some_and(|facts| facts.cause.as_deref() == Some(Cause::Advised.as_str()));
     let clock = look.before().clock().unwrap_or(renewal);
-    let advised = status
-        .not_before
-        .zip(status.not_after)
-        .and_then(|(start, end)| renewal::advised_time(&advice, start, end, by_advice, look.before().certificate_seed(), look.now));
-    look.before().advised(advice, advised.map_or(clock, |advised| advised.min(clock)))
+    let advised = status.not_before.zip(status.not_after).and_then(|(start, end)| {
+        renewal::advised_time(
+            &advice,
+            start,
+            end,
+            by_advice,
+            look.before().certificate_seed(),
+            look.now,
+        )
+    });
+    look.before()
+        .advised(advice, advised.map_or(clock, |advised| advised.min(clock)))
 }
 
 fn later(now: Timestamp, after: Duration) -> Timestamp {

@@ -27,11 +27,15 @@ pub fn next_attempt(class: Class, attempts: u32, not_after: Option<Timestamp>, s
         Class::Waiting(pause) => pause.as_secs(),
         Class::Spec => STEPS[3],
         Class::Transient | Class::Refused => {
-            let step = usize::try_from(attempts.saturating_sub(1)).unwrap_or(usize::MAX).min(STEPS.len() - 1);
+            let step = usize::try_from(attempts.saturating_sub(1))
+                .unwrap_or(usize::MAX)
+                .min(STEPS.len() - 1);
             STEPS.get(step).copied().unwrap_or(STEPS[3])
         }
     };
-    let left = not_after.map(|end| end.duration_since(now)).filter(|left| *left > SignedDuration::ZERO);
+    let left = not_after
+        .map(|end| end.duration_since(now))
+        .filter(|left| *left > SignedDuration::ZERO);
     let hurry = left.map_or(u64::MAX, |left| left.unsigned_abs().as_secs() / 10);
     let pause = match class {
         Class::Transient | Class::Waiting(_) => pause.min(hurry.max(SHORTEST)),
@@ -57,7 +61,9 @@ mod tests {
 
     fn pause(class: Class, attempts: u32, not_after: Option<&str>) -> i64 {
         let end = not_after.map(|end| end.parse().unwrap());
-        next_attempt(class, attempts, end, 0, now()).duration_since(now()).as_secs()
+        next_attempt(class, attempts, end, 0, now())
+            .duration_since(now())
+            .as_secs()
     }
 
     #[test]

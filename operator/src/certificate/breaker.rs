@@ -4,10 +4,7 @@
 //! thousands of orders: the CA would refuse them, and the certificates that are really due with
 //! them. So much may pass at once; the rest is let through slowly, and said aloud.
 
-use std::{
-    collections::HashMap,
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use jiff::Timestamp;
 
@@ -95,7 +92,9 @@ mod tests {
     }
 
     fn storm(breaker: &mut Breaker, count: usize, total: usize, now: Timestamp) -> usize {
-        (0..count).filter(|n| breaker.ask(&n.to_string(), total, now) == Verdict::Pass).count()
+        (0..count)
+            .filter(|n| breaker.ask(&n.to_string(), total, now) == Verdict::Pass)
+            .count()
     }
 
     #[test]

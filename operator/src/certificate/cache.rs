@@ -72,7 +72,14 @@ impl Cache {
             awaited: Mutex::default(),
             touched,
         };
-        (Arc::new(cache), Inlets { certificates: certificates_in, secrets: secrets_in, touched: touched_out })
+        (
+            Arc::new(cache),
+            Inlets {
+                certificates: certificates_in,
+                secrets: secrets_in,
+                touched: touched_out,
+            },
+        )
     }
 
     /// The store that a controller reads.
@@ -126,7 +133,12 @@ impl Cache {
     /// Watches the metadata of the Secrets that could hold a pair; the API server sends no others.
     /// Runs for ever; the Certificates that a changed Secret is of interest to are touched, and
     /// `changed` gets the namespace and name of each Secret that changes.
-    pub async fn watch_secrets(self: Arc<Self>, api: Api<PartialObjectMeta<Secret>>, mut inlet: Writer<Facts>, changed: mpsc::UnboundedSender<(String, String)>) {
+    pub async fn watch_secrets(
+        self: Arc<Self>,
+        api: Api<PartialObjectMeta<Secret>>,
+        mut inlet: Writer<Facts>,
+        changed: mpsc::UnboundedSender<(String, String)>,
+    ) {
         let config = watcher::Config::default().fields("type=kubernetes.io/tls");
         let mut events = watcher(api, config).default_backoff().boxed();
         while let Some(event) = events.next().await {
@@ -151,7 +163,9 @@ impl Cache {
                 let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
                 self.unindex(&namespace, &name);
                 self.index(object);
-                self.seen(&namespace, &name, object.resource_version().as_deref(), |awaited| &mut awaited.certificate);
+                self.seen(&namespace, &name, object.resource_version().as_deref(), |awaited| {
+                    &mut awaited.certificate
+                });
             }
             Event::Delete(object) => {
                 let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
@@ -167,7 +181,12 @@ impl Cache {
     fn note_secret(&self, event: &Event<Facts>) {
         let touch = |facts: &Facts| {
             for certificate in self.interested(facts) {
-                self.seen(&facts.namespace, &certificate, Some(&facts.resource_version), |awaited| &mut awaited.secret);
+                self.seen(
+                    &facts.namespace,
+                    &certificate,
+                    Some(&facts.resource_version),
+                    |awaited| &mut awaited.secret,
+                );
                 self.touch(&ObjectRef::new(&certificate).within(&facts.namespace));
             }
         };
@@ -202,7 +221,10 @@ impl Cache {
 
     fn index(&self, object: &Guarded) {
         if let Ok(certificate) = &object.0 {
-            let key = (certificate.namespace().unwrap_or_default(), certificate.spec.secret_name.clone());
+            let key = (
+                certificate.namespace().unwrap_or_default(),
+                certificate.spec.secret_name.clone(),
+            );
             self.lock_index().entry(key).or_default().push(certificate.name_any());
         }
     }
@@ -232,15 +254,27 @@ impl Cache {
     /// We wrote the Certificate's status: what the store has is stale until this version is seen.
     pub fn await_certificate(&self, certificate: &Certificate) {
         let (namespace, name) = (certificate.namespace().unwrap_or_default(), certificate.name_any());
-        let stored = self.certificates.get(&ObjectRef::new(&name).within(&namespace)).and_then(|stored| stored.resource_version());
-        self.expect((namespace, name), stored.as_deref(), certificate.resource_version().as_deref(), |awaited| &mut awaited.certificate);
+        let stored = self
+            .certificates
+            .get(&ObjectRef::new(&name).within(&namespace))
+            .and_then(|stored| stored.resource_version());
+        self.expect(
+            (namespace, name),
+            stored.as_deref(),
+            certificate.resource_version().as_deref(),
+            |awaited| &mut awaited.certificate,
+        );
     }
 
     /// We wrote the Certificate's Secret.
     pub fn await_secret(&self, certificate: &Certificate, written: &Facts) {
-        let stored = self.secret(&written.namespace, &written.name).map(|facts| facts.resource_version.clone());
+        let stored = self
+            .secret(&written.namespace, &written.name)
+            .map(|facts| facts.resource_version.clone());
         let key = (written.namespace.clone(), certificate.name_any());
-        self.expect(key, stored.as_deref(), Some(&written.resource_version), |awaited| &mut awaited.secret);
+        self.expect(key, stored.as_deref(), Some(&written.resource_version), |awaited| {
+            &mut awaited.secret
+        });
     }
 
     /// How long to wait before the caches can be trusted about this Certificate; none when they can.
@@ -260,7 +294,13 @@ impl Cache {
         left
     }
 
-    fn expect(&self, key: Key, stored: Option<&str>, written: Option<&str>, part: fn(&mut Awaited) -> &mut Option<(u64, Instant)>) {
+    fn expect(
+        &self,
+        key: Key,
+        stored: Option<&str>,
+        written: Option<&str>,
+        part: fn(&mut Awaited) -> &mut Option<(u64, Instant)>,
+    ) {
         let Some(written) = version(written) else { return };
         if version(stored).is_some_and(|stored| stored >= written) {
             return;
@@ -268,7 +308,13 @@ impl Cache {
         *part(self.lock_awaited().entry(key).or_default()) = Some((written, Instant::now()));
     }
 
-    fn seen(&self, namespace: &str, name: &str, seen: Option<&str>, part: fn(&mut Awaited) -> &mut Option<(u64, Instant)>) {
+    fn seen(
+        &self,
+        namespace: &str,
+        name: &str,
+        seen: Option<&str>,
+        part: fn(&mut Awaited) -> &mut Option<(u64, Instant)>,
+    ) {
         let Some(seen) = version(seen) else { return };
         if let Some(entry) = self.lock_awaited().get_mut(&(namespace.to_owned(), name.to_owned())) {
             let part = part(entry);
@@ -302,7 +348,9 @@ fn version(text: Option<&str>) -> Option<u64> {
 /// What nobody reads is not kept.
 fn prune(object: &mut Guarded) {
     object.managed_fields_mut().clear();
-    object.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");
+    object
+        .annotations_mut()
+        .remove("kubectl.kubernetes.io/last-applied-configuration");
 }
 
 fn facts(event: Event<PartialObjectMeta<Secret>>) -> Event<Facts> {

@@ -65,7 +65,13 @@ pub struct Attempt {
 
 impl Default for Attempt {
     fn default() -> Self {
-        Self { issuer: 0, since: tokio::time::Instant::now(), refusals: Vec::new(), lapsed: false, write_failures: 0 }
+        Self {
+            issuer: 0,
+            since: tokio::time::Instant::now(),
+            refusals: Vec::new(),
+            lapsed: false,
+            write_failures: 0,
+        }
     }
 }
 
@@ -111,7 +117,8 @@ impl Context {
 
     /// Tells the user about `certificate` by an event.
     pub fn tell(&self, certificate: &Certificate, type_: EventType, reason: &str, note: &str) {
-        self.events.publish(&reference(certificate), type_, reason, "Issue", note);
+        self.events
+            .publish(&reference(certificate), type_, reason, "Issue", note);
     }
 
     /// Has a Certificate looked at now.

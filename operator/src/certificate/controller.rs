@@ -46,7 +46,11 @@ pub async fn reconcile(object: Arc<Guarded>, scope: Arc<Scope>) -> Result<Action
     let started = tokio::time::Instant::now();
     let (action, failed) = match &object.0 {
         Ok(certificate) => {
-            let look = Look { scope: &scope, certificate, now: (scope.ctx.now)() };
+            let look = Look {
+                scope: &scope,
+                certificate,
+                now: (scope.ctx.now)(),
+            };
             match look.reconcile().await {
                 Ok(action) => (action, false),
                 Err(error) => (look.write_failed(&error), true),
@@ -105,7 +109,10 @@ impl<'a> Look<'a> {
     }
 
     pub fn before(&self) -> Before<'a> {
-        Before { certificate: self.certificate, now: self.now }
+        Before {
+            certificate: self.certificate,
+            now: self.now,
+        }
     }
 
     /// The status that is there.
@@ -120,7 +127,10 @@ impl<'a> Look<'a> {
             return Ok(Action::requeue(lag));
         }
         let wanted = Wanted::parse(&self.certificate.spec);
-        let mut known = Known { facts: cache.secret(&self.namespace(), &self.certificate.spec.secret_name), contents: None };
+        let mut known = Known {
+            facts: cache.secret(&self.namespace(), &self.certificate.spec.secret_name),
+            contents: None,
+        };
         let mut decision = self.decide(&wanted, &known);
         // The watch says that it is gone: before anything is made of that, ask.
         let doubtful = matches!(decision, Plan::Issue(Cause::SecretMissing)) && !ctx.orders.has(self.uid());
@@ -134,10 +144,21 @@ impl<'a> Look<'a> {
     /// Reads the target Secret, whatever its type.
     pub async fn read_secret(&self) -> Result<Known, WriteError> {
         let name = &self.certificate.spec.secret_name;
-        let secret = self.ctx().secrets(&self.namespace()).get_opt(name).await.map_err(|error| WriteError::reading("Secret", name, error))?;
+        let secret = self
+            .ctx()
+            .secrets(&self.namespace())
+            .get_opt(name)
+            .await
+            .map_err(|error| WriteError::reading("Secret", name, error))?;
         Ok(match secret {
-            Some(secret) => Known { facts: Some(Arc::new(Facts::of(&secret.metadata))), contents: Some(holding::read(&secret)) },
-            None => Known { facts: None, contents: None },
+            Some(secret) => Known {
+                facts: Some(Arc::new(Facts::of(&secret.metadata))),
+                contents: Some(holding::read(&secret)),
+            },
+            None => Known {
+                facts: None,
+                contents: None,
+            },
         })
     }
 
@@ -145,9 +166,16 @@ impl<'a> Look<'a> {
     pub fn decide(&self, wanted: &Result<Wanted, SpecError>, known: &Known) -> Plan {
         let own = self.certificate.name_any();
         let other_claims_it = known.facts.as_ref().is_some_and(|facts| {
-            facts.certificate.as_ref().is_some_and(|other| *other != own && self.scope.cache.claims(&facts.namespace, other, &facts.name))
+            facts
+                .certificate
+                .as_ref()
+                .is_some_and(|other| *other != own && self.scope.cache.claims(&facts.namespace, other, &facts.name))
         });
-        let issuing = self.certificate.status.as_ref().is_some_and(|status| conditions::is_true(&status.conditions, super::outcome::ISSUING));
+        let issuing = self
+            .certificate
+            .status
+            .as_ref()
+            .is_some_and(|status| conditions::is_true(&status.conditions, super::outcome::ISSUING));
         let issuer = Key::of(&self.certificate.spec.issuer_ref, &self.namespace());
         plan::plan(&Input {
             certificate: self.certificate,
@@ -160,9 +188,14 @@ impl<'a> Look<'a> {
         })
     }
 
-    async fn carry_out(&self, decision: Plan, wanted: Result<Wanted, SpecError>, known: Known) -> Result<Action, WriteError> {
+    async fn carry_out(
+        &self,
+        decision: Plan,
+        wanted: Result<Wanted, SpecError>,
+        known: Known,
+    ) -> Result<Action, WriteError> {
         let ctx = self.ctx();
-        if !matches!(decision, Plan::Issue(_)) {
+        if !matches!(decision, Plan::Issue(_) | Plan::Hold { .. } | Plan::ReadSecret) {
             issue::abandon(self, "it is not needed any more").await;
         }
         match decision {
@@ -178,7 +211,13 @@ impl<'a> Look<'a> {
                 let (Ok(wanted), Some(held)) = (&wanted, known.held()) else {
                     return Ok(Action::requeue(Duration::from_secs(5)));
                 };
-                let delivery = Delivery { wanted, held, facts: known.facts.as_deref(), issuer: None, cause: None };
+                let delivery = Delivery {
+                    wanted,
+                    held,
+                    facts: known.facts.as_deref(),
+                    issuer: None,
+                    cause: None,
+                };
                 match delivery::deliver(self, &delivery).await? {
                     Ok(action) => Ok(action),
                     Err(failure) => self.fail(&failure, None).await,
@@ -214,7 +253,14 @@ impl<'a> Look<'a> {
         }
         let ctx = self.ctx();
         let body = serde_json::to_value(status).unwrap_or_default();
-        let written = ctx.writer.apply_status(&ctx.certificates(&self.namespace()), Target::same(self.certificate), body).await?;
+        let written = ctx
+            .writer
+            .apply_status(
+                &ctx.certificates(&self.namespace()),
+                Target::same(self.certificate),
+                body,
+            )
+            .await?;
         self.scope.cache.await_certificate(&written);
         Ok(())
     }
@@ -227,8 +273,9 @@ impl<'a> Look<'a> {
         if let (Some(last), Some(next)) = (&before.last_failure, before.next_attempt_time)
             && (last.reason.as_str(), last.message.as_str()) == (failure.reason, failure.message.as_str())
             && next > self.now
-            && conditions::find(&before.conditions, super::outcome::ISSUING)
-                .is_some_and(|issuing| issuing.status == "False" && issuing.observed_generation == self.certificate.metadata.generation)
+            && conditions::find(&before.conditions, super::outcome::ISSUING).is_some_and(|issuing| {
+                issuing.status == "False" && issuing.observed_generation == self.certificate.metadata.generation
+            })
         {
             return Ok(self.rest(next));
         }
@@ -236,10 +283,20 @@ impl<'a> Look<'a> {
         self.write_status(&status).await?;
         ctx.end_attempt(self.uid());
         let next = status.next_attempt_time.unwrap_or(self.now);
-        ctx.tell(self.certificate, EventType::Warning, failure.event(), &format!("{} The next attempt is at {next}.", sentence(&failure.message)));
+        ctx.tell(
+            self.certificate,
+            EventType::Warning,
+            failure.event(),
+            &format!("{} The next attempt is at {next}.", sentence(&failure.message)),
+        );
         let issuer = &self.certificate.spec.issuer_ref;
-        ctx.metrics.issuance(Issuance { issuer_kind: issuer.kind().as_str(), issuer: &issuer.name, reason: failure.reason, took: None });
-        tracing::warn!(namespace = self.namespace(), certificate = self.certificate.name_any(), reason = failure.reason, message = failure.message, %next, "no certificate was obtained");
+        ctx.metrics.issuance(Issuance {
+            issuer_kind: issuer.kind().as_str(),
+            issuer: &issuer.name,
+            reason: failure.reason,
+            took: None,
+        });
+        tracing::warn!(namespace = self.namespace(), certificate = self.certificate.name_any(), reason = failure.reason, detail = failure.message, %next, "no certificate was obtained");
         Ok(self.rest(next))
     }
 
@@ -253,7 +310,9 @@ impl<'a> Look<'a> {
             attempt.write_failures = attempt.write_failures.saturating_add(1).min(16);
             attempt.write_failures
         });
-        let pause = Duration::from_millis(500).saturating_mul(2u32.saturating_pow(count)).min(LONGEST_PAUSE);
+        let pause = Duration::from_millis(500)
+            .saturating_mul(2u32.saturating_pow(count))
+            .min(LONGEST_PAUSE);
         tracing::warn!(namespace = self.namespace(), certificate = self.certificate.name_any(), %error, ?pause, "a write failed and will be tried again");
         Action::requeue(pause)
     }
@@ -262,14 +321,23 @@ impl<'a> Look<'a> {
 /// A message with its full stop.
 pub fn sentence(message: &str) -> String {
     let message = message.trim();
-    if message.ends_with(['.', '!', '?']) { message.to_owned() } else { format!("{message}.") }
+    if message.ends_with(['.', '!', '?']) {
+        message.to_owned()
+    } else {
+        format!("{message}.")
+    }
 }
 
 /// An object that cannot be decoded (written past validation): it is told, and harms no other.
 async fn unreadable(object: &Guarded, error: &str, scope: &Scope) {
     let ctx = &scope.ctx;
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-    tracing::warn!(namespace, certificate = name, error, "a Certificate that cannot be read is left alone");
+    tracing::warn!(
+        namespace,
+        certificate = name,
+        error,
+        "a Certificate that cannot be read is left alone"
+    );
     let message = format!("This Certificate cannot be read: {error}. Mend its spec.");
     let reference = ObjectReference {
         api_version: Some(Certificate::api_version(&()).into()),
@@ -279,12 +347,22 @@ async fn unreadable(object: &Guarded, error: &str, scope: &Scope) {
         uid: object.uid(),
         ..ObjectReference::default()
     };
-    ctx.events.publish(&reference, EventType::Warning, "IssuanceFailed", "Read", &message);
+    ctx.events
+        .publish(&reference, EventType::Warning, "IssuanceFailed", "Read", &message);
     let mut conditions = Vec::new();
-    let verdict = Verdict { type_: super::outcome::READY, status: Status::False, reason: "Invalid", message };
+    let verdict = Verdict {
+        type_: super::outcome::READY,
+        status: Status::False,
+        reason: "Invalid",
+        message,
+    };
     conditions::set(&mut conditions, &verdict, object.meta().generation, (ctx.now)());
     let api: Api<PartialObjectMeta<Certificate>> = Api::namespaced(ctx.client.clone(), &namespace);
-    if let Err(error) = ctx.writer.apply_status(&api, Target::named(&name), json!({ "conditions": conditions })).await {
+    if let Err(error) = ctx
+        .writer
+        .apply_status(&api, Target::named(&name), json!({ "conditions": conditions }))
+        .await
+    {
         tracing::debug!(%error, namespace, certificate = name, "its status could not be written");
     }
 }

@@ -83,12 +83,19 @@ pub async fn deliver(look: &Look<'_>, delivery: &Delivery<'_>) -> Result<Result<
     if let Some(cause) = delivery.cause {
         let first = status.revision == Some(1);
         let (reason, end) = (if first { "Issued" } else { "Renewed" }, delivery.held.leaf().not_after);
-        let by = delivery.issuer.map(|signed| format!(" by {} {}", signed.issuer.kind, signed.issuer.name)).unwrap_or_default();
+        let by = delivery
+            .issuer
+            .map(|signed| format!(" by {} {}", signed.issuer.kind, signed.issuer.name))
+            .unwrap_or_default();
         ctx.tell(
             look.certificate,
             EventType::Normal,
             reason,
-            &format!("A certificate was issued{by} and is in Secret {}, since {}. It is good until {end}.", look.certificate.spec.secret_name, cause.because()),
+            &format!(
+                "A certificate was issued{by} and is in Secret {}, since {}. It is good until {end}.",
+                look.certificate.spec.secret_name,
+                cause.because()
+            ),
         );
     }
     tracing::info!(
@@ -107,8 +114,14 @@ fn notes<'a>(delivery: &Delivery<'a>) -> Notes<'a> {
     let advice = delivery.issuer.map(|signed| signed.gives_advice);
     let known = |of: fn(&Facts) -> Option<&String>| delivery.facts.and_then(|facts| of(facts).cloned());
     Notes {
-        issuer: delivery.issuer.map(|signed| format!("{}/{}", signed.issuer.kind, signed.issuer.name)).or_else(|| known(|facts| facts.issuer.as_ref())),
-        cause: delivery.cause.map(|cause| cause.as_str().to_owned()).or_else(|| known(|facts| facts.cause.as_ref())),
+        issuer: delivery
+            .issuer
+            .map(|signed| format!("{}/{}", signed.issuer.kind, signed.issuer.name))
+            .or_else(|| known(|facts| facts.issuer.as_ref())),
+        cause: delivery
+            .cause
+            .map(|cause| cause.as_str().to_owned())
+            .or_else(|| known(|facts| facts.cause.as_ref())),
         ari_identifier: match advice {
             Some(true) => delivery.held.leaf().ari_identifier(),
             Some(false) => None,
@@ -119,15 +132,30 @@ fn notes<'a>(delivery: &Delivery<'a>) -> Notes<'a> {
 }
 
 /// The write itself. What we do not own is not touched: the API server sees to that.
-async fn write(look: &Look<'_>, delivery: &Delivery<'_>, body: serde_json::Value) -> Result<Result<Facts, Failure>, WriteError> {
+async fn write(
+    look: &Look<'_>,
+    delivery: &Delivery<'_>,
+    body: serde_json::Value,
+) -> Result<Result<Facts, Failure>, WriteError> {
     let api = look.ctx().secrets(&look.namespace());
     let name = &look.certificate.spec.secret_name;
     let (target, conflicts) = match delivery.facts {
         // Ours, or taken with its owner's consent, exactly as it was judged.
-        Some(facts) => (Target { name, resource_version: Some(&facts.resource_version), uid: Some(&facts.uid) }, Conflicts::Take),
+        Some(facts) => (
+            Target {
+                name,
+                resource_version: Some(&facts.resource_version),
+                uid: Some(&facts.uid),
+            },
+            Conflicts::Take,
+        ),
         None => (Target::named(name), Conflicts::Refuse),
     };
-    let result = look.ctx().writer.apply::<Secret>(&api, target, body.clone(), conflicts).await;
+    let result = look
+        .ctx()
+        .writer
+        .apply::<Secret>(&api, target, body.clone(), conflicts)
+        .await;
     match result {
         Ok(secret) => Ok(Ok(Facts::of(&secret.metadata))),
         Err(error) if error.is_conflict() || error.reason() == "Invalid" => judge(look, delivery, body, error).await,
@@ -136,21 +164,37 @@ async fn write(look: &Look<'_>, delivery: &Delivery<'_>, body: serde_json::Value
 }
 
 /// The Secret is not what it was thought to be: look at it, and decide about it again.
-async fn judge(look: &Look<'_>, delivery: &Delivery<'_>, body: serde_json::Value, error: WriteError) -> Result<Result<Facts, Failure>, WriteError> {
+async fn judge(
+    look: &Look<'_>,
+    delivery: &Delivery<'_>,
+    body: serde_json::Value,
+    error: WriteError,
+) -> Result<Result<Facts, Failure>, WriteError> {
     let ctx = look.ctx();
     let api = ctx.secrets(&look.namespace());
     let known = look.read_secret().await?;
-    let Known { facts: Some(facts), contents: Some(_) } = &known else {
+    let Known {
+        facts: Some(facts),
+        contents: Some(_),
+    } = &known
+    else {
         return Err(error);
     };
     let name = &look.certificate.spec.secret_name;
-    let target = Target { name, resource_version: Some(&facts.resource_version), uid: Some(&facts.uid) };
+    let target = Target {
+        name,
+        resource_version: Some(&facts.resource_version),
+        uid: Some(&facts.uid),
+    };
     match look.decide(&Ok(delivery.wanted.clone()), &known) {
         Plan::Refuse(failure) => Ok(Err(failure)),
         // A Secret's type cannot be changed: with its owner's consent it makes room.
         Plan::Issue(Cause::Consent) if matches!(&known.contents, Some(Err(super::holding::Damage::Type(_)))) => {
             ctx.writer.delete(&api, target).await?;
-            let secret = ctx.writer.apply::<Secret>(&api, Target::named(name), body, Conflicts::Refuse).await?;
+            let secret = ctx
+                .writer
+                .apply::<Secret>(&api, Target::named(name), body, Conflicts::Refuse)
+                .await?;
             Ok(Ok(Facts::of(&secret.metadata)))
         }
         Plan::Issue(_) | Plan::Hold { .. } => {
@@ -158,16 +202,16 @@ async fn judge(look: &Look<'_>, delivery: &Delivery<'_>, body: serde_json::Value
             Ok(Ok(Facts::of(&secret.metadata)))
         }
         // A good pair is there: ours is not needed, the next look takes that one over.
-        Plan::Write | Plan::Serve { .. } | Plan::AskAdvice { .. } | Plan::ReadSecret | Plan::Leave => {
-            Err(error)
-        }
+        Plan::Write | Plan::Serve { .. } | Plan::AskAdvice { .. } | Plan::ReadSecret | Plan::Leave => Err(error),
     }
 }
 
 /// What of a failed write is the user's to mend, and what is to be tried again without a word.
 pub fn told(error: WriteError) -> Result<Failure, WriteError> {
     match error.reason() {
-        "QuotaExceeded" | "Forbidden" | "Invalid" => Ok(Failure::new(Class::Transient, "SecretWriteFailed", error.to_string())),
+        "QuotaExceeded" | "Forbidden" | "Invalid" => {
+            Ok(Failure::new(Class::Transient, "SecretWriteFailed", error.to_string()))
+        }
         _ => Err(error),
     }
 }
@@ -179,8 +223,22 @@ async fn passwords(look: &Look<'_>) -> Result<Result<Passwords, Failure>, WriteE
         return Ok(Ok(passwords));
     };
     let wanted = [
-        (keystores.pkcs12.as_ref().filter(|pkcs12| pkcs12.create).map(|pkcs12| &pkcs12.password_secret_ref), &mut passwords.pkcs12),
-        (keystores.jks.as_ref().filter(|jks| jks.create).map(|jks| &jks.password_secret_ref), &mut passwords.jks),
+        (
+            keystores
+                .pkcs12
+                .as_ref()
+                .filter(|pkcs12| pkcs12.create)
+                .map(|pkcs12| &pkcs12.password_secret_ref),
+            &mut passwords.pkcs12,
+        ),
+        (
+            keystores
+                .jks
+                .as_ref()
+                .filter(|jks| jks.create)
+                .map(|jks| &jks.password_secret_ref),
+            &mut passwords.jks,
+        ),
     ];
     for (selector, password) in wanted {
         let Some(selector) = selector else { continue };
@@ -192,11 +250,21 @@ async fn passwords(look: &Look<'_>) -> Result<Result<Passwords, Failure>, WriteE
     Ok(Ok(passwords))
 }
 
-async fn read_password(look: &Look<'_>, selector: &SecretKeySelector) -> Result<Result<Zeroizing<String>, Failure>, WriteError> {
+async fn read_password(
+    look: &Look<'_>,
+    selector: &SecretKeySelector,
+) -> Result<Result<Zeroizing<String>, Failure>, WriteError> {
     let SecretKeySelector { name, key } = selector;
-    let secret = look.ctx().secrets(&look.namespace()).get_opt(name).await.map_err(|error| WriteError::reading("Secret", name, error))?;
+    let secret = look
+        .ctx()
+        .secrets(&look.namespace())
+        .get_opt(name)
+        .await
+        .map_err(|error| WriteError::reading("Secret", name, error))?;
     let value = secret.and_then(|secret| secret.data?.remove(key)).map(|value| value.0);
-    let text = value.and_then(|value| String::from_utf8(value).ok()).filter(|text| !text.is_empty());
+    let text = value
+        .and_then(|value| String::from_utf8(value).ok())
+        .filter(|text| !text.is_empty());
     Ok(text.map(Zeroizing::new).ok_or_else(|| {
         Failure::new(
             Class::Waiting(Duration::from_secs(60)),
@@ -210,9 +278,21 @@ async fn read_password(look: &Look<'_>, selector: &SecretKeySelector) -> Result<
 /// before anything is ordered for it.
 pub async fn obstacle(look: &Look<'_>) -> Result<Option<Failure>, WriteError> {
     let name = &look.certificate.spec.secret_name;
-    let found = look.ctx().secrets(&look.namespace()).get_opt(name).await.map_err(|error| WriteError::reading("Secret", name, error))?;
-    Ok(found.filter(|secret| secret.type_.as_deref() != Some(TLS) && secret.annotations().get(names::ADOPT).map(String::as_str) != Some(names::TRUE)).map(|secret| {
-        plan::secret_conflict(name, &super::holding::Damage::Type(secret.type_.unwrap_or_default()).to_string())
-    }))
+    let found = look
+        .ctx()
+        .secrets(&look.namespace())
+        .get_opt(name)
+        .await
+        .map_err(|error| WriteError::reading("Secret", name, error))?;
+    Ok(found
+        .filter(|secret| {
+            secret.type_.as_deref() != Some(TLS)
+                && secret.annotations().get(names::ADOPT).map(String::as_str) != Some(names::TRUE)
+        })
+        .map(|secret| {
+            plan::secret_conflict(
+                name,
+                &super::holding::Damage::Type(secret.type_.unwrap_or_default()).to_string(),
+            )
+        }))
 }
-

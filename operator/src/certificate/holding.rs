@@ -79,24 +79,29 @@ fn is_intact(meta: &ObjectMeta, data_keys: &str) -> bool {
     let Some(fields) = meta.managed_fields.iter().flatten().find_map(ours) else {
         return false;
     };
-    let owns = |path: &[&str]| {
-        path.iter()
-            .try_fold(fields, |at, step| at.get(step))
-            .is_some()
-    };
+    let owns = |path: &[&str]| path.iter().try_fold(fields, |at, step| at.get(step)).is_some();
     let annotations = [
-        names::CERTIFICATE, names::SERIAL_NUMBER, names::NOT_AFTER, REQUEST_HASH, OUTPUT_HASH, DATA_KEYS,
+        names::CERTIFICATE,
+        names::SERIAL_NUMBER,
+        names::NOT_AFTER,
+        REQUEST_HASH,
+        OUTPUT_HASH,
+        DATA_KEYS,
     ];
     !data_keys.is_empty()
         && data_keys.split(',').all(|key| owns(&["f:data", &format!("f:{key}")]))
-        && annotations.iter().all(|key| owns(&["f:metadata", "f:annotations", &format!("f:{key}")]))
+        && annotations
+            .iter()
+            .all(|key| owns(&["f:metadata", "f:annotations", &format!("f:{key}")]))
         && owns(&["f:metadata", "f:labels", &format!("f:{}", names::MANAGED)])
 }
 
 fn ours(entry: &ManagedFieldsEntry) -> Option<&serde_json::Value> {
-    let is_ours = entry.manager.as_deref() == Some(names::FIELD_MANAGER)
-        && entry.operation.as_deref() == Some("Apply");
-    is_ours.then_some(entry.fields_v1.as_ref()).flatten().map(|fields| &fields.0)
+    let is_ours = entry.manager.as_deref() == Some(names::FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply");
+    is_ours
+        .then_some(entry.fields_v1.as_ref())
+        .flatten()
+        .map(|fields| &fields.0)
 }
 
 impl Lookup for Facts {
@@ -177,7 +182,9 @@ pub fn read(secret: &Secret) -> Result<Held, Damage> {
     let empty = BTreeMap::new();
     let data = secret.data.as_ref().unwrap_or(&empty);
     let get = |name: &'static str| {
-        data.get(name).filter(|value| !value.0.is_empty()).ok_or(Damage::Missing(name))
+        data.get(name)
+            .filter(|value| !value.0.is_empty())
+            .ok_or(Damage::Missing(name))
     };
     let (crt, key) = (get("tls.crt")?, get("tls.key")?);
     let key = PrivateKey::from_pem(&key.0).map_err(|error| Damage::Unreadable("tls.key", error.to_string()))?;
@@ -185,6 +192,12 @@ pub fn read(secret: &Secret) -> Result<Held, Damage> {
         ChainError::KeyMismatch => Damage::Mismatch,
         error => Damage::Unreadable("tls.crt", error.to_string()),
     })?;
-    let ca = data.get("ca.crt").and_then(|ByteString(pem)| String::from_utf8(pem.clone()).ok());
-    Ok(Held { key: Arc::new(key), chain, ca: ca.filter(|pem| !pem.trim().is_empty()) })
+    let ca = data
+        .get("ca.crt")
+        .and_then(|ByteString(pem)| String::from_utf8(pem.clone()).ok());
+    Ok(Held {
+        key: Arc::new(key),
+        chain,
+        ca: ca.filter(|pem| !pem.trim().is_empty()),
+    })
 }

@@ -65,7 +65,9 @@ pub async fn obtain(look: &Look<'_>, wanted: &Wanted, known: &Known, cause: Caus
             let failure = not_ready(format!("{issuer} cannot sign: {message}"));
             return refused(look, &issuers, failure, cause).await;
         }
-        None if ctx.attempt(look.uid(), |attempt| attempt.since.elapsed()) < GRACE => return Ok(Action::requeue(GRACE / 4)),
+        None if ctx.attempt(look.uid(), |attempt| attempt.since.elapsed()) < GRACE => {
+            return Ok(Action::requeue(GRACE / 4));
+        }
         None => {
             let failure = not_ready(missing(look, &issuer));
             return refused(look, &issuers, failure, cause).await;
@@ -73,7 +75,9 @@ pub async fn obtain(look: &Look<'_>, wanted: &Wanted, known: &Known, cause: Caus
     };
     let outcome = match signer {
         Signer::Ca(ca) => {
-            let Ok(permit) = ctx.writes.acquire().await else { return Ok(Action::await_change()) };
+            let Ok(permit) = ctx.writes.acquire().await else {
+                return Ok(Action::await_change());
+            };
             let signed = match generate(look, wanted, known, cause).await? {
                 Ok(key) => signing::by_ca(&ca, wanted, key, look.now),
                 Err(failure) => Err(failure),
@@ -88,7 +92,18 @@ pub async fn obtain(look: &Look<'_>, wanted: &Wanted, known: &Known, cause: Caus
             };
             deliver(look, wanted, known, cause, signed, &issuer, false).await?
         }
-        Signer::Acme(signer) => Acme { look, wanted, known, cause, issuer: &issuer, signer }.step().await?,
+        Signer::Acme(signer) => {
+            Acme {
+                look,
+                wanted,
+                known,
+                cause,
+                issuer: &issuer,
+                signer,
+            }
+            .step()
+            .await?
+        }
     };
     match outcome {
         Ok(action) => Ok(action),
@@ -97,7 +112,10 @@ pub async fn obtain(look: &Look<'_>, wanted: &Wanted, known: &Known, cause: Caus
 }
 
 fn issuers(certificate: &Certificate) -> Vec<IssuerRef> {
-    std::iter::once(&certificate.spec.issuer_ref).chain(&certificate.spec.fallback_issuer_refs).cloned().collect()
+    std::iter::once(&certificate.spec.issuer_ref)
+        .chain(&certificate.spec.fallback_issuer_refs)
+        .cloned()
+        .collect()
 }
 
 fn not_ready(message: String) -> Failure {
@@ -107,9 +125,18 @@ fn not_ready(message: String) -> Failure {
 fn missing(look: &Look<'_>, issuer: &Key) -> String {
     use gatehouse_crds::certificate::IssuerKind::{ClusterIssuer, Issuer};
     match issuer.kind {
-        Issuer => format!("there is no Issuer {} in namespace {}; make it, or correct spec.issuerRef (kind: ClusterIssuer names one for the whole cluster)", issuer.name, issuer.namespace),
-        ClusterIssuer if look.ctx().cluster_issuers => format!("there is no ClusterIssuer {}; make it, or correct spec.issuerRef", issuer.name),
-        ClusterIssuer => format!("this operator looks after single namespaces (--namespace) and cannot read ClusterIssuer {}; use an Issuer", issuer.name),
+        Issuer => format!(
+            "there is no Issuer {} in namespace {}; make it, or correct spec.issuerRef (kind: ClusterIssuer names one for the whole cluster)",
+            issuer.name, issuer.namespace
+        ),
+        ClusterIssuer if look.ctx().cluster_issuers => format!(
+            "there is no ClusterIssuer {}; make it, or correct spec.issuerRef",
+            issuer.name
+        ),
+        ClusterIssuer => format!(
+            "this operator looks after single namespaces (--namespace) and cannot read ClusterIssuer {}; use an Issuer",
+            issuer.name
+        ),
     }
 }
 
@@ -118,7 +145,15 @@ async fn hold(look: &Look<'_>, cause: Cause, until: jiff::Timestamp) -> Result<A
     let status = look.before().held(cause, until);
     if look.certificate.status.as_ref() != Some(&status) {
         look.write_status(&status).await?;
-        look.ctx().tell(look.certificate, EventType::Warning, "IssuanceFailed", &format!("Held until {until}: too many certificates would be issued again at once, since {}.", cause.because()));
+        look.ctx().tell(
+            look.certificate,
+            EventType::Warning,
+            "IssuanceFailed",
+            &format!(
+                "Held until {until}: too many certificates would be issued again at once, since {}.",
+                cause.because()
+            ),
+        );
     }
     Ok(look.rest(until))
 }
@@ -132,7 +167,12 @@ async fn refused(look: &Look<'_>, issuers: &[IssuerRef], failure: Failure, cause
         && let Some(next) = issuers.get(index + 1)
     {
         abandon(look, "the next issuer is asked").await;
-        let note = format!("{} {} {} is asked instead.", sentence(&failure.message), next.kind(), next.name);
+        let note = format!(
+            "{} {} {} is asked instead.",
+            sentence(&failure.message),
+            next.kind(),
+            next.name
+        );
         ctx.attempt(look.uid(), |attempt| {
             attempt.issuer = index + 1;
             attempt.refusals.push(failure.message.clone());
@@ -147,13 +187,22 @@ async fn refused(look: &Look<'_>, issuers: &[IssuerRef], failure: Failure, cause
     let mut failure = failure;
     if !said.is_empty() {
         failure.message = format!("{}; before that: {}", failure.message, said.join("; "));
-        failure.class = if keeps_order(failure.class) { Class::Refused } else { failure.class };
+        failure.class = if keeps_order(failure.class) {
+            Class::Refused
+        } else {
+            failure.class
+        };
     }
     look.fail(&failure, Some(cause)).await
 }
 
 /// The key to be certified. One that is to be kept is read from the Secret.
-async fn generate(look: &Look<'_>, wanted: &Wanted, known: &Known, cause: Cause) -> Result<Result<Arc<PrivateKey>, Failure>, WriteError> {
+async fn generate(
+    look: &Look<'_>,
+    wanted: &Wanted,
+    known: &Known,
+    cause: Cause,
+) -> Result<Result<Arc<PrivateKey>, Failure>, WriteError> {
     let read;
     let mut held = known.held();
     if wanted.keep_key && held.is_none() && known.facts.is_some() && cause != Cause::Consent {
@@ -169,26 +218,59 @@ async fn generate(look: &Look<'_>, wanted: &Wanted, known: &Known, cause: Cause)
         return Ok(match made {
             Ok(Ok(key)) => Ok(Arc::new(key)),
             Ok(Err(error)) => Err(Failure::new(Class::Transient, "KeyGenerationFailed", error.to_string())),
-            Err(_) => Err(Failure::new(Class::Transient, "KeyGenerationFailed", "the key could not be made")),
+            Err(_) => Err(Failure::new(
+                Class::Transient,
+                "KeyGenerationFailed",
+                "the key could not be made",
+            )),
         });
     }
     Ok(signing::key(wanted, held))
 }
 
 /// Brings a signed pair home, and counts it.
-async fn deliver(look: &Look<'_>, wanted: &Wanted, known: &Known, cause: Cause, signed: Result<Held, Failure>, issuer: &Key, gives_advice: bool) -> Result<Result<Action, Failure>, WriteError> {
+async fn deliver(
+    look: &Look<'_>,
+    wanted: &Wanted,
+    known: &Known,
+    cause: Cause,
+    signed: Result<Held, Failure>,
+    issuer: &Key,
+    gives_advice: bool,
+) -> Result<Result<Action, Failure>, WriteError> {
     let held = match signed {
         Ok(held) => held,
         Err(failure) => return Ok(Err(failure)),
     };
-    let by = Signed { issuer: issuer.signing(), gives_advice };
-    let delivery = Delivery { wanted, held: &held, facts: known.facts.as_deref(), issuer: Some(&by), cause: Some(cause) };
+    let by = Signed {
+        issuer: issuer.signing(),
+        gives_advice,
+    };
+    let delivery = Delivery {
+        wanted,
+        held: &held,
+        facts: known.facts.as_deref(),
+        issuer: Some(&by),
+        cause: Some(cause),
+    };
     let outcome = delivery::deliver(look, &delivery).await?;
     if outcome.is_ok() {
-        let took = look.ctx().end_attempt(look.uid()).map(|attempt| attempt.since.elapsed());
+        let took = look
+            .ctx()
+            .end_attempt(look.uid())
+            .map(|attempt| attempt.since.elapsed());
         look.ctx().forget(look.uid());
-        let reason = if look.status().revision.is_some() { "Renewed" } else { "Issued" };
-        look.ctx().metrics.issuance(Issuance { issuer_kind: issuer.kind.as_str(), issuer: &issuer.name, reason, took: Some(took.unwrap_or_default()) });
+        let reason = if look.status().revision.is_some() {
+            "Renewed"
+        } else {
+            "Issued"
+        };
+        look.ctx().metrics.issuance(Issuance {
+            issuer_kind: issuer.kind.as_str(),
+            issuer: &issuer.name,
+            reason,
+            took: Some(took.unwrap_or_default()),
+        });
     }
     Ok(outcome)
 }
@@ -196,7 +278,13 @@ async fn deliver(look: &Look<'_>, wanted: &Wanted, known: &Known, cause: Cause, 
 /// Gives up an order that is in flight, if there is one: answers are taken away, and the next in the queue may go.
 pub async fn abandon(look: &Look<'_>, why: &str) {
     if let Some(mut flight) = look.ctx().orders.take(look.uid()) {
-        tracing::info!(namespace = look.namespace(), certificate = look.certificate.name_any(), order = flight.url(), why, "an order is given up");
+        tracing::info!(
+            namespace = look.namespace(),
+            certificate = look.certificate.name_any(),
+            order = flight.url(),
+            why,
+            "an order is given up"
+        );
         end(look, &mut flight);
         delete_key(look).await;
     }
@@ -258,7 +346,9 @@ impl Acme<'_> {
                 }
             }
         };
-        let progress = flight.advance(self.wanted, look.certificate.labels(), (look.ctx().now)()).await;
+        let progress = flight
+            .advance(self.wanted, look.certificate.labels(), (look.ctx().now)())
+            .await;
         match progress {
             Progress::Again(after) => {
                 let result = self.tell_progress(&mut flight).await;
@@ -278,13 +368,20 @@ impl Acme<'_> {
             Progress::Lapsed(failure) => {
                 end(look, &mut flight);
                 // Once at a time: an order that lapses again has something else the matter.
-                let lapsed = look.ctx().attempt(look.uid(), |attempt| std::mem::replace(&mut attempt.lapsed, true));
+                let lapsed = look
+                    .ctx()
+                    .attempt(look.uid(), |attempt| std::mem::replace(&mut attempt.lapsed, true));
                 if lapsed {
                     let mut failure = failure;
                     failure.class = Class::Refused;
                     return Ok(Err(failure));
                 }
-                tracing::info!(namespace = look.namespace(), certificate = look.certificate.name_any(), message = failure.message, "the order is gone; another is placed");
+                tracing::info!(
+                    namespace = look.namespace(),
+                    certificate = look.certificate.name_any(),
+                    detail = failure.message,
+                    "the order is gone; another is placed"
+                );
                 let status = look.before().issuing(self.cause, &self.issuer.signing(), None);
                 look.write_status(&status).await?;
                 Ok(Ok(Action::requeue(Duration::ZERO)))
@@ -309,7 +406,12 @@ impl Acme<'_> {
             self.signer.queue(|queue| queue.resume(&queue_key(look)));
             match Flight::resume(self.issuer.clone(), self.signer.clone(), self.wanted, key, url).await {
                 Ok(flight) => {
-                    tracing::info!(namespace = look.namespace(), certificate = look.certificate.name_any(), order = url, "an order is taken up again");
+                    tracing::info!(
+                        namespace = look.namespace(),
+                        certificate = look.certificate.name_any(),
+                        order = url,
+                        "an order is taken up again"
+                    );
                     return Ok(Ok(flight));
                 }
                 Err(acme::AcmeError::OrderGone { .. }) => {}
@@ -317,13 +419,21 @@ impl Acme<'_> {
             }
         }
         let replaces = self.replaces();
-        let wanted = acme::Wanted { key: queue_key(look), not_after: status.not_after, replaces: replaces.is_some() };
+        let wanted = acme::Wanted {
+            key: queue_key(look),
+            not_after: status.not_after,
+            replaces: replaces.is_some(),
+        };
         match self.signer.queue(|queue| queue.admit(&wanted, look.now)) {
             Admission::Go => {}
             Admission::Queued => return Ok(Err(Ok(Action::requeue(LOOK_AGAIN)))),
             Admission::NotBefore(time) => {
                 let told = Duration::try_from(time.duration_since(look.now)).unwrap_or_default();
-                return Ok(Err(Err(Failure::new(Class::RetryAfter(told), "RateLimited", format!("{} takes no orders before {time}", self.issuer)))));
+                return Ok(Err(Err(Failure::new(
+                    Class::RetryAfter(told),
+                    "RateLimited",
+                    format!("{} takes no orders before {time}", self.issuer),
+                ))));
             }
         }
         match self.place(replaces.clone(), challenges).await {
@@ -337,7 +447,11 @@ impl Acme<'_> {
     }
 
     /// Places a new order. Its key is kept before it, and its URL straight after.
-    async fn place(&self, replaces: Option<String>, challenges: Vec<gatehouse_crds::certificate::ChallengeStatus>) -> Result<Result<Flight, Failure>, WriteError> {
+    async fn place(
+        &self,
+        replaces: Option<String>,
+        challenges: Vec<gatehouse_crds::certificate::ChallengeStatus>,
+    ) -> Result<Result<Flight, Failure>, WriteError> {
         let look = self.look;
         if self.known.facts.is_none()
             && let Some(failure) = delivery::obstacle(look).await?
@@ -356,7 +470,9 @@ impl Acme<'_> {
             Ok(flight) => flight,
             Err(error) => return Ok(Err(self.refused(&error, Endpoint::NewOrder, renews))),
         };
-        let next = self.signer.queue(|queue| queue.placed(&queue_key(look), renews, look.now));
+        let next = self
+            .signer
+            .queue(|queue| queue.placed(&queue_key(look), renews, look.now));
         wake(look.ctx(), next);
         let status = self.order_status(&flight, challenges);
         let written = look.write_status(&status).await;
@@ -368,14 +484,20 @@ impl Acme<'_> {
         Ok(Ok(flight))
     }
 
-    fn order_status(&self, flight: &Flight, challenges: Vec<gatehouse_crds::certificate::ChallengeStatus>) -> gatehouse_crds::certificate::CertificateStatus {
+    fn order_status(
+        &self,
+        flight: &Flight,
+        challenges: Vec<gatehouse_crds::certificate::ChallengeStatus>,
+    ) -> gatehouse_crds::certificate::CertificateStatus {
         let order = Order {
             url: flight.url().to_owned(),
             request_hash: flight.request_hash.clone(),
             challenges,
             look_again: self.look.now.checked_add(LOOK_AGAIN).unwrap_or(self.look.now),
         };
-        self.look.before().issuing(self.cause, &self.issuer.signing(), Some(order))
+        self.look
+            .before()
+            .issuing(self.cause, &self.issuer.signing(), Some(order))
     }
 
     /// The certificate that the order replaces, in the words of RFC 9773, when the same CA issued it.
@@ -387,7 +509,9 @@ impl Acme<'_> {
 
     /// A request that was refused: what the account's queue learns of it, and the failure.
     fn refused(&self, error: &acme::AcmeError, endpoint: Endpoint, replaces: bool) -> Failure {
-        let learned = self.signer.queue(|queue| queue.refused(&queue_key(self.look), endpoint, replaces, error, self.look.now));
+        let learned = self
+            .signer
+            .queue(|queue| queue.refused(&queue_key(self.look), endpoint, replaces, error, self.look.now));
         if learned {
             self.signer.keep();
         }
@@ -407,8 +531,14 @@ impl Acme<'_> {
         }
         flight.told = Instant::now();
         let status = self.order_status(flight, flight.challenges());
-        let same = |status: &gatehouse_crds::certificate::CertificateStatus| status.acme.as_ref().map(|acme| acme.challenges.clone());
-        let overdue = self.look.status().next_attempt_time.is_none_or(|time| time <= self.look.now);
+        let same = |status: &gatehouse_crds::certificate::CertificateStatus| {
+            status.acme.as_ref().map(|acme| acme.challenges.clone())
+        };
+        let overdue = self
+            .look
+            .status()
+            .next_attempt_time
+            .is_none_or(|time| time <= self.look.now);
         if known && !overdue && same(&status) == same(&self.look.status()) {
             return Ok(());
         }
@@ -422,8 +552,24 @@ impl Acme<'_> {
             look.ctx().orders.put(look.uid(), flight);
             return Ok(Ok(Action::requeue(Duration::ZERO)));
         };
-        let gives_advice = self.signer.account.client().directory().await.is_ok_and(|directory| directory.has_renewal_info());
-        match deliver(look, self.wanted, self.known, self.cause, Ok(held), self.issuer, gives_advice).await {
+        let gives_advice = self
+            .signer
+            .account
+            .client()
+            .directory()
+            .await
+            .is_ok_and(|directory| directory.has_renewal_info());
+        match deliver(
+            look,
+            self.wanted,
+            self.known,
+            self.cause,
+            Ok(held),
+            self.issuer,
+            gives_advice,
+        )
+        .await
+        {
             Ok(Ok(action)) => {
                 end(look, &mut flight);
                 delete_key(look).await;
@@ -456,15 +602,27 @@ const KEY: &str = "tls.key";
 
 async fn read_key(look: &Look<'_>) -> Result<Option<Arc<PrivateKey>>, WriteError> {
     let name = key_name(look);
-    let secret = look.ctx().secrets(&look.namespace()).get_opt(&name).await.map_err(|error| WriteError::reading("Secret", &name, error))?;
+    let secret = look
+        .ctx()
+        .secrets(&look.namespace())
+        .get_opt(&name)
+        .await
+        .map_err(|error| WriteError::reading("Secret", &name, error))?;
     let pem = secret.and_then(|secret| secret.data?.remove(KEY));
     Ok(pem.and_then(|ByteString(pem)| PrivateKey::from_pem(&zeroize::Zeroizing::new(pem)).ok().map(Arc::new)))
 }
 
 async fn write_key(look: &Look<'_>, key: &PrivateKey) -> Result<(), WriteError> {
     let name = key_name(look);
-    let pem = key.to_pem(KeyEncoding::Pkcs8).map(|pem| pem.as_bytes().to_vec()).unwrap_or_default();
-    let labels = [(names::MANAGED, names::TRUE), (names::APP_MANAGED_BY, names::FIELD_MANAGER), (names::APP_COMPONENT, "acme-order")];
+    let pem = key
+        .to_pem(KeyEncoding::Pkcs8)
+        .map(|pem| pem.as_bytes().to_vec())
+        .unwrap_or_default();
+    let labels = [
+        (names::MANAGED, names::TRUE),
+        (names::APP_MANAGED_BY, names::FIELD_MANAGER),
+        (names::APP_COMPONENT, "acme-order"),
+    ];
     let secret = Secret {
         metadata: ObjectMeta {
             name: Some(name.clone()),
@@ -482,7 +640,11 @@ async fn write_key(look: &Look<'_>, key: &PrivateKey) -> Result<(), WriteError> 
         Err(error) if error.is_already_exists() => {
             // Of an order that came to nothing.
             let body = serde_json::to_value(&secret).unwrap_or_default();
-            look.ctx().writer.apply::<Secret>(&api, Target::named(&name), body, Conflicts::Take).await.map(drop)
+            look.ctx()
+                .writer
+                .apply::<Secret>(&api, Target::named(&name), body, Conflicts::Take)
+                .await
+                .map(drop)
         }
         result => result.map(drop),
     }
@@ -491,8 +653,12 @@ async fn write_key(look: &Look<'_>, key: &PrivateKey) -> Result<(), WriteError> 
 /// Best effort: it belongs to the Certificate and goes with it at the latest.
 async fn delete_key(look: &Look<'_>) {
     let name = key_name(look);
-    if let Err(error) = look.ctx().writer.delete::<Secret>(&look.ctx().secrets(&look.namespace()), Target::named(&name)).await {
+    if let Err(error) = look
+        .ctx()
+        .writer
+        .delete::<Secret>(&look.ctx().secrets(&look.namespace()), Target::named(&name))
+        .await
+    {
         tracing::debug!(%error, secret = name, "the key of a finished order could not be deleted");
     }
 }
-

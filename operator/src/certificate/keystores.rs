@@ -11,13 +11,16 @@ use super::{
 use crate::pki::{
     chain::read_bundle,
     keystore::{
-        KeystoreContent, KeystoreError, Pkcs12Profile, jks_keystore, jks_truststore, pkcs12_keystore,
-        pkcs12_truststore,
+        KeystoreContent, KeystoreError, Pkcs12Profile, jks_keystore, jks_truststore, pkcs12_keystore, pkcs12_truststore,
     },
 };
 
 /// Makes them: names and contents. The creation time of JKS entries is the certificate's notBefore.
-pub fn made(wanted: Option<&Keystores>, held: &Held, passwords: &Passwords) -> Result<Vec<(&'static str, Zeroizing<Vec<u8>>)>, Failure> {
+pub fn made(
+    wanted: Option<&Keystores>,
+    held: &Held,
+    passwords: &Passwords,
+) -> Result<Vec<(&'static str, Zeroizing<Vec<u8>>)>, Failure> {
     let mut made = Vec::new();
     let Some(wanted) = wanted else { return Ok(made) };
     let chain = held.chain.der();
@@ -29,27 +32,47 @@ pub fn made(wanted: Option<&Keystores>, held: &Held, passwords: &Passwords) -> R
         .into_iter()
         .map(|certificate| certificate.der)
         .collect();
-    let content = KeystoreContent { key: &held.key, chain: &chain, authorities: &authorities };
+    let content = KeystoreContent {
+        key: &held.key,
+        chain: &chain,
+        authorities: &authorities,
+    };
     if let (Some(pkcs12), Some(password)) = (&wanted.pkcs12, &passwords.pkcs12) {
         let profile = match pkcs12.profile.unwrap_or_default() {
             Profile::Modern2023 => Pkcs12Profile::Modern2023,
             Profile::LegacyDES => Pkcs12Profile::LegacyDES,
             Profile::LegacyRC2 => Pkcs12Profile::LegacyRC2,
         };
-        made.push(("keystore.p12", Zeroizing::new(pkcs12_keystore(content, password, profile).map_err(failure)?)));
+        made.push((
+            "keystore.p12",
+            Zeroizing::new(pkcs12_keystore(content, password, profile).map_err(failure)?),
+        ));
         if !authorities.is_empty() {
-            made.push(("truststore.p12", Zeroizing::new(pkcs12_truststore(&authorities, password, profile).map_err(failure)?)));
+            made.push((
+                "truststore.p12",
+                Zeroizing::new(pkcs12_truststore(&authorities, password, profile).map_err(failure)?),
+            ));
         }
     }
     if let (Some(_), Some(password)) = (&wanted.jks, &passwords.jks) {
-        made.push(("keystore.jks", Zeroizing::new(jks_keystore(content, password).map_err(failure)?)));
+        made.push((
+            "keystore.jks",
+            Zeroizing::new(jks_keystore(content, password).map_err(failure)?),
+        ));
         if !authorities.is_empty() {
-            made.push(("truststore.jks", Zeroizing::new(jks_truststore(&authorities, password).map_err(failure)?)));
+            made.push((
+                "truststore.jks",
+                Zeroizing::new(jks_truststore(&authorities, password).map_err(failure)?),
+            ));
         }
     }
     Ok(made)
 }
 
 fn failure(error: KeystoreError) -> Failure {
-    Failure::new(Class::Waiting(std::time::Duration::from_secs(60)), "KeystoreFailed", error.to_string())
+    Failure::new(
+        Class::Waiting(std::time::Duration::from_secs(60)),
+        "KeystoreFailed",
+        error.to_string(),
+    )
 }

@@ -21,7 +21,10 @@ use super::{
 };
 use crate::{
     issuer::{
-        acme::{self, AcmeAccount, AcmeError, AcmeOrder, AuthorizationView, FailureKind, NewOrder, OrderView, Step, next_step, poll_after},
+        acme::{
+            self, AcmeAccount, AcmeError, AcmeOrder, AuthorizationView, FailureKind, NewOrder, OrderView, Step,
+            next_step, poll_after,
+        },
         registry::Key,
         signer::AcmeSigner,
         solver::{self, Challenge, Readiness, Solver, SolverError},
@@ -114,14 +117,28 @@ pub enum Progress {
 /// What is ordered.
 pub fn new_order(signer: &AcmeSigner, wanted: &Wanted, replaces: Option<String>) -> NewOrder {
     let request = wanted.for_acme();
-    let names = request.dns_names.iter().map(|name| acme::Identifier::Dns(name.to_string()));
-    let addresses = request.ip_addresses.iter().map(|address| acme::Identifier::Ip(*address));
-    NewOrder { identifiers: names.chain(addresses).collect(), profile: signer.spec.profile.clone(), replaces }
+    let names = request
+        .dns_names
+        .iter()
+        .map(|name| acme::Identifier::Dns(name.to_string()));
+    let addresses = request
+        .ip_addresses
+        .iter()
+        .map(|address| acme::Identifier::Ip(*address));
+    NewOrder {
+        identifiers: names.chain(addresses).collect(),
+        profile: signer.spec.profile.clone(),
+        replaces,
+    }
 }
 
 /// Whether an ACME CA can be asked for this at all, and which solver answers for each name: said before
 /// anything is ordered.
-pub fn solvers(signer: &AcmeSigner, wanted: &Wanted, labels: &std::collections::BTreeMap<String, String>) -> Result<Vec<ChallengeStatus>, Failure> {
+pub fn solvers(
+    signer: &AcmeSigner,
+    wanted: &Wanted,
+    labels: &std::collections::BTreeMap<String, String>,
+) -> Result<Vec<ChallengeStatus>, Failure> {
     let request = wanted.for_acme();
     if request.is_ca || !request.uris.is_empty() || !request.email_addresses.is_empty() {
         return Err(Failure::new(
@@ -131,19 +148,38 @@ pub fn solvers(signer: &AcmeSigner, wanted: &Wanted, labels: &std::collections::
         ));
     }
     if request.dns_names.is_empty() && request.ip_addresses.is_empty() {
-        return Err(Failure::new(Class::Spec, "Invalid", "an ACME CA needs a host name or IP address: write dnsNames or ipAddresses"));
+        return Err(Failure::new(
+            Class::Spec,
+            "Invalid",
+            "an ACME CA needs a host name or IP address: write dnsNames or ipAddresses",
+        ));
     }
     new_order(signer, wanted, None)
         .identifiers
         .iter()
         .map(|identifier| {
             let (identifier, wildcard) = split(identifier);
-            let index = solver::select(&signer.spec.solvers, solver::Wanted { identifier: &identifier, wildcard, labels })
-                .map_err(|error| Failure::new(Class::Refused, error.reason(), error.to_string()))?;
-            let is_dns = signer.spec.solvers.get(index).is_some_and(|solver| solver.dns01.is_some());
+            let index = solver::select(
+                &signer.spec.solvers,
+                solver::Wanted {
+                    identifier: &identifier,
+                    wildcard,
+                    labels,
+                },
+            )
+            .map_err(|error| Failure::new(Class::Refused, error.reason(), error.to_string()))?;
+            let is_dns = signer
+                .spec
+                .solvers
+                .get(index)
+                .is_some_and(|solver| solver.dns01.is_some());
             Ok(ChallengeStatus {
                 kind: if is_dns { "dns-01" } else { "http-01" }.into(),
-                identifier: if wildcard { format!("*.{identifier}") } else { identifier.to_string() },
+                identifier: if wildcard {
+                    format!("*.{identifier}")
+                } else {
+                    identifier.to_string()
+                },
                 state: ChallengeState::Presenting,
                 message: None,
             })
@@ -164,18 +200,36 @@ fn split(identifier: &acme::Identifier) -> (solver::Identifier, bool) {
 
 impl Flight {
     /// Places an order. Its URL must be kept before anything else is done.
-    pub async fn begin(issuer: Key, signer: Arc<AcmeSigner>, wanted: &Wanted, key: Arc<PrivateKey>, replaces: Option<String>) -> Result<Self, AcmeError> {
+    pub async fn begin(
+        issuer: Key,
+        signer: Arc<AcmeSigner>,
+        wanted: &Wanted,
+        key: Arc<PrivateKey>,
+        replaces: Option<String>,
+    ) -> Result<Self, AcmeError> {
         let session = AcmeAccount::begin(&signer.account, &new_order(&signer, wanted, replaces)).await?;
         Ok(Self::new(issuer, signer, wanted, key, session))
     }
 
     /// Takes up an order that was placed before a restart.
-    pub async fn resume(issuer: Key, signer: Arc<AcmeSigner>, wanted: &Wanted, key: Arc<PrivateKey>, url: &str) -> Result<Self, AcmeError> {
+    pub async fn resume(
+        issuer: Key,
+        signer: Arc<AcmeSigner>,
+        wanted: &Wanted,
+        key: Arc<PrivateKey>,
+        url: &str,
+    ) -> Result<Self, AcmeError> {
         let session = AcmeAccount::resume(&signer.account, url).await?;
         Ok(Self::new(issuer, signer, wanted, key, session))
     }
 
-    fn new(issuer: Key, signer: Arc<AcmeSigner>, wanted: &Wanted, key: Arc<PrivateKey>, session: Box<dyn AcmeOrder>) -> Self {
+    fn new(
+        issuer: Key,
+        signer: Arc<AcmeSigner>,
+        wanted: &Wanted,
+        key: Arc<PrivateKey>,
+        session: Box<dyn AcmeOrder>,
+    ) -> Self {
         Self {
             issuer,
             signer,
@@ -195,7 +249,12 @@ impl Flight {
     }
 
     /// Takes as many steps as can be taken without waiting.
-    pub async fn advance(&mut self, wanted: &Wanted, labels: &std::collections::BTreeMap<String, String>, now: Timestamp) -> Progress {
+    pub async fn advance(
+        &mut self,
+        wanted: &Wanted,
+        labels: &std::collections::BTreeMap<String, String>,
+        now: Timestamp,
+    ) -> Progress {
         if self.held.is_some() {
             return Progress::Issued;
         }
@@ -209,7 +268,12 @@ impl Flight {
         Progress::Again(Duration::from_millis(100))
     }
 
-    async fn step(&mut self, wanted: &Wanted, labels: &std::collections::BTreeMap<String, String>, now: Timestamp) -> Result<Option<Progress>, AcmeError> {
+    async fn step(
+        &mut self,
+        wanted: &Wanted,
+        labels: &std::collections::BTreeMap<String, String>,
+        now: Timestamp,
+    ) -> Result<Option<Progress>, AcmeError> {
         match next_step(self.session.view(), now) {
             Step::Fetch => self.session.refresh().await?,
             Step::Present(authorizations) => {
@@ -217,7 +281,9 @@ impl Flight {
                 return self.answer(&authorizations, labels, now).await;
             }
             Step::Poll => {
-                let due = *self.poll_at.get_or_insert_with(|| Instant::now() + pause(self.session.view()));
+                let due = *self
+                    .poll_at
+                    .get_or_insert_with(|| Instant::now() + pause(self.session.view()));
                 let left = due.saturating_duration_since(Instant::now());
                 if !left.is_zero() {
                     return Ok(Some(Progress::Again(left)));
@@ -226,10 +292,17 @@ impl Flight {
                 self.session.refresh().await?;
             }
             Step::Finalize => {
-                let csr = match pki::certificate_signing_request(&wanted.for_acme(), &self.key, SubjectIn::CommonNameOnly) {
-                    Ok(csr) => csr,
-                    Err(error) => return Ok(Some(Progress::Failed(Failure::new(Class::Spec, "Invalid", error.to_string())))),
-                };
+                let csr =
+                    match pki::certificate_signing_request(&wanted.for_acme(), &self.key, SubjectIn::CommonNameOnly) {
+                        Ok(csr) => csr,
+                        Err(error) => {
+                            return Ok(Some(Progress::Failed(Failure::new(
+                                Class::Spec,
+                                "Invalid",
+                                error.to_string(),
+                            ))));
+                        }
+                    };
                 self.poll_at = None;
                 self.session.finalize(&csr).await?;
             }
@@ -250,10 +323,18 @@ impl Flight {
     }
 
     /// Puts answers in place and, where they can be seen, tells the CA to look.
-    async fn answer(&mut self, authorizations: &[AuthorizationView], labels: &std::collections::BTreeMap<String, String>, now: Timestamp) -> Result<Option<Progress>, AcmeError> {
+    async fn answer(
+        &mut self,
+        authorizations: &[AuthorizationView],
+        labels: &std::collections::BTreeMap<String, String>,
+        now: Timestamp,
+    ) -> Result<Option<Progress>, AcmeError> {
         let signer = &self.signer;
         let known = &self.presented;
-        let work: Vec<_> = authorizations.iter().map(|authorization| present(signer, known, authorization, labels, now).boxed()).collect();
+        let work: Vec<_> = authorizations
+            .iter()
+            .map(|authorization| present(signer, known, authorization, labels, now).boxed())
+            .collect();
         let outcomes: Vec<_> = stream::iter(work).buffer_unordered(TOGETHER).collect().await;
         let (mut ready, mut wait, mut failure) = (Vec::new(), None::<Duration>, None);
         for outcome in outcomes {
@@ -282,11 +363,19 @@ impl Flight {
 
     /// The challenges, as the status shows them.
     pub fn challenges(&self) -> Vec<ChallengeStatus> {
-        self.session.view().authorizations.iter().map(|authorization| self.challenge(authorization)).collect()
+        self.session
+            .view()
+            .authorizations
+            .iter()
+            .map(|authorization| self.challenge(authorization))
+            .collect()
     }
 
     fn challenge(&self, authorization: &AuthorizationView) -> ChallengeStatus {
-        let ours = authorization.challenges.iter().find_map(|challenge| Some((challenge, self.presented.get(&challenge.url)?)));
+        let ours = authorization
+            .challenges
+            .iter()
+            .find_map(|challenge| Some((challenge, self.presented.get(&challenge.url)?)));
         let state = match (authorization.status, ours) {
             (acme::AuthorizationStatus::Valid, _) => ChallengeState::Valid,
             (acme::AuthorizationStatus::Pending, None) => ChallengeState::Presenting,
@@ -295,10 +384,14 @@ impl Flight {
             _ => ChallengeState::Invalid,
         };
         ChallengeStatus {
-            kind: ours.map_or("dns-01", |(_, presented)| presented.challenge.kind.as_str()).into(),
+            kind: ours
+                .map_or("dns-01", |(_, presented)| presented.challenge.kind.as_str())
+                .into(),
             identifier: authorization.name(),
             state,
-            message: ours.and_then(|(_, presented)| presented.message.clone()).filter(|_| state == ChallengeState::Propagating),
+            message: ours
+                .and_then(|(_, presented)| presented.message.clone())
+                .filter(|_| state == ChallengeState::Propagating),
         }
     }
 
@@ -335,19 +428,36 @@ async fn present(
     now: Timestamp,
 ) -> Result<(String, Presented, Readiness), Failure> {
     let (identifier, _) = split(&authorization.identifier);
-    let wanted = solver::Wanted { identifier: &identifier, wildcard: authorization.wildcard, labels };
-    let index = solver::select(&signer.spec.solvers, wanted).map_err(|error| Failure::new(Class::Refused, error.reason(), error.to_string()))?;
-    let is_dns = signer.spec.solvers.get(index).is_some_and(|solver| solver.dns01.is_some());
+    let wanted = solver::Wanted {
+        identifier: &identifier,
+        wildcard: authorization.wildcard,
+        labels,
+    };
+    let index = solver::select(&signer.spec.solvers, wanted)
+        .map_err(|error| Failure::new(Class::Refused, error.reason(), error.to_string()))?;
+    let is_dns = signer
+        .spec
+        .solvers
+        .get(index)
+        .is_some_and(|solver| solver.dns01.is_some());
     let (kind, offered) = if is_dns {
         (solver::ChallengeKind::Dns01, acme::ChallengeKind::Dns01)
     } else {
         (solver::ChallengeKind::Http01, acme::ChallengeKind::Http01)
     };
-    let Some(view) = authorization.challenges.iter().find(|challenge| challenge.kind == offered) else {
+    let Some(view) = authorization
+        .challenges
+        .iter()
+        .find(|challenge| challenge.kind == offered)
+    else {
         return Err(Failure::new(
             Class::Refused,
             "ChallengeFailed",
-            format!("the CA does not offer {} for {}; choose another solver for it", kind.as_str(), authorization.name()),
+            format!(
+                "the CA does not offer {} for {}; choose another solver for it",
+                kind.as_str(),
+                authorization.name()
+            ),
         ));
     };
     let challenge = Challenge {
@@ -372,7 +482,16 @@ async fn present(
             Readiness::Ready => None,
             Readiness::Wait { message, .. } => Some(message.clone()),
         };
-        Ok((view.url.clone(), Presented { challenge, solver, since, message }, readiness))
+        Ok((
+            view.url.clone(),
+            Presented {
+                challenge,
+                solver,
+                since,
+                message,
+            },
+            readiness,
+        ))
     };
     match result.await {
         Ok(outcome) => Ok(outcome),
@@ -384,20 +503,43 @@ async fn present(
 }
 
 fn unsolved(name: &str, error: &SolverError) -> Failure {
-    Failure::new(Class::Transient, "ChallengeFailed", format!("{name}: {error} ({})", error.reason()))
+    Failure::new(
+        Class::Transient,
+        "ChallengeFailed",
+        format!("{name}: {error} ({})", error.reason()),
+    )
 }
 
 /// Chooses among the chains that the CA gave, and checks that it is what was asked for.
 fn chosen(chains: &[String], preferred: Option<&str>, wanted: &Wanted, key: &PrivateKey) -> Result<Chain, Failure> {
-    let refuse = |message: String| Failure::new(Class::Refused, "Rejected", format!("the CA gave a certificate that cannot be used: {message}"));
+    let refuse = |message: String| {
+        Failure::new(
+            Class::Refused,
+            "Rejected",
+            format!("the CA gave a certificate that cannot be used: {message}"),
+        )
+    };
     let mut read = Vec::with_capacity(chains.len());
     for chain in chains {
         read.push(Chain::read(chain.as_bytes(), Some(key)).map_err(|error| refuse(error.to_string()))?);
     }
-    let chain = preferred.and_then(|name| Chain::prefer(&read, name)).or(read.first()).cloned().ok_or_else(|| refuse("there was none".into()))?;
-    match chain.leaf.satisfies(&wanted.for_acme(), wanted.key, Fidelity::AuthorityDecides) {
+    let chain = preferred
+        .and_then(|name| Chain::prefer(&read, name))
+        .or(read.first())
+        .cloned()
+        .ok_or_else(|| refuse("there was none".into()))?;
+    match chain
+        .leaf
+        .satisfies(&wanted.for_acme(), wanted.key, Fidelity::AuthorityDecides)
+    {
         Ok(()) => Ok(chain),
-        Err(mismatches) => Err(refuse(mismatches.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))),
+        Err(mismatches) => Err(refuse(
+            mismatches
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("; "),
+        )),
     }
 }
 
@@ -429,12 +571,17 @@ fn trouble(signer: &AcmeSigner, error: &AcmeError) -> Progress {
 /// A refused or failed request, as the Certificate's failure.
 pub fn failure(error: &AcmeError) -> Failure {
     let class = match error {
-        AcmeError::RateLimited { retry_after, .. } => Class::RetryAfter(retry_after.unwrap_or(Duration::from_secs(3600))),
-        AcmeError::Unavailable { retry_after: Some(told), .. } => Class::RetryAfter(*told),
-        AcmeError::Rejected(_) | AcmeError::Invalid(_) | AcmeError::InsecureUrl { .. } => Class::Refused,
-        AcmeError::AccountDoesNotExist { .. } | AcmeError::ExternalAccountRequired { .. } | AcmeError::Unauthorized { .. } => {
-            Class::Waiting(Duration::from_secs(60))
+        AcmeError::RateLimited { retry_after, .. } => {
+            Class::RetryAfter(retry_after.unwrap_or(Duration::from_secs(3600)))
         }
+        AcmeError::Unavailable {
+            retry_after: Some(told),
+            ..
+        } => Class::RetryAfter(*told),
+        AcmeError::Rejected(_) | AcmeError::Invalid(_) | AcmeError::InsecureUrl { .. } => Class::Refused,
+        AcmeError::AccountDoesNotExist { .. }
+        | AcmeError::ExternalAccountRequired { .. }
+        | AcmeError::Unauthorized { .. } => Class::Waiting(Duration::from_secs(60)),
         _ => Class::Transient,
     };
     Failure::new(class, error.reason(), error.to_string())

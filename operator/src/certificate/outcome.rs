@@ -31,9 +31,26 @@ impl Before<'_> {
         self.certificate.status.clone().unwrap_or_default()
     }
 
-    fn set(self, status: &mut CertificateStatus, type_: &'static str, value: bool, reason: &'static str, message: String) {
-        let verdict = Verdict { type_, status: Status::from(value), reason, message };
-        conditions::set(&mut status.conditions, &verdict, self.certificate.metadata.generation, self.now);
+    fn set(
+        self,
+        status: &mut CertificateStatus,
+        type_: &'static str,
+        value: bool,
+        reason: &'static str,
+        message: String,
+    ) {
+        let verdict = Verdict {
+            type_,
+            status: Status::from(value),
+            reason,
+            message,
+        };
+        conditions::set(
+            &mut status.conditions,
+            &verdict,
+            self.certificate.metadata.generation,
+            self.now,
+        );
     }
 
     fn seed(&self, salt: &str) -> u64 {
@@ -42,13 +59,24 @@ impl Before<'_> {
 
     /// The seed of the certificate that the status speaks of: its renewal is spread by it.
     pub fn certificate_seed(self) -> u64 {
-        self.seed(self.certificate.status.as_ref().and_then(|status| status.serial_number.as_deref()).unwrap_or_default())
+        self.seed(
+            self.certificate
+                .status
+                .as_ref()
+                .and_then(|status| status.serial_number.as_deref())
+                .unwrap_or_default(),
+        )
     }
 
     /// When the certificate that the status speaks of is to be renewed by the clock alone.
     pub fn clock(self) -> Option<Timestamp> {
         let status = self.certificate.status.as_ref()?;
-        Some(renewal::renewal_time(status.not_before?, status.not_after?, &self.certificate.spec, self.certificate_seed()))
+        Some(renewal::renewal_time(
+            status.not_before?,
+            status.not_after?,
+            &self.certificate.spec,
+            self.certificate_seed(),
+        ))
     }
 
     /// Whether the certificate that the status speaks of is still good for the spec.
@@ -63,7 +91,12 @@ impl Before<'_> {
     /// An attempt is under way.
     pub fn issuing(&self, cause: Cause, issuer: &SigningIssuer, order: Option<Order>) -> CertificateStatus {
         let mut status = self.status();
-        let message = format!("{} {} is asked for a certificate, since {}.", issuer.kind, issuer.name, cause.because());
+        let message = format!(
+            "{} {} is asked for a certificate, since {}.",
+            issuer.kind,
+            issuer.name,
+            cause.because()
+        );
         if !self.serves(&status, Some(cause)) {
             self.set(&mut status, READY, false, ISSUING, message.clone());
         }
@@ -79,7 +112,10 @@ impl Before<'_> {
                 challenges: order.challenges,
             });
         } else {
-            status.acme = ari.map(|ari| AcmeStatus { ari: Some(ari), ..AcmeStatus::default() });
+            status.acme = ari.map(|ari| AcmeStatus {
+                ari: Some(ari),
+                ..AcmeStatus::default()
+            });
         }
         status
     }
@@ -95,26 +131,66 @@ impl Before<'_> {
             serial_number: Some(leaf.serial_hex()),
             fingerprint_sha256: Some(leaf.fingerprint_sha256()),
             issuer: issued.issuer.clone().or(before.issuer),
-            issued_at: Some(renewal::whole_seconds(if issued.is_new { self.now } else { before.issued_at.unwrap_or(leaf.not_before) })),
+            issued_at: Some(renewal::whole_seconds(if issued.is_new {
+                self.now
+            } else {
+                before.issued_at.unwrap_or(leaf.not_before)
+            })),
             revision: Some(before.revision.unwrap_or_default() + i64::from(issued.is_new || before.revision.is_none())),
             failed_attempts: Some(0),
             acme: issued.first_advice.map(|time| AcmeStatus {
-                ari: Some(AriStatus { next_check_time: Some(renewal::whole_seconds(time)), ..AriStatus::default() }),
+                ari: Some(AriStatus {
+                    next_check_time: Some(renewal::whole_seconds(time)),
+                    ..AriStatus::default()
+                }),
                 ..AcmeStatus::default()
             }),
             ..CertificateStatus::default()
         };
         if !issued.is_new {
-            status.acme = status.acme.or(before.acme.and_then(|acme| acme.ari).map(|ari| AcmeStatus { ari: Some(ari), ..AcmeStatus::default() }));
+            status.acme = status
+                .acme
+                .or(before.acme.and_then(|acme| acme.ari).map(|ari| AcmeStatus {
+                    ari: Some(ari),
+                    ..AcmeStatus::default()
+                }));
         }
         let seed = self.seed(status.serial_number.as_deref().unwrap_or_default());
-        status.renewal_time = Some(renewal::renewal_time(leaf.not_before, leaf.not_after, &self.certificate.spec, seed));
+        status.renewal_time = Some(renewal::renewal_time(
+            leaf.not_before,
+            leaf.not_after,
+            &self.certificate.spec,
+            seed,
+        ));
         let secret = &self.certificate.spec.secret_name;
-        let (reason, verb) = if issued.is_new { ("Issued", "was issued") } else { ("Adopted", "was there already and fits") };
+        let (reason, verb) = if issued.is_new {
+            ("Issued", "was issued")
+        } else {
+            ("Adopted", "was there already and fits")
+        };
         // A Secret written anew in another form says nothing about where the certificate came from.
-        let reason = if issued.is_new || before.serial_number != status.serial_number { reason } else { ready_reason(&before.conditions) };
-        self.set(&mut status, READY, true, reason, format!("The certificate in Secret {secret} {verb} and is good until {}.", leaf.not_after));
-        self.set(&mut status, ISSUING, false, "Issued", "No certificate is being obtained.".into());
+        let reason = if issued.is_new || before.serial_number != status.serial_number {
+            reason
+        } else {
+            ready_reason(&before.conditions)
+        };
+        self.set(
+            &mut status,
+            READY,
+            true,
+            reason,
+            format!(
+                "The certificate in Secret {secret} {verb} and is good until {}.",
+                leaf.not_after
+            ),
+        );
+        self.set(
+            &mut status,
+            ISSUING,
+            false,
+            "Issued",
+            "No certificate is being obtained.".into(),
+        );
         status
     }
 
@@ -126,7 +202,13 @@ impl Before<'_> {
         let attempts = status.failed_attempts.unwrap_or_default();
         let attempts = if waiting { attempts } else { attempts.saturating_add(1) };
         let end = status.not_after.filter(|_| serves);
-        let next = backoff::next_attempt(failure.class, u32::try_from(attempts).unwrap_or(1), end, self.seed("attempt"), self.now);
+        let next = backoff::next_attempt(
+            failure.class,
+            u32::try_from(attempts).unwrap_or(1),
+            end,
+            self.seed("attempt"),
+            self.now,
+        );
         status.failed_attempts = Some(attempts);
         status.last_failure = Some(LastFailure {
             time: renewal::whole_seconds(self.now),
@@ -136,7 +218,10 @@ impl Before<'_> {
         status.next_attempt_time = Some(renewal::whole_seconds(next));
         // An order that was only interrupted is taken up again by the next attempt.
         if !keeps_order(failure.class) {
-            status.acme = status.acme.take().and_then(|acme| acme.ari).map(|ari| AcmeStatus { ari: Some(ari), ..AcmeStatus::default() });
+            status.acme = status.acme.take().and_then(|acme| acme.ari).map(|ari| AcmeStatus {
+                ari: Some(ari),
+                ..AcmeStatus::default()
+            });
         }
         if !serves {
             self.set(&mut status, READY, false, failure.reason, failure.message.clone());
@@ -180,10 +265,18 @@ impl Before<'_> {
             Some(end) => format!("The certificate in Secret {secret} is good until {end}."),
             None => format!("The certificate in Secret {secret} is good."),
         };
-        let kept = conditions::find(&status.conditions, READY).filter(|ready| ready.status == "True").map(|ready| ready.message.clone());
+        let kept = conditions::find(&status.conditions, READY)
+            .filter(|ready| ready.status == "True")
+            .map(|ready| ready.message.clone());
         let reason = ready_reason(&status.conditions);
         self.set(&mut status, READY, true, reason, kept.unwrap_or(message));
-        self.set(&mut status, ISSUING, false, "Issued", "No certificate is being obtained.".into());
+        self.set(
+            &mut status,
+            ISSUING,
+            false,
+            "Issued",
+            "No certificate is being obtained.".into(),
+        );
         status
     }
 }

@@ -126,7 +126,11 @@ pub fn plan(input: &Input<'_>) -> Plan {
         Err(error) => return Plan::Refuse(Failure::new(Class::Spec, error.reason(), error.to_string())),
     };
     let plan = match input.secret {
-        Secret::Absent => Plan::Issue(if status(input).revision.is_some() { Cause::SecretMissing } else { Cause::First }),
+        Secret::Absent => Plan::Issue(if status(input).revision.is_some() {
+            Cause::SecretMissing
+        } else {
+            Cause::First
+        }),
         Secret::Seen(facts) => by_metadata(input, wanted, facts),
         Secret::Read(facts, contents) => by_contents(input, wanted, facts, contents),
     };
@@ -138,7 +142,11 @@ pub fn plan(input: &Input<'_>) -> Plan {
 
 fn by_metadata(input: &Input<'_>, wanted: &Wanted, facts: &Facts) -> Plan {
     if !is_ours(input, facts) {
-        return if input.other_claims_it { conflict(facts, "it belongs to another Certificate, which wants it too") } else { Plan::ReadSecret };
+        return if input.other_claims_it {
+            conflict(facts, "it belongs to another Certificate, which wants it too")
+        } else {
+            Plan::ReadSecret
+        };
     }
     let in_step = facts.intact
         && facts.serial_number.is_some()
@@ -173,7 +181,9 @@ fn by_contents(input: &Input<'_>, wanted: &Wanted, facts: &Facts, contents: &Res
         Some(_) if spec_changed(wanted, facts) => Plan::Issue(Cause::SpecChanged),
         Some(_) => Plan::Issue(Cause::SecretDamaged),
         None => match contents {
-            Ok(held) if held.leaf().not_after <= input.now => Plan::Issue(if ours { Cause::Expired } else { Cause::Due }),
+            Ok(held) if held.leaf().not_after <= input.now => {
+                Plan::Issue(if ours { Cause::Expired } else { Cause::Due })
+            }
             _ if ours && status(input).serial_number == facts.serial_number => match due(input, wanted, facts) {
                 Some(cause) => Plan::Issue(cause),
                 None => Plan::Write,
@@ -188,8 +198,17 @@ fn misfit(wanted: &Wanted, facts: &Facts, held: &Held, ours: bool) -> Option<Str
     if ours && spec_changed(wanted, facts) {
         return Some("it was made for another spec".into());
     }
-    let mismatches = held.leaf().satisfies(&wanted.request, wanted.key, Fidelity::AuthorityDecides).err()?;
-    Some(mismatches.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+    let mismatches = held
+        .leaf()
+        .satisfies(&wanted.request, wanted.key, Fidelity::AuthorityDecides)
+        .err()?;
+    Some(
+        mismatches
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("; "),
+    )
 }
 
 fn status<'a>(input: &Input<'a>) -> &'a CertificateStatus {
@@ -202,7 +221,10 @@ fn is_ours(input: &Input<'_>, facts: &Facts) -> bool {
 }
 
 fn spec_changed(wanted: &Wanted, facts: &Facts) -> bool {
-    facts.request_hash.as_deref().is_some_and(|written| differs(written, &wanted.request_hash))
+    facts
+        .request_hash
+        .as_deref()
+        .is_some_and(|written| differs(written, &wanted.request_hash))
 }
 
 /// The policies, first come first served: is the certificate that is there, and good, to be replaced?
@@ -233,7 +255,10 @@ fn requested(input: &Input<'_>) -> Option<Timestamp> {
 }
 
 fn before<'a>(input: &Input<'a>) -> Before<'a> {
-    Before { certificate: input.certificate, now: input.now }
+    Before {
+        certificate: input.certificate,
+        now: input.now,
+    }
 }
 
 fn clock(input: &Input<'_>) -> Option<Timestamp> {
@@ -244,7 +269,14 @@ fn advice(input: &Input<'_>, facts: &Facts) -> Option<Timestamp> {
     let status = status(input);
     let ari = status.acme.as_ref()?.ari.as_ref()?;
     let by_advice = facts.cause.as_deref() == Some(Cause::Advised.as_str());
-    renewal::advised_time(ari, status.not_before?, status.not_after?, by_advice, before(input).certificate_seed(), input.now)
+    renewal::advised_time(
+        ari,
+        status.not_before?,
+        status.not_after?,
+        by_advice,
+        before(input).certificate_seed(),
+        input.now,
+    )
 }
 
 fn serve(input: &Input<'_>, facts: &Facts) -> Plan {
@@ -252,10 +284,17 @@ fn serve(input: &Input<'_>, facts: &Facts) -> Plan {
         return Plan::ReadSecret;
     };
     let renewal = advice(input, facts).map_or(clock, |advised| advised.min(clock));
-    let check = status(input).acme.as_ref().and_then(|acme| acme.ari.as_ref()).and_then(|ari| ari.next_check_time);
+    let check = status(input)
+        .acme
+        .as_ref()
+        .and_then(|acme| acme.ari.as_ref())
+        .and_then(|ari| ari.next_check_time);
     match check.filter(|_| facts.ari_identifier.is_some()) {
         Some(check) if check <= input.now => Plan::AskAdvice { renewal },
-        check => Plan::Serve { renewal, next: check.map_or(renewal, |check| check.min(renewal)) },
+        check => Plan::Serve {
+            renewal,
+            next: check.map_or(renewal, |check| check.min(renewal)),
+        },
     }
 }
 
@@ -265,7 +304,10 @@ fn hold(input: &Input<'_>) -> Option<Plan> {
     let status = status(input);
     let failure = status.last_failure.as_ref()?;
     let until = status.next_attempt_time.filter(|time| *time > input.now)?;
-    let issuing = status.conditions.iter().find(|condition| condition.type_ == "Issuing")?;
+    let issuing = status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == "Issuing")?;
     let same_spec = issuing.observed_generation == input.certificate.metadata.generation;
     let asked_since = requested(input).is_some_and(|time| time > failure.time);
     // What was waited for is there; and a Secret that was in the way would have been seen by now.

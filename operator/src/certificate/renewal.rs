@@ -21,10 +21,17 @@ pub fn renewal_time(not_before: Timestamp, not_after: Timestamp, spec: &Certific
         .renew_before
         .as_ref()
         .map(|before| i128::try_from(before.value().as_millis()).unwrap_or(i128::MAX))
-        .or_else(|| spec.renew_before_percentage.map(|share| lifetime * i128::from(share) / 100))
+        .or_else(|| {
+            spec.renew_before_percentage
+                .map(|share| lifetime * i128::from(share) / 100)
+        })
         // The issuer may have given less than was asked for: renewing at once, for ever, helps nobody.
         .filter(|before| *before < lifetime);
-    let before = asked.unwrap_or(if lifetime < i128::from(SHORT) * 1000 { lifetime / 2 } else { lifetime / 3 });
+    let before = asked.unwrap_or(if lifetime < i128::from(SHORT) * 1000 {
+        lifetime / 2
+    } else {
+        lifetime / 3
+    });
     let spread = (before / 20).min(lifetime - before).max(1);
     let before = before + i128::from(seed) % spread;
     let before = Duration::from_millis(u64::try_from(before).unwrap_or_default());
@@ -36,14 +43,28 @@ pub fn renewal_time(not_before: Timestamp, not_after: Timestamp, spec: &Certific
 /// A stable random moment in its window (RFC 9773 section 4.2). None when the certificate in hand is itself
 /// the fruit of such advice and not half through its life: a CA that always says "now" must not
 /// be able to make us renew without end.
-pub fn advised_time(ari: &AriStatus, not_before: Timestamp, not_after: Timestamp, by_advice: bool, seed: u64, now: Timestamp) -> Option<Timestamp> {
+pub fn advised_time(
+    ari: &AriStatus,
+    not_before: Timestamp,
+    not_after: Timestamp,
+    by_advice: bool,
+    seed: u64,
+    now: Timestamp,
+) -> Option<Timestamp> {
     let (start, end) = (ari.window_start?, ari.window_end?);
-    let half = SignedDuration::from_millis(i64::try_from(not_after.duration_since(not_before).as_millis() / 2).unwrap_or(i64::MAX));
+    let half = SignedDuration::from_millis(
+        i64::try_from(not_after.duration_since(not_before).as_millis() / 2).unwrap_or(i64::MAX),
+    );
     if by_advice && now.duration_since(not_before) < half {
         return None;
     }
-    let span = u64::try_from(end.duration_since(start).as_millis()).ok().filter(|span| *span > 0)?;
-    start.checked_add(Duration::from_millis(seed % span)).ok().map(whole_seconds)
+    let span = u64::try_from(end.duration_since(start).as_millis())
+        .ok()
+        .filter(|span| *span > 0)?;
+    start
+        .checked_add(Duration::from_millis(seed % span))
+        .ok()
+        .map(whole_seconds)
 }
 
 /// Status times have whole seconds.
@@ -59,7 +80,11 @@ pub fn seed(texts: &[&str]) -> u64 {
         context.update(&[0]);
     }
     let digest = context.finish();
-    digest.as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+    digest
+        .as_ref()
+        .iter()
+        .take(8)
+        .fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 #[cfg(test)]
@@ -73,13 +98,18 @@ mod tests {
     }
 
     fn spec(more: &str) -> CertificateSpec {
-        serde_saphyr::from_str(&format!("secretName: a\nissuerRef: {{name: ca}}\ndnsNames: [a]\n{more}")).unwrap()
+        serde_saphyr::from_str(&format!(
+            "secretName: a\nissuerRef: {{name: ca}}\ndnsNames: [a]\n{more}"
+        ))
+        .unwrap()
     }
 
     fn due(days: i64, more: &str) -> f64 {
         let start = at("2026-01-01T00:00:00Z");
         let end = start.checked_add(SignedDuration::from_hours(days * 24)).unwrap();
-        end.duration_since(renewal_time(start, end, &spec(more), 0)).as_secs_f64() / 86_400.0
+        end.duration_since(renewal_time(start, end, &spec(more), 0))
+            .as_secs_f64()
+            / 86_400.0
     }
 
     #[test]
@@ -95,14 +125,26 @@ mod tests {
             (90, "renewBefore: 2400h", 30.0),
             (6, "renewBefore: 360h", 3.0),
         ] {
-            assert!((due(days, more) - before).abs() < 0.001, "{days} d {more}: {}", due(days, more));
+            assert!(
+                (due(days, more) - before).abs() < 0.001,
+                "{days} d {more}: {}",
+                due(days, more)
+            );
         }
     }
 
     #[test]
     fn advice_is_a_stable_moment_in_the_window() {
-        let (start, end, now) = (at("2026-01-01T00:00:00Z"), at("2026-04-01T00:00:00Z"), at("2026-01-02T00:00:00Z"));
-        let ari = AriStatus { window_start: Some(at("2026-02-01T00:00:00Z")), window_end: Some(at("2026-02-03T00:00:00Z")), ..AriStatus::default() };
+        let (start, end, now) = (
+            at("2026-01-01T00:00:00Z"),
+            at("2026-04-01T00:00:00Z"),
+            at("2026-01-02T00:00:00Z"),
+        );
+        let ari = AriStatus {
+            window_start: Some(at("2026-02-01T00:00:00Z")),
+            window_end: Some(at("2026-02-03T00:00:00Z")),
+            ..AriStatus::default()
+        };
         let first = advised_time(&ari, start, end, false, 12_345_678, now).unwrap();
         assert_eq!(advised_time(&ari, start, end, false, 12_345_678, now), Some(first));
         assert!(ari.window_start.unwrap() <= first && first < ari.window_end.unwrap());
@@ -111,8 +153,15 @@ mod tests {
     #[test]
     fn advice_twice_in_half_a_life_is_not_taken() {
         let (start, end) = (at("2026-01-01T00:00:00Z"), at("2026-01-11T00:00:00Z"));
-        let ari = AriStatus { window_start: Some(start), window_end: Some(at("2026-01-01T01:00:00Z")), ..AriStatus::default() };
-        assert_eq!(advised_time(&ari, start, end, true, 0, at("2026-01-05T23:00:00Z")), None);
+        let ari = AriStatus {
+            window_start: Some(start),
+            window_end: Some(at("2026-01-01T01:00:00Z")),
+            ..AriStatus::default()
+        };
+        assert_eq!(
+            advised_time(&ari, start, end, true, 0, at("2026-01-05T23:00:00Z")),
+            None
+        );
         assert!(advised_time(&ari, start, end, true, 0, at("2026-01-06T00:00:00Z")).is_some());
         assert!(advised_time(&ari, start, end, false, 0, at("2026-01-01T02:00:00Z")).is_some());
     }
@@ -121,7 +170,11 @@ mod tests {
     fn an_empty_or_turned_window_is_no_advice() {
         let (a, b) = (at("2026-01-01T00:00:00Z"), at("2026-01-11T00:00:00Z"));
         for (start, end) in [(Some(b), Some(a)), (Some(a), Some(a)), (None, Some(a)), (Some(a), None)] {
-            let ari = AriStatus { window_start: start, window_end: end, ..AriStatus::default() };
+            let ari = AriStatus {
+                window_start: start,
+                window_end: end,
+                ..AriStatus::default()
+            };
             assert_eq!(advised_time(&ari, a, b, false, 7, a), None);
         }
     }

@@ -15,7 +15,10 @@ use crate::kubernetes::{apply::WriteError, events::EventType};
 pub async fn restart(look: &Look<'_>, held: &Held) {
     let status = look.status();
     let serial = held.leaf().serial_hex();
-    if look.certificate.spec.rollout.is_empty() || status.serial_number.is_none() || status.serial_number.as_deref() == Some(&serial) {
+    if look.certificate.spec.rollout.is_empty()
+        || status.serial_number.is_none()
+        || status.serial_number.as_deref() == Some(&serial)
+    {
         return;
     }
     for target in &look.certificate.spec.rollout {
@@ -25,17 +28,31 @@ pub async fn restart(look: &Look<'_>, held: &Held) {
             RolloutKind::DaemonSet => roll::<DaemonSet>(look, &target.name, &serial).await,
         };
         if let Err(error) = result {
-            look.ctx().tell(look.certificate, EventType::Warning, "RolloutFailed", &format!("The Secret changed, but {:?} {} could not be restarted: {error}.", target.kind, target.name));
+            look.ctx().tell(
+                look.certificate,
+                EventType::Warning,
+                "RolloutFailed",
+                &format!(
+                    "The Secret changed, but {:?} {} could not be restarted: {error}.",
+                    target.kind, target.name
+                ),
+            );
         }
     }
 }
 
 async fn roll<K>(look: &Look<'_>, name: &str, serial: &str) -> Result<(), WriteError>
 where
-    K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+    K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + serde::de::DeserializeOwned
+        + std::fmt::Debug,
 {
     let api: Api<K> = Api::namespaced(look.ctx().client.clone(), &look.namespace());
-    let annotation = format!("gatehouse.dev/serial-number.{}", shortened(&look.certificate.name_any()));
+    let annotation = format!(
+        "gatehouse.dev/serial-number.{}",
+        shortened(&look.certificate.name_any())
+    );
     let patch = json!({ "spec": { "template": { "metadata": { "annotations": { annotation: serial } } } } });
     look.ctx().writer.merge::<K>(&api, name, &patch).await
 }

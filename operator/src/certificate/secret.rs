@@ -37,7 +37,12 @@ pub struct Notes<'a> {
 ///
 /// # Errors
 /// When a keystore cannot be made, for want of a password for example.
-pub fn body(certificate: &Certificate, held: &Held, passwords: &Passwords, notes: &Notes<'_>) -> Result<Value, Failure> {
+pub fn body(
+    certificate: &Certificate,
+    held: &Held,
+    passwords: &Passwords,
+    notes: &Notes<'_>,
+) -> Result<Value, Failure> {
     let wanted = notes.wanted;
     let data = data(certificate, wanted, held, passwords)?;
     let keys = data.keys().map(String::as_str).collect::<Vec<_>>().join(",");
@@ -46,13 +51,18 @@ pub fn body(certificate: &Certificate, held: &Held, passwords: &Passwords, notes
 
     let mut labels = template.labels;
     labels.insert(names::MANAGED.into(), names::TRUE.into());
-    labels.entry(names::APP_MANAGED_BY.into()).or_insert_with(|| names::FIELD_MANAGER.into());
+    labels
+        .entry(names::APP_MANAGED_BY.into())
+        .or_insert_with(|| names::FIELD_MANAGER.into());
 
     let mut annotations = template.annotations;
     let mut note = |key: &str, value: Option<String>| value.and_then(|value| annotations.insert(key.into(), value));
     note(names::CERTIFICATE, certificate.metadata.name.clone());
     note(names::ISSUER, notes.issuer.clone());
-    note(names::NOT_AFTER, Some(super::renewal::whole_seconds(leaf.not_after).to_string()));
+    note(
+        names::NOT_AFTER,
+        Some(super::renewal::whole_seconds(leaf.not_after).to_string()),
+    );
     note(names::SERIAL_NUMBER, Some(leaf.serial_hex()));
     note(REQUEST_HASH, Some(wanted.request_hash.clone()));
     note(OUTPUT_HASH, Some(wanted.output_hash.clone()));
@@ -70,7 +80,12 @@ pub fn body(certificate: &Certificate, held: &Held, passwords: &Passwords, notes
 }
 
 /// Values in base64, as the API takes them.
-fn data(certificate: &Certificate, wanted: &Wanted, held: &Held, passwords: &Passwords) -> Result<BTreeMap<String, String>, Failure> {
+fn data(
+    certificate: &Certificate,
+    wanted: &Wanted,
+    held: &Held,
+    passwords: &Passwords,
+) -> Result<BTreeMap<String, String>, Failure> {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
     let mut data = BTreeMap::new();
     let mut put = |name: &str, value: &[u8]| {
@@ -87,7 +102,10 @@ fn data(certificate: &Certificate, wanted: &Wanted, held: &Held, passwords: &Pas
     for format in &spec.additional_output_formats {
         match format.kind {
             OutputFormatType::CombinedPEM => {
-                put("tls-combined.pem", &Zeroizing::new([key.as_bytes(), chain.as_bytes()].concat()));
+                put(
+                    "tls-combined.pem",
+                    &Zeroizing::new([key.as_bytes(), chain.as_bytes()].concat()),
+                );
             }
             OutputFormatType::DER => put("key.der", &held.key.to_der(wanted.encoding).map_err(key_failure)?),
         }
@@ -99,5 +117,9 @@ fn data(certificate: &Certificate, wanted: &Wanted, held: &Held, passwords: &Pas
 }
 
 fn key_failure(error: pki::KeyError) -> Failure {
-    Failure::new(Class::Transient, "SecretWriteFailed", format!("the private key cannot be written: {error}"))
+    Failure::new(
+        Class::Transient,
+        "SecretWriteFailed",
+        format!("the private key cannot be written: {error}"),
+    )
 }

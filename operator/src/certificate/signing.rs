@@ -23,7 +23,9 @@ pub fn key(wanted: &Wanted, held: Option<&Held>) -> Result<Arc<PrivateKey>, Fail
     let kept = held.filter(|held| wanted.keep_key && held.key.parameters() == wanted.key);
     match kept {
         Some(held) => Ok(held.key.clone()),
-        None => PrivateKey::generate(wanted.key).map(Arc::new).map_err(|error| Failure::new(Class::Transient, "KeyGenerationFailed", error.to_string())),
+        None => PrivateKey::generate(wanted.key)
+            .map(Arc::new)
+            .map_err(|error| Failure::new(Class::Transient, "KeyGenerationFailed", error.to_string())),
     }
 }
 
@@ -53,10 +55,17 @@ fn validity(wanted: &Wanted, now: Timestamp) -> Validity {
 }
 
 fn held(key: Arc<PrivateKey>, issued: &Issued) -> Result<Held, Failure> {
-    let read = |der: &[u8]| pki::Certificate::from_der(der).map_err(|error: CertificateError| Failure::new(Class::Transient, "Invalid", error.to_string()));
+    let read = |der: &[u8]| {
+        pki::Certificate::from_der(der)
+            .map_err(|error: CertificateError| Failure::new(Class::Transient, "Invalid", error.to_string()))
+    };
     let chain = Chain {
         leaf: read(&issued.leaf)?,
-        intermediates: issued.intermediates.iter().map(|der| read(der)).collect::<Result<_, _>>()?,
+        intermediates: issued
+            .intermediates
+            .iter()
+            .map(|der| read(der))
+            .collect::<Result<_, _>>()?,
         root: issued.root.as_ref().map(|der| read(der)).transpose()?,
     };
     Ok(Held::new(key, chain))
@@ -65,9 +74,11 @@ fn held(key: Arc<PrivateKey>, issued: &Issued) -> Result<Held, Failure> {
 /// A CA that may not sign this: its owner or the Certificate's has to mend something.
 fn refused(error: &AuthorityError) -> Failure {
     match error {
-        AuthorityError::Expired { .. } | AuthorityError::NotYetValid { .. } => {
-            Failure::new(Class::Waiting(Duration::from_secs(300)), "IssuerNotReady", error.to_string())
-        }
+        AuthorityError::Expired { .. } | AuthorityError::NotYetValid { .. } => Failure::new(
+            Class::Waiting(Duration::from_secs(300)),
+            "IssuerNotReady",
+            error.to_string(),
+        ),
         AuthorityError::Request(_) => Failure::new(Class::Spec, "Invalid", error.to_string()),
         _ => Failure::new(Class::Refused, "Rejected", error.to_string()),
     }

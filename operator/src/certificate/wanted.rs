@@ -7,8 +7,8 @@ use gatehouse_crds::certificate as api;
 use thiserror::Error;
 
 use crate::pki::{
-    CertificateRequest, Curve, DnsName, DnsNameError, KeyEncoding, KeyParameters, NameConstraints,
-    RequestError, RsaSize, Subject, Subtrees, Usage,
+    CertificateRequest, Curve, DnsName, DnsNameError, KeyEncoding, KeyParameters, NameConstraints, RequestError,
+    RsaSize, Subject, Subtrees, Usage,
 };
 
 /// Shortest lifetime that can be asked for.
@@ -57,7 +57,9 @@ pub enum SpecError {
     TooShort,
     #[error("spec: {0}")]
     Request(#[from] RequestError),
-    #[error("spec: renewBefore must be under duration, and only one of renewBefore and renewBeforePercentage (1 to 99) may be given")]
+    #[error(
+        "spec: renewBefore must be under duration, and only one of renewBefore and renewBeforePercentage (1 to 99) may be given"
+    )]
     Renewal,
 }
 
@@ -105,13 +107,18 @@ impl Wanted {
 }
 
 fn check_renewal(spec: &api::CertificateSpec, duration: Option<Duration>) -> Result<(), SpecError> {
-    let before = spec.renew_before.as_ref().map(gatehouse_crds::duration::Duration::value);
+    let before = spec
+        .renew_before
+        .as_ref()
+        .map(gatehouse_crds::duration::Duration::value);
     let too_long = match (before, duration) {
         (Some(before), Some(lifetime)) => before >= lifetime,
         (Some(before), None) => before.is_zero(),
         _ => false,
     };
-    let wrong_share = spec.renew_before_percentage.is_some_and(|share| !(1..=99).contains(&share));
+    let wrong_share = spec
+        .renew_before_percentage
+        .is_some_and(|share| !(1..=99).contains(&share));
     let both = before.is_some() && spec.renew_before_percentage.is_some();
     if too_long || wrong_share || both {
         return Err(SpecError::Renewal);
@@ -121,7 +128,11 @@ fn check_renewal(spec: &api::CertificateSpec, duration: Option<Duration>) -> Res
 
 fn key(spec: Option<&api::PrivateKeySpec>) -> Result<(KeyParameters, KeyEncoding, bool), SpecError> {
     let spec = spec.cloned().unwrap_or_default();
-    let wrong = |algorithm, size, instead| SpecError::KeySize { algorithm, size, instead };
+    let wrong = |algorithm, size, instead| SpecError::KeySize {
+        algorithm,
+        size,
+        instead,
+    };
     let parameters = match (spec.algorithm.unwrap_or_default(), spec.size) {
         (api::KeyAlgorithm::ECDSA, None | Some(256)) => KeyParameters::Ecdsa(Curve::P256),
         (api::KeyAlgorithm::ECDSA, Some(384)) => KeyParameters::Ecdsa(Curve::P384),
@@ -143,7 +154,11 @@ fn key(spec: Option<&api::PrivateKeySpec>) -> Result<(KeyParameters, KeyEncoding
 }
 
 fn request(spec: &api::CertificateSpec) -> Result<CertificateRequest, SpecError> {
-    let mut dns_names = spec.dns_names.iter().map(|name| DnsName::parse(name)).collect::<Result<Vec<_>, _>>()?;
+    let mut dns_names = spec
+        .dns_names
+        .iter()
+        .map(|name| DnsName::parse(name))
+        .collect::<Result<Vec<_>, _>>()?;
     let mut ip_addresses = spec
         .ip_addresses
         .iter()
@@ -158,7 +173,11 @@ fn request(spec: &api::CertificateSpec) -> Result<CertificateRequest, SpecError>
         let mut usages = spec
             .usages
             .iter()
-            .map(|usage| usage.parse::<Usage>().map_err(|error| SpecError::Usage(error.to_string())))
+            .map(|usage| {
+                usage
+                    .parse::<Usage>()
+                    .map_err(|error| SpecError::Usage(error.to_string()))
+            })
             .collect::<Result<Vec<_>, _>>()?;
         usages.sort_unstable();
         usages.dedup();
@@ -233,7 +252,10 @@ fn request_hash(spec: &api::CertificateSpec, request: &CertificateRequest, key: 
         texts.sort_unstable();
         texts
     }
-    let empty_subject = spec.subject.as_ref().is_none_or(|subject| *subject == api::X509Subject::default());
+    let empty_subject = spec
+        .subject
+        .as_ref()
+        .is_none_or(|subject| *subject == api::X509Subject::default());
     let value = serde_json::json!({
         "issuer": [spec.issuer_ref.kind().as_str(), spec.issuer_ref.name],
         "commonName": request.common_name,
@@ -252,10 +274,18 @@ fn request_hash(spec: &api::CertificateSpec, request: &CertificateRequest, key: 
 }
 
 fn output_hash(spec: &api::CertificateSpec) -> String {
-    let mut formats: Vec<_> = spec.additional_output_formats.iter().map(|format| format.kind).collect();
+    let mut formats: Vec<_> = spec
+        .additional_output_formats
+        .iter()
+        .map(|format| format.kind)
+        .collect();
     formats.sort_unstable();
     formats.dedup();
-    let encoding = spec.private_key.as_ref().and_then(|key| key.encoding).unwrap_or_default();
+    let encoding = spec
+        .private_key
+        .as_ref()
+        .and_then(|key| key.encoding)
+        .unwrap_or_default();
     hash(&serde_json::json!({
         "formats": formats,
         "keystores": spec.keystores,
@@ -267,7 +297,12 @@ fn output_hash(spec: &api::CertificateSpec) -> String {
 
 fn hash(value: &serde_json::Value) -> String {
     let digest = digest(&SHA256, value.to_string().as_bytes());
-    let hex: String = digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let hex: String = digest
+        .as_ref()
+        .iter()
+        .take(16)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     format!("1-{hex}")
 }
 

@@ -19,7 +19,10 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(wanted.encoding, KeyEncoding::Pkcs8);
     assert!(!wanted.keep_key);
     assert_eq!(wanted.duration, None);
-    assert_eq!(wanted.request.usages, [Usage::DigitalSignature, Usage::KeyEncipherment, Usage::ServerAuth]);
+    assert_eq!(
+        wanted.request.usages,
+        [Usage::DigitalSignature, Usage::KeyEncipherment, Usage::ServerAuth]
+    );
 }
 
 #[test]
@@ -97,7 +100,10 @@ fn what_admission_would_have_refused_is_refused_here_too() {
         ("renewBefore: 1h\nrenewBeforePercentage: 5", "only one"),
         ("usages: [flying]", "flying"),
         ("ipAddresses: [example.com]", "192.0.2.7"),
-        ("isCA: true\ncommonName: x\nnameConstraints: {permitted: {ipRanges: [ten]}}", "10.0.0.0/8"),
+        (
+            "isCA: true\ncommonName: x\nnameConstraints: {permitted: {ipRanges: [ten]}}",
+            "10.0.0.0/8",
+        ),
     ] {
         let error = Wanted::parse(&spec(wrong)).unwrap_err();
         assert!(error.to_string().contains(says), "{wrong}: {error}");

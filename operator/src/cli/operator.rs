@@ -31,13 +31,28 @@ pub(super) struct Flags {
     #[arg(long, env = "GATEHOUSE_CLUSTER_RESOURCE_NAMESPACE", value_name = "NAME")]
     cluster_resource_namespace: Option<String>,
     /// Where /metrics is served. Port 0 picks one and logs it.
-    #[arg(long, env = "GATEHOUSE_METRICS_ADDR", value_name = "ADDR:PORT", default_value = "127.0.0.1:8080")]
+    #[arg(
+        long,
+        env = "GATEHOUSE_METRICS_ADDR",
+        value_name = "ADDR:PORT",
+        default_value = "127.0.0.1:8080"
+    )]
     metrics_addr: SocketAddr,
     /// Where /healthz and /readyz are served. Port 0 picks one and logs it.
-    #[arg(long, env = "GATEHOUSE_HEALTH_ADDR", value_name = "ADDR:PORT", default_value = "127.0.0.1:8081")]
+    #[arg(
+        long,
+        env = "GATEHOUSE_HEALTH_ADDR",
+        value_name = "ADDR:PORT",
+        default_value = "127.0.0.1:8081"
+    )]
     health_addr: SocketAddr,
     /// Where HTTP-01 challenges are answered. Port 0 picks one and logs it.
-    #[arg(long, env = "GATEHOUSE_HTTP01_ADDR", value_name = "ADDR:PORT", default_value = "[::]:8089")]
+    #[arg(
+        long,
+        env = "GATEHOUSE_HTTP01_ADDR",
+        value_name = "ADDR:PORT",
+        default_value = "[::]:8089"
+    )]
     http01_addr: SocketAddr,
     /// Address under which the cluster reaches --http01-addr. Default: the Pod's address (POD_IP) with its port.
     #[arg(long, env = "GATEHOUSE_HTTP01_ADVERTISE", value_name = "ADDR:PORT")]
@@ -77,7 +92,7 @@ pub(super) fn run(flags: &Flags) -> ExitCode {
         let config = match config(flags).await {
             Ok(config) => config,
             Err(message) => {
-                tracing::error!(message, "no cluster");
+                tracing::error!(detail = message, "no cluster");
                 return ExitCode::from(USAGE);
             }
         };
@@ -104,8 +119,13 @@ async fn config(flags: &Flags) -> Result<kube::Config, String> {
         None => Kubeconfig::read(),
     }
     .map_err(|error| format!("no usable kubeconfig: {error}. Name one by --kubeconfig or KUBECONFIG"))?;
-    let options = KubeConfigOptions { context: flags.context.clone(), ..KubeConfigOptions::default() };
-    kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| format!("the kubeconfig cannot be used: {error}"))
+    let options = KubeConfigOptions {
+        context: flags.context.clone(),
+        ..KubeConfigOptions::default()
+    };
+    kube::Config::from_custom_kubeconfig(kubeconfig, &options)
+        .await
+        .map_err(|error| format!("the kubeconfig cannot be used: {error}"))
 }
 
 fn settings(flags: &Flags) -> Settings {
@@ -117,7 +137,11 @@ fn settings(flags: &Flags) -> Settings {
     Settings {
         leader_elect: flags.leader_elect.unwrap_or_else(|| in_pod(flags)),
         namespaces,
-        own_namespace: flags.cluster_resource_namespace.clone().or(pod_namespace).unwrap_or_else(|| "gatehouse-system".into()),
+        own_namespace: flags
+            .cluster_resource_namespace
+            .clone()
+            .or(pod_namespace)
+            .unwrap_or_else(|| "gatehouse-system".into()),
         metrics_addr: flags.metrics_addr,
         health_addr: flags.health_addr,
         http01_addr: flags.http01_addr,

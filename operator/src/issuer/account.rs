@@ -37,8 +37,16 @@ pub struct Means<'a> {
 
 /// Finds or makes the account. The key is in its Secret before the CA hears of it, so that a crash
 /// at any point finds the same account again.
-pub async fn establish(spec: &AcmeIssuer, status: Option<&IssuerStatus>, means: &Means<'_>) -> Result<Account, NotReady> {
-    let options = HttpOptions { ca_bundle: ca_bundle(spec, means.secrets).await?, allow_loopback: means.allow_loopback, ..HttpOptions::default() };
+pub async fn establish(
+    spec: &AcmeIssuer,
+    status: Option<&IssuerStatus>,
+    means: &Means<'_>,
+) -> Result<Account, NotReady> {
+    let options = HttpOptions {
+        ca_bundle: ca_bundle(spec, means.secrets).await?,
+        allow_loopback: means.allow_loopback,
+        ..HttpOptions::default()
+    };
     let http = HttpClient::new(&options, means.observer.clone()).map_err(not_ready)?;
     let client = Arc::new(AcmeClient::new(http, &spec.server));
     let eab = match &spec.external_account_binding {
@@ -51,7 +59,9 @@ pub async fn establish(spec: &AcmeIssuer, status: Option<&IssuerStatus>, means: 
     let key = Arc::new(account_key(spec, means).await?);
     let options = AccountOptions {
         email: spec.email.clone(),
-        last_registered_email: status.and_then(|status| status.acme.as_ref()).and_then(|acme| acme.last_registered_email.clone()),
+        last_registered_email: status
+            .and_then(|status| status.acme.as_ref())
+            .and_then(|acme| acme.last_registered_email.clone()),
         eab,
         terms_agreed: true,
     };
@@ -68,10 +78,20 @@ pub fn not_ready(error: AcmeError) -> NotReady {
     };
     let transient = matches!(
         error,
-        AcmeError::Network { .. } | AcmeError::Timeout { .. } | AcmeError::Unavailable { .. } | AcmeError::RateLimited { .. }
-            | AcmeError::BadNonce { .. } | AcmeError::Malformed { .. } | AcmeError::Tls { .. }
+        AcmeError::Network { .. }
+            | AcmeError::Timeout { .. }
+            | AcmeError::Unavailable { .. }
+            | AcmeError::RateLimited { .. }
+            | AcmeError::BadNonce { .. }
+            | AcmeError::Malformed { .. }
+            | AcmeError::Tls { .. }
     );
-    NotReady { reason, retry_after: error.retry_after(), transient, message: error.to_string() }
+    NotReady {
+        reason,
+        retry_after: error.retry_after(),
+        transient,
+        message: error.to_string(),
+    }
 }
 
 async fn ca_bundle(spec: &AcmeIssuer, secrets: &dyn SecretReader) -> Result<Option<Vec<u8>>, NotReady> {
@@ -81,27 +101,44 @@ async fn ca_bundle(spec: &AcmeIssuer, secrets: &dyn SecretReader) -> Result<Opti
     }
     let Some(text) = &spec.ca_bundle else { return Ok(None) };
     let compact: String = text.split_whitespace().collect();
-    STANDARD
-        .decode(compact)
-        .map(Some)
-        .map_err(|_| NotReady::new("Invalid", "spec.acme.caBundle is not base64; write the PEM file through: base64 -w0 ca.pem"))
+    STANDARD.decode(compact).map(Some).map_err(|_| {
+        NotReady::new(
+            "Invalid",
+            "spec.acme.caBundle is not base64; write the PEM file through: base64 -w0 ca.pem",
+        )
+    })
 }
 
-async fn value(secrets: &dyn SecretReader, selector: &SecretKeySelector, what: &str) -> Result<Zeroizing<Vec<u8>>, NotReady> {
+async fn value(
+    secrets: &dyn SecretReader,
+    selector: &SecretKeySelector,
+    what: &str,
+) -> Result<Zeroizing<Vec<u8>>, NotReady> {
     let SecretKeySelector { name, key } = selector;
     let mut data = secrets.read(name).await.map_err(|error| match error {
-        SecretReadError::NotFound => NotReady::new("SecretMissing", format!("{what} is to be in Secret {name}, which does not exist")),
-        SecretReadError::Failed(detail) => NotReady::transient("SecretUnreadable", format!("Secret {name} cannot be read: {detail}")),
+        SecretReadError::NotFound => NotReady::new(
+            "SecretMissing",
+            format!("{what} is to be in Secret {name}, which does not exist"),
+        ),
+        SecretReadError::Failed(detail) => {
+            NotReady::transient("SecretUnreadable", format!("Secret {name} cannot be read: {detail}"))
+        }
     })?;
-    data.remove(key)
-        .filter(|value| !value.is_empty())
-        .ok_or_else(|| NotReady::new("SecretMalformed", format!("{what} is to be under {key} in Secret {name}, which has no such key")))
+    data.remove(key).filter(|value| !value.is_empty()).ok_or_else(|| {
+        NotReady::new(
+            "SecretMalformed",
+            format!("{what} is to be under {key} in Secret {name}, which has no such key"),
+        )
+    })
 }
 
 /// The key in the Secret; made when the Secret is missing, never replaced.
 async fn account_key(spec: &AcmeIssuer, means: &Means<'_>) -> Result<AccountKey, NotReady> {
     let name = &spec.private_key_secret_ref.name;
-    let selector = SecretKeySelector { name: name.clone(), key: KEY.into() };
+    let selector = SecretKeySelector {
+        name: name.clone(),
+        key: KEY.into(),
+    };
     match value(means.secrets, &selector, "the account's key").await {
         Ok(pem) => return read_key(name, &pem),
         Err(missing) if missing.reason == "SecretMissing" => {}
@@ -111,7 +148,13 @@ async fn account_key(spec: &AcmeIssuer, means: &Means<'_>) -> Result<AccountKey,
     let secret = Secret {
         metadata: ObjectMeta {
             name: Some(name.clone()),
-            labels: Some([(names::MANAGED.into(), names::TRUE.into()), (names::APP_MANAGED_BY.into(), names::FIELD_MANAGER.into())].into()),
+            labels: Some(
+                [
+                    (names::MANAGED.into(), names::TRUE.into()),
+                    (names::APP_MANAGED_BY.into(), names::FIELD_MANAGER.into()),
+                ]
+                .into(),
+            ),
             owner_references: means.owner.clone().map(|owner| vec![owner]),
             ..ObjectMeta::default()
         },
@@ -122,11 +165,21 @@ async fn account_key(spec: &AcmeIssuer, means: &Means<'_>) -> Result<AccountKey,
     match means.writer.create(&means.api, &secret).await {
         Ok(_) => Ok(key),
         // Another process, or the user, was faster: theirs it is.
-        Err(error) if error.is_already_exists() => read_key(name, &value(means.secrets, &selector, "the account's key").await?),
-        Err(error) => Err(NotReady::transient("SecretWriteFailed", format!("the account's key cannot be kept: {error}"))),
+        Err(error) if error.is_already_exists() => {
+            read_key(name, &value(means.secrets, &selector, "the account's key").await?)
+        }
+        Err(error) => Err(NotReady::transient(
+            "SecretWriteFailed",
+            format!("the account's key cannot be kept: {error}"),
+        )),
     }
 }
 
 fn read_key(name: &str, pem: &[u8]) -> Result<AccountKey, NotReady> {
-    AccountKey::from_pem(pem).map_err(|error| NotReady::new("SecretMalformed", format!("{KEY} in Secret {name} is no account key: {error}")))
+    AccountKey::from_pem(pem).map_err(|error| {
+        NotReady::new(
+            "SecretMalformed",
+            format!("{KEY} in Secret {name} is no account key: {error}"),
+        )
+    })
 }

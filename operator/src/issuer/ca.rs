@@ -13,8 +13,16 @@ use crate::{
 pub async fn load(spec: &CaIssuer, secrets: &dyn SecretReader, now: Timestamp) -> Result<CaSigner, NotReady> {
     let name = &spec.secret_name;
     let data = secrets.read(name).await.map_err(|error| match error {
-        SecretReadError::NotFound => NotReady::new("SecretMissing", format!("the CA's Secret {name} does not exist; make one of type kubernetes.io/tls with tls.crt and tls.key")),
-        SecretReadError::Failed(detail) => NotReady::transient("SecretUnreadable", format!("the CA's Secret {name} cannot be read: {detail}")),
+        SecretReadError::NotFound => NotReady::new(
+            "SecretMissing",
+            format!(
+                "the CA's Secret {name} does not exist; make one of type kubernetes.io/tls with tls.crt and tls.key"
+            ),
+        ),
+        SecretReadError::Failed(detail) => NotReady::transient(
+            "SecretUnreadable",
+            format!("the CA's Secret {name} cannot be read: {detail}"),
+        ),
     })?;
     let get = |key: &'static str| {
         data.get(key)

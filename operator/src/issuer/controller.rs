@@ -12,7 +12,10 @@ use gatehouse_crds::{
     issuer::{AcmeAccountStatus, AcmeLimits, ClusterIssuer, Issuer, IssuerConfig, IssuerStatus},
 };
 use jiff::Timestamp;
-use k8s_openapi::{NamespaceResourceScope, api::core::v1::{ObjectReference, Secret}};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::core::v1::{ObjectReference, Secret},
+};
 use kube::{
     Api, Client, Resource, ResourceExt,
     core::{ClusterResourceScope, DeserializeGuard},
@@ -21,8 +24,9 @@ use kube::{
 use serde::de::DeserializeOwned;
 
 use super::{
-    NotReady, account, ca,
+    NotReady, account,
     acme::{DEFAULT_IN_FLIGHT, FairQueue, LimitState, RequestObserver},
+    ca,
     registry::{Key, Registry, Signer, State},
     secrets::NamespaceSecrets,
     signer::AcmeSigner,
@@ -105,17 +109,28 @@ pub struct Context {
 
 impl Context {
     fn namespace_of(&self, key: &Key) -> String {
-        if key.kind == IssuerKind::Issuer { key.namespace.clone() } else { self.cluster_namespace.clone() }
+        if key.kind == IssuerKind::Issuer {
+            key.namespace.clone()
+        } else {
+            self.cluster_namespace.clone()
+        }
     }
 }
 
 /// Names the issuer that `object` is.
 pub fn key<K: AnyIssuer>(object: &impl ResourceExt) -> Key {
-    Key { kind: K::KIND, namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
+    Key {
+        kind: K::KIND,
+        namespace: object.namespace().unwrap_or_default(),
+        name: object.name_any(),
+    }
 }
 
 /// One look. Failures of an issuer are its status, failures of ours are logged and tried again.
-pub async fn reconcile<K: AnyIssuer>(object: Arc<DeserializeGuard<K>>, ctx: Arc<Context>) -> Result<Action, std::convert::Infallible> {
+pub async fn reconcile<K: AnyIssuer>(
+    object: Arc<DeserializeGuard<K>>,
+    ctx: Arc<Context>,
+) -> Result<Action, std::convert::Infallible> {
     let started = tokio::time::Instant::now();
     let key = key::<K>(object.as_ref());
     ctx.registry.found(&key);
@@ -123,7 +138,8 @@ pub async fn reconcile<K: AnyIssuer>(object: Arc<DeserializeGuard<K>>, ctx: Arc<
         Ok(issuer) => look(issuer, &key, &ctx).await,
         Err(error) => {
             tracing::warn!(issuer = %key, namespace = key.namespace, %error, "an issuer that cannot be read is left alone");
-            ctx.registry.set(key.clone(), State::NotReady(format!("{key} cannot be read: {error}")));
+            ctx.registry
+                .set(key.clone(), State::NotReady(format!("{key} cannot be read: {error}")));
             (Action::await_change(), true)
         }
     };
@@ -163,36 +179,76 @@ async fn look<K: AnyIssuer>(issuer: &K, key: &Key, ctx: &Context) -> (Action, bo
                 pause = pause.min(FIRST_PAUSE);
             }
         } else if let Err(trouble) = &verdict {
-            let reference = ObjectReference { namespace: issuer.meta().namespace.clone(), ..issuer.object_ref(&()) };
-            ctx.events.publish(&reference, EventType::Warning, trouble.reason, "Examine", &trouble.message);
+            let reference = ObjectReference {
+                namespace: issuer.meta().namespace.clone(),
+                ..issuer.object_ref(&())
+            };
+            ctx.events.publish(
+                &reference,
+                EventType::Warning,
+                trouble.reason,
+                "Examine",
+                &trouble.message,
+            );
         }
     }
     (Action::requeue(pause), failed)
 }
 
-fn ready<K: AnyIssuer>(issuer: &K, status: &mut IssuerStatus, value: bool, reason: &'static str, message: String, now: Timestamp) {
-    let verdict = Verdict { type_: "Ready", status: Status::from(value), reason, message };
+fn ready<K: AnyIssuer>(
+    issuer: &K,
+    status: &mut IssuerStatus,
+    value: bool,
+    reason: &'static str,
+    message: String,
+    now: Timestamp,
+) {
+    let verdict = Verdict {
+        type_: "Ready",
+        status: Status::from(value),
+        reason,
+        message,
+    };
     conditions::set(&mut status.conditions, &verdict, issuer.meta().generation, now);
 }
 
 fn pause(key: &Key, trouble: &NotReady, ctx: &Context) -> Duration {
     let mut failures = ctx.failures.lock().unwrap_or_else(PoisonError::into_inner);
     let count = failures.entry(key.clone()).or_default();
-    let grown = FIRST_PAUSE.saturating_mul(2u32.saturating_pow(*count)).min(LONGEST_PAUSE);
+    let grown = FIRST_PAUSE
+        .saturating_mul(2u32.saturating_pow(*count))
+        .min(LONGEST_PAUSE);
     *count = count.saturating_add(1).min(16);
-    trouble.retry_after.unwrap_or(grown).clamp(FIRST_PAUSE, Duration::from_secs(86_400))
+    trouble
+        .retry_after
+        .unwrap_or(grown)
+        .clamp(FIRST_PAUSE, Duration::from_secs(86_400))
 }
 
-async fn examine<K: AnyIssuer>(issuer: &K, key: &Key, ctx: &Context, now: Timestamp) -> Result<(Signer, String), NotReady> {
+async fn examine<K: AnyIssuer>(
+    issuer: &K,
+    key: &Key,
+    ctx: &Context,
+    now: Timestamp,
+) -> Result<(Signer, String), NotReady> {
     let namespace = ctx.namespace_of(key);
     let secrets = Arc::new(NamespaceSecrets::new(ctx.client.clone(), &namespace));
     match issuer.config() {
-        None => Err(NotReady::new("Invalid", "write exactly one of spec.acme, spec.ca and spec.selfSigned")),
-        Some(IssuerConfig::SelfSigned(_)) => Ok((Signer::SelfSigned, "Each certificate is signed with its own key.".into())),
+        None => Err(NotReady::new(
+            "Invalid",
+            "write exactly one of spec.acme, spec.ca and spec.selfSigned",
+        )),
+        Some(IssuerConfig::SelfSigned(_)) => Ok((
+            Signer::SelfSigned,
+            "Each certificate is signed with its own key.".into(),
+        )),
         Some(IssuerConfig::Ca(spec)) => {
             let signer = ca::load(spec, secrets.as_ref(), now).await?;
             let until = signer.authority.certificate().not_after;
-            Ok((Signer::Ca(Arc::new(signer)), format!("The CA in Secret {} can sign until {until}.", spec.secret_name)))
+            Ok((
+                Signer::Ca(Arc::new(signer)),
+                format!("The CA in Secret {} can sign until {until}.", spec.secret_name),
+            ))
         }
         Some(IssuerConfig::Acme(spec)) => {
             if let Some(State::Ready(Signer::Acme(known))) = ctx.registry.get(key)
@@ -214,7 +270,14 @@ async fn examine<K: AnyIssuer>(issuer: &K, key: &Key, ctx: &Context, now: Timest
             let account = account::establish(spec, issuer.status(), &means).await?;
             let queue = FairQueue::new(DEFAULT_IN_FLIGHT, limits_before(issuer.status()));
             let again = (ctx.again.clone(), key.clone());
-            let signer = Arc::new(AcmeSigner::new(account, spec.clone(), queue, ctx.workshop.clone(), secrets, again));
+            let signer = Arc::new(AcmeSigner::new(
+                account,
+                spec.clone(),
+                queue,
+                ctx.workshop.clone(),
+                secrets,
+                again,
+            ));
             let message = account_message(&signer);
             Ok((Signer::Acme(signer), message))
         }
@@ -243,7 +306,10 @@ fn acme_status(signer: &Signer) -> Option<AcmeAccountStatus> {
 }
 
 fn limits_before(status: Option<&IssuerStatus>) -> LimitState {
-    let limits = status.and_then(|status| status.acme.as_ref()).and_then(|acme| acme.limits.clone()).unwrap_or_default();
+    let limits = status
+        .and_then(|status| status.acme.as_ref())
+        .and_then(|acme| acme.limits.clone())
+        .unwrap_or_default();
     LimitState {
         account_not_before: limits.account_not_before,
         new_order_not_before: limits.new_order_not_before,

@@ -32,11 +32,19 @@ pub struct NotReady {
 impl NotReady {
     /// Somebody has to mend something.
     pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), retry_after: None, transient: false }
+        Self {
+            reason,
+            message: message.into(),
+            retry_after: None,
+            transient: false,
+        }
     }
 
     /// It may mend itself.
     pub fn transient(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { transient: true, ..Self::new(reason, message) }
+        Self {
+            transient: true,
+            ..Self::new(reason, message)
+        }
     }
 }

@@ -26,14 +26,21 @@ impl Key {
         let kind = reference.kind();
         Self {
             kind,
-            namespace: if kind == IssuerKind::Issuer { namespace.to_owned() } else { String::new() },
+            namespace: if kind == IssuerKind::Issuer {
+                namespace.to_owned()
+            } else {
+                String::new()
+            },
             name: reference.name.clone(),
         }
     }
 
     /// As a Certificate's status has it.
     pub fn signing(&self) -> SigningIssuer {
-        SigningIssuer { kind: self.kind, name: self.name.clone() }
+        SigningIssuer {
+            kind: self.kind,
+            name: self.name.clone(),
+        }
     }
 }
 
@@ -76,31 +83,51 @@ pub struct Registry {
 
 impl Default for Registry {
     fn default() -> Self {
-        Self { states: RwLock::default(), changed: broadcast::channel(1024).0 }
+        Self {
+            states: RwLock::default(),
+            changed: broadcast::channel(1024).0,
+        }
     }
 }
 
 impl Registry {
     /// How `key` stands; none when it does not exist or has not been looked at yet.
     pub fn get(&self, key: &Key) -> Option<State> {
-        self.states.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+        self.states
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(key)
+            .cloned()
     }
 
     /// Notes how it stands and wakes whoever waits for it.
     pub fn set(&self, key: Key, state: State) {
-        self.states.write().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), state);
+        self.states
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key.clone(), state);
         // No receiver, nobody to wake.
         let _ = self.changed.send(key);
     }
 
     /// It exists.
     pub fn found(&self, key: &Key) {
-        self.states.write().unwrap_or_else(PoisonError::into_inner).entry(key.clone()).or_insert(State::Examining);
+        self.states
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(key.clone())
+            .or_insert(State::Examining);
     }
 
     /// It is gone.
     pub fn remove(&self, key: &Key) {
-        if self.states.write().unwrap_or_else(PoisonError::into_inner).remove(key).is_some() {
+        if self
+            .states
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(key)
+            .is_some()
+        {
             let _ = self.changed.send(key.clone());
         }
     }

@@ -37,7 +37,14 @@ pub struct AcmeSigner {
 
 impl AcmeSigner {
     /// `account` is established; `queue` knows what was learned before.
-    pub fn new(account: Account, spec: AcmeIssuer, queue: FairQueue, workshop: Arc<Workshop>, secrets: Arc<dyn SecretReader>, again: (mpsc::UnboundedSender<Key>, Key)) -> Self {
+    pub fn new(
+        account: Account,
+        spec: AcmeIssuer,
+        queue: FairQueue,
+        workshop: Arc<Workshop>,
+        secrets: Arc<dyn SecretReader>,
+        again: (mpsc::UnboundedSender<Key>, Key),
+    ) -> Self {
         Self {
             account,
             spec,

@@ -74,10 +74,7 @@ impl<'a> Target<'a> {
         let metadata = object.entry("metadata").or_insert_with(|| json!({}));
         if let Value::Object(metadata) = metadata {
             metadata.insert("name".into(), self.name.into());
-            let preconditions = [
-                ("resourceVersion", self.resource_version),
-                ("uid", self.uid),
-            ];
+            let preconditions = [("resourceVersion", self.resource_version), ("uid", self.uid)];
             for (field, value) in preconditions
                 .into_iter()
                 .filter_map(|(field, value)| Some((field, value?)))
@@ -108,10 +105,7 @@ pub struct Writer {
 impl Writer {
     /// A door that `leadership` guards.
     pub fn new(leadership: Leadership, metrics: Metrics) -> Self {
-        Self {
-            leadership,
-            metrics,
-        }
+        Self { leadership, metrics }
     }
 
     /// Applies `body` server-side. Type, name and preconditions are filled in from `K` and `target`.
@@ -127,21 +121,12 @@ impl Writer {
     {
         let object = Patch::Apply(target.address::<K>(body));
         let params = params(conflicts);
-        self.write::<K, K>(
-            "apply",
-            target.name,
-            api.patch(target.name, &params, &object),
-        )
-        .await
+        self.write::<K, K>("apply", target.name, api.patch(target.name, &params, &object))
+            .await
     }
 
     /// Applies the `status` subresource, ours whole: a field left out that we wrote before goes away.
-    pub async fn apply_status<K>(
-        &self,
-        api: &Api<K>,
-        target: Target<'_>,
-        status: Value,
-    ) -> Result<K, WriteError>
+    pub async fn apply_status<K>(&self, api: &Api<K>, target: Target<'_>, status: Value) -> Result<K, WriteError>
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
     {
@@ -160,8 +145,13 @@ impl Writer {
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
     {
-        let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
-        self.write::<K, _>("merge", name, api.patch(name, &params, &Patch::Merge(patch))).await.map(drop)
+        let params = PatchParams {
+            field_manager: Some(names::FIELD_MANAGER.into()),
+            ..PatchParams::default()
+        };
+        self.write::<K, _>("merge", name, api.patch(name, &params, &Patch::Merge(patch)))
+            .await
+            .map(drop)
     }
 
     /// Creates `object`; [`WriteError::is_already_exists`] tells when it is there.
@@ -174,8 +164,7 @@ impl Writer {
             field_manager: Some(names::FIELD_MANAGER.into()),
             ..PostParams::default()
         };
-        self.write::<K, K>("create", &name, api.create(&params, object))
-            .await
+        self.write::<K, K>("create", &name, api.create(&params, object)).await
     }
 
     /// Deletes in the background. An object that is gone already is no error.

@@ -48,15 +48,8 @@ pub struct Verdict {
 /// `lastTransitionTime` is kept while the status stays the same (Kubernetes API conventions,
 /// "Typical status properties"). Conditions of other types and their order are left alone.
 /// Returns whether anything differs from before.
-pub fn set(
-    conditions: &mut Vec<Condition>,
-    verdict: &Verdict,
-    generation: Option<i64>,
-    now: Timestamp,
-) -> bool {
-    let existing = conditions
-        .iter_mut()
-        .find(|condition| condition.type_ == verdict.type_);
+pub fn set(conditions: &mut Vec<Condition>, verdict: &Verdict, generation: Option<i64>, now: Timestamp) -> bool {
+    let existing = conditions.iter_mut().find(|condition| condition.type_ == verdict.type_);
     let since = existing
         .as_ref()
         .filter(|condition| condition.status == verdict.status.as_str())
@@ -101,12 +94,7 @@ fn whole_seconds(time: Timestamp) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing
-    )]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
     use super::*;
 
@@ -168,18 +156,10 @@ mod tests {
         ));
         assert_eq!(conditions[0].last_transition_time, Time(first));
         assert_eq!(
-            (
-                conditions[0].reason.as_str(),
-                conditions[0].observed_generation
-            ),
+            (conditions[0].reason.as_str(), conditions[0].observed_generation),
             ("RateLimited", Some(2))
         );
-        assert!(set(
-            &mut conditions,
-            &ready(Status::True, "Issued", ""),
-            Some(2),
-            third
-        ));
+        assert!(set(&mut conditions, &ready(Status::True, "Issued", ""), Some(2), third));
         assert_eq!(conditions[0].last_transition_time, Time(third));
     }
 
@@ -192,12 +172,7 @@ mod tests {
             reason: "Waiting",
             message: String::new(),
         };
-        set(
-            &mut conditions,
-            &issuing,
-            Some(1),
-            at("2026-01-01T00:00:00Z"),
-        );
+        set(&mut conditions, &issuing, Some(1), at("2026-01-01T00:00:00Z"));
         set(
             &mut conditions,
             &ready(Status::True, "Issued", "x"),

@@ -124,19 +124,8 @@ impl fmt::Debug for EventWorker {
 
 impl Events {
     /// Events of this process, `instance` (its Pod), written by the worker while `leadership` lets it.
-    pub fn new(
-        client: Client,
-        leadership: Leadership,
-        instance: &str,
-        metrics: Metrics,
-    ) -> (Self, EventWorker) {
-        Self::into_sink(
-            Box::new(client),
-            leadership,
-            instance,
-            metrics,
-            Timestamp::now,
-        )
+    pub fn new(client: Client, leadership: Leadership, instance: &str, metrics: Metrics) -> (Self, EventWorker) {
+        Self::into_sink(Box::new(client), leadership, instance, metrics, Timestamp::now)
     }
 
     fn into_sink(
@@ -173,26 +162,13 @@ impl Events {
 
     /// Says that `action` on `regarding` came out as `reason`; `note` is for humans and holds no secret.
     /// `reason` and `action` are `CamelCase`.
-    pub fn publish(
-        &self,
-        regarding: &ObjectReference,
-        type_: EventType,
-        reason: &str,
-        action: &str,
-        note: &str,
-    ) {
+    pub fn publish(&self, regarding: &ObjectReference, type_: EventType, reason: &str, action: &str, note: &str) {
         let note = cut(note, NOTE_BYTES);
-        let namespace = regarding
-            .namespace
-            .as_deref()
-            .filter(|namespace| !namespace.is_empty());
+        let namespace = regarding.namespace.as_deref().filter(|namespace| !namespace.is_empty());
         let namespace = namespace.unwrap_or(CLUSTER_SCOPED);
         let event = Event {
             metadata: ObjectMeta {
-                name: Some(name(
-                    regarding.name.as_deref().unwrap_or_default(),
-                    rand::random(),
-                )),
+                name: Some(name(regarding.name.as_deref().unwrap_or_default(), rand::random())),
                 namespace: Some(namespace.to_owned()),
                 ..ObjectMeta::default()
             },

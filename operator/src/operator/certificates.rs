@@ -49,7 +49,10 @@ pub(super) fn spawn(
     for ((cache, inlets), scope) in context.caches.iter().zip(inlets).zip(scopes) {
         let client = context.client.clone();
         let (certificates, metadata): (Api<Guarded>, Api<PartialObjectMeta<Secret>>) = match scope {
-            Some(namespace) => (Api::namespaced(client.clone(), namespace), Api::namespaced(client, namespace)),
+            Some(namespace) => (
+                Api::namespaced(client.clone(), namespace),
+                Api::namespaced(client, namespace),
+            ),
             None => (Api::all(client.clone()), Api::all(client)),
         };
         let (into_certificates, into_secrets, touched) = inlets.split();
@@ -64,7 +67,14 @@ pub(super) fn spawn(
             .graceful_shutdown_on(stop.clone().cancelled_owned())
             .reconcile_on(UnboundedReceiverStream::new(touched))
             .reconcile_on(concerned(cache.clone(), context.registry.changes()))
-            .run(reconcile, |_, never, _| match *never {}, Arc::new(Scope { ctx: context.clone(), cache: cache.clone() }));
+            .run(
+                reconcile,
+                |_, never, _| match *never {},
+                Arc::new(Scope {
+                    ctx: context.clone(),
+                    cache: cache.clone(),
+                }),
+            );
         work.spawn(controller.for_each(|result| async {
             if let Err(error) = result {
                 tracing::debug!(%error, "a Certificate was not looked at");
@@ -93,7 +103,12 @@ fn concerned(cache: Arc<Cache>, changes: broadcast::Receiver<Key>) -> impl Strea
             .certificates()
             .state()
             .iter()
-            .filter(|object| object.0.as_ref().is_ok_and(|certificate| keys.as_ref().is_none_or(|keys| asks(certificate, keys))))
+            .filter(|object| {
+                object
+                    .0
+                    .as_ref()
+                    .is_ok_and(|certificate| keys.as_ref().is_none_or(|keys| asks(certificate, keys)))
+            })
             .map(|object| Ref::from_obj(object.as_ref()))
             .collect();
         stream::iter(refs)

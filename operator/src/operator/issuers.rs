@@ -114,13 +114,28 @@ fn controller<K: AnyIssuer>(
 }
 
 /// The issuers here that the news is for.
-fn answering<K: AnyIssuer>(known: &Store<DeserializeGuard<K>>, news: &Knock, cluster_namespace: &str) -> Vec<ObjectRef<DeserializeGuard<K>>> {
+fn answering<K: AnyIssuer>(
+    known: &Store<DeserializeGuard<K>>,
+    news: &Knock,
+    cluster_namespace: &str,
+) -> Vec<ObjectRef<DeserializeGuard<K>>> {
     let concerns = |object: &DeserializeGuard<K>| match news {
         Knock::Issuer(wanted) => key::<K>(object) == *wanted,
         Knock::Secret(namespace, name) => {
-            let own = if K::KIND == IssuerKind::ClusterIssuer { cluster_namespace.to_owned() } else { object.namespace().unwrap_or_default() };
-            own == *namespace && object.0.as_ref().is_ok_and(|issuer| matches!(issuer.config(), Some(IssuerConfig::Ca(ca)) if ca.secret_name == *name))
+            let own = if K::KIND == IssuerKind::ClusterIssuer {
+                cluster_namespace.to_owned()
+            } else {
+                object.namespace().unwrap_or_default()
+            };
+            own == *namespace
+                && object.0.as_ref().is_ok_and(
+                    |issuer| matches!(issuer.config(), Some(IssuerConfig::Ca(ca)) if ca.secret_name == *name),
+                )
         }
     };
-    known.state_filter(concerns).iter().map(|object| ObjectRef::from_obj(object.as_ref())).collect()
+    known
+        .state_filter(concerns)
+        .iter()
+        .map(|object| ObjectRef::from_obj(object.as_ref()))
+        .collect()
 }

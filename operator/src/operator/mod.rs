@@ -67,7 +67,11 @@ pub struct Settings {
 impl Settings {
     /// What is watched: each namespace, or once all of them.
     fn scopes(&self) -> Vec<Option<String>> {
-        if self.namespaces.is_empty() { vec![None] } else { self.namespaces.iter().cloned().map(Some).collect() }
+        if self.namespaces.is_empty() {
+            vec![None]
+        } else {
+            self.namespaces.iter().cloned().map(Some).collect()
+        }
     }
 }
 
@@ -105,9 +109,14 @@ pub async fn run(config: kube::Config, settings: Settings) -> Result<(), Operato
     let http01 = server::listen("http01", settings.http01_addr).await?;
     let responder = advertised(&settings, http01.local_addr().unwrap_or(settings.http01_addr));
     let answers = Arc::new(Answers::default());
-    let site = Site { namespace: settings.own_namespace.clone(), responder };
+    let site = Site {
+        namespace: settings.own_namespace.clone(),
+        responder,
+    };
     let frontdoor = Arc::new(Frontdoor::new(site.clone(), answers.clone(), INGRESS_GRACE));
-    let reach = Reach { allow_loopback: settings.allow_loopback };
+    let reach = Reach {
+        allow_loopback: settings.allow_loopback,
+    };
     let workshop = Arc::new(Workshop::new(reach, SystemServers::from_system(), frontdoor.clone()));
 
     let (caches, inlets): (Vec<_>, Vec<_>) = settings.scopes().iter().map(|_| Cache::new()).unzip();
@@ -164,7 +173,7 @@ pub async fn run(config: kube::Config, settings: Settings) -> Result<(), Operato
         let (again, again_out) = mpsc::unbounded_channel();
         let issuers = Arc::new(issuer_controller::Context {
             client: client.clone(),
-            writer,
+            writer: writer.clone(),
             events,
             metrics: metrics.clone(),
             registry,
@@ -178,7 +187,7 @@ pub async fn run(config: kube::Config, settings: Settings) -> Result<(), Operato
         });
         let mut work = JoinSet::new();
         work.spawn(event_worker.run(stop.clone()));
-        let routes = ClusterRoutes::new(&client, &site);
+        let routes = ClusterRoutes::new(&client, writer, &site);
         let stopped = stop.clone();
         work.spawn(async move { frontdoor.run(&routes, stopped).await });
         let (secrets, secrets_out) = mpsc::unbounded_channel();
@@ -218,11 +227,27 @@ fn signals() -> std::io::Result<impl Future<Output = ()>> {
 /// Where the cluster reaches the responder.
 fn advertised(settings: &Settings, listening: SocketAddr) -> SocketAddr {
     let pod = || std::env::var("POD_IP").ok()?.parse::<IpAddr>().ok();
-    settings.http01_advertise.unwrap_or_else(|| SocketAddr::new(pod().unwrap_or(listening.ip()), listening.port()))
+    let specific = || Some(listening.ip()).filter(|ip| !ip.is_unspecified());
+    settings.http01_advertise.unwrap_or_else(|| {
+        let ip = pod().or_else(specific).or_else(outward).unwrap_or(listening.ip());
+        SocketAddr::new(ip, listening.port())
+    })
+}
+
+/// The address from which this machine would reach others (a documentation address; nothing is sent).
+fn outward() -> Option<IpAddr> {
+    let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((std::net::Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip())
 }
 
 /// Health is served from a thread of its own, so that somebody is left to say that the others hang.
-fn serve_health_apart(listener: tokio::net::TcpListener, pulse: Heartbeat, readiness: Readiness, stop: &CancellationToken) {
+fn serve_health_apart(
+    listener: tokio::net::TcpListener,
+    pulse: Heartbeat,
+    readiness: Readiness,
+    stop: &CancellationToken,
+) {
     let stop = stop.clone();
     std::thread::spawn(move || {
         let serve = || -> std::io::Result<()> {
@@ -243,6 +268,7 @@ struct AcmeRequests(Metrics);
 
 impl RequestObserver for AcmeRequests {
     fn request(&self, host: &str, endpoint: Endpoint, code: u16, duration: Duration) {
-        self.0.acme_request(host, endpoint.as_str(), (code != 0).then_some(code), duration);
+        self.0
+            .acme_request(host, endpoint.as_str(), (code != 0).then_some(code), duration);
     }
 }

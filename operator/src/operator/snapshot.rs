@@ -35,7 +35,10 @@ impl Snapshot for State {
                     not_before: status.and_then(|status| status.not_before),
                     not_after: status.and_then(|status| status.not_after),
                     renewal: status.and_then(|status| status.renewal_time),
-                    failed_attempts: status.and_then(|status| status.failed_attempts).and_then(|count| u32::try_from(count).ok()).unwrap_or_default(),
+                    failed_attempts: status
+                        .and_then(|status| status.failed_attempts)
+                        .and_then(|count| u32::try_from(count).ok())
+                        .unwrap_or_default(),
                 });
             }
         }

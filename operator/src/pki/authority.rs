@@ -26,9 +26,7 @@ pub enum AuthorityError {
     Root(#[source] ChainError),
     #[error("the CA's private key (tls.key) is not usable: {0}")]
     Key(#[source] KeyError),
-    #[error(
-        "the certificate of {ca} is not a CA (BasicConstraints lacks CA:TRUE); issue it with isCA: true"
-    )]
+    #[error("the certificate of {ca} is not a CA (BasicConstraints lacks CA:TRUE); issue it with isCA: true")]
     NotAnAuthority { ca: String },
     #[error(
         "the CA {ca} may not sign certificates (its key usage lacks cert sign); re-issue it with the usage \"cert sign\""
@@ -48,9 +46,7 @@ pub enum AuthorityError {
         name: String,
         excluded_by: Option<String>,
     },
-    #[error(
-        "the certificate would end at {not_after}, before it starts at {not_before}; ask for a longer duration"
-    )]
+    #[error("the certificate would end at {not_after}, before it starts at {not_before}; ask for a longer duration")]
     EmptyValidity {
         not_before: Timestamp,
         not_after: Timestamp,
@@ -112,9 +108,7 @@ impl Issued {
 
     /// `ca.crt`, when the root is known.
     pub fn root_pem(&self) -> Option<String> {
-        self.root
-            .as_ref()
-            .map(|root| certificates_pem([root.as_slice()]))
+        self.root.as_ref().map(|root| certificates_pem([root.as_slice()]))
     }
 }
 
@@ -170,12 +164,7 @@ impl Authority {
                 .unwrap_or_else(|| identifier_of(&certificate.public_key)),
             intermediates: own
                 .into_iter()
-                .chain(
-                    chain
-                        .intermediates
-                        .into_iter()
-                        .map(|certificate| certificate.der),
-                )
+                .chain(chain.intermediates.into_iter().map(|certificate| certificate.der))
                 .collect(),
             root: chain.root.map(|root| Arc::new(root.der)),
             key,
@@ -194,9 +183,7 @@ impl Authority {
     /// Whether the CA is valid at this moment; to be asked again as time goes by.
     pub fn check_time(&self, now: Timestamp) -> Result<(), AuthorityError> {
         let Certificate {
-            not_before,
-            not_after,
-            ..
+            not_before, not_after, ..
         } = self.certificate;
         if now > not_after {
             return Err(AuthorityError::Expired {
@@ -230,14 +217,10 @@ impl Authority {
             let Some(constraints) = &ca.name_constraints else {
                 continue;
             };
-            let refused = constraints.admit(request).err().or_else(|| {
-                directory_within(
-                    &subject,
-                    &ca.permitted_directories,
-                    &ca.excluded_directories,
-                )
+            let refused = constraints
+                .admit(request)
                 .err()
-            });
+                .or_else(|| directory_within(&subject, &ca.permitted_directories, &ca.excluded_directories).err());
             if let Some(refused) = refused {
                 return Err(AuthorityError::NameNotPermitted {
                     ca: ca.display_name(),
@@ -277,9 +260,7 @@ impl Authority {
             &identifier_of(public_key),
             &self.key_identifier,
         );
-        extensions.extend(extension::crl_distribution_points(
-            &extras.crl_distribution_points,
-        ));
+        extensions.extend(extension::crl_distribution_points(&extras.crl_distribution_points));
         extensions.extend(extension::authority_info_access(
             &extras.ocsp_servers,
             &extras.issuing_certificate_urls,
@@ -305,19 +286,11 @@ impl Authority {
 ///
 /// An issuer must have a name (RFC 5280 §4.1.2.4): when the request has no subject, the first
 /// alternative name of at most 64 characters becomes the common name.
-pub fn self_sign(
-    request: &CertificateRequest,
-    key: &PrivateKey,
-    validity: Validity,
-) -> Result<Issued, AuthorityError> {
+pub fn self_sign(request: &CertificateRequest, key: &PrivateKey, validity: Validity) -> Result<Issued, AuthorityError> {
     request.check()?;
     let fallback = || {
         let addresses = request.ip_addresses.iter().map(ToString::to_string);
-        let names = request
-            .dns_names
-            .iter()
-            .map(ToString::to_string)
-            .chain(addresses);
+        let names = request.dns_names.iter().map(ToString::to_string).chain(addresses);
         names
             .chain(request.uris.iter().chain(&request.email_addresses).cloned())
             .find(|name| name.chars().count() <= 64)
@@ -364,15 +337,9 @@ fn body<'a>(
     public_key: &'a [u8],
     extensions: &'a [Extension],
 ) -> Result<Body<'a>, AuthorityError> {
-    let Validity {
-        not_before,
-        not_after,
-    } = validity;
+    let Validity { not_before, not_after } = validity;
     if not_after <= not_before {
-        return Err(AuthorityError::EmptyValidity {
-            not_before,
-            not_after,
-        });
+        return Err(AuthorityError::EmptyValidity { not_before, not_after });
     }
     let serial = SerialNumber::random().map_err(AuthorityError::Signing)?;
     Ok(Body {

@@ -72,17 +72,14 @@ pub struct Certificate {
 
 impl Certificate {
     pub fn from_der(der: &[u8]) -> Result<Self, CertificateError> {
-        let (rest, parsed) =
-            X509Certificate::from_der(der).map_err(|_| CertificateError::Malformed)?;
+        let (rest, parsed) = X509Certificate::from_der(der).map_err(|_| CertificateError::Malformed)?;
         if !rest.is_empty() {
             return Err(CertificateError::TrailingData);
         }
         // 99991231235959Z stands for "no expiry" (RFC 5280 §4.1.2.5), some hours past what a timestamp can hold.
         let time = |seconds: i64| {
-            Timestamp::from_second(
-                seconds.clamp(Timestamp::MIN.as_second(), Timestamp::MAX.as_second()),
-            )
-            .unwrap_or_default()
+            Timestamp::from_second(seconds.clamp(Timestamp::MIN.as_second(), Timestamp::MAX.as_second()))
+                .unwrap_or_default()
         };
         let mut certificate = Self {
             der: der.to_vec(),
@@ -112,11 +109,7 @@ impl Certificate {
             authority_key_identifier: None,
         };
         for extension in parsed.iter_extensions() {
-            certificate.read_extension(
-                extension.parsed_extension(),
-                extension.critical,
-                &extension.oid,
-            )?;
+            certificate.read_extension(extension.parsed_extension(), extension.critical, &extension.oid)?;
         }
         Ok(certificate)
     }
@@ -128,10 +121,9 @@ impl Certificate {
         oid: &Oid<'_>,
     ) -> Result<(), CertificateError> {
         match extension {
-            ParsedExtension::SubjectAlternativeName(names) => names
-                .general_names
-                .iter()
-                .for_each(|name| self.read_name(name)),
+            ParsedExtension::SubjectAlternativeName(names) => {
+                names.general_names.iter().for_each(|name| self.read_name(name))
+            }
             ParsedExtension::BasicConstraints(constraints) => {
                 self.is_ca = constraints.ca;
                 self.path_length = constraints.path_len_constraint;
@@ -149,11 +141,9 @@ impl Certificate {
             }
             ParsedExtension::NameConstraints(constraints) => {
                 let subtrees = |list: &Option<Vec<GeneralSubtree<'_>>>| {
-                    read_subtrees(list.as_deref().unwrap_or_default()).ok_or(
-                        CertificateError::MalformedExtension {
-                            extension: "name constraints",
-                        },
-                    )
+                    read_subtrees(list.as_deref().unwrap_or_default()).ok_or(CertificateError::MalformedExtension {
+                        extension: "name constraints",
+                    })
                 };
                 self.name_constraints = Some(NameConstraints {
                     critical,
@@ -258,11 +248,7 @@ impl Certificate {
                 known.signature_alg_id().as_ref() == algorithm.data
                     && known.public_key_alg_id().as_ref() == key_algorithm.data
             })
-            .map(|known| {
-                known
-                    .verify_signature(&key_bits.data, tbs, &signature.data)
-                    .is_ok()
-            })
+            .map(|known| known.verify_signature(&key_bits.data, tbs, &signature.data).is_ok())
     }
 }
 
@@ -299,15 +285,11 @@ fn read_extended(usage: &ExtendedKeyUsage<'_>) -> BTreeSet<Usage> {
         (usage.time_stamping, Usage::Timestamping),
         (usage.ocsp_signing, Usage::OcspSigning),
     ];
-    let others = usage
-        .other
-        .iter()
-        .map(Oid::to_id_string)
-        .collect::<BTreeSet<_>>();
+    let others = usage.other.iter().map(Oid::to_id_string).collect::<BTreeSet<_>>();
     let is_other = |usage: &Usage| {
-        usage.extended_oid().is_some_and(|oid| {
-            others.contains(&oid.iter().map(u64::to_string).collect::<Vec<_>>().join("."))
-        })
+        usage
+            .extended_oid()
+            .is_some_and(|oid| others.contains(&oid.iter().map(u64::to_string).collect::<Vec<_>>().join(".")))
     };
     named
         .into_iter()

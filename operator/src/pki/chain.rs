@@ -31,15 +31,10 @@ pub enum ChainError {
     #[error("its PEM is malformed in or after certificate {position}")]
     MalformedPem { position: usize },
     #[error("certificate {position} cannot be read: {source}")]
-    Certificate {
-        position: usize,
-        source: CertificateError,
-    },
+    Certificate { position: usize, source: CertificateError },
     #[error("no certificate in it is for the private key")]
     KeyMismatch,
-    #[error(
-        "the certificate of {subject} names an issuer whose certificate is there but did not sign it"
-    )]
+    #[error("the certificate of {subject} names an issuer whose certificate is there but did not sign it")]
     WrongSignature { subject: String },
 }
 
@@ -62,12 +57,7 @@ pub fn read_bundle(pem: &[u8]) -> Result<Vec<Certificate>, ChainError> {
     }
     let text = std::str::from_utf8(pem).map_err(|_| ChainError::NoPem)?;
     let labels = pem_labels(text);
-    let is_certificate = |label: &str| {
-        matches!(
-            label,
-            "CERTIFICATE" | "X509 CERTIFICATE" | "TRUSTED CERTIFICATE"
-        )
-    };
+    let is_certificate = |label: &str| matches!(label, "CERTIFICATE" | "X509 CERTIFICATE" | "TRUSTED CERTIFICATE");
     match labels.first() {
         None => return Err(ChainError::NoPem),
         Some(found) if !labels.iter().any(|label| is_certificate(label)) => {
@@ -79,15 +69,10 @@ pub fn read_bundle(pem: &[u8]) -> Result<Vec<Certificate>, ChainError> {
         Some(_) => {}
     }
     let mut certificates = Vec::new();
-    for section in
-        rustls_pki_types::pem::SliceIter::<rustls_pki_types::CertificateDer<'static>>::new(pem)
-    {
+    for section in rustls_pki_types::pem::SliceIter::<rustls_pki_types::CertificateDer<'static>>::new(pem) {
         let position = certificates.len() + 1;
         let der = section.map_err(|_| ChainError::MalformedPem { position })?;
-        certificates.push(
-            Certificate::from_der(&der)
-                .map_err(|source| ChainError::Certificate { position, source })?,
-        );
+        certificates.push(Certificate::from_der(&der).map_err(|source| ChainError::Certificate { position, source })?);
     }
     if certificates.is_empty() {
         Err(ChainError::MalformedPem { position: 1 })
@@ -123,9 +108,8 @@ impl Chain {
             None => pool
                 .iter()
                 .position(|certificate| {
-                    pool.iter().all(|other| {
-                        other == certificate || other.issuer_der != certificate.subject_der
-                    })
+                    pool.iter()
+                        .all(|other| other == certificate || other.issuer_der != certificate.subject_der)
                 })
                 .unwrap_or(0),
         };
@@ -133,9 +117,7 @@ impl Chain {
         let mut intermediates: Vec<Certificate> = Vec::new();
         let mut top = leaf.clone();
         while !top.is_self_signed() {
-            let unused = |candidate: &&Certificate| {
-                **candidate != leaf && !intermediates.contains(candidate)
-            };
+            let unused = |candidate: &&Certificate| **candidate != leaf && !intermediates.contains(candidate);
             let mut named = pool
                 .iter()
                 .filter(|candidate| candidate.subject_der == top.issuer_der)
@@ -197,19 +179,14 @@ impl Chain {
 
     /// The certificate furthest from the leaf.
     pub fn topmost(&self) -> &Certificate {
-        self.root
-            .as_ref()
-            .or(self.intermediates.last())
-            .unwrap_or(&self.leaf)
+        self.root.as_ref().or(self.intermediates.last()).unwrap_or(&self.leaf)
     }
 
     /// Among the chains a CA offers, the first whose topmost certificate names `preferred` as its
     /// issuer's common name or, failing that, as its own (cert-manager's `preferredChain`).
     pub fn prefer<'a>(chains: &'a [Self], preferred: &str) -> Option<&'a Self> {
         let by = |name: fn(&Certificate) -> Option<&str>| {
-            chains
-                .iter()
-                .find(|chain| name(chain.topmost()) == Some(preferred))
+            chains.iter().find(|chain| name(chain.topmost()) == Some(preferred))
         };
         by(|top| top.issuer_common_name.as_deref()).or_else(|| by(|top| top.common_name.as_deref()))
     }

@@ -59,20 +59,18 @@ pub fn certificate_signing_request(
             writer.next().write_u8(0);
             writer.next().write_der(&subject);
             writer.next().write_der(key.public_key_der());
-            writer
-                .next()
-                .write_tagged_implicit(Tag::context(0), |writer| {
-                    writer.write_set(|writer| {
-                        writer.next().write_sequence(|writer| {
-                            writer.next().write_oid(&ObjectIdentifier::from_slice(&[
-                                1, 2, 840, 113_549, 1, 9, 14,
-                            ]));
-                            writer
-                                .next()
-                                .write_set(|writer| write_extensions(writer.next(), &extensions));
-                        });
+            writer.next().write_tagged_implicit(Tag::context(0), |writer| {
+                writer.write_set(|writer| {
+                    writer.next().write_sequence(|writer| {
+                        writer
+                            .next()
+                            .write_oid(&ObjectIdentifier::from_slice(&[1, 2, 840, 113_549, 1, 9, 14]));
+                        writer
+                            .next()
+                            .write_set(|writer| write_extensions(writer.next(), &extensions));
                     });
                 });
+            });
         });
     });
     Ok(sign(&info, key)?)
@@ -80,16 +78,8 @@ pub fn certificate_signing_request(
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing
-    )]
-    use x509_parser::{
-        certification_request::X509CertificationRequest, extensions::ParsedExtension,
-        prelude::FromDer,
-    };
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    use x509_parser::{certification_request::X509CertificationRequest, extensions::ParsedExtension, prelude::FromDer};
 
     use super::*;
     use crate::pki::{Curve, DnsName, KeyParameters, Subject};
@@ -125,10 +115,7 @@ mod tests {
             ..Default::default()
         };
         for (subject_in, subject) in [
-            (
-                SubjectIn::Full,
-                "C=DE, O=One, O=Two, OU=Dev, OU=Ops, CN=a.example",
-            ),
+            (SubjectIn::Full, "C=DE, O=One, O=Two, OU=Dev, OU=Ops, CN=a.example"),
             (SubjectIn::CommonNameOnly, "CN=a.example"),
             (SubjectIn::Empty, ""),
         ] {
@@ -137,13 +124,11 @@ mod tests {
             assert!(rest.is_empty());
             csr.verify_signature().unwrap();
             assert_eq!(csr.certification_request_info.subject.to_string(), subject);
-            assert_eq!(
-                csr.certification_request_info.subject_pki.raw,
-                key.public_key_der()
-            );
+            assert_eq!(csr.certification_request_info.subject_pki.raw, key.public_key_der());
             let extensions = extensions(&csr);
             assert!(
-                extensions.iter().any(|extension| extension == r#"[DNSName("a.example"), DNSName("*.xn--tda.example"), IPAddress([192, 0, 2, 1])]"#),
+                extensions.iter().any(|extension| extension
+                    == r#"[DNSName("a.example"), DNSName("*.xn--tda.example"), IPAddress([192, 0, 2, 1])]"#),
                 "{extensions:?}"
             );
         }
@@ -152,9 +137,7 @@ mod tests {
     #[test]
     fn a_request_that_cannot_be_is_refused_before_signing() {
         let key = PrivateKey::generate(KeyParameters::Ed25519).unwrap();
-        let error =
-            certificate_signing_request(&CertificateRequest::default(), &key, SubjectIn::Full)
-                .unwrap_err();
+        let error = certificate_signing_request(&CertificateRequest::default(), &key, SubjectIn::Full).unwrap_err();
         assert_eq!(
             (error.clone(), error.reason()),
             (CsrError::Request(RequestError::NoName), "InvalidRequest")

@@ -18,33 +18,23 @@ pub enum DnsNameError {
     Empty,
     #[error("{name:?} is an IP address; write it under ipAddresses, not dnsNames")]
     IpAddress { name: String },
-    #[error(
-        "{name:?} is a URL or has a port or path; write the host name alone, like www.example.com"
-    )]
+    #[error("{name:?} is a URL or has a port or path; write the host name alone, like www.example.com")]
     NotAHostName { name: String },
     #[error("{name:?} ends with a dot; write it without")]
     FinalDot { name: String },
     #[error("{name:?} has an empty label; write one dot between labels and none in front")]
     EmptyLabel { name: String },
-    #[error(
-        "{name:?} has a label of {length} octets, in A-labels if it is not ASCII; at most 63 are possible"
-    )]
+    #[error("{name:?} has a label of {length} octets, in A-labels if it is not ASCII; at most 63 are possible")]
     LabelTooLong { name: String, length: usize },
-    #[error(
-        "{name:?} has {length} octets, in A-labels if it is not ASCII; at most 253 are possible"
-    )]
+    #[error("{name:?} has {length} octets, in A-labels if it is not ASCII; at most 253 are possible")]
     TooLong { name: String, length: usize },
     #[error("{name:?} has a * that is not the whole first label; write *.example.com")]
     Wildcard { name: String },
-    #[error(
-        "{name:?} has the character {character:?}; a label has letters, digits, hyphens and underscores"
-    )]
+    #[error("{name:?} has the character {character:?}; a label has letters, digits, hyphens and underscores")]
     Character { name: String, character: char },
     #[error("{name:?} has a label that starts or ends with a hyphen; take the hyphen away")]
     Hyphen { name: String },
-    #[error(
-        "{name:?} is not a valid internationalized name (UTS #46); check its spelling, or write its xn-- form"
-    )]
+    #[error("{name:?} is not a valid internationalized name (UTS #46); check its spelling, or write its xn-- form")]
     Internationalized { name: String },
 }
 
@@ -95,8 +85,7 @@ impl DnsName {
                 character,
             });
         }
-        let ascii = idna::domain_to_ascii(rest)
-            .map_err(|_| DnsNameError::Internationalized { name: name() })?;
+        let ascii = idna::domain_to_ascii(rest).map_err(|_| DnsNameError::Internationalized { name: name() })?;
         if ascii.parse::<IpAddr>().is_ok() {
             return Err(DnsNameError::IpAddress { name: name() });
         }
@@ -124,11 +113,7 @@ impl DnsName {
                 return Err(DnsNameError::Hyphen { name: name() });
             }
         }
-        let whole = if wildcard {
-            format!("*.{ascii}")
-        } else {
-            ascii
-        };
+        let whole = if wildcard { format!("*.{ascii}") } else { ascii };
         if whole.len() > 253 {
             return Err(DnsNameError::TooLong {
                 name: name(),
@@ -174,12 +159,7 @@ impl AsRef<str> for DnsName {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing
-    )]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
     use proptest::prelude::*;
 
     use super::*;

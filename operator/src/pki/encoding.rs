@@ -33,30 +33,20 @@ pub(super) fn pem_section(label: &str, der: &[u8]) -> Zeroizing<String> {
 /// The labels of the PEM sections in a text, in order.
 pub(super) fn pem_labels(text: &str) -> Vec<&str> {
     text.lines()
-        .filter_map(|line| {
-            line.trim()
-                .strip_prefix("-----BEGIN ")?
-                .strip_suffix("-----")
-        })
+        .filter_map(|line| line.trim().strip_prefix("-----BEGIN ")?.strip_suffix("-----"))
         .collect()
 }
 
 /// Certificates (DER) as one PEM bundle, in the order given.
 pub fn certificates_pem<'a>(certificates: impl IntoIterator<Item = &'a [u8]>) -> String {
-    certificates
-        .into_iter()
-        .fold(String::new(), |mut pem, der| {
-            pem.push_str(&pem_section("CERTIFICATE", der));
-            pem
-        })
+    certificates.into_iter().fold(String::new(), |mut pem, der| {
+        pem.push_str(&pem_section("CERTIFICATE", der));
+        pem
+    })
 }
 
 /// cert-manager's `CombinedPEM` (`tls-combined.pem`): the key, then the chain, as PEM.
-pub fn combined_pem(
-    key: &PrivateKey,
-    encoding: KeyEncoding,
-    chain_pem: &str,
-) -> Result<Zeroizing<String>, KeyError> {
+pub fn combined_pem(key: &PrivateKey, encoding: KeyEncoding, chain_pem: &str) -> Result<Zeroizing<String>, KeyError> {
     let key = key.to_pem(encoding)?;
     let mut combined = Zeroizing::new(String::with_capacity(key.len() + chain_pem.len() + 1));
     combined.push_str(&key);
@@ -66,12 +56,7 @@ pub fn combined_pem(
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing
-    )]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
     use proptest::prelude::*;
 
     use super::*;
@@ -81,14 +66,9 @@ mod tests {
         let key = PrivateKey::generate(super::super::KeyParameters::Ed25519).unwrap();
         let chain = certificates_pem([&[1_u8, 2, 3][..], &[4_u8][..]]);
         let combined = combined_pem(&key, KeyEncoding::Pkcs8, &chain).unwrap();
+        assert_eq!(pem_labels(&combined), ["PRIVATE KEY", "CERTIFICATE", "CERTIFICATE"]);
         assert_eq!(
-            pem_labels(&combined),
-            ["PRIVATE KEY", "CERTIFICATE", "CERTIFICATE"]
-        );
-        assert_eq!(
-            PrivateKey::from_pem(combined.as_bytes())
-                .unwrap()
-                .pkcs8_der(),
+            PrivateKey::from_pem(combined.as_bytes()).unwrap().pkcs8_der(),
             key.pkcs8_der()
         );
     }

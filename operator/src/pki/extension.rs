@@ -146,11 +146,9 @@ fn name_constraints(constraints: &NameConstraints) -> Extension {
         writer.write_sequence(|writer| {
             for (tag, subtrees) in [(0, &constraints.permitted), (1, &constraints.excluded)] {
                 if !subtrees.is_empty() {
-                    writer
-                        .next()
-                        .write_tagged_implicit(Tag::context(tag), |writer| {
-                            write_subtrees(writer, subtrees);
-                        });
+                    writer.next().write_tagged_implicit(Tag::context(tag), |writer| {
+                        write_subtrees(writer, subtrees);
+                    });
                 }
             }
         });
@@ -175,12 +173,8 @@ fn write_subtrees(writer: DERWriter<'_>, subtrees: &Subtrees) {
         for range in &subtrees.ip_ranges {
             // The address, then the mask (§4.2.1.10).
             let octets = match (range.network(), range.netmask()) {
-                (IpAddr::V4(address), IpAddr::V4(mask)) => {
-                    [address.octets(), mask.octets()].concat()
-                }
-                (IpAddr::V6(address), IpAddr::V6(mask)) => {
-                    [address.octets(), mask.octets()].concat()
-                }
+                (IpAddr::V4(address), IpAddr::V4(mask)) => [address.octets(), mask.octets()].concat(),
+                (IpAddr::V6(address), IpAddr::V6(mask)) => [address.octets(), mask.octets()].concat(),
                 _ => continue,
             };
             write(IP_ADDRESS, &octets);
@@ -244,22 +238,14 @@ pub(super) fn crl_distribution_points(urls: &[String]) -> Option<Extension> {
     })
 }
 
-pub(super) fn authority_info_access(
-    ocsp_servers: &[String],
-    issuing_certificates: &[String],
-) -> Option<Extension> {
+pub(super) fn authority_info_access(ocsp_servers: &[String], issuing_certificates: &[String]) -> Option<Extension> {
     let value = || {
         yasna::construct_der(|writer| {
             writer.write_sequence(|writer| {
-                for (method, urls) in [
-                    (AD_OCSP, ocsp_servers),
-                    (AD_CA_ISSUERS, issuing_certificates),
-                ] {
+                for (method, urls) in [(AD_OCSP, ocsp_servers), (AD_CA_ISSUERS, issuing_certificates)] {
                     for url in urls {
                         writer.next().write_sequence(|writer| {
-                            writer
-                                .next()
-                                .write_oid(&ObjectIdentifier::from_slice(method));
+                            writer.next().write_oid(&ObjectIdentifier::from_slice(method));
                             write_general_name(writer.next(), URI, url.as_bytes());
                         });
                     }

@@ -55,39 +55,22 @@ impl fmt::Display for Mismatch {
             name.as_ref()
                 .map_or_else(|| "none".to_owned(), |name| format!("{name:?}"))
         };
-        let list = |usages: &[Usage]| {
-            usages
-                .iter()
-                .map(|usage| usage.name())
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
+        let list = |usages: &[Usage]| usages.iter().map(|usage| usage.name()).collect::<Vec<_>>().join(", ");
         match self {
             Self::MissingName { name } => write!(f, "the name {name} is missing"),
             Self::UnwantedName { name } => write!(f, "the name {name} is not asked for"),
-            Self::CommonName { wanted, found } => write!(
-                f,
-                "the common name is {}, wanted {}",
-                text(found),
-                text(wanted)
-            ),
+            Self::CommonName { wanted, found } => {
+                write!(f, "the common name is {}, wanted {}", text(found), text(wanted))
+            }
             Self::Subject => f.write_str("the subject is another"),
             Self::Key {
                 wanted,
                 found: Some(found),
             } => write!(f, "the key is {found}, wanted {wanted}"),
-            Self::Key {
-                wanted,
-                found: None,
-            } => write!(f, "the key is of an unknown kind, wanted {wanted}"),
+            Self::Key { wanted, found: None } => write!(f, "the key is of an unknown kind, wanted {wanted}"),
             Self::IsCa { wanted: true } => f.write_str("it is not a CA"),
             Self::IsCa { wanted: false } => f.write_str("it is a CA"),
-            Self::Usages { wanted, found } => write!(
-                f,
-                "the usages are [{}], wanted [{}]",
-                list(found),
-                list(wanted)
-            ),
+            Self::Usages { wanted, found } => write!(f, "the usages are [{}], wanted [{}]", list(found), list(wanted)),
             Self::NameConstraints => f.write_str("the name constraints are others"),
         }
     }
@@ -116,9 +99,7 @@ impl Certificate {
             });
         }
         if self.is_ca != request.is_ca {
-            mismatches.push(Mismatch::IsCa {
-                wanted: request.is_ca,
-            });
+            mismatches.push(Mismatch::IsCa { wanted: request.is_ca });
         }
         if fidelity == Fidelity::Exact {
             if sorted_subject(&self.subject) != sorted_subject(&request.subject) {
@@ -144,22 +125,13 @@ impl Certificate {
                 mismatches.push(Mismatch::NameConstraints);
             }
         }
-        if mismatches.is_empty() {
-            Ok(())
-        } else {
-            Err(mismatches)
-        }
+        if mismatches.is_empty() { Ok(()) } else { Err(mismatches) }
     }
 
     fn name_mismatches(&self, request: &CertificateRequest, fidelity: Fidelity) -> Vec<Mismatch> {
         let dns = request.dns_names.iter().map(ToString::to_string);
         let (wanted, found) = (
-            names(
-                dns,
-                &request.ip_addresses,
-                &request.uris,
-                &request.email_addresses,
-            ),
+            names(dns, &request.ip_addresses, &request.uris, &request.email_addresses),
             names(
                 self.dns_names.iter().cloned(),
                 &self.ip_addresses,
@@ -186,10 +158,7 @@ impl Certificate {
     }
 
     fn has_acceptable_common_name(&self, request: &CertificateRequest, fidelity: Fidelity) -> bool {
-        let wanted = request
-            .common_name
-            .as_deref()
-            .filter(|name| !name.is_empty());
+        let wanted = request.common_name.as_deref().filter(|name| !name.is_empty());
         let Some(found) = self.common_name.as_deref() else {
             return wanted.is_none() || fidelity == Fidelity::AuthorityDecides;
         };
@@ -197,18 +166,14 @@ impl Certificate {
         let is_a_name = || {
             let found = found.to_ascii_lowercase();
             self.dns_names.contains(&found)
-                || self
-                    .ip_addresses
-                    .iter()
-                    .any(|address| address.to_string() == found)
+                || self.ip_addresses.iter().any(|address| address.to_string() == found)
                 || self
                     .uris
                     .iter()
                     .chain(&self.email_addresses)
                     .any(|name| name.eq_ignore_ascii_case(&found))
         };
-        wanted == Some(found)
-            || ((wanted.is_none() || fidelity == Fidelity::AuthorityDecides) && is_a_name())
+        wanted == Some(found) || ((wanted.is_none() || fidelity == Fidelity::AuthorityDecides) && is_a_name())
     }
 }
 

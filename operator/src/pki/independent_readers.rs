@@ -31,12 +31,11 @@ fn attempt(directory: &Path, program: &str, arguments: &[&str]) -> (bool, String
         .env("LC_ALL", "C.UTF-8")
         .stdin(Stdio::null())
         .output()
-        .unwrap_or_else(|error| panic!("{program} cannot be started ({error}): install OpenSSL 3 and a JDK, and put them on the PATH"));
+        .unwrap_or_else(|error| {
+            panic!("{program} cannot be started ({error}): install OpenSSL 3 and a JDK, and put them on the PATH")
+        });
     let text = [output.stdout, output.stderr].concat();
-    (
-        output.status.success(),
-        String::from_utf8_lossy(&text).into_owned(),
-    )
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
 }
 
 fn run(directory: &Path, program: &str, arguments: &[&str]) -> String {

@@ -3,17 +3,14 @@
 use std::fmt;
 
 use aws_lc_rs::{
-    encoding::{
-        AsBigEndian, AsDer, EcPrivateKeyBin, EcPrivateKeyRfc5915Der, Pkcs8V1Der, PublicKeyX509Der,
-    },
+    encoding::{AsBigEndian, AsDer, EcPrivateKeyBin, EcPrivateKeyRfc5915Der, Pkcs8V1Der, PublicKeyX509Der},
     error::Unspecified,
     rand::SystemRandom,
     rsa::KeySize,
     signature::{
-        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING,
-        ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair,
-        KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RsaEncoding,
-        RsaKeyPair,
+        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair,
+        EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512,
+        RsaEncoding, RsaKeyPair,
     },
 };
 use rustls_pki_types::pem::{PemObject as _, SectionKind};
@@ -52,9 +49,7 @@ pub enum KeyError {
     NotAPrivateKey { found: String },
     #[error("the private key cannot be read: its {part} is malformed")]
     Malformed { part: &'static str },
-    #[error(
-        "the key's algorithm {algorithm} is not supported; use RSA, ECDSA on P-256, P-384 or P-521, or Ed25519"
-    )]
+    #[error("the key's algorithm {algorithm} is not supported; use RSA, ECDSA on P-256, P-384 or P-521, or Ed25519")]
     UnsupportedAlgorithm { algorithm: String },
     #[error("RSA keys of {bits} bits are not supported; use 2048, 3072 or 4096")]
     UnsupportedRsaSize { bits: usize },
@@ -66,13 +61,9 @@ impl KeyError {
     /// The stable reason for conditions, events and metrics.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::NoPem | Self::NotPem | Self::NotAPrivateKey { .. } | Self::Malformed { .. } => {
-                "InvalidPrivateKey"
-            }
+            Self::NoPem | Self::NotPem | Self::NotAPrivateKey { .. } | Self::Malformed { .. } => "InvalidPrivateKey",
             Self::Encrypted => "EncryptedPrivateKey",
-            Self::UnsupportedAlgorithm { .. } | Self::UnsupportedRsaSize { .. } => {
-                "UnsupportedKeyAlgorithm"
-            }
+            Self::UnsupportedAlgorithm { .. } | Self::UnsupportedRsaSize { .. } => "UnsupportedKeyAlgorithm",
             Self::Library { .. } => "CryptoLibraryFailed",
         }
     }
@@ -115,10 +106,9 @@ impl PrivateKey {
                 };
                 Self::of_rsa(RsaKeyPair::generate(size).map_err(failed)?)
             }
-            KeyParameters::Ecdsa(curve) => Self::of_ecdsa(
-                EcdsaKeyPair::generate(signing(curve)).map_err(failed)?,
-                curve,
-            ),
+            KeyParameters::Ecdsa(curve) => {
+                Self::of_ecdsa(EcdsaKeyPair::generate(signing(curve)).map_err(failed)?, curve)
+            }
             KeyParameters::Ed25519 => Self::of_ed25519(Ed25519KeyPair::generate().map_err(failed)?),
         }
     }
@@ -131,12 +121,7 @@ impl PrivateKey {
         }
         let text = std::str::from_utf8(pem).map_err(|_| KeyError::NoPem)?;
         let labels = pem_labels(text);
-        let is_key = |label: &&&str| {
-            matches!(
-                **label,
-                "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY"
-            )
-        };
+        let is_key = |label: &&&str| matches!(**label, "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY");
         if labels.contains(&"ENCRYPTED PRIVATE KEY") || text.contains("Proc-Type: 4,ENCRYPTED") {
             return Err(KeyError::Encrypted);
         }
@@ -147,17 +132,11 @@ impl PrivateKey {
             let found = match *label {
                 "CERTIFICATE" => "a certificate".to_owned(),
                 "PUBLIC KEY" | "RSA PUBLIC KEY" => "a public key".to_owned(),
-                "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => {
-                    "a certificate request".to_owned()
-                }
+                "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => "a certificate request".to_owned(),
                 "OPENSSH PRIVATE KEY" => {
-                    "a key in OpenSSH's own format (convert it with ssh-keygen -p -m PKCS8)"
-                        .to_owned()
+                    "a key in OpenSSH's own format (convert it with ssh-keygen -p -m PKCS8)".to_owned()
                 }
-                label => format!(
-                    "a PEM section {:?}",
-                    label.chars().take(40).collect::<String>()
-                ),
+                label => format!("a PEM section {:?}", label.chars().take(40).collect::<String>()),
             };
             return Err(KeyError::NotAPrivateKey { found });
         }
@@ -176,32 +155,25 @@ impl PrivateKey {
 
     /// Reads an unencrypted PKCS#8 key (RFC 5208, RFC 5958).
     pub fn from_pkcs8_der(der: &[u8]) -> Result<Self, KeyError> {
-        let malformed = || KeyError::Malformed {
-            part: "PKCS#8 content",
-        };
+        let malformed = || KeyError::Malformed { part: "PKCS#8 content" };
         let (_, info) = Any::from_der(der).map_err(|_| malformed())?;
         let (after_version, _) = Any::from_der(info.data).map_err(|_| malformed())?;
-        let (after_algorithm, identifier) =
-            AlgorithmIdentifier::from_der(after_version).map_err(|_| malformed())?;
+        let (after_algorithm, identifier) = AlgorithmIdentifier::from_der(after_version).map_err(|_| malformed())?;
         let (_, content) = Any::from_der(after_algorithm).map_err(|_| malformed())?;
         match KeyParameters::of_algorithm(&identifier, rsa_bits(content.data))? {
-            KeyParameters::Rsa(_) => {
-                Self::of_rsa(RsaKeyPair::from_pkcs8(der).map_err(|_| malformed())?)
-            }
+            KeyParameters::Rsa(_) => Self::of_rsa(RsaKeyPair::from_pkcs8(der).map_err(|_| malformed())?),
             KeyParameters::Ecdsa(curve) => Self::of_foreign_ecdsa(
                 &EcdsaKeyPair::from_pkcs8(signing(curve), der).map_err(|_| malformed())?,
                 curve,
             ),
-            KeyParameters::Ed25519 => Self::of_ed25519(
-                Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(|_| malformed())?,
-            ),
+            KeyParameters::Ed25519 => {
+                Self::of_ed25519(Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(|_| malformed())?)
+            }
         }
     }
 
     fn from_pkcs1_der(der: &[u8]) -> Result<Self, KeyError> {
-        let malformed = || KeyError::Malformed {
-            part: "PKCS#1 content",
-        };
+        let malformed = || KeyError::Malformed { part: "PKCS#1 content" };
         match rsa_bits(der) {
             0 => Err(malformed()),
             2048 | 3072 | 4096 => Self::of_rsa(RsaKeyPair::from_der(der).map_err(|_| malformed())?),
@@ -213,12 +185,7 @@ impl PrivateKey {
     fn from_sec1_der(der: &[u8]) -> Result<Self, KeyError> {
         [Curve::P256, Curve::P384, Curve::P521]
             .into_iter()
-            .find_map(|curve| {
-                Some((
-                    EcdsaKeyPair::from_private_key_der(signing(curve), der).ok()?,
-                    curve,
-                ))
-            })
+            .find_map(|curve| Some((EcdsaKeyPair::from_private_key_der(signing(curve), der).ok()?, curve)))
             .map_or(
                 Err(KeyError::Malformed {
                     part: "EC content, or its curve is not P-256, P-384 or P-521 and",
@@ -237,10 +204,7 @@ impl PrivateKey {
             KeyParameters::Rsa(RsaSize::Bits3072) => &RSA_PKCS1_SHA384,
             _ => &RSA_PKCS1_SHA256,
         };
-        let (pkcs8, public_key) = (
-            Zeroizing::new(pkcs8.as_ref().to_vec()),
-            public.as_ref().to_vec(),
-        );
+        let (pkcs8, public_key) = (Zeroizing::new(pkcs8.as_ref().to_vec()), public.as_ref().to_vec());
         Ok(Self {
             signer: Signer::Rsa(pair, encoding),
             parameters,
@@ -252,12 +216,9 @@ impl PrivateKey {
     /// A key that came without its public half would be written without; some readers want it there.
     fn of_foreign_ecdsa(pair: &EcdsaKeyPair, curve: Curve) -> Result<Self, KeyError> {
         let private: EcPrivateKeyBin<'_> = pair.private_key().as_be_bytes().map_err(unwritten)?;
-        let whole = EcdsaKeyPair::from_private_key_and_public_key(
-            signing(curve),
-            private.as_ref(),
-            pair.public_key().as_ref(),
-        )
-        .map_err(|_| KeyError::Malformed { part: "EC content" })?;
+        let whole =
+            EcdsaKeyPair::from_private_key_and_public_key(signing(curve), private.as_ref(), pair.public_key().as_ref())
+                .map_err(|_| KeyError::Malformed { part: "EC content" })?;
         Self::of_ecdsa(whole, curve)
     }
 
@@ -305,8 +266,7 @@ impl PrivateKey {
         match (encoding, &self.signer) {
             (KeyEncoding::Pkcs8, _) | (_, Signer::Ed25519(_)) => Ok(self.pkcs8.clone()),
             (KeyEncoding::Pkcs1, Signer::Ecdsa(pair)) => {
-                let der: EcPrivateKeyRfc5915Der<'_> =
-                    pair.private_key().as_der().map_err(unwritten)?;
+                let der: EcPrivateKeyRfc5915Der<'_> = pair.private_key().as_der().map_err(unwritten)?;
                 Ok(Zeroizing::new(der.as_ref().to_vec()))
             }
             (KeyEncoding::Pkcs1, Signer::Rsa(..)) => {
@@ -318,9 +278,7 @@ impl PrivateKey {
                     let (_, key) = Any::from_der(after_algorithm).ok()?;
                     Some(Zeroizing::new(key.data.to_vec()))
                 };
-                inner().ok_or(KeyError::Malformed {
-                    part: "PKCS#8 content",
-                })
+                inner().ok_or(KeyError::Malformed { part: "PKCS#8 content" })
             }
         }
     }
@@ -377,9 +335,7 @@ fn signing(curve: Curve) -> &'static EcdsaSigningAlgorithm {
 }
 
 fn unwritten(_: Unspecified) -> KeyError {
-    KeyError::Library {
-        doing: "write a key",
-    }
+    KeyError::Library { doing: "write a key" }
 }
 
 #[cfg(test)]

@@ -53,13 +53,7 @@ impl NameConstraints {
     pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
         [&self.permitted, &self.excluded]
             .into_iter()
-            .flat_map(|subtrees| {
-                [
-                    &subtrees.dns_domains,
-                    &subtrees.email_addresses,
-                    &subtrees.uri_domains,
-                ]
-            })
+            .flat_map(|subtrees| [&subtrees.dns_domains, &subtrees.email_addresses, &subtrees.uri_domains])
             .flatten()
             .map(String::as_str)
     }
@@ -115,13 +109,9 @@ impl NameConstraints {
             )?;
         }
         for uri in &request.uris {
-            let within = |uri: &str, domain: &String| {
-                uri_host(uri).is_some_and(|host| host_within(host, domain))
-            };
+            let within = |uri: &str, domain: &String| uri_host(uri).is_some_and(|host| host_within(host, domain));
             // A URI without a host name cannot be judged, so any constraint on URIs refuses it.
-            let overlaps = |uri: &str, domain: &String| {
-                uri_host(uri).is_none_or(|host| host_within(host, domain))
-            };
+            let overlaps = |uri: &str, domain: &String| uri_host(uri).is_none_or(|host| host_within(host, domain));
             judge(
                 uri.as_str(),
                 uri,
@@ -160,11 +150,7 @@ fn judge<N: ?Sized, S: ToString>(
 
 /// Whether a subject (DER) is inside the permitted directory names and outside the excluded ones.
 /// An empty subject is not constrained (§6.1.3 b).
-pub(super) fn directory_within(
-    subject: &[u8],
-    permitted: &[Vec<u8>],
-    excluded: &[Vec<u8>],
-) -> Result<(), Forbidden> {
+pub(super) fn directory_within(subject: &[u8], permitted: &[Vec<u8>], excluded: &[Vec<u8>]) -> Result<(), Forbidden> {
     let read = |der: &[u8]| {
         X509Name::from_der(der)
             .map(|(_, name)| directory_attributes(&name))
@@ -181,9 +167,7 @@ pub(super) fn directory_within(
         return Ok(());
     }
     if let Some(base) = excluded.iter().find(within) {
-        let excluded_by = X509Name::from_der(base)
-            .map(|(_, name)| name.to_string())
-            .ok();
+        let excluded_by = X509Name::from_der(base).map(|(_, name)| name.to_string()).ok();
         return Err(Forbidden {
             name: shown(),
             excluded_by,
@@ -267,9 +251,7 @@ fn mailbox_within(mailbox: &str, subtree: &String) -> bool {
 fn uri_host(uri: &str) -> Option<&str> {
     let (_, rest) = uri.split_once("://")?;
     let authority = rest.split(['/', '?', '#']).next()?;
-    let host = authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, host)| host);
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let host = if host.starts_with('[') {
         host
     } else {

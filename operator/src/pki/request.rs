@@ -5,10 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use thiserror::Error;
 use yasna::models::ObjectIdentifier;
 
-use super::{
-    dns_name::DnsName, name_constraints::NameConstraints, signed::write_directory_string,
-    usage::Usage,
-};
+use super::{dns_name::DnsName, name_constraints::NameConstraints, signed::write_directory_string, usage::Usage};
 
 /// The subject's attributes apart from the common name; each may have several values.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,15 +50,11 @@ pub enum RequestError {
     CommonNameTooLong { name: String, length: usize },
     #[error("{name:?} is no e-mail address; write it as user@example.com in ASCII")]
     EmailAddress { name: String },
-    #[error(
-        "{uri:?} is no absolute URI; write it with its scheme and in ASCII, like spiffe://example.com/workload"
-    )]
+    #[error("{uri:?} is no absolute URI; write it with its scheme and in ASCII, like spiffe://example.com/workload")]
     Uri { uri: String },
     #[error("a CA needs a subject (RFC 5280 §4.1.2.6); set commonName or subject")]
     CaWithoutSubject,
-    #[error(
-        "name constraints are for CAs only (RFC 5280 §4.2.1.10); set isCA: true or leave them out"
-    )]
+    #[error("name constraints are for CAs only (RFC 5280 §4.2.1.10); set isCA: true or leave them out")]
     NameConstraintsWithoutCa,
     #[error("the name constraints are empty; permit or exclude something, or leave them out")]
     EmptyNameConstraints,
@@ -91,11 +84,7 @@ impl CertificateRequest {
         if !self.has_alternative_names() && !self.has_subject() {
             return Err(RequestError::NoName);
         }
-        if let Some(name) = self
-            .email_addresses
-            .iter()
-            .find(|address| !is_mailbox(address))
-        {
+        if let Some(name) = self.email_addresses.iter().find(|address| !is_mailbox(address)) {
             return Err(RequestError::EmailAddress { name: name.clone() });
         }
         if let Some(uri) = self.uris.iter().find(|uri| !is_absolute_uri(uri)) {
@@ -129,10 +118,7 @@ impl CertificateRequest {
     }
 
     pub(super) fn has_subject(&self) -> bool {
-        self.common_name
-            .as_deref()
-            .is_some_and(|name| !name.is_empty())
-            || self.subject.attributes().next().is_some()
+        self.common_name.as_deref().is_some_and(|name| !name.is_empty()) || self.subject.attributes().next().is_some()
     }
 
     /// The usages a certificate gets: those asked for or the default, and cert sign for a CA.
@@ -185,11 +171,7 @@ pub(super) fn name_der(subject: Option<&Subject>, common_name: Option<&str>) -> 
             let common_name = common_name
                 .filter(|name| !name.is_empty())
                 .map(|name| (COMMON_NAME, name));
-            for ((oid, printable), value) in subject
-                .into_iter()
-                .flat_map(Subject::attributes)
-                .chain(common_name)
-            {
+            for ((oid, printable), value) in subject.into_iter().flat_map(Subject::attributes).chain(common_name) {
                 writer.next().write_set(|writer| {
                     writer.next().write_sequence(|writer| {
                         writer.next().write_oid(&ObjectIdentifier::from_slice(oid));
@@ -214,15 +196,15 @@ fn is_mailbox(text: &str) -> bool {
 
 /// An absolute URI in ASCII (RFC 3986 §3.1), with something after the scheme.
 fn is_absolute_uri(text: &str) -> bool {
-    text.chars().all(|c| {
-        c.is_ascii_graphic() && !matches!(c, '<' | '>' | '"' | '\\' | '^' | '`' | '{' | '|' | '}')
-    }) && text.split_once(':').is_some_and(|(scheme, rest)| {
-        !rest.is_empty()
-            && scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-            && scheme
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
-    })
+    text.chars()
+        .all(|c| c.is_ascii_graphic() && !matches!(c, '<' | '>' | '"' | '\\' | '^' | '`' | '{' | '|' | '}'))
+        && text.split_once(':').is_some_and(|(scheme, rest)| {
+            !rest.is_empty()
+                && scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+                && scheme
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
+        })
 }
 
 #[cfg(test)]
@@ -303,13 +285,7 @@ mod tests {
                 },
                 "scheme",
             ),
-            (
-                CertificateRequest {
-                    is_ca: true,
-                    ..named()
-                },
-                "needs a subject",
-            ),
+            (CertificateRequest { is_ca: true, ..named() }, "needs a subject"),
             (
                 CertificateRequest {
                     name_constraints: constraints("x"),
@@ -370,9 +346,6 @@ mod tests {
             is_ca: true,
             ..named()
         };
-        assert_eq!(
-            request.effective_usages(),
-            [Usage::CertSign, Usage::CrlSign].into()
-        );
+        assert_eq!(request.effective_usages(), [Usage::CertSign, Usage::CrlSign].into());
     }
 }

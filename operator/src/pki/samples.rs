@@ -1,18 +1,13 @@
 //! Keys, requests and CAs for the tests of this room.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Authority, CertificateRequest, Chain, Curve, DnsName, Extras, Issued, KeyEncoding,
-    KeyParameters, NameConstraints, PrivateKey, RsaSize, Subject, Subtrees, Usage, Validity,
-    certificate::Certificate, encoding::certificates_pem, self_sign,
+    Authority, CertificateRequest, Chain, Curve, DnsName, Extras, Issued, KeyEncoding, KeyParameters, NameConstraints,
+    PrivateKey, RsaSize, Subject, Subtrees, Usage, Validity, certificate::Certificate, encoding::certificates_pem,
+    self_sign,
 };
 
 /// Parameters whose keys are made quickly, one of each algorithm and curve.
@@ -42,15 +37,8 @@ pub(super) fn for_hours(hours: i64) -> Validity {
 
 pub(super) fn named(names: &[&str]) -> CertificateRequest {
     CertificateRequest {
-        dns_names: names
-            .iter()
-            .map(|name| DnsName::parse(name).unwrap())
-            .collect(),
-        usages: vec![
-            Usage::DigitalSignature,
-            Usage::KeyEncipherment,
-            Usage::ServerAuth,
-        ],
+        dns_names: names.iter().map(|name| DnsName::parse(name).unwrap()).collect(),
+        usages: vec![Usage::DigitalSignature, Usage::KeyEncipherment, Usage::ServerAuth],
         ..Default::default()
     }
 }
@@ -69,13 +57,9 @@ pub(super) fn everything() -> CertificateRequest {
             postal_codes: vec!["10115".into()],
             serial_number: Some("HRB-1".into()),
         },
-        dns_names: [
-            "shop.example.com",
-            "*.shop.example.com",
-            "bücher.example.com",
-        ]
-        .map(|name| DnsName::parse(name).unwrap())
-        .into(),
+        dns_names: ["shop.example.com", "*.shop.example.com", "bücher.example.com"]
+            .map(|name| DnsName::parse(name).unwrap())
+            .into(),
         ip_addresses: vec!["192.0.2.7".parse().unwrap(), "2001:db8::7".parse().unwrap()],
         uris: vec!["spiffe://example.com/shop".into()],
         email_addresses: vec!["shop@example.com".into()],
@@ -119,11 +103,7 @@ pub(super) struct Ca {
 }
 
 impl Ca {
-    pub(super) fn root(
-        request: &CertificateRequest,
-        parameters: KeyParameters,
-        validity: Validity,
-    ) -> Self {
+    pub(super) fn root(request: &CertificateRequest, parameters: KeyParameters, validity: Validity) -> Self {
         let key = PrivateKey::generate(parameters).unwrap();
         let issued = self_sign(request, &key, validity).unwrap();
         Self {

@@ -60,12 +60,8 @@ impl Body<'_> {
     pub(super) fn sign(&self, signer: &PrivateKey) -> Result<Vec<u8>, KeyError> {
         let tbs = yasna::construct_der(|writer| {
             writer.write_sequence(|writer| {
-                writer
-                    .next()
-                    .write_tagged(Tag::context(0), |writer| writer.write_u8(2));
-                writer
-                    .next()
-                    .write_bigint_bytes(self.serial.as_octets(), true);
+                writer.next().write_tagged(Tag::context(0), |writer| writer.write_u8(2));
+                writer.next().write_bigint_bytes(self.serial.as_octets(), true);
                 write_signature_algorithm(writer.next(), signer.parameters());
                 writer.next().write_der(self.issuer);
                 writer.next().write_sequence(|writer| {
@@ -90,9 +86,7 @@ pub(super) fn sign(content: &[u8], signer: &PrivateKey) -> Result<Vec<u8>, KeyEr
         writer.write_sequence(|writer| {
             writer.next().write_der(content);
             write_signature_algorithm(writer.next(), signer.parameters());
-            writer
-                .next()
-                .write_bitvec_bytes(&signature, signature.len() * 8);
+            writer.next().write_bitvec_bytes(&signature, signature.len() * 8);
         });
     }))
 }
@@ -101,9 +95,7 @@ pub(super) fn write_extensions(writer: DERWriter<'_>, extensions: &[Extension]) 
     writer.write_sequence(|writer| {
         for extension in extensions {
             writer.next().write_sequence(|writer| {
-                writer
-                    .next()
-                    .write_oid(&ObjectIdentifier::from_slice(extension.oid));
+                writer.next().write_oid(&ObjectIdentifier::from_slice(extension.oid));
                 if extension.critical {
                     writer.next().write_bool(true);
                 }
@@ -139,8 +131,7 @@ fn write_time(writer: DERWriter<'_>, time: Timestamp) {
         .get(2..)
         .filter(|_| ("1950".."2050").contains(&four_digits.get(..4).unwrap_or_default()))
     {
-        Some(two_digits) => writer
-            .write_tagged_implicit(UTC_TIME, |writer| writer.write_bytes(two_digits.as_bytes())),
+        Some(two_digits) => writer.write_tagged_implicit(UTC_TIME, |writer| writer.write_bytes(two_digits.as_bytes())),
         None => writer.write_tagged_implicit(GENERALIZED_TIME, |writer| {
             writer.write_bytes(four_digits.as_bytes());
         }),

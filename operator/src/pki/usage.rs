@@ -139,20 +139,13 @@ impl FromStr for Usage {
             .iter()
             .find(|(name, _)| *name == text)
             .map(|(_, usage)| *usage)
-            .ok_or_else(|| UnknownUsage {
-                name: text.to_owned(),
-            })
+            .ok_or_else(|| UnknownUsage { name: text.to_owned() })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing
-    )]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
     use super::*;
 
     #[test]
@@ -175,9 +168,7 @@ mod tests {
     fn an_unknown_name_is_answered_with_the_list() {
         let message = "server-auth".parse::<Usage>().unwrap_err().to_string();
         assert!(
-            message.contains("server-auth")
-                && message.contains("server auth")
-                && message.contains("netscape sgc"),
+            message.contains("server-auth") && message.contains("server auth") && message.contains("netscape sgc"),
             "{message}"
         );
     }

@@ -71,10 +71,7 @@ impl Readiness {
 
     /// `what` is there.
     pub fn reached(&self, what: &str) {
-        self.missing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(what);
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner).remove(what);
     }
 
     /// What is still awaited, in alphabetical order.
@@ -90,12 +87,7 @@ impl Readiness {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing
-    )]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
     use tokio::time::{advance, sleep};
 

@@ -93,18 +93,15 @@ where
 {
     let directives = EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
-        .parse(filter)
+        // Its spans repeat in every line what our own fields say.
+        .parse(format!("kube_runtime=warn,{filter}"))
         .map_err(|source| LogError::Filter {
             filter: filter.into(),
             source,
         })?;
     let layer = fmt::layer().with_writer(writer).with_ansi(colours);
     let layer = match format {
-        LogFormat::Json => layer
-            .json()
-            .flatten_event(true)
-            .with_span_list(false)
-            .boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).with_span_list(false).boxed(),
         LogFormat::Pretty => layer.boxed(),
     };
     Ok(Registry::default().with(layer.with_filter(directives.and(filter_fn(harmless)))))
@@ -117,12 +114,7 @@ fn harmless(metadata: &Metadata<'_>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing
-    )]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
     use std::{
         io::Write,
@@ -150,10 +142,7 @@ mod tests {
     fn written(format: LogFormat, filter: &str, log: impl FnOnce()) -> String {
         let paper = Paper::default();
         let writer = paper.clone();
-        with_default(
-            subscriber(format, filter, move || writer.clone(), false).unwrap(),
-            log,
-        );
+        with_default(subscriber(format, filter, move || writer.clone(), false).unwrap(), log);
         let bytes = paper.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
     }
@@ -184,10 +173,7 @@ mod tests {
             "info",
             || info!(addr = %"127.0.0.1:43211", "metrics listening"),
         );
-        assert!(
-            line.ends_with("metrics listening addr=127.0.0.1:43211\n"),
-            "{line}"
-        );
+        assert!(line.ends_with("metrics listening addr=127.0.0.1:43211\n"), "{line}");
         assert!(!line.contains('\u{1b}'), "{line}");
     }
 
@@ -230,9 +216,6 @@ mod tests {
             .err()
             .unwrap();
         assert_eq!(error.reason(), "InvalidLogLevel");
-        assert!(
-            error.to_string().contains("write a level such as `info`"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("write a level such as `info`"), "{error}");
     }
 }

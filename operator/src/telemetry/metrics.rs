@@ -95,11 +95,7 @@ impl Default for Metrics {
 impl Metrics {
     /// An issuance ended.
     pub fn issuance(&self, issuance: Issuance<'_>) {
-        let result = if issuance.took.is_some() {
-            "success"
-        } else {
-            "failure"
-        };
+        let result = if issuance.took.is_some() { "success" } else { "failure" };
         let labels = [
             ("issuer_kind", issuance.issuer_kind.into()),
             ("issuer", issuance.issuer.to_owned().into()),
@@ -114,13 +110,7 @@ impl Metrics {
 
     /// A request to an ACME server ended. `endpoint` is the directory's name of it (`newOrder`),
     /// `code` the HTTP status, or `None` when no answer came (label `error`).
-    pub fn acme_request(
-        &self,
-        host: &str,
-        endpoint: &'static str,
-        code: Option<u16>,
-        took: Duration,
-    ) {
+    pub fn acme_request(&self, host: &str, endpoint: &'static str, code: Option<u16>, took: Duration) {
         let code = code.map_or(Cow::Borrowed("error"), |code| code.to_string().into());
         let labels = [
             ("host", host.to_owned().into()),
@@ -128,9 +118,7 @@ impl Metrics {
             ("code", code),
         ];
         self.families.acme_requests.get_or_create(&labels).inc();
-        self.families
-            .acme_request_duration
-            .observe(took.as_secs_f64());
+        self.families.acme_request_duration.observe(took.as_secs_f64());
     }
 
     /// A reconcile of one object ended.
@@ -174,17 +162,8 @@ impl Metrics {
         self.families.events_dropped.get()
     }
 
-    pub(crate) fn kubernetes_writes(
-        &self,
-        verb: &'static str,
-        kind: &'static str,
-        result: &'static str,
-    ) -> u64 {
-        let labels = [
-            ("verb", verb.into()),
-            ("kind", kind.into()),
-            ("result", result.into()),
-        ];
+    pub(crate) fn kubernetes_writes(&self, verb: &'static str, kind: &'static str, result: &'static str) -> u64 {
+        let labels = [("verb", verb.into()), ("kind", kind.into()), ("result", result.into())];
         self.families
             .kubernetes_writes
             .get(&labels)
@@ -207,11 +186,7 @@ pub fn registry(metrics: &Metrics, leadership: Leadership, snapshot: impl Snapsh
         "Time from the decision to issue to the certificate",
         all.issuance_duration.clone(),
     );
-    registry.register(
-        "acme_requests",
-        "Requests to ACME servers",
-        all.acme_requests.clone(),
-    );
+    registry.register("acme_requests", "Requests to ACME servers", all.acme_requests.clone());
     registry.register(
         "acme_request_duration_seconds",
         "Time until an ACME server answered",

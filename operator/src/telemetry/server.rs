@@ -54,18 +54,12 @@ impl ListenError {
 
 /// Listens on `addr`, where port 0 picks one, and logs the address for `purpose` (`metrics`, `health`).
 pub async fn listen(purpose: &'static str, addr: SocketAddr) -> Result<TcpListener, ListenError> {
-    let failed = |source| ListenError {
-        purpose,
-        addr,
-        source,
-    };
+    let failed = |source| ListenError { purpose, addr, source };
     let listener = match TcpListener::bind(addr).await {
         // `[::]` stands for all addresses, also on a node whose kernel has no IPv6.
-        Err(source) if addr.ip() == Ipv6Addr::UNSPECIFIED => {
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, addr.port()))
-                .await
-                .map_err(|_| failed(source))?
-        }
+        Err(source) if addr.ip() == Ipv6Addr::UNSPECIFIED => TcpListener::bind((Ipv4Addr::UNSPECIFIED, addr.port()))
+            .await
+            .map_err(|_| failed(source))?,
         bound => bound.map_err(failed)?,
     };
     let local = listener.local_addr().map_err(failed)?;
@@ -74,18 +68,12 @@ pub async fn listen(purpose: &'static str, addr: SocketAddr) -> Result<TcpListen
 }
 
 /// Serves `/metrics` until `stop`.
-pub async fn serve_metrics(
-    listener: TcpListener,
-    registry: Registry,
-    stop: CancellationToken,
-) -> io::Result<()> {
+pub async fn serve_metrics(listener: TcpListener, registry: Registry, stop: CancellationToken) -> io::Result<()> {
     let scraped = Arc::new(Scraped {
         registry,
         slots: Arc::new(Semaphore::new(SCRAPES)),
     });
-    let router = Router::new()
-        .route("/metrics", get(metrics))
-        .with_state(scraped);
+    let router = Router::new().route("/metrics", get(metrics)).with_state(scraped);
     axum::serve(listener, router)
         .with_graceful_shutdown(stop.cancelled_owned())
         .await
@@ -114,10 +102,7 @@ fn healthz(pulse: &Heartbeat) -> (StatusCode, String) {
     } else {
         (
             StatusCode::SERVICE_UNAVAILABLE,
-            format!(
-                "the reconcile runtime is silent for {} s\n",
-                silence.as_secs()
-            ),
+            format!("the reconcile runtime is silent for {} s\n", silence.as_secs()),
         )
     }
 }
@@ -142,11 +127,7 @@ struct Scraped {
 
 async fn metrics(State(scraped): State<Arc<Scraped>>) -> Response {
     let Ok(slot) = Arc::clone(&scraped.slots).try_acquire_owned() else {
-        return (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "too many scrapes at the same time\n",
-        )
-            .into_response();
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many scrapes at the same time\n").into_response();
     };
     let (sender, receiver) = mpsc::channel(2);
     spawn_blocking(move || {
@@ -176,9 +157,7 @@ struct Pieces {
 impl Pieces {
     fn send(&mut self) -> fmt::Result {
         let piece = mem::replace(&mut self.piece, String::with_capacity(PIECE));
-        self.sender
-            .blocking_send(piece.into())
-            .map_err(|_| fmt::Error)
+        self.sender.blocking_send(piece.into()).map_err(|_| fmt::Error)
     }
 }
 

@@ -141,12 +141,7 @@ impl Account {
     }
 }
 
-async fn new_account(
-    client: &AcmeClient,
-    key: &AccountKey,
-    url: &str,
-    payload: &Value,
-) -> Result<Answer, AcmeError> {
+async fn new_account(client: &AcmeClient, key: &AccountKey, url: &str, payload: &Value) -> Result<Answer, AcmeError> {
     client
         .post(Signed {
             signer: Signer::Key(key),
@@ -184,23 +179,14 @@ fn mailto(email: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing
-    )]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
     use super::*;
 
     #[test]
     fn the_contact_is_updated_only_when_it_differs() {
         let none: Option<&[&str]> = None;
-        let (a, b, other) = (
-            &["mailto:a@x"][..],
-            &["mailto:b@x"][..],
-            &["mailto:o@x"][..],
-        );
+        let (a, b, other) = (&["mailto:a@x"][..], &["mailto:b@x"][..], &["mailto:o@x"][..]);
         // (wanted, remembered, shown by the CA) → sent
         let table = [
             (Some("a@x"), None, Some(a), none),

@@ -19,9 +19,7 @@ pub fn check(address: IpAddr, allow_loopback: bool) -> Result<(), Refused> {
     let address = embedded(address);
     let link_local = match address {
         IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => {
-            v6.is_unicast_link_local() || v6 == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)
-        }
+        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6 == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
     };
     if link_local {
         return Err(Refused::LinkLocal);
@@ -47,12 +45,7 @@ fn embedded(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing
-    )]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
     use super::*;
 
@@ -63,28 +56,16 @@ mod tests {
             ("203.0.113.7", Ok(()), Ok(())),
             ("10.0.0.1", Ok(()), Ok(())),
             ("fd00::1", Ok(()), Ok(())),
-            (
-                "169.254.169.254",
-                Err(Refused::LinkLocal),
-                Err(Refused::LinkLocal),
-            ),
+            ("169.254.169.254", Err(Refused::LinkLocal), Err(Refused::LinkLocal)),
             (
                 "::ffff:169.254.169.254",
                 Err(Refused::LinkLocal),
                 Err(Refused::LinkLocal),
             ),
-            (
-                "64:ff9b::a9fe:a9fe",
-                Err(Refused::LinkLocal),
-                Err(Refused::LinkLocal),
-            ),
+            ("64:ff9b::a9fe:a9fe", Err(Refused::LinkLocal), Err(Refused::LinkLocal)),
             ("fe80::1", Err(Refused::LinkLocal), Err(Refused::LinkLocal)),
             ("febf::1", Err(Refused::LinkLocal), Err(Refused::LinkLocal)),
-            (
-                "fd00:ec2::254",
-                Err(Refused::LinkLocal),
-                Err(Refused::LinkLocal),
-            ),
+            ("fd00:ec2::254", Err(Refused::LinkLocal), Err(Refused::LinkLocal)),
             ("127.0.0.1", Err(Refused::Loopback), Ok(())),
             ("127.8.8.8", Err(Refused::Loopback), Ok(())),
             ("::1", Err(Refused::Loopback), Ok(())),

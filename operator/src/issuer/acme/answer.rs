@@ -147,18 +147,12 @@ fn absolute(base: &Uri, reference: &str) -> Option<String> {
         return Some(reference.to_owned());
     }
     let (scheme, authority) = (base.scheme_str()?, base.authority()?);
-    (reference.starts_with('/') && !reference.starts_with("//"))
-        .then(|| format!("{scheme}://{authority}{reference}"))
+    (reference.starts_with('/') && !reference.starts_with("//")).then(|| format!("{scheme}://{authority}{reference}"))
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing
-    )]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
     use super::*;
 
@@ -179,16 +173,10 @@ mod tests {
             (vec![("retry-after", " 0 ")], Some(0)),
             (vec![("retry-after", late)], Some(120)),
             (
-                vec![
-                    ("retry-after", late),
-                    ("date", "Sat, 21 Nov 2026 10:01:30 GMT"),
-                ],
+                vec![("retry-after", late), ("date", "Sat, 21 Nov 2026 10:01:30 GMT")],
                 Some(30),
             ),
-            (
-                vec![("retry-after", "Sat, 21 Nov 2026 09:00:00 GMT")],
-                Some(0),
-            ),
+            (vec![("retry-after", "Sat, 21 Nov 2026 09:00:00 GMT")], Some(0)),
             (vec![("retry-after", "99999999999")], Some(30 * 24 * 3600)),
             (vec![("retry-after", "soon")], None),
             (vec![("retry-after", "-5")], None),

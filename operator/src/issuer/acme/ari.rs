@@ -53,8 +53,7 @@ impl RenewalIdError {
 
 /// The certificate's name for ARI and `replaces` (§4.1): authority key identifier and serial, both base64url.
 pub fn renewal_id(certificate_der: &[u8]) -> Result<String, RenewalIdError> {
-    let (_, certificate) =
-        parse_x509_certificate(certificate_der).map_err(|_| RenewalIdError::Unreadable)?;
+    let (_, certificate) = parse_x509_certificate(certificate_der).map_err(|_| RenewalIdError::Unreadable)?;
     let authority = certificate
         .iter_extensions()
         .find_map(|extension| match extension.parsed_extension() {
@@ -63,11 +62,7 @@ pub fn renewal_id(certificate_der: &[u8]) -> Result<String, RenewalIdError> {
         })
         .ok_or(RenewalIdError::NoAuthorityKeyIdentifier)?;
     // The DER bytes, with the zero that keeps a serial positive.
-    Ok(format!(
-        "{}.{}",
-        encode(authority.0),
-        encode(certificate.raw_serial())
-    ))
+    Ok(format!("{}.{}", encode(authority.0), encode(certificate.raw_serial())))
 }
 
 /// One stable, uniformly random moment in the window (§4.2), and `now` when it is past.
@@ -101,8 +96,7 @@ impl AcmeClient {
         if !answer.is_success() {
             return Err(AcmeError::from_answer(&answer, false));
         }
-        let (window, explanation_url) =
-            parse(&answer.body).map_err(|what| AcmeError::malformed(&answer, &what))?;
+        let (window, explanation_url) = parse(&answer.body).map_err(|what| AcmeError::malformed(&answer, &what))?;
         Ok(Some(RenewalInfo {
             window,
             explanation_url,
@@ -126,8 +120,7 @@ fn parse(body: &[u8]) -> Result<(Window, Option<String>), String> {
         start: Timestamp,
         end: Timestamp,
     }
-    let raw: Raw =
-        serde_json::from_slice(body).map_err(|error| format!("renewal information: {error}"))?;
+    let raw: Raw = serde_json::from_slice(body).map_err(|error| format!("renewal information: {error}"))?;
     let RawWindow { start, end } = raw.suggested_window;
     if end <= start {
         return Err(format!(
@@ -143,12 +136,7 @@ fn parse(body: &[u8]) -> Result<(Window, Option<String>), String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing
-    )]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
     use proptest::prelude::*;
 
@@ -203,10 +191,7 @@ mod tests {
             let day = moment.duration_since(window.start).as_hours() / 24;
             days[usize::try_from(day).unwrap()] += 1;
         }
-        assert!(
-            days.iter().all(|count| (70..=130).contains(count)),
-            "{days:?}"
-        );
+        assert!(days.iter().all(|count| (70..=130).contains(count)), "{days:?}");
     }
 
     proptest! {
@@ -234,8 +219,8 @@ mod tests {
         let mut ca = rcgen::CertificateParams::new([]).unwrap();
         ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         ca.key_identifier_method = rcgen::KeyIdMethod::PreSpecified(vec![
-            0x69, 0x88, 0x5b, 0x6b, 0x87, 0x46, 0x40, 0x41, 0xe1, 0xb3, 0x7b, 0x84, 0x7b, 0xa0,
-            0xae, 0x2c, 0xde, 0x01, 0xc8, 0xd4,
+            0x69, 0x88, 0x5b, 0x6b, 0x87, 0x46, 0x40, 0x41, 0xe1, 0xb3, 0x7b, 0x84, 0x7b, 0xa0, 0xae, 0x2c, 0xde, 0x01,
+            0xc8, 0xd4,
         ]);
         let issuer = rcgen::Issuer::new(ca, &key);
         let mut leaf = rcgen::CertificateParams::new(["a.test".to_owned()]).unwrap();

@@ -134,10 +134,7 @@ impl AcmeClient {
     }
 
     /// The directory if it offers `profile`, read anew when the kept one does not.
-    pub(super) async fn directory_with_profile(
-        &self,
-        profile: &str,
-    ) -> Result<Arc<Directory>, AcmeError> {
+    pub(super) async fn directory_with_profile(&self, profile: &str) -> Result<Arc<Directory>, AcmeError> {
         let directory = self.directory().await?;
         if directory.meta.profiles.contains_key(profile) {
             return Ok(directory);
@@ -150,10 +147,7 @@ impl AcmeClient {
     }
 
     async fn read_directory(&self) -> Result<Directory, AcmeError> {
-        let answer = self
-            .http
-            .send(Outgoing::get(&self.url, Endpoint::Directory))
-            .await?;
+        let answer = self.http.send(Outgoing::get(&self.url, Endpoint::Directory)).await?;
         if !answer.is_success() {
             return Err(AcmeError::from_answer(&answer, false));
         }

@@ -51,9 +51,7 @@ pub enum AcmeError {
     #[error("the ACME server does not know the account: {detail}")]
     AccountDoesNotExist { detail: String },
     /// The CA wants an external account binding (§7.3.4).
-    #[error(
-        "the CA requires an external account binding: set spec.acme.externalAccountBinding ({detail})"
-    )]
+    #[error("the CA requires an external account binding: set spec.acme.externalAccountBinding ({detail})")]
     ExternalAccountRequired { detail: String },
     /// The account may not do this: a wrong binding, a deactivated account.
     #[error("the ACME server refuses the account: {detail}")]
@@ -69,11 +67,7 @@ pub enum AcmeError {
     OrderGone { detail: String },
     /// An answer that is no ACME: an HTML page, cut JSON, a missing header.
     #[error("unexpected answer {status} of {host}: {detail}")]
-    Malformed {
-        status: u16,
-        host: String,
-        detail: String,
-    },
+    Malformed { status: u16, host: String, detail: String },
     /// A key, binding or bundle of ours that cannot be used.
     #[error("{0}")]
     Invalid(String),
@@ -90,9 +84,9 @@ impl AcmeError {
             | Self::Tls { .. }
             | Self::BadNonce { .. }
             | Self::Malformed { .. } => "Network",
-            Self::AccountDoesNotExist { .. }
-            | Self::ExternalAccountRequired { .. }
-            | Self::Unauthorized { .. } => "IssuerNotReady",
+            Self::AccountDoesNotExist { .. } | Self::ExternalAccountRequired { .. } | Self::Unauthorized { .. } => {
+                "IssuerNotReady"
+            }
             // The terms of service changed, and a human must agree (§7.3.3).
             Self::Rejected(problem) if problem.kind == "userActionRequired" => "IssuerNotReady",
             Self::Rejected(problem) if problem.is_challenge_failure() => "ChallengeFailed",
@@ -105,9 +99,7 @@ impl AcmeError {
     /// How long the server asked us to wait, where it did.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::RateLimited { retry_after, .. } | Self::Unavailable { retry_after, .. } => {
-                *retry_after
-            }
+            Self::RateLimited { retry_after, .. } | Self::Unavailable { retry_after, .. } => *retry_after,
             _ => None,
         }
     }
@@ -180,12 +172,7 @@ impl AcmeError {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing
-    )]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
     use super::*;
 
@@ -212,18 +199,8 @@ mod tests {
             (502, "", true, ("Network", wait, false)),
             (403, "", false, ("Network", None, false)),
             (400, "badNonce", false, ("Network", None, false)),
-            (
-                400,
-                "accountDoesNotExist",
-                false,
-                ("IssuerNotReady", None, false),
-            ),
-            (
-                403,
-                "externalAccountRequired",
-                false,
-                ("IssuerNotReady", None, false),
-            ),
+            (400, "accountDoesNotExist", false, ("IssuerNotReady", None, false)),
+            (403, "externalAccountRequired", false, ("IssuerNotReady", None, false)),
             (403, "unauthorized", false, ("IssuerNotReady", None, false)),
             (403, "orderNotReady", true, ("OrderGone", None, false)),
             (404, "malformed", true, ("OrderGone", None, false)),
@@ -241,11 +218,7 @@ mod tests {
                 problem(kind)
             };
             let error = AcmeError::from_answer(&answer(status, &body), ours);
-            let got = (
-                error.reason(),
-                error.retry_after(),
-                error.is_permanent_for_spec(),
-            );
+            let got = (error.reason(), error.retry_after(), error.is_permanent_for_spec());
             assert_eq!(got, expected, "{status} {kind}: {error}");
         }
     }
@@ -253,9 +226,7 @@ mod tests {
     #[test]
     fn a_garbage_page_shows_its_first_200_printable_characters() {
         let page = format!("<html>\u{1b}[31m\r\n\0{}", "x".repeat(5_000));
-        let AcmeError::Malformed { status, detail, .. } =
-            AcmeError::from_answer(&answer(403, &page), false)
-        else {
+        let AcmeError::Malformed { status, detail, .. } = AcmeError::from_answer(&answer(403, &page), false) else {
             panic!("an HTML page must be Malformed");
         };
         assert_eq!(status, 403);

@@ -144,10 +144,7 @@ pub struct HttpClient {
 
 impl HttpClient {
     /// Fails with [`AcmeError::Invalid`] when the bundle holds no certificate that can be a root, or the platform has no roots.
-    pub fn new(
-        options: &HttpOptions,
-        observer: Arc<dyn RequestObserver>,
-    ) -> Result<Self, AcmeError> {
+    pub fn new(options: &HttpOptions, observer: Arc<dyn RequestObserver>) -> Result<Self, AcmeError> {
         let mut tcp = HttpConnector::new_with_resolver(GuardedResolver {
             allow_loopback: options.allow_loopback,
         });
@@ -184,17 +181,15 @@ impl HttpClient {
         let host = authority(&uri);
         let endpoint = outgoing.endpoint;
         let started = Instant::now();
-        let result =
-            match tokio::time::timeout(self.timeout, self.exchange(uri, &host, outgoing)).await {
-                Ok(result) => result,
-                Err(_) => Err(AcmeError::Timeout {
-                    host: host.clone(),
-                    after: self.timeout,
-                }),
-            };
+        let result = match tokio::time::timeout(self.timeout, self.exchange(uri, &host, outgoing)).await {
+            Ok(result) => result,
+            Err(_) => Err(AcmeError::Timeout {
+                host: host.clone(),
+                after: self.timeout,
+            }),
+        };
         let code = result.as_ref().map_or(0, |answer| answer.status);
-        self.observer
-            .request(&host, endpoint, code, started.elapsed());
+        self.observer.request(&host, endpoint, code, started.elapsed());
         tracing::debug!(host, endpoint = endpoint.as_str(), code, "ACME request");
         result
     }
@@ -224,12 +219,7 @@ impl HttpClient {
         Ok(uri)
     }
 
-    async fn exchange(
-        &self,
-        uri: Uri,
-        host: &str,
-        outgoing: Outgoing<'_>,
-    ) -> Result<Answer, AcmeError> {
+    async fn exchange(&self, uri: Uri, host: &str, outgoing: Outgoing<'_>) -> Result<Answer, AcmeError> {
         let mut request = Request::builder()
             .method(outgoing.method)
             .uri(uri.clone())
@@ -252,12 +242,7 @@ impl HttpClient {
         self.read(uri, host, response).await
     }
 
-    async fn read(
-        &self,
-        uri: Uri,
-        host: &str,
-        response: Response<Incoming>,
-    ) -> Result<Answer, AcmeError> {
+    async fn read(&self, uri: Uri, host: &str, response: Response<Incoming>) -> Result<Answer, AcmeError> {
         let (parts, body) = response.into_parts();
         let body = match Limited::new(body, MAX_BODY).collect().await {
             Ok(body) => body.to_bytes(),
@@ -321,9 +306,7 @@ fn tls(ca_bundle: Option<&[u8]>) -> Result<rustls::ClientConfig, AcmeError> {
     let Some(bundle) = ca_bundle else {
         return Ok(builder
             .with_platform_verifier()
-            .map_err(|error| {
-                AcmeError::Invalid(format!("cannot read the system's roots: {error}"))
-            })?
+            .map_err(|error| AcmeError::Invalid(format!("cannot read the system's roots: {error}")))?
             .with_no_client_auth());
     };
     let mut roots = rustls::RootCertStore::empty();

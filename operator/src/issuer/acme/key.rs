@@ -4,8 +4,8 @@ use std::fmt;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair,
-    RSA_PKCS1_SHA256, RsaKeyPair,
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256,
+    RsaKeyPair,
 };
 use aws_lc_rs::{digest, hmac};
 use base64::Engine;
@@ -65,8 +65,7 @@ impl AccountKey {
         // No word of the input in the error: it is a key.
         let unfit = || {
             AcmeError::Invalid(
-                "the account key must be a P-256, P-384 or RSA (2048 to 4096 bits) private key in PEM"
-                    .to_owned(),
+                "the account key must be a P-256, P-384 or RSA (2048 to 4096 bits) private key in PEM".to_owned(),
             )
         };
         let der = PrivateKeyDer::from_pem_slice(pem).map_err(|_| unfit())?;
@@ -143,11 +142,7 @@ impl AccountKey {
         let failed = |_| AcmeError::Invalid("the account key cannot sign".to_owned());
         let random = SystemRandom::new();
         match &self.pair {
-            Pair::Ec(_, pair) => Ok(pair
-                .sign(&random, message)
-                .map_err(failed)?
-                .as_ref()
-                .to_vec()),
+            Pair::Ec(_, pair) => Ok(pair.sign(&random, message).map_err(failed)?.as_ref().to_vec()),
             Pair::Rsa(pair) => {
                 let mut signature = vec![0; pair.public_modulus_len()];
                 pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)
@@ -173,8 +168,7 @@ impl fmt::Debug for Eab {
 impl Eab {
     /// `key` is the text that the CA shows: base64url or standard, padded or not.
     pub fn new(key_id: &str, key: &[u8]) -> Result<Self, AcmeError> {
-        let invalid =
-            |what: &str| AcmeError::Invalid(format!("the external account binding's {what}"));
+        let invalid = |what: &str| AcmeError::Invalid(format!("the external account binding's {what}"));
         let key_id = key_id.trim();
         if key_id.is_empty() {
             return Err(invalid("keyID is empty"));
@@ -230,16 +224,11 @@ pub(super) fn thumbprint(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing
-    )]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
     use aws_lc_rs::signature::{
-        ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, RSA_PKCS1_2048_8192_SHA256,
-        UnparsedPublicKey, VerificationAlgorithm,
+        ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey,
+        VerificationAlgorithm,
     };
     use rcgen::{PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256};
 
@@ -292,10 +281,7 @@ mod tests {
         let secret: aws_lc_rs::encoding::EcPrivateKeyRfc5915Der<'_> =
             aws_lc_rs::encoding::AsDer::as_der(&pair.private_key()).unwrap();
         let block = |label: &str, der: &[u8]| pem::encode(&pem::Pem::new(label, der));
-        let parameters = block(
-            "EC PARAMETERS",
-            &[6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7],
-        );
+        let parameters = block("EC PARAMETERS", &[6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7]);
         let text = parameters + &block("EC PRIVATE KEY", secret.as_ref());
         let sec1 = AccountKey::from_pem(text.as_bytes()).unwrap();
         assert_eq!(sec1.thumbprint(), key.thumbprint());
@@ -320,10 +306,7 @@ mod tests {
             r#"{"e":"AQAB","kty":"RSA","n":"0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMs"#,
             r#"tn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"}"#
         );
-        assert_eq!(
-            thumbprint(canonical),
-            "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
-        );
+        assert_eq!(thumbprint(canonical), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
     }
 
     #[test]
@@ -335,12 +318,7 @@ mod tests {
                 .bind(&account, "https://ca.test/new-account")
         };
         let expected = bind("-_-_aGVsbG8");
-        for text in [
-            "-_-_aGVsbG8=",
-            "+/+/aGVsbG8=",
-            "+/+/aGVsbG8",
-            " -_-_\naGVsbG8=\n",
-        ] {
+        for text in ["-_-_aGVsbG8=", "+/+/aGVsbG8=", "+/+/aGVsbG8", " -_-_\naGVsbG8=\n"] {
             assert_eq!(bind(text), expected, "{text}");
         }
         for text in ["", "not base64!", "===="] {

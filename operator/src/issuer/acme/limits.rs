@@ -107,21 +107,13 @@ impl FairQueue {
     }
 
     /// When requests of this kind may go out, if not at once.
-    pub fn not_before(
-        &self,
-        endpoint: Endpoint,
-        replaces: bool,
-        now: Timestamp,
-    ) -> Option<Timestamp> {
+    pub fn not_before(&self, endpoint: Endpoint, replaces: bool, now: Timestamp) -> Option<Timestamp> {
         let exempt = self.is_exempt(replaces);
         let order = self
             .state
             .new_order_not_before
             .filter(|_| endpoint == Endpoint::NewOrder && !exempt);
-        self.state
-            .account_not_before
-            .max(order)
-            .filter(|until| *until > now)
+        self.state.account_not_before.max(order).filter(|until| *until > now)
     }
 
     /// May `wanted` order now? Asking again refreshes its place and is always allowed; who was
@@ -130,8 +122,7 @@ impl FairQueue {
         if self.in_flight.contains(&wanted.key) {
             return Admission::Go;
         }
-        self.waiting
-            .insert(wanted.key.clone(), (wanted.clone(), now));
+        self.waiting.insert(wanted.key.clone(), (wanted.clone(), now));
         if let Some(until) = self.not_before(Endpoint::NewOrder, wanted.replaces, now) {
             return Admission::NotBefore(until);
         }
@@ -148,8 +139,7 @@ impl FairQueue {
 
     #[cfg(test)]
     pub(super) fn waiting_for_test(&mut self, wanted: &Wanted, now: Timestamp) {
-        self.waiting
-            .insert(wanted.key.clone(), (wanted.clone(), now));
+        self.waiting.insert(wanted.key.clone(), (wanted.clone(), now));
     }
 
     /// Takes up an order that is in flight already, beyond the cap if need be: it was placed before a restart.
@@ -194,10 +184,7 @@ impl FairQueue {
                 retry_after: Some(wait),
                 ..
             } => raise(&mut self.state.account_not_before, now, *wait),
-            AcmeError::RateLimited {
-                retry_after,
-                detail,
-            } => {
+            AcmeError::RateLimited { retry_after, detail } => {
                 let wait = retry_after.unwrap_or(DEFAULT_WAIT);
                 if endpoint == Endpoint::NewOrder {
                     self.refused_order(key, replaces, wait, detail, now);
@@ -214,31 +201,15 @@ impl FairQueue {
         self.state != before
     }
 
-    fn refused_order(
-        &mut self,
-        key: &str,
-        replaces: bool,
-        wait: Duration,
-        detail: &str,
-        now: Timestamp,
-    ) {
-        let other_before = self
-            .state
-            .last_refused
-            .as_ref()
-            .is_some_and(|last| last != key)
-            && self.is_near(now);
+    fn refused_order(&mut self, key: &str, replaces: bool, wait: Duration, detail: &str, now: Timestamp) {
+        let other_before = self.state.last_refused.as_ref().is_some_and(|last| last != key) && self.is_near(now);
         // Boulder: "too many new orders (300) from this account in the last 3h".
         let of_account = detail.contains("new orders") || detail.contains("this account");
         let guessed = other_before || self.probing.as_deref() == Some(key);
         if of_account || guessed {
             // Two certificates below one domain may be refused in a row for a week: a guess holds
             // the others for minutes only, and then one of them goes ahead to see.
-            let wait = if of_account {
-                wait
-            } else {
-                wait.min(GUESSED_WAIT)
-            };
+            let wait = if of_account { wait } else { wait.min(GUESSED_WAIT) };
             raise(&mut self.state.new_order_not_before, now, wait);
             self.state.holds_replacements |= replaces;
         }
@@ -268,9 +239,7 @@ impl FairQueue {
                     .min_by_key(|wanted| self.rank(wanted, now))
                     .map(|wanted| wanted.key.clone()),
             };
-            ranked.retain(|wanted| {
-                self.is_exempt(wanted.replaces) || first.as_ref() == Some(&wanted.key)
-            });
+            ranked.retain(|wanted| self.is_exempt(wanted.replaces) || first.as_ref() == Some(&wanted.key));
         }
         // Thousands may wait while a few go: rank no more than go.
         if free < ranked.len() {
@@ -278,10 +247,7 @@ impl FairQueue {
             ranked.truncate(free);
         }
         ranked.sort_unstable_by_key(|wanted| self.rank(wanted, now));
-        ranked
-            .into_iter()
-            .map(|wanted| wanted.key.clone())
-            .collect()
+        ranked.into_iter().map(|wanted| wanted.key.clone()).collect()
     }
 
     /// Whether `wanted`, which waits, is among [`next`](Self::next), in one pass.
@@ -307,10 +273,7 @@ impl FairQueue {
         self.waiting
             .values()
             .filter(move |(wanted, asked)| {
-                is_here(*asked, now)
-                    && self
-                        .not_before(Endpoint::NewOrder, wanted.replaces, now)
-                        .is_none()
+                is_here(*asked, now) && self.not_before(Endpoint::NewOrder, wanted.replaces, now).is_none()
             })
             .map(|(wanted, _)| wanted)
     }

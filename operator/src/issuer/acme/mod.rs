@@ -45,6 +45,6 @@ pub use plan::{Failure, FailureKind, Step, next_step, poll_after};
 pub use problem::{Problem, Subproblem};
 pub use steps::{AcmeAccount, AcmeOrder};
 pub use view::{
-    AuthorizationStatus, AuthorizationView, ChallengeKind, ChallengeStatus, ChallengeView,
-    Identifier, NewOrder, OrderStatus, OrderView,
+    AuthorizationStatus, AuthorizationView, ChallengeKind, ChallengeStatus, ChallengeView, Identifier, NewOrder,
+    OrderStatus, OrderView,
 };

@@ -12,8 +12,8 @@ use super::key::encode;
 use super::problem::{Problem, printable};
 use super::steps::AcmeOrder;
 use super::view::{
-    AuthorizationStatus, AuthorizationView, Identifier, NewOrder, OrderStatus, OrderView,
-    RawAuthorization, RawChallenge, RawOrder, timestamp,
+    AuthorizationStatus, AuthorizationView, Identifier, NewOrder, OrderStatus, OrderView, RawAuthorization,
+    RawChallenge, RawOrder, timestamp,
 };
 
 /// Authorizations read in one step, and how many of them at a time: a certificate of a hundred
@@ -52,10 +52,7 @@ impl OrderSession {
                     };
                     return Err(AcmeError::Rejected(Problem {
                         kind: "invalidProfile".to_owned(),
-                        detail: printable(
-                            &format!("the CA does not offer profile {profile}: {offer}"),
-                            MAX_DETAIL,
-                        ),
+                        detail: printable(&format!("the CA does not offer profile {profile}: {offer}"), MAX_DETAIL),
                         subproblems: Vec::new(),
                     }));
                 }
@@ -66,19 +63,11 @@ impl OrderSession {
         let place = async |replaces: Option<&String>| {
             let payload = payload(order, replaces);
             account
-                .post(
-                    Endpoint::NewOrder,
-                    &directory.new_order,
-                    Some(&payload),
-                    None,
-                )
+                .post(Endpoint::NewOrder, &directory.new_order, Some(&payload), None)
                 .await
         };
         // A CA without ARI knows of no replacement.
-        let replaces = order
-            .replaces
-            .as_ref()
-            .filter(|_| directory.renewal_info.is_some());
+        let replaces = order.replaces.as_ref().filter(|_| directory.renewal_info.is_some());
         let answer = match place(replaces).await {
             Err(error) if replaces.is_some() && may_be_the_replacement(&error) => {
                 tracing::info!(%error, "ordering again without replaces");
@@ -152,19 +141,13 @@ impl OrderSession {
     }
 
     async fn read_order(&mut self) -> Result<(), AcmeError> {
-        let answer = self
-            .account
-            .post(Endpoint::Order, &self.view.url, None, None)
-            .await?;
+        let answer = self.account.post(Endpoint::Order, &self.view.url, None, None).await?;
         let raw = answer.json()?;
         self.take(raw, &answer);
         Ok(())
     }
 
-    async fn read_authorizations(
-        &self,
-        urls: &[String],
-    ) -> Result<Vec<(Answer, AuthorizationView)>, AcmeError> {
+    async fn read_authorizations(&self, urls: &[String]) -> Result<Vec<(Answer, AuthorizationView)>, AcmeError> {
         let urls: Vec<String> = urls.iter().take(READ_AT_ONCE).cloned().collect();
         stream::iter(urls)
             .map(|url| read_authorization(&self.account, url))
@@ -181,10 +164,7 @@ impl OrderSession {
             let known = &mut self.view.authorizations;
             if let Some(old) = known.iter_mut().find(|old| old.url == new.url) {
                 for challenge in &mut new.challenges {
-                    challenge.told = old
-                        .challenges
-                        .iter()
-                        .any(|c| c.told && c.url == challenge.url);
+                    challenge.told = old.challenges.iter().any(|c| c.told && c.url == challenge.url);
                 }
                 *old = new;
             } else {
@@ -257,16 +237,10 @@ impl AcmeOrder for OrderSession {
     }
 
     async fn challenge_ready(&mut self, challenge_url: &str) -> Result<(), AcmeError> {
-        let of_challenge = |authorization: &&mut AuthorizationView| {
-            authorization
-                .challenges
-                .iter()
-                .any(|c| c.url == challenge_url)
-        };
+        let of_challenge =
+            |authorization: &&mut AuthorizationView| authorization.challenges.iter().any(|c| c.url == challenge_url);
         let Some(authorization) = self.view.authorizations.iter_mut().find(of_challenge) else {
-            return Err(AcmeError::Invalid(
-                "the order has no such challenge".to_owned(),
-            ));
+            return Err(AcmeError::Invalid("the order has no such challenge".to_owned()));
         };
         let url = authorization.url.clone();
         let sent = self
@@ -277,9 +251,7 @@ impl AcmeOrder for OrderSession {
             // "Not pending": the CA was told before a restart, and has already looked.
             Err(AcmeError::Rejected(problem)) if problem.kind == "malformed" => {
                 let read = self.read_authorizations(std::slice::from_ref(&url)).await?;
-                let decided = read
-                    .iter()
-                    .all(|(_, authorization)| authorization.is_answered());
+                let decided = read.iter().all(|(_, authorization)| authorization.is_answered());
                 if !decided {
                     return Err(AcmeError::Rejected(problem));
                 }
@@ -324,9 +296,7 @@ impl AcmeOrder for OrderSession {
                     OrderStatus::Ready => return Err(AcmeError::OrderNotReady { detail }),
                     OrderStatus::Pending => {
                         let known = self.view.authorizations.drain(..);
-                        self.view
-                            .unread
-                            .extend(known.map(|authorization| authorization.url));
+                        self.view.unread.extend(known.map(|authorization| authorization.url));
                     }
                     OrderStatus::Processing | OrderStatus::Valid | OrderStatus::Invalid => {}
                 }
@@ -343,17 +313,10 @@ impl AcmeOrder for OrderSession {
             // A valid order that did not name its certificate, against §7.1.3: once more.
             self.read_order().await?;
         }
-        let url = self
-            .certificate_url
-            .clone()
-            .ok_or_else(|| AcmeError::OrderNotReady {
-                detail: "the CA names no certificate".to_owned(),
-            })?;
-        let fetch = async |url: &str| {
-            self.account
-                .post(Endpoint::Certificate, url, None, Some(CHAIN))
-                .await
-        };
+        let url = self.certificate_url.clone().ok_or_else(|| AcmeError::OrderNotReady {
+            detail: "the CA names no certificate".to_owned(),
+        })?;
+        let fetch = async |url: &str| self.account.post(Endpoint::Certificate, url, None, Some(CHAIN)).await;
         let answer = fetch(&url).await?;
         let mut chains = vec![chain(&answer)?];
         if alternates {
@@ -365,15 +328,12 @@ impl AcmeOrder for OrderSession {
     }
 }
 
-async fn read_authorization(
-    account: &Account,
-    url: String,
-) -> Result<(Answer, AuthorizationView), AcmeError> {
+async fn read_authorization(account: &Account, url: String) -> Result<(Answer, AuthorizationView), AcmeError> {
     let answer = account.post(Endpoint::Authz, &url, None, None).await?;
     let raw: RawAuthorization = answer.json()?;
-    let view = raw.view(&url, account.key()).ok_or_else(|| {
-        AcmeError::malformed(&answer, "an authorization for something that is no name")
-    })?;
+    let view = raw
+        .view(&url, account.key())
+        .ok_or_else(|| AcmeError::malformed(&answer, "an authorization for something that is no name"))?;
     Ok((answer, view))
 }
 
@@ -398,10 +358,7 @@ fn payload(order: &NewOrder, replaces: Option<&String>) -> Value {
 fn may_be_the_replacement(error: &AcmeError) -> bool {
     match error {
         AcmeError::Rejected(problem) => {
-            matches!(
-                problem.kind.as_str(),
-                "alreadyReplaced" | "malformed" | "conflict"
-            )
+            matches!(problem.kind.as_str(), "alreadyReplaced" | "malformed" | "conflict")
         }
         AcmeError::Unauthorized { .. } => true,
         AcmeError::Malformed { status, .. } => matches!(status, 404 | 409),
@@ -412,8 +369,7 @@ fn may_be_the_replacement(error: &AcmeError) -> bool {
 /// The chain in its plain form: certificates and nothing else, as §11.4 wants it checked before it
 /// is written to where keys are.
 fn chain(answer: &Answer) -> Result<String, AcmeError> {
-    let blocks = pem::parse_many(&answer.body)
-        .map_err(|_| AcmeError::malformed(answer, "the chain is not PEM"))?;
+    let blocks = pem::parse_many(&answer.body).map_err(|_| AcmeError::malformed(answer, "the chain is not PEM"))?;
     if blocks.is_empty() || blocks.iter().any(|block| block.tag() != "CERTIFICATE") {
         return Err(AcmeError::malformed(
             answer,

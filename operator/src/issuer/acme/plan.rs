@@ -6,9 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::problem::Problem;
-use super::view::{
-    AuthorizationStatus, AuthorizationView, ChallengeStatus, OrderStatus, OrderView,
-};
+use super::view::{AuthorizationStatus, AuthorizationView, ChallengeStatus, OrderStatus, OrderView};
 
 /// The next move.
 #[derive(Debug, PartialEq, Eq)]
@@ -63,9 +61,7 @@ impl Failure {
 
     /// See [`super::AcmeError::is_permanent_for_spec`].
     pub fn is_permanent_for_spec(&self) -> bool {
-        self.problems
-            .iter()
-            .any(|(_, problem)| problem.is_permanent_for_spec())
+        self.problems.iter().any(|(_, problem)| problem.is_permanent_for_spec())
     }
 
     fn lapsed(identifier: String, what: &str) -> Self {
@@ -151,9 +147,7 @@ fn lost(authorization: &AuthorizationView, now: Timestamp) -> Option<Failure> {
         AuthorizationStatus::Expired => lapsed("the authorization expired"),
         AuthorizationStatus::Deactivated => lapsed("the authorization was deactivated"),
         AuthorizationStatus::Revoked => lapsed("the authorization was revoked"),
-        AuthorizationStatus::Pending if is_past(authorization.expires, now) => {
-            lapsed("the authorization expired")
-        }
+        AuthorizationStatus::Pending if is_past(authorization.expires, now) => lapsed("the authorization expired"),
         AuthorizationStatus::Pending | AuthorizationStatus::Valid => None,
     }
 }
@@ -217,12 +211,7 @@ pub fn poll_after(attempt: u32, retry_after: Option<Duration>) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing
-    )]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
     use super::super::view::{ChallengeKind, ChallengeView, Identifier};
     use super::*;
@@ -323,10 +312,7 @@ mod tests {
                 &[Valid, Deactivated],
                 "OrderGone: b.test: the authorization was deactivated",
             ),
-            (
-                &[Revoked],
-                "OrderGone: a.test: the authorization was revoked",
-            ),
+            (&[Revoked], "OrderGone: a.test: the authorization was revoked"),
         ];
         for (statuses, expected) in table {
             let names = ["a.test", "b.test"].into_iter();
@@ -338,10 +324,7 @@ mod tests {
     #[test]
     fn what_was_told_is_polled_and_only_the_rest_is_presented() {
         let pending = |name| authorization(name, AuthorizationStatus::Pending);
-        let mut view = order(
-            OrderStatus::Pending,
-            vec![pending("a.test"), pending("b.test")],
-        );
+        let mut view = order(OrderStatus::Pending, vec![pending("a.test"), pending("b.test")]);
         view.authorizations[0].challenges[0].told = true;
         assert_eq!(word(&view), "present b.test");
         view.authorizations[1].challenges[0].status = ChallengeStatus::Processing;
@@ -349,10 +332,7 @@ mod tests {
         view.unread.push("https://ca.test/authz/c".to_owned());
         assert_eq!(word(&view), "fetch");
         view.authorizations[0].status = AuthorizationStatus::Revoked;
-        assert_eq!(
-            word(&view),
-            "OrderGone: a.test: the authorization was revoked"
-        );
+        assert_eq!(word(&view), "OrderGone: a.test: the authorization was revoked");
     }
 
     #[test]
@@ -395,9 +375,8 @@ mod tests {
 
     #[test]
     fn polls_start_early_grow_and_then_obey_the_server() {
-        let millis = |attempt, retry_after: Option<u64>| {
-            poll_after(attempt, retry_after.map(Duration::from_secs)).as_millis()
-        };
+        let millis =
+            |attempt, retry_after: Option<u64>| poll_after(attempt, retry_after.map(Duration::from_secs)).as_millis();
         let alone: Vec<_> = (0..7).map(|attempt| millis(attempt, None)).collect();
         assert_eq!(alone, [100, 250, 500, 1_000, 2_000, 5_000, 5_000]);
         assert_eq!(millis(50, None), 30_000);

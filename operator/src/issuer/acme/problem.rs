@@ -66,10 +66,7 @@ impl From<RawProblem> for Problem {
                 // As many as a certificate of a public CA has names.
                 .take(100)
                 .map(|sub| Subproblem {
-                    identifier: printable(
-                        &sub.identifier.map(|i| i.value).unwrap_or_default(),
-                        255,
-                    ),
+                    identifier: printable(&sub.identifier.map(|i| i.value).unwrap_or_default(), 255),
                     kind: kind(sub.r#type),
                     detail: detail(sub.detail),
                 })
@@ -102,8 +99,7 @@ impl Problem {
                 "connection" | "dns" | "incorrectResponse" | "tls" | "unauthorized"
             )
         };
-        failed(&self.kind)
-            || (self.kind == "compound" && self.subproblems.iter().any(|sub| failed(&sub.kind)))
+        failed(&self.kind) || (self.kind == "compound" && self.subproblems.iter().any(|sub| failed(&sub.kind)))
     }
 
     /// See [`super::AcmeError::is_permanent_for_spec`].
@@ -121,8 +117,7 @@ impl Problem {
                     | "invalidProfile"
             )
         };
-        permanent(&self.kind)
-            || (self.kind == "compound" && self.subproblems.iter().any(|sub| permanent(&sub.kind)))
+        permanent(&self.kind) || (self.kind == "compound" && self.subproblems.iter().any(|sub| permanent(&sub.kind)))
     }
 }
 
@@ -173,12 +168,7 @@ pub(super) fn printable(text: &str, max: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing
-    )]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
     use super::*;
 

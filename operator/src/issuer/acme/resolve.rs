@@ -38,8 +38,7 @@ impl Service<Name> for GuardedResolver {
     fn call(&mut self, name: Name) -> Self::Future {
         let allow_loopback = self.allow_loopback;
         Box::pin(async move {
-            let found: Vec<SocketAddr> =
-                tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
             permitted(&found, allow_loopback).map(Vec::into_iter)
         })
     }
@@ -52,21 +51,14 @@ fn permitted(found: &[SocketAddr], allow_loopback: bool) -> io::Result<Vec<Socke
         .filter(|socket| address::check(socket.ip(), allow_loopback).is_ok())
         .collect();
     match (good.is_empty(), found.first()) {
-        (true, Some(first)) => Err(io::Error::other(RefusedAddress {
-            address: first.ip(),
-        })),
+        (true, Some(first)) => Err(io::Error::other(RefusedAddress { address: first.ip() })),
         _ => Ok(good),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing
-    )]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
     use super::*;
 

@@ -13,8 +13,8 @@ use zeroize::Zeroizing;
 use super::{
     Reach, SecretReader, Solver, SolverError,
     dns01::{
-        AcmeDnsAccounts, Dns01Solver, Library, Lookup, Place, RecordLocks, Rfc2136Writer, Server,
-        Shared, Source, SystemServers, TxtWriter, check_config, fields_of, known_fields,
+        AcmeDnsAccounts, Dns01Solver, Library, Lookup, Place, RecordLocks, Rfc2136Writer, Server, Shared, Source,
+        SystemServers, TxtWriter, check_config, fields_of, known_fields,
     },
     http01::{Frontdoor, Http01Solver},
     secrets,
@@ -45,27 +45,14 @@ impl Workshop {
     }
 
     /// The caller keeps the solver until the Issuer or one of its Secrets changes.
-    pub async fn build(
-        &self,
-        spec: &Spec,
-        secrets: &dyn SecretReader,
-    ) -> Result<Arc<dyn Solver>, SolverError> {
+    pub async fn build(&self, spec: &Spec, secrets: &dyn SecretReader) -> Result<Arc<dyn Solver>, SolverError> {
         match (&spec.http01, &spec.dns01) {
-            (Some(http01), None) => Ok(Arc::new(Http01Solver::new(
-                &http01.ingress,
-                self.frontdoor.clone(),
-            ))),
+            (Some(http01), None) => Ok(Arc::new(Http01Solver::new(&http01.ingress, self.frontdoor.clone()))),
             (None, Some(dns01)) => {
-                let zones = spec
-                    .selector
-                    .as_ref()
-                    .map_or(&[][..], |selector| &selector.dns_zones);
+                let zones = spec.selector.as_ref().map_or(&[][..], |selector| &selector.dns_zones);
                 Ok(Arc::new(self.dns01(dns01, zones, secrets).await?))
             }
-            _ => Err(invalid(
-                "solvers",
-                "an entry has exactly one of http01 and dns01",
-            )),
+            _ => Err(invalid("solvers", "an entry has exactly one of http01 and dns01")),
         }
     }
 
@@ -86,8 +73,7 @@ impl Workshop {
             None => None,
         };
         let timeout = propagation.timeout.filter(|timeout| !timeout.is_negative());
-        let timeout = timeout
-            .and_then(|timeout| SignedDuration::try_from(std::time::Duration::from(timeout)).ok());
+        let timeout = timeout.and_then(|timeout| SignedDuration::try_from(std::time::Duration::from(timeout)).ok());
         let place = self.place(spec, primary.as_ref(), secrets).await?;
         let lookup = Lookup::new(given, primary, self.system.clone(), self.reach);
         Ok(Dns01Solver::new(
@@ -107,19 +93,12 @@ impl Workshop {
     ) -> Result<Place, SolverError> {
         if let Some(acme_dns) = &spec.acme_dns {
             let json = secrets::read_text(secrets, &acme_dns.account_secret_ref).await?;
-            return Ok(Place::AcmeDns(AcmeDnsAccounts::new(
-                acme_dns, &json, self.reach,
-            )?));
+            return Ok(Place::AcmeDns(AcmeDnsAccounts::new(acme_dns, &json, self.reach)?));
         }
         let writer: Arc<dyn TxtWriter> = match (&spec.rfc2136, primary) {
             (Some(rfc2136), Some(server)) => {
                 let secret = secrets::read_text(secrets, &rfc2136.tsig_secret_secret_ref).await?;
-                Arc::new(Rfc2136Writer::new(
-                    rfc2136,
-                    server.clone(),
-                    &secret,
-                    self.reach,
-                )?)
+                Arc::new(Rfc2136Writer::new(rfc2136, server.clone(), &secret, self.reach)?)
             }
             _ => Arc::new(self.library(spec, secrets).await?),
         };
@@ -138,11 +117,7 @@ impl Workshop {
         })
     }
 
-    async fn library(
-        &self,
-        spec: &Dns01,
-        secrets: &dyn SecretReader,
-    ) -> Result<Library, SolverError> {
+    async fn library(&self, spec: &Dns01, secrets: &dyn SecretReader) -> Result<Library, SolverError> {
         let (kind, fields, source) = if let Some((kind, sources)) = fields_of(spec) {
             let mut fields = HashMap::new();
             for (name, source) in sources {

@@ -19,9 +19,7 @@ pub enum SolverError {
          the CNAME"
     )]
     DnsDelegated { name: String, target: String },
-    #[error(
-        "the CNAMEs at {name} go on for more than {limit} steps: let {name} point straight to its target"
-    )]
+    #[error("the CNAMEs at {name} go on for more than {limit} steps: let {name} point straight to its target")]
     CnameLoop { name: String, limit: usize },
     #[error("{record} was not seen within {timeout}: {missing}")]
     PropagationTimeout {
@@ -43,11 +41,7 @@ pub enum SolverError {
     #[error("the Secret {name} has no key {key}")]
     SecretKeyMissing { name: String, key: String },
     #[error("the Secret {name}, key {key}: {detail}")]
-    SecretMalformed {
-        name: String,
-        key: String,
-        detail: String,
-    },
+    SecretMalformed { name: String, key: String, detail: String },
     #[error("the Secret {name} cannot be read: {detail}")]
     SecretUnreadable { name: String, detail: String },
     #[error("{field}: {detail}")]

@@ -38,10 +38,7 @@ impl Reach {
             refused("link-local")
         } else if METADATA.contains(&address) {
             refused("a cloud's metadata service")
-        } else if unspecified
-            || address.is_multicast()
-            || address == IpAddr::V4(Ipv4Addr::BROADCAST)
-        {
+        } else if unspecified || address.is_multicast() || address == IpAddr::V4(Ipv4Addr::BROADCAST) {
             refused("not the address of a host")
         } else if address.is_loopback() && !self.allow_loopback {
             refused("loopback")
@@ -51,11 +48,7 @@ impl Reach {
     }
 
     /// The addresses of a host that may be connected to. An error when it has none.
-    pub(super) async fn resolve(
-        self,
-        host: &str,
-        port: u16,
-    ) -> Result<Vec<SocketAddr>, SolverError> {
+    pub(super) async fn resolve(self, host: &str, port: u16) -> Result<Vec<SocketAddr>, SolverError> {
         if let Ok(address) = host.parse::<IpAddr>() {
             self.check(host, address)?;
             return Ok(vec![SocketAddr::new(address, port)]);
@@ -87,12 +80,7 @@ impl Reach {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing
-    )]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
     use super::*;
 
     #[test]
@@ -106,11 +94,7 @@ mod tests {
             ("::1", Err("loopback"), Ok(())),
             ("::ffff:127.0.0.1", Err("loopback"), Ok(())),
             ("169.254.169.254", Err("link-local"), Err("link-local")),
-            (
-                "::ffff:169.254.169.254",
-                Err("link-local"),
-                Err("link-local"),
-            ),
+            ("::ffff:169.254.169.254", Err("link-local"), Err("link-local")),
             ("fe80::1", Err("link-local"), Err("link-local")),
             (
                 "fd00:ec2::254",
@@ -132,11 +116,7 @@ mod tests {
                 Err("not the address of a host"),
                 Err("not the address of a host"),
             ),
-            (
-                "::",
-                Err("not the address of a host"),
-                Err("not the address of a host"),
-            ),
+            ("::", Err("not the address of a host"), Err("not the address of a host")),
             (
                 "224.0.0.1",
                 Err("not the address of a host"),

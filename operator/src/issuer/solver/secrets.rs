@@ -58,9 +58,7 @@ pub(super) fn text(name: &str, key: &str, value: &[u8]) -> Result<Zeroizing<Stri
         key: key.into(),
         detail: detail.into(),
     };
-    let value = std::str::from_utf8(value)
-        .map_err(|_| malformed("is not text"))?
-        .trim();
+    let value = std::str::from_utf8(value).map_err(|_| malformed("is not text"))?.trim();
     if value.is_empty() {
         return Err(malformed("is empty"));
     }

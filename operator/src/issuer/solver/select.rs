@@ -55,12 +55,7 @@ pub fn select(solvers: &[Solver], wanted: Wanted<'_>) -> Result<usize, NoSolver>
         .iter()
         .enumerate()
         .filter(|(_, solver)| can(solver, wanted))
-        .filter_map(|(index, solver)| {
-            Some((
-                fit(solver.selector.as_ref(), &name, wanted)?,
-                Reverse(index),
-            ))
-        })
+        .filter_map(|(index, solver)| Some((fit(solver.selector.as_ref(), &name, wanted)?, Reverse(index))))
         .max()
         .map(|(_, Reverse(index))| index)
         .ok_or_else(|| NoSolver(explain(solvers, wanted, &name)))
@@ -85,10 +80,7 @@ fn fit(selector: Option<&Selector>, name: &str, wanted: Wanted<'_>) -> Option<Fi
     {
         return None;
     }
-    let by_name = selector
-        .dns_names
-        .iter()
-        .any(|listed| normal(listed) == name);
+    let by_name = selector.dns_names.iter().any(|listed| normal(listed) == name);
     if !by_name && !selector.dns_names.is_empty() {
         return None;
     }
@@ -125,9 +117,7 @@ pub(super) fn in_zone(name: &str, zone: &str) -> bool {
 /// As names come in challenges: A-labels in lower case, no dot at the end.
 pub(super) fn normal(name: &str) -> String {
     let name = name.trim_end_matches('.');
-    let (star, rest) = name
-        .strip_prefix("*.")
-        .map_or(("", name), |rest| ("*.", rest));
+    let (star, rest) = name.strip_prefix("*.").map_or(("", name), |rest| ("*.", rest));
     let ascii = idna::domain_to_ascii(rest).unwrap_or_else(|_| rest.to_ascii_lowercase());
     format!("{star}{ascii}")
 }
@@ -138,31 +128,22 @@ fn explain(solvers: &[Solver], wanted: Wanted<'_>, name: &str) -> String {
         Identifier::Dns(_) if wanted.wildcard => ", and a wildcard needs dns01",
         Identifier::Dns(_) => "",
     };
-    let there: Vec<String> = solvers
-        .iter()
-        .map(|solver| Described(solver).to_string())
-        .collect();
+    let there: Vec<String> = solvers.iter().map(|solver| Described(solver).to_string()).collect();
     let there = if there.is_empty() {
         "no solver at all".to_owned()
     } else {
         there.join("; ")
     };
     let write = match wanted.identifier {
-        Identifier::Ip(_) => {
-            "http01: {ingress: {ingressClassName: <class>}} without a selector".to_owned()
-        }
+        Identifier::Ip(_) => "http01: {ingress: {ingressClassName: <class>}} without a selector".to_owned(),
         Identifier::Dns(zone) if wanted.wildcard => {
             format!("selector: {{dnsZones: [{zone}]}} with dns01, or dns01 without a selector")
         }
         Identifier::Dns(zone) => {
-            format!(
-                "selector: {{dnsZones: [{zone}]}} with http01 or dns01, or a solver without a selector"
-            )
+            format!("selector: {{dnsZones: [{zone}]}} with http01 or dns01, or a solver without a selector")
         }
     };
-    format!(
-        "no solver of the Issuer fits {name}{need}. It has: {there}. Add an entry to spec.acme.solvers: {write}"
-    )
+    format!("no solver of the Issuer fits {name}{need}. It has: {there}. Add an entry to spec.acme.solvers: {write}")
 }
 
 struct Described<'a>(&'a Solver);
@@ -170,11 +151,7 @@ struct Described<'a>(&'a Solver);
 impl fmt::Display for Described<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.0.http01, &self.0.dns01) {
-            (Some(http01), _) => write!(
-                formatter,
-                "http01 by class {}",
-                http01.ingress.ingress_class_name
-            )?,
+            (Some(http01), _) => write!(formatter, "http01 by class {}", http01.ingress.ingress_class_name)?,
             (None, Some(dns01)) => write!(formatter, "dns01 by {}", provider_name(dns01))?,
             (None, None) => formatter.write_str("an entry with neither http01 nor dns01")?,
         }
@@ -215,10 +192,7 @@ pub(super) fn provider_name(dns01: &Dns01) -> &'static str {
         (dns01.digitalocean.is_some(), "digitalocean"),
         (dns01.acme_dns.is_some(), "acmeDNS"),
     ];
-    let block = named
-        .iter()
-        .find(|(there, _)| *there)
-        .map(|(_, name)| *name);
+    let block = named.iter().find(|(there, _)| *there).map(|(_, name)| *name);
     block.unwrap_or_else(|| {
         dns01
             .provider

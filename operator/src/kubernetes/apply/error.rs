@@ -123,11 +123,7 @@ fn reason(status: &Status) -> &'static str {
 
 /// What the API server says of a Secret, without the words in which it may quote its data.
 fn without_values(status: &Status) -> String {
-    if status.is_forbidden()
-        || status.is_conflict()
-        || status.is_not_found()
-        || status.is_already_exists()
-    {
+    if status.is_forbidden() || status.is_conflict() || status.is_not_found() || status.is_already_exists() {
         // These speak of names, quotas, managers and rights, not of data.
         return status.message.clone();
     }

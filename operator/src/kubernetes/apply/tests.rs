@@ -1,9 +1,4 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::{
     convert::Infallible,
@@ -75,20 +70,14 @@ async fn an_apply_names_manager_type_and_preconditions() {
         uid: Some("u-1"),
     };
     let body = json!({"metadata": {"labels": {"gatehouse.dev/managed": "true"}}, "type": "kubernetes.io/tls"});
-    writer
-        .apply(&api, target, body, Conflicts::Take)
-        .await
-        .unwrap();
+    writer.apply(&api, target, body, Conflicts::Take).await.unwrap();
     let sent = json!({
         "apiVersion": "v1", "kind": "Secret",
         "metadata": {"name": "web-tls", "resourceVersion": "41", "uid": "u-1", "labels": {"gatehouse.dev/managed": "true"}},
         "type": "kubernetes.io/tls",
     });
     let path = "/api/v1/namespaces/app/secrets/web-tls?&force=true&fieldManager=gatehouse";
-    assert_eq!(
-        *asked.lock().unwrap(),
-        [("PATCH".to_owned(), path.to_owned(), sent)]
-    );
+    assert_eq!(*asked.lock().unwrap(), [("PATCH".to_owned(), path.to_owned(), sent)]);
     assert_eq!(metrics.kubernetes_writes("apply", "Secret", "Ok"), 1);
 }
 
@@ -124,12 +113,8 @@ async fn a_status_is_applied_to_the_subresource_of_the_very_object() {
     let sent = json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "uid": "u-2"}, "status": {"replicas": 1},
     });
-    let path =
-        "/apis/apps/v1/namespaces/app/deployments/web/status?&force=true&fieldManager=gatehouse";
-    assert_eq!(
-        *asked.lock().unwrap(),
-        [("PATCH".to_owned(), path.to_owned(), sent)]
-    );
+    let path = "/apis/apps/v1/namespaces/app/deployments/web/status?&force=true&fieldManager=gatehouse";
+    assert_eq!(*asked.lock().unwrap(), [("PATCH".to_owned(), path.to_owned(), sent)]);
     assert_eq!(Target::unchanged(&object).resource_version, Some("7"));
 }
 
@@ -181,10 +166,7 @@ async fn a_write_without_answer_is_given_up_and_never_outlives_the_lease() {
         .apply(&api, Target::named("web-tls"), json!({}), Conflicts::Take)
         .await
         .unwrap_err();
-    assert_eq!(
-        (error.reason(), started.elapsed()),
-        ("Timeout", WRITE_TIMEOUT)
-    );
+    assert_eq!((error.reason(), started.elapsed()), ("Timeout", WRITE_TIMEOUT));
     assert_eq!(
         error.to_string(),
         "Secret web-tls: no answer from the API server within 10s"
@@ -198,15 +180,13 @@ async fn a_write_without_answer_is_given_up_and_never_outlives_the_lease() {
         .apply(&api, Target::named("web-tls"), json!({}), Conflicts::Take)
         .await
         .unwrap_err();
-    assert_eq!(
-        (error.reason(), started.elapsed()),
-        ("Timeout", Duration::from_secs(6))
-    );
+    assert_eq!((error.reason(), started.elapsed()), ("Timeout", Duration::from_secs(6)));
 }
 
 #[tokio::test]
 async fn a_refusal_has_the_reason_that_tells_where_to_mend_it() {
-    let terminating = json!({"causes": [{"reason": "NamespaceTerminating", "message": "x", "field": "metadata.namespace"}]});
+    let terminating =
+        json!({"causes": [{"reason": "NamespaceTerminating", "message": "x", "field": "metadata.namespace"}]});
     let uid = json!({"causes": [{"reason": "FieldValueInvalid", "message": "immutable", "field": "metadata.uid"}]});
     let table = [
         (
@@ -214,43 +194,20 @@ async fn a_refusal_has_the_reason_that_tells_where_to_mend_it() {
             "Conflict",
         ),
         (
-            refusal(
-                409,
-                "Conflict",
-                "Apply failed with 1 conflict",
-                &Value::Null,
-            ),
+            refusal(409, "Conflict", "Apply failed with 1 conflict", &Value::Null),
             "Conflict",
         ),
+        (refusal(409, "AlreadyExists", "exists", &Value::Null), "AlreadyExists"),
         (
-            refusal(409, "AlreadyExists", "exists", &Value::Null),
-            "AlreadyExists",
-        ),
-        (
-            refusal(
-                404,
-                "NotFound",
-                "namespaces \"app\" not found",
-                &Value::Null,
-            ),
+            refusal(404, "NotFound", "namespaces \"app\" not found", &Value::Null),
             "NotFound",
         ),
         (
-            refusal(
-                403,
-                "Forbidden",
-                "cannot patch resource \"secrets\"",
-                &Value::Null,
-            ),
+            refusal(403, "Forbidden", "cannot patch resource \"secrets\"", &Value::Null),
             "Forbidden",
         ),
         (
-            refusal(
-                403,
-                "Forbidden",
-                "exceeded quota: q, used: secrets=1",
-                &Value::Null,
-            ),
+            refusal(403, "Forbidden", "exceeded quota: q, used: secrets=1", &Value::Null),
             "QuotaExceeded",
         ),
         (
@@ -258,14 +215,8 @@ async fn a_refusal_has_the_reason_that_tells_where_to_mend_it() {
             "NamespaceTerminating",
         ),
         (refusal(422, "Invalid", "wrong", &Value::Null), "Invalid"),
-        (
-            refusal(401, "Unauthorized", "who?", &Value::Null),
-            "Unauthorized",
-        ),
-        (
-            refusal(500, "InternalError", "etcd", &Value::Null),
-            "ServerError",
-        ),
+        (refusal(401, "Unauthorized", "who?", &Value::Null), "Unauthorized"),
+        (refusal(500, "InternalError", "etcd", &Value::Null), "ServerError"),
     ];
     for ((code, body), reason) in table {
         let (client, _) = server(Some((code, body)));
@@ -311,8 +262,5 @@ async fn what_the_api_server_quotes_of_a_secret_never_comes_out() {
         .await
         .unwrap_err();
     assert_eq!(error.reason(), "Unreachable");
-    assert!(
-        !format!("{error:?} {error}").contains("hunter2"),
-        "{error:?}"
-    );
+    assert!(!format!("{error:?} {error}").contains("hunter2"), "{error:?}");
 }

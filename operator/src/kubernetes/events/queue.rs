@@ -22,20 +22,9 @@ pub(super) const REMEMBERED: usize = 16_384;
 pub(super) const MEMORY: Duration = Duration::from_hours(1);
 
 /// What makes two events the same: what they are about and what they say.
-pub(super) fn fingerprint(
-    regarding: &ObjectReference,
-    type_: EventType,
-    reason: &str,
-    note: &str,
-) -> u64 {
+pub(super) fn fingerprint(regarding: &ObjectReference, type_: EventType, reason: &str, note: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (
-        &regarding.kind,
-        &regarding.namespace,
-        &regarding.name,
-        &regarding.uid,
-    )
-        .hash(&mut hasher);
+    (&regarding.kind, &regarding.namespace, &regarding.name, &regarding.uid).hash(&mut hasher);
     (type_, reason, note).hash(&mut hasher);
     hasher.finish()
 }

@@ -1,9 +1,4 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::sync::Mutex;
 
@@ -34,11 +29,7 @@ impl Sink for Book {
     async fn create(&self, namespace: &str, event: &Event) -> Result<(), SinkError> {
         let mood = *self.mood.lock().unwrap();
         match mood {
-            Mood::Writes => self
-                .written
-                .lock()
-                .unwrap()
-                .push((namespace.into(), event.clone())),
+            Mood::Writes => self.written.lock().unwrap().push((namespace.into(), event.clone())),
             Mood::Refuses => return Err(SinkError("quota".into())),
             Mood::Hangs => std::future::pending().await,
         }
@@ -60,13 +51,7 @@ impl Book {
 fn stand(leadership: Leadership) -> (Book, Events, EventWorker, Metrics) {
     let (book, metrics) = (Book::default(), Metrics::default());
     let wall = || "2026-01-02T03:04:05Z".parse().unwrap();
-    let (events, worker) = Events::into_sink(
-        Box::new(book.clone()),
-        leadership,
-        "pod-0",
-        metrics.clone(),
-        wall,
-    );
+    let (events, worker) = Events::into_sink(Box::new(book.clone()), leadership, "pod-0", metrics.clone(), wall);
     (book, events, worker, metrics)
 }
 
@@ -89,13 +74,7 @@ async fn settle() {
 async fn an_event_is_written_whole_in_the_namespace_of_its_object() {
     let (book, events, worker, metrics) = stand(Leadership::always());
     tokio::spawn(worker.run(CancellationToken::new()));
-    events.publish(
-        &catalog(),
-        EventType::Warning,
-        "RateLimited",
-        "Issue",
-        "until tomorrow",
-    );
+    events.publish(&catalog(), EventType::Warning, "RateLimited", "Issue", "until tomorrow");
     settle().await;
     let (namespace, event) = book.written.lock().unwrap()[0].clone();
     assert_eq!(namespace, "app");
@@ -137,10 +116,7 @@ async fn events_of_cluster_scoped_objects_go_to_default() {
     settle().await;
     let written = book.written.lock().unwrap();
     assert_eq!(
-        (
-            written[0].0.as_str(),
-            written[0].1.metadata.namespace.as_deref()
-        ),
+        (written[0].0.as_str(), written[0].1.metadata.namespace.as_deref()),
         ("default", Some("default"))
     );
 }
@@ -162,11 +138,7 @@ async fn the_same_words_are_said_once_an_hour_and_other_words_at_once() {
     say("one");
     settle().await;
     assert_eq!(book.notes(), ["one", "two", "one"]);
-    assert_eq!(
-        metrics.events_dropped(),
-        0,
-        "what is said already is not lost"
-    );
+    assert_eq!(metrics.events_dropped(), 0, "what is said already is not lost");
 }
 
 #[tokio::test(start_paused = true)]
@@ -185,24 +157,14 @@ async fn when_the_queue_is_full_the_oldest_normal_event_gives_way_and_warnings_s
     let mut expected = vec!["w0".to_owned()];
     expected.extend((3..QUEUED).map(|number| format!("n{number}")));
     expected.extend(["w1".to_owned(), "n0".to_owned()]);
-    assert_eq!(
-        book.notes(),
-        expected,
-        "n0 was dropped unsaid and could be said again"
-    );
+    assert_eq!(book.notes(), expected, "n0 was dropped unsaid and could be said again");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_normal_event_never_displaces_a_warning() {
     let (book, events, worker, metrics) = stand(Leadership::always());
     for number in 0..=QUEUED {
-        events.publish(
-            &catalog(),
-            EventType::Warning,
-            "Failed",
-            "Issue",
-            &number.to_string(),
-        );
+        events.publish(&catalog(), EventType::Warning, "Failed", "Issue", &number.to_string());
     }
     events.publish(&catalog(), EventType::Normal, "Issuing", "Issue", "normal");
     assert_eq!(metrics.events_dropped(), 2);
@@ -210,9 +172,7 @@ async fn a_normal_event_never_displaces_a_warning() {
     settle().await;
     assert_eq!(
         book.notes(),
-        (1..=QUEUED)
-            .map(|number| number.to_string())
-            .collect::<Vec<_>>()
+        (1..=QUEUED).map(|number| number.to_string()).collect::<Vec<_>>()
     );
 }
 
@@ -247,13 +207,7 @@ async fn the_worker_writes_what_is_queued_before_it_ends_but_not_for_ever() {
     let stop = CancellationToken::new();
     stop.cancel();
     for number in 0..5 {
-        events.publish(
-            &catalog(),
-            EventType::Normal,
-            "Issuing",
-            "Issue",
-            &number.to_string(),
-        );
+        events.publish(&catalog(), EventType::Normal, "Issuing", "Issue", &number.to_string());
     }
     worker.run(stop.clone()).await;
     assert_eq!(book.notes(), ["0", "1", "2", "3", "4"]);
@@ -272,8 +226,5 @@ fn a_note_is_cut_between_characters_and_a_name_is_one_that_the_api_takes() {
     assert_eq!(cut(&format!("a{}", "é".repeat(600)), NOTE_BYTES).len(), 999);
     assert_eq!(cut("short", NOTE_BYTES), "short");
     let long = format!("{}--.{}", "a".repeat(197), "b".repeat(50));
-    assert_eq!(
-        name(&long, 0xab),
-        format!("{}.00000000000000ab", "a".repeat(197))
-    );
+    assert_eq!(name(&long, 0xab), format!("{}.00000000000000ab", "a".repeat(197)));
 }

@@ -28,15 +28,10 @@ impl Observed {
     /// holder's guard still passes; only a candidate that never saw one may create it at once.
     pub fn after(previous: Option<Self>, lease: Option<Lease>, now: Instant) -> Option<Self> {
         let Some(lease) = lease else {
-            return previous.map(|seen| Self {
-                lease: None,
-                ..seen
-            });
+            return previous.map(|seen| Self { lease: None, ..seen });
         };
         let since = match &previous {
-            Some(seen) if seen.version().is_some() && seen.version() == version(&lease) => {
-                seen.since
-            }
+            Some(seen) if seen.version().is_some() && seen.version() == version(&lease) => seen.since,
             _ => now,
         };
         let spec = lease.spec.as_ref();
@@ -98,12 +93,7 @@ pub fn decide(observed: Option<&Observed>, me: &str, now: Instant) -> Decision {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing
-    )]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
     use k8s_openapi::api::coordination::v1::LeaseSpec;
     use kube::api::ObjectMeta;
@@ -168,12 +158,7 @@ mod tests {
                 3,
                 Decision::WaitUntil(at(15)),
             ),
-            (
-                "released",
-                seen(lease("1", Some(""), Some(1))),
-                0,
-                Decision::Take,
-            ),
+            ("released", seen(lease("1", Some(""), Some(1))), 0, Decision::Take),
             ("no holder", seen(lease("1", None, None)), 0, Decision::Take),
             ("no spec", seen(Lease::default()), 0, Decision::Take),
             (
@@ -211,8 +196,7 @@ mod tests {
         let start = Instant::now();
         let later = start + Duration::from_secs(9);
         let first = Observed::after(None, Some(lease("1", Some("a"), Some(15))), start);
-        let same =
-            Observed::after(first.clone(), Some(lease("1", Some("a"), Some(15))), later).unwrap();
+        let same = Observed::after(first.clone(), Some(lease("1", Some("a"), Some(15))), later).unwrap();
         assert_eq!(same.since, start);
         let renewed = Observed::after(first, Some(lease("2", Some("a"), Some(15))), later).unwrap();
         assert_eq!(renewed.since, later);
@@ -222,12 +206,8 @@ mod tests {
     fn the_clock_written_into_the_lease_plays_no_part() {
         let start = Instant::now();
         let mut skewed = lease("1", Some("a"), Some(15));
-        skewed.spec.as_mut().unwrap().renew_time = Some(
-            "1970-01-01T00:00:00Z"
-                .parse::<jiff::Timestamp>()
-                .unwrap()
-                .into(),
-        );
+        skewed.spec.as_mut().unwrap().renew_time =
+            Some("1970-01-01T00:00:00Z".parse::<jiff::Timestamp>().unwrap().into());
         let observed = Observed::after(None, Some(skewed), start).unwrap();
         assert_eq!(
             decide(Some(&observed), "me", start),

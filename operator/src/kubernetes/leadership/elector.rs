@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{
-    Decision, Identity, LEASE_NAME, Leadership, LeaseError, LeaseStore, OBSERVE_EVERY, Observed,
-    RENEW_DEADLINE, RENEW_EVERY, REQUEST_TIMEOUT, RETRY_EVERY, decide,
+    Decision, Identity, LEASE_NAME, Leadership, LeaseError, LeaseStore, OBSERVE_EVERY, Observed, RENEW_DEADLINE,
+    RENEW_EVERY, REQUEST_TIMEOUT, RETRY_EVERY, decide,
     decision::holder,
     lease::{fresh, held, released},
 };
@@ -30,11 +30,7 @@ impl Elector {
         Self::with_wall_clock(store, me, Timestamp::now)
     }
 
-    pub(super) fn with_wall_clock(
-        store: impl LeaseStore,
-        me: Identity,
-        wall: fn() -> Timestamp,
-    ) -> (Self, Leadership) {
+    pub(super) fn with_wall_clock(store: impl LeaseStore, me: Identity, wall: fn() -> Timestamp) -> (Self, Leadership) {
         let leadership = Leadership::candidate();
         (
             Self {
@@ -85,30 +81,21 @@ impl Elector {
                 }
             }
             let start = Instant::now();
-            let attempt = match (
-                decide(observed.as_ref(), self.me.as_str(), start),
-                &observed,
-            ) {
+            let attempt = match (decide(observed.as_ref(), self.me.as_str(), start), &observed) {
                 (Decision::WaitUntil(expires), _) => {
                     sleep_until(expires.min(start + OBSERVE_EVERY)).await;
                     continue;
                 }
-                (
-                    Decision::Take,
-                    Some(Observed {
-                        lease: Some(lease), ..
-                    }),
-                ) => limited(self.store.replace(&held(lease, &self.me, (self.wall)()))).await,
+                (Decision::Take, Some(Observed { lease: Some(lease), .. })) => {
+                    limited(self.store.replace(&held(lease, &self.me, (self.wall)()))).await
+                }
                 (Decision::Create | Decision::Take, _) => {
                     limited(self.store.create(&fresh(&self.me, (self.wall)()))).await
                 }
             };
             match attempt {
                 Ok(lease) => {
-                    return self
-                        .leadership
-                        .extend(start + RENEW_DEADLINE)
-                        .then_some(lease);
+                    return self.leadership.extend(start + RENEW_DEADLINE).then_some(lease);
                 }
                 Err(LeaseError::Conflict | LeaseError::Missing) => {
                     debug!("another candidate was faster");
@@ -129,11 +116,7 @@ impl Elector {
             if start >= deadline {
                 return;
             }
-            let attempt = timeout_at(
-                (start + REQUEST_TIMEOUT).min(deadline),
-                self.renew_once(lease, start),
-            )
-            .await;
+            let attempt = timeout_at((start + REQUEST_TIMEOUT).min(deadline), self.renew_once(lease, start)).await;
             next = match attempt {
                 Ok(Ok(ControlFlow::Continue(()))) => start + RENEW_EVERY,
                 Ok(Ok(ControlFlow::Break(()))) => return,
@@ -151,24 +134,14 @@ impl Elector {
 
     /// One renewal. A conflict need not be a loss: a renewal of ours whose answer was lost
     /// also changes the `resourceVersion`, and so does whoever adds a label.
-    async fn renew_once(
-        &self,
-        lease: &mut Lease,
-        start: Instant,
-    ) -> Result<ControlFlow<()>, LeaseError> {
-        let renewed = match self
-            .store
-            .replace(&held(lease, &self.me, (self.wall)()))
-            .await
-        {
+    async fn renew_once(&self, lease: &mut Lease, start: Instant) -> Result<ControlFlow<()>, LeaseError> {
+        let renewed = match self.store.replace(&held(lease, &self.me, (self.wall)())).await {
             Ok(renewed) => renewed,
             Err(LeaseError::Conflict) => match self.store.get().await? {
                 Some(current) if holder(&current) == Some(self.me.as_str()) => {
                     // Kept before the second try, so that the next attempt starts from here if this one fails.
                     *lease = current;
-                    self.store
-                        .replace(&held(lease, &self.me, (self.wall)()))
-                        .await?
+                    self.store.replace(&held(lease, &self.me, (self.wall)())).await?
                 }
                 Some(current) => {
                     warn!(
@@ -197,11 +170,9 @@ impl Elector {
             match self.store.replace(&released(&lease, (self.wall)())).await {
                 // The renewal that was interrupted may have taken effect.
                 Err(LeaseError::Conflict) => match self.store.get().await? {
-                    Some(current) if holder(&current) == Some(self.me.as_str()) => self
-                        .store
-                        .replace(&released(&current, (self.wall)()))
-                        .await
-                        .map(drop),
+                    Some(current) if holder(&current) == Some(self.me.as_str()) => {
+                        self.store.replace(&released(&current, (self.wall)())).await.map(drop)
+                    }
                     _ => Ok(()),
                 },
                 other => other.map(drop),

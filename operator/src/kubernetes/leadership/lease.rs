@@ -116,10 +116,7 @@ impl LeaseStore for KubeLeases {
     }
 
     async fn replace(&self, lease: &Lease) -> Result<Lease, LeaseError> {
-        self.api
-            .replace(LEASE_NAME, &params(), lease)
-            .await
-            .map_err(classify)
+        self.api.replace(LEASE_NAME, &params(), lease).await.map_err(classify)
     }
 }
 
@@ -132,9 +129,7 @@ fn params() -> PostParams {
 
 fn classify(error: kube::Error) -> LeaseError {
     match error {
-        kube::Error::Api(status) if status.is_conflict() || status.is_already_exists() => {
-            LeaseError::Conflict
-        }
+        kube::Error::Api(status) if status.is_conflict() || status.is_already_exists() => LeaseError::Conflict,
         kube::Error::Api(status) if status.is_not_found() => LeaseError::Missing,
         kube::Error::Api(status) => LeaseError::Unavailable(status.message),
         other => LeaseError::Unavailable(other.to_string()),

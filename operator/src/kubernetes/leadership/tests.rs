@@ -1,11 +1,6 @@
 //! Behaviour over time, with the clock paused and a Lease store that fails on demand.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod schedule;
 mod world;
@@ -39,8 +34,7 @@ async fn the_first_candidate_leads_at_once_and_goes_on_leading() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_killed_leader_is_replaced_within_sixteen_seconds_and_not_before_fifteen_after_its_last_renewal()
- {
+async fn a_killed_leader_is_replaced_within_sixteen_seconds_and_not_before_fifteen_after_its_last_renewal() {
     for killed_after in [5_001, 5_999, 6_500, 7_300, 9_990] {
         let world = World::new();
         let a = world.start("a");
@@ -77,8 +71,7 @@ async fn a_standby_tries_at_the_very_moment_at_which_the_lease_expires() {
     let seen = Instant::now();
     b.leadership.wait_until_leader().await;
     assert!(
-        seen.elapsed() >= LEASE_DURATION
-            && seen.elapsed() < LEASE_DURATION + Duration::from_millis(10),
+        seen.elapsed() >= LEASE_DURATION && seen.elapsed() < LEASE_DURATION + Duration::from_millis(10),
         "{:?}",
         seen.elapsed()
     );
@@ -96,29 +89,15 @@ async fn a_leader_cut_off_from_the_api_fails_the_guard_by_its_deadline_and_is_lo
         sleep(Duration::from_millis(5_500)).await;
         a.fault(fault);
         let renewed = world.last_change();
-        timeout(60 * SECOND, a.leadership.lost())
-            .await
-            .expect("lost");
-        assert_eq!(
-            renewed.elapsed().as_secs(),
-            RENEW_DEADLINE.as_secs(),
-            "{fault:?}"
-        );
+        timeout(60 * SECOND, a.leadership.lost()).await.expect("lost");
+        assert_eq!(renewed.elapsed().as_secs(), RENEW_DEADLINE.as_secs(), "{fault:?}");
         assert_eq!(a.leadership.check(), Err(NotLeader));
         a.fault(Fault::None);
         sleep(60 * SECOND).await;
-        assert_eq!(
-            a.leadership.check(),
-            Err(NotLeader),
-            "{fault:?}: lost stays lost"
-        );
+        assert_eq!(a.leadership.check(), Err(NotLeader), "{fault:?}: lost stays lost");
         assert!(a.ended());
     }
-    assert_eq!(
-        a.leadership.check(),
-        Ok(()),
-        "another world is not concerned"
-    );
+    assert_eq!(a.leadership.check(), Ok(()), "another world is not concerned");
 }
 
 #[tokio::test(start_paused = true)]
@@ -150,10 +129,7 @@ async fn the_guard_fails_in_time_although_the_renewing_task_hangs() {
     assert!(!a.leadership.is_leader());
     assert_eq!(a.leadership.time_left(), Some(Duration::ZERO));
     sleep(60 * SECOND).await;
-    assert!(
-        !a.leadership.is_leader(),
-        "it woke up too late to lead again"
-    );
+    assert!(!a.leadership.is_leader(), "it woke up too late to lead again");
 }
 
 #[tokio::test(start_paused = true)]
@@ -181,12 +157,9 @@ async fn on_shutdown_the_lease_is_given_back_and_the_successor_takes_it_at_once(
     let b = world.start("b");
     sleep(12 * SECOND).await;
     a.stop();
-    timeout(
-        Duration::from_millis(1_050),
-        b.leadership.wait_until_leader(),
-    )
-    .await
-    .expect("elected");
+    timeout(Duration::from_millis(1_050), b.leadership.wait_until_leader())
+        .await
+        .expect("elected");
     assert_eq!(a.leadership.check(), Err(NotLeader));
     assert_eq!(world.holder(), b.identity);
     assert_eq!(world.lease().spec.unwrap().lease_transitions, Some(1));
@@ -274,14 +247,10 @@ async fn a_deleted_lease_is_made_again_by_the_leader_and_not_taken_by_a_standby(
 #[tokio::test(start_paused = true)]
 async fn of_candidates_that_start_together_exactly_one_leads() {
     let world = World::new();
-    let all: Vec<_> = (0..8)
-        .map(|number| world.start(&format!("c{number}")))
-        .collect();
+    let all: Vec<_> = (0..8).map(|number| world.start(&format!("c{number}"))).collect();
     sleep(5 * SECOND).await;
     assert_eq!(
-        all.iter()
-            .filter(|candidate| candidate.leadership.is_leader())
-            .count(),
+        all.iter().filter(|candidate| candidate.leadership.is_leader()).count(),
         1
     );
     assert_eq!(world.violations(), Vec::<String>::new());

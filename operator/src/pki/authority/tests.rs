@@ -1,9 +1,4 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -13,10 +8,7 @@ use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use super::*;
 use crate::pki::{
     Curve, DnsName, KeyEncoding, KeyParameters, Subject,
-    samples::{
-        Ca, PARAMETERS, ca_request, everything, for_hours, leaf, named, now, p256, permitting,
-        two_tier,
-    },
+    samples::{Ca, PARAMETERS, ca_request, everything, for_hours, leaf, named, now, p256, permitting, two_tier},
 };
 
 /// Verifies as a TLS client would, with nothing but the root trusted.
@@ -30,9 +22,7 @@ fn verify_by_webpki(issued: &Issued, name: &str) {
         .collect();
     let der = CertificateDer::from(issued.leaf.as_slice());
     let end_entity = EndEntityCert::try_from(&der).unwrap();
-    let time = UnixTime::since_unix_epoch(Duration::from_secs(
-        u64::try_from(now().as_second()).unwrap() + 60,
-    ));
+    let time = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now().as_second()).unwrap() + 60));
     end_entity
         .verify_for_usage(
             webpki::ALL_VERIFICATION_ALGS,
@@ -73,11 +63,7 @@ fn cas_of_every_algorithm_sign_for_keys_of_every_algorithm() {
                 "{ca_parameters}"
             );
             assert_eq!(
-                leaf.satisfies(
-                    &named(&["a.example.com"]),
-                    parameters,
-                    crate::pki::Fidelity::Exact
-                ),
+                leaf.satisfies(&named(&["a.example.com"]), parameters, crate::pki::Fidelity::Exact),
                 Ok(())
             );
         }
@@ -90,12 +76,7 @@ fn a_leaf_of_an_intermediate_comes_with_it_and_names_the_root_apart() {
     let key = p256();
     let issued = intermediate
         .authority()
-        .sign(
-            &everything(),
-            key.public_key_der(),
-            for_hours(24),
-            &Extras::default(),
-        )
+        .sign(&everything(), key.public_key_der(), for_hours(24), &Extras::default())
         .unwrap();
     verify_by_webpki(&issued, "shop.example.com");
     verify_by_webpki(&issued, "any.shop.example.com");
@@ -105,19 +86,12 @@ fn a_leaf_of_an_intermediate_comes_with_it_and_names_the_root_apart() {
     assert!(!issued.chain_pem().contains(&root.root_pem));
 
     let (leaf, ca) = (leaf(&issued), intermediate.authority());
-    assert_eq!(
-        leaf.authority_key_identifier,
-        ca.certificate().subject_key_identifier
-    );
+    assert_eq!(leaf.authority_key_identifier, ca.certificate().subject_key_identifier);
     assert_ne!(leaf.subject_key_identifier, leaf.authority_key_identifier);
     assert_eq!(leaf.subject, everything().subject);
     assert_eq!(
         leaf.dns_names,
-        [
-            "shop.example.com",
-            "*.shop.example.com",
-            "xn--bcher-kva.example.com"
-        ]
+        ["shop.example.com", "*.shop.example.com", "xn--bcher-kva.example.com"]
     );
     assert_eq!(
         (leaf.ip_addresses, leaf.uris, leaf.email_addresses),
@@ -135,11 +109,7 @@ fn a_leaf_of_an_intermediate_comes_with_it_and_names_the_root_apart() {
 
 #[test]
 fn a_root_that_signs_itself_is_ca_crt_and_not_in_the_chain() {
-    let ca = Ca::root(
-        &ca_request("Root"),
-        KeyParameters::Ecdsa(Curve::P256),
-        for_hours(100),
-    );
+    let ca = Ca::root(&ca_request("Root"), KeyParameters::Ecdsa(Curve::P256), for_hours(100));
     let issued = ca
         .authority()
         .sign(
@@ -159,13 +129,7 @@ fn a_root_that_signs_itself_is_ca_crt_and_not_in_the_chain() {
 fn without_its_root_an_intermediate_signs_and_ca_crt_stays_unknown() {
     let (_, intermediate) = two_tier();
     let key = intermediate.key.to_pem(KeyEncoding::Pkcs1).unwrap();
-    let authority = Authority::load(
-        intermediate.chain_pem.as_bytes(),
-        key.as_bytes(),
-        Some(b"\n"),
-        now(),
-    )
-    .unwrap();
+    let authority = Authority::load(intermediate.chain_pem.as_bytes(), key.as_bytes(), Some(b"\n"), now()).unwrap();
     let issued = authority
         .sign(
             &named(&["a.example.com"]),
@@ -179,11 +143,7 @@ fn without_its_root_an_intermediate_signs_and_ca_crt_stays_unknown() {
 
 #[test]
 fn the_leaf_ends_with_its_ca_at_the_latest_and_starts_no_earlier() {
-    let ca = Ca::root(
-        &ca_request("Root"),
-        KeyParameters::Ecdsa(Curve::P256),
-        for_hours(10),
-    );
+    let ca = Ca::root(&ca_request("Root"), KeyParameters::Ecdsa(Curve::P256), for_hours(10));
     let asked = Validity {
         not_before: now() - SignedDuration::from_mins(5),
         not_after: now() + SignedDuration::from_hours(99),
@@ -262,11 +222,7 @@ fn a_ca_that_may_not_sign_is_refused_with_the_reason() {
         key: p256(),
     };
     for (error, reason, says) in [
-        (
-            load(&leaf_only, now()),
-            "NotACertificateAuthority",
-            "isCA: true",
-        ),
+        (load(&leaf_only, now()), "NotACertificateAuthority", "isCA: true"),
         (
             load(&root, now() + SignedDuration::from_hours(11)),
             "AuthorityExpired",
@@ -277,25 +233,11 @@ fn a_ca_that_may_not_sign_is_refused_with_the_reason() {
             "AuthorityNotYetValid",
             "valid only from",
         ),
-        (
-            load(&other_key, now()),
-            "KeyMismatch",
-            "for the private key",
-        ),
-        (
-            load(&garbage, now()),
-            "InvalidCertificate",
-            "no PEM section",
-        ),
+        (load(&other_key, now()), "KeyMismatch", "for the private key"),
+        (load(&garbage, now()), "InvalidCertificate", "no PEM section"),
         (load(&bad_root, now()), "InvalidCertificate", "(ca.crt)"),
         (
-            Authority::load(
-                root.chain_pem.as_bytes(),
-                root.chain_pem.as_bytes(),
-                None,
-                now(),
-            )
-            .unwrap_err(),
+            Authority::load(root.chain_pem.as_bytes(), root.chain_pem.as_bytes(), None, now()).unwrap_err(),
             "InvalidPrivateKey",
             "a certificate, not a private key",
         ),
@@ -355,14 +297,8 @@ fn names_outside_the_constraints_of_any_ca_above_are_refused() {
         for_hours(50),
     );
     let authority = intermediate.authority();
-    let sign = |names: &[&str]| {
-        authority.sign(
-            &named(names),
-            p256().public_key_der(),
-            for_hours(1),
-            &Extras::default(),
-        )
-    };
+    let sign =
+        |names: &[&str]| authority.sign(&named(names), p256().public_key_der(), for_hours(1), &Extras::default());
     verify_by_webpki(
         &sign(&["a.shop.example.com", "*.shop.example.com"]).unwrap(),
         "a.shop.example.com",
@@ -404,16 +340,10 @@ fn a_ca_below_a_ca_of_path_length_zero_is_refused_and_a_leaf_is_not() {
         value: vec![0x30, 0x06, 0x01, 0x01, 0xff, 0x02, 0x01, 0x00],
     };
     let extensions = [constraints, extension::subject_key_identifier(&identifier)];
-    let root = body(
-        &name,
-        &name,
-        for_hours(10),
-        key.public_key_der(),
-        &extensions,
-    )
-    .unwrap()
-    .sign(&key)
-    .unwrap();
+    let root = body(&name, &name, for_hours(10), key.public_key_der(), &extensions)
+        .unwrap()
+        .sign(&key)
+        .unwrap();
     let pem = certificates_pem([root.as_slice()]);
     let authority = Authority::load(
         pem.as_bytes(),
@@ -453,12 +383,7 @@ fn a_ca_below_a_ca_of_path_length_zero_is_refused_and_a_leaf_is_not() {
 
 #[test]
 fn serial_numbers_are_positive_of_sixteen_octets_and_never_the_same() {
-    let authority = Ca::root(
-        &ca_request("Root"),
-        KeyParameters::Ecdsa(Curve::P256),
-        for_hours(10),
-    )
-    .authority();
+    let authority = Ca::root(&ca_request("Root"), KeyParameters::Ecdsa(Curve::P256), for_hours(10)).authority();
     let key = p256();
     let serials: std::collections::BTreeSet<Vec<u8>> = (0..100)
         .map(|_| {
@@ -476,11 +401,7 @@ fn serial_numbers_are_positive_of_sixteen_octets_and_never_the_same() {
         })
         .collect();
     assert_eq!(serials.len(), 100);
-    assert!(
-        serials
-            .iter()
-            .all(|serial| serial.len() == 16 && serial[0] < 0x80)
-    );
+    assert!(serials.iter().all(|serial| serial.len() == 16 && serial[0] < 0x80));
 }
 
 #[test]
@@ -506,14 +427,10 @@ fn a_self_signed_certificate_without_a_subject_takes_its_first_name() {
 #[test]
 fn an_authority_is_shared_between_threads_and_shows_no_key() {
     fn shared<T: Send + Sync>(_: &T) {}
-    let authority =
-        Ca::root(&ca_request("Root"), KeyParameters::Ed25519, for_hours(10)).authority();
+    let authority = Ca::root(&ca_request("Root"), KeyParameters::Ed25519, for_hours(10)).authority();
     shared(&authority);
     let shown = format!("{authority:?}");
-    assert!(
-        shown.contains("PrivateKey { parameters: Ed25519, .. }"),
-        "{shown}"
-    );
+    assert!(shown.contains("PrivateKey { parameters: Ed25519, .. }"), "{shown}");
     assert!(
         !shown.contains(
             &format!("{:?}", &authority.key.pkcs8_der()[20..28])
@@ -535,19 +452,15 @@ fn subjects_outside_a_cas_directory_names_are_refused() {
     let value = yasna::construct_der(|writer| {
         writer.write_sequence(|writer| {
             for (tag, base) in [(0, acme(None)), (1, acme(Some("Secret")))] {
-                writer
-                    .next()
-                    .write_tagged_implicit(yasna::Tag::context(tag), |writer| {
-                        writer.write_sequence(|writer| {
-                            writer.next().write_sequence(|writer| {
-                                writer
-                                    .next()
-                                    .write_tagged(yasna::Tag::context(4), |writer| {
-                                        writer.write_der(&name_der(Some(&base), None));
-                                    });
+                writer.next().write_tagged_implicit(yasna::Tag::context(tag), |writer| {
+                    writer.write_sequence(|writer| {
+                        writer.next().write_sequence(|writer| {
+                            writer.next().write_tagged(yasna::Tag::context(4), |writer| {
+                                writer.write_der(&name_der(Some(&base), None));
                             });
                         });
                     });
+                });
             }
         });
     });
@@ -563,16 +476,10 @@ fn subjects_outside_a_cas_directory_names_are_refused() {
             value,
         },
     ];
-    let root = body(
-        &name,
-        &name,
-        for_hours(10),
-        key.public_key_der(),
-        &extensions,
-    )
-    .unwrap()
-    .sign(&key)
-    .unwrap();
+    let root = body(&name, &name, for_hours(10), key.public_key_der(), &extensions)
+        .unwrap()
+        .sign(&key)
+        .unwrap();
     let pem = certificates_pem([root.as_slice()]);
     let authority = Authority::load(
         pem.as_bytes(),
@@ -599,10 +506,7 @@ fn subjects_outside_a_cas_directory_names_are_refused() {
             },
             Some(None),
         ),
-        (
-            acme(Some("Secret")),
-            Some(Some("O=Acme, OU=Secret".to_owned())),
-        ),
+        (acme(Some("Secret")), Some(Some("O=Acme, OU=Secret".to_owned()))),
     ] {
         let request = CertificateRequest {
             subject,

@@ -1,9 +1,4 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 use proptest::prelude::*;
 
 use super::*;
@@ -22,8 +17,8 @@ fn the_ari_identifier_is_that_of_the_rfcs_example() {
     // RFC 9773 §4.1, appendix A.
     let mut certificate = sample();
     certificate.authority_key_identifier = Some(vec![
-        0x69, 0x88, 0x5B, 0x6B, 0x87, 0x46, 0x40, 0x41, 0xE1, 0xB3, 0x7B, 0x84, 0x7B, 0xA0, 0xAE,
-        0x2C, 0xDE, 0x01, 0xC8, 0xD4,
+        0x69, 0x88, 0x5B, 0x6B, 0x87, 0x46, 0x40, 0x41, 0xE1, 0xB3, 0x7B, 0x84, 0x7B, 0xA0, 0xAE, 0x2C, 0xDE, 0x01,
+        0xC8, 0xD4,
     ]);
     certificate.serial = vec![0x00, 0x87, 0x65, 0x43, 0x21];
     assert_eq!(
@@ -53,10 +48,7 @@ fn everything_that_was_written_is_read_back() {
     let key = p256();
     let certificate = leaf(&self_sign(&everything(), &key, for_hours(3)).unwrap());
     assert_eq!(certificate.common_name.as_deref(), Some("shop.example.com"));
-    assert_eq!(
-        certificate.issuer_common_name.as_deref(),
-        Some("shop.example.com")
-    );
+    assert_eq!(certificate.issuer_common_name.as_deref(), Some("shop.example.com"));
     assert_eq!(
         certificate.key_usage,
         Some([Usage::DigitalSignature, Usage::KeyEncipherment].into())
@@ -66,11 +58,7 @@ fn everything_that_was_written_is_read_back() {
         Some([Usage::ServerAuth, Usage::ClientAuth, Usage::IpsecUser].into())
     );
     assert_eq!(
-        (
-            certificate.is_ca,
-            certificate.path_length,
-            certificate.other_names
-        ),
+        (certificate.is_ca, certificate.path_length, certificate.other_names),
         (false, None, 0)
     );
     assert_eq!(certificate.fingerprint_sha256().len(), 64);
@@ -120,10 +108,7 @@ fn the_date_that_means_no_expiry_is_read_as_the_last_moment_there_is() {
         not_after: "9998-12-29T23:59:59Z".parse().unwrap(),
     };
     let mut der = leaf(&self_sign(&named(&["a.example"]), &p256(), validity).unwrap()).der;
-    let at = der
-        .windows(15)
-        .position(|window| window == b"99981229235959Z")
-        .unwrap();
+    let at = der.windows(15).position(|window| window == b"99981229235959Z").unwrap();
     der[at..at + 15].copy_from_slice(b"99991231235959Z");
     assert_eq!(
         Certificate::from_der(&der).unwrap().not_after.as_second(),

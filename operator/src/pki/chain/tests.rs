@@ -1,9 +1,4 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 use super::*;
 use crate::pki::{
     Curve, Extras, KeyEncoding, KeyParameters,
@@ -11,11 +6,7 @@ use crate::pki::{
 };
 
 fn bundle(certificates: &[&Certificate]) -> String {
-    certificates_pem(
-        certificates
-            .iter()
-            .map(|certificate| certificate.der.as_slice()),
-    )
+    certificates_pem(certificates.iter().map(|certificate| certificate.der.as_slice()))
 }
 
 #[test]
@@ -25,37 +16,19 @@ fn a_chain_is_put_in_order_whatever_the_order_it_comes_in() {
     let wanted = chain(
         &intermediate
             .authority()
-            .sign(
-                &everything(),
-                key.public_key_der(),
-                for_hours(1),
-                &Extras::default(),
-            )
+            .sign(&everything(), key.public_key_der(), for_hours(1), &Extras::default())
             .unwrap(),
     );
-    let stranger = Ca::root(
-        &ca_request("Stranger"),
-        KeyParameters::Ed25519,
-        for_hours(1),
-    );
-    let stranger = read_bundle(stranger.chain_pem.as_bytes())
-        .unwrap()
-        .remove(0);
-    let (leaf, middle, root) = (
-        &wanted.leaf,
-        &wanted.intermediates[0],
-        wanted.root.as_ref().unwrap(),
-    );
+    let stranger = Ca::root(&ca_request("Stranger"), KeyParameters::Ed25519, for_hours(1));
+    let stranger = read_bundle(stranger.chain_pem.as_bytes()).unwrap().remove(0);
+    let (leaf, middle, root) = (&wanted.leaf, &wanted.intermediates[0], wanted.root.as_ref().unwrap());
     for order in [
         [leaf, middle, root],
         [root, middle, leaf],
         [middle, leaf, root],
         [root, leaf, middle],
     ] {
-        assert_eq!(
-            Chain::read(bundle(&order).as_bytes(), None).unwrap(),
-            wanted
-        );
+        assert_eq!(Chain::read(bundle(&order).as_bytes(), None).unwrap(), wanted);
         assert_eq!(
             Chain::read(
                 bundle(&[&order[..], &[&stranger, leaf]].concat()).as_bytes(),
@@ -97,10 +70,7 @@ fn a_renewed_ca_of_the_same_name_does_not_break_the_chain_and_an_impostor_does()
     let leaf_pem = leaf.chain_pem();
     let read = |cas: &[&str]| Chain::read(format!("{leaf_pem}{}", cas.concat()).as_bytes(), None);
     assert_eq!(
-        read(&[&old.chain_pem, &new.chain_pem])
-            .unwrap()
-            .root_pem()
-            .unwrap(),
+        read(&[&old.chain_pem, &new.chain_pem]).unwrap().root_pem().unwrap(),
         new.root_pem
     );
     let error = read(&[&old.chain_pem]).unwrap_err();
@@ -120,23 +90,14 @@ fn what_is_no_bundle_of_certificates_is_told_apart() {
     let key = p256();
     let key_pem = key.to_pem(KeyEncoding::Pkcs8).unwrap();
     let section = |content: &[u8]| pem_section("CERTIFICATE", content).to_string();
-    let good = bundle(&[&chain(
-        &crate::pki::self_sign(&named(&["a.example"]), &key, for_hours(1)).unwrap(),
-    )
-    .leaf]);
+    let good = bundle(&[&chain(&crate::pki::self_sign(&named(&["a.example"]), &key, for_hours(1)).unwrap()).leaf]);
     for (pem, says) in [
         (String::new(), "no PEM section"),
         ("text".into(), "no PEM section"),
         ("0\u{5}".into(), "is DER"),
-        (
-            key_pem.to_string(),
-            "no certificate but a PEM section \"PRIVATE KEY\"",
-        ),
+        (key_pem.to_string(), "no certificate but a PEM section \"PRIVATE KEY\""),
         (section(b"nothing"), "certificate 1 cannot be read"),
-        (
-            format!("{good}{}", section(b"nothing")),
-            "certificate 2 cannot be read",
-        ),
+        (format!("{good}{}", section(b"nothing")), "certificate 2 cannot be read"),
         (
             format!("{good}-----BEGIN CERTIFICATE-----\nAAAA\n"),
             "malformed in or after certificate 2",
@@ -151,22 +112,13 @@ fn what_is_no_bundle_of_certificates_is_told_apart() {
         Chain::read(good.as_bytes(), Some(&p256())).unwrap_err(),
         ChainError::KeyMismatch
     );
-    assert_eq!(
-        read_bundle(format!("{}{good}", *key_pem).as_bytes())
-            .unwrap()
-            .len(),
-        1
-    );
+    assert_eq!(read_bundle(format!("{}{good}", *key_pem).as_bytes()).unwrap().len(), 1);
 }
 
 #[test]
 fn the_preferred_chain_is_found_by_the_topmost_issuer_first_and_then_by_its_own_name() {
     let chain = |root: &str, with_root: bool| {
-        let root = Ca::root(
-            &ca_request(root),
-            KeyParameters::Ecdsa(Curve::P256),
-            for_hours(10),
-        );
+        let root = Ca::root(&ca_request(root), KeyParameters::Ecdsa(Curve::P256), for_hours(10));
         let middle = root.below(&ca_request("Middle"), for_hours(10));
         let mut chain = chain(
             &middle
@@ -182,11 +134,7 @@ fn the_preferred_chain_is_found_by_the_topmost_issuer_first_and_then_by_its_own_
         chain.root = chain.root.filter(|_| with_root);
         chain
     };
-    let chains = [
-        chain("Root A", false),
-        chain("Root B", false),
-        chain("Root C", true),
-    ];
+    let chains = [chain("Root A", false), chain("Root B", false), chain("Root C", true)];
     for (preferred, position) in [
         ("Root A", Some(0)),
         ("Root B", Some(1)),
@@ -204,22 +152,13 @@ fn the_preferred_chain_is_found_by_the_topmost_issuer_first_and_then_by_its_own_
 
 #[test]
 fn a_chain_of_more_cas_than_make_sense_is_refused() {
-    let root = Ca::root(
-        &ca_request("CA 0"),
-        KeyParameters::Ecdsa(Curve::P256),
-        for_hours(10),
-    );
+    let root = Ca::root(&ca_request("CA 0"), KeyParameters::Ecdsa(Curve::P256), for_hours(10));
     let mut cas = vec![root];
     for depth in 1..=MOST_AUTHORITIES {
         let next = cas[depth - 1].below(&ca_request(&format!("CA {depth}")), for_hours(10));
         cas.push(next);
     }
-    let read = |ca: &Ca| {
-        Chain::read(
-            format!("{}{}", ca.chain_pem, ca.root_pem).as_bytes(),
-            Some(&ca.key),
-        )
-    };
+    let read = |ca: &Ca| Chain::read(format!("{}{}", ca.chain_pem, ca.root_pem).as_bytes(), Some(&ca.key));
     assert_eq!(
         read(&cas[MOST_AUTHORITIES]).unwrap().intermediates.len(),
         MOST_AUTHORITIES - 1

@@ -53,12 +53,7 @@ fn every_difference_that_matters_is_told() {
     };
     let text = |request: &CertificateRequest, key, fidelity| {
         certificate.satisfies(request, key, fidelity).map_or_else(
-            |list| {
-                list.iter()
-                    .map(ToString::to_string)
-                    .collect::<Vec<_>>()
-                    .join("; ")
-            },
+            |list| list.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
             |()| String::new(),
         )
     };
@@ -181,18 +176,8 @@ fn an_acme_ca_may_drop_replace_or_repeat_the_common_name() {
         )
     };
     for (common_name, names, exact, acme) in [
-        (
-            Some("a.example"),
-            &["b.example", "c.example"][..],
-            true,
-            true,
-        ),
-        (
-            Some("a.example"),
-            &["c.example", "a.example", "b.example"],
-            false,
-            true,
-        ),
+        (Some("a.example"), &["b.example", "c.example"][..], true, true),
+        (Some("a.example"), &["c.example", "a.example", "b.example"], false, true),
         (None, &["a.example", "b.example", "c.example"], false, true),
         (None, &["b.example", "c.example"], false, true),
         (Some("c.example"), &["b.example", "c.example"], false, true),
@@ -212,9 +197,7 @@ fn an_acme_ca_may_drop_replace_or_repeat_the_common_name() {
             "{common_name:?} {names:?}"
         );
         assert_eq!(
-            certificate
-                .satisfies(&asked, P256, Fidelity::AuthorityDecides)
-                .is_ok(),
+            certificate.satisfies(&asked, P256, Fidelity::AuthorityDecides).is_ok(),
             acme,
             "{common_name:?} {names:?}"
         );

@@ -3,9 +3,7 @@ use crate::pki::{
     Authority, CertificateRequest, Chain, Extras, KeyParameters, PrivateKey, SubjectIn, Validity,
     certificate_signing_request,
     encoding::certificates_pem,
-    samples::{
-        Ca, PARAMETERS, ca_request, everything, for_hours, leaf, named, p256, permitting, two_tier,
-    },
+    samples::{Ca, PARAMETERS, ca_request, everything, for_hours, leaf, named, p256, permitting, two_tier},
     self_sign,
 };
 
@@ -42,10 +40,7 @@ fn openssl_verifies_requests_of_every_algorithm_and_finds_everything_in_them() {
         ] {
             assert!(text.contains(part), "{parameters}: {part} not in {text}");
         }
-        assert!(
-            !text.contains("Subject Alternative Name: critical"),
-            "{text}"
-        );
+        assert!(!text.contains("Subject Alternative Name: critical"), "{text}");
     }
     let key = p256();
     for (request, subject_in, parts) in [
@@ -79,14 +74,9 @@ fn openssl_verifies_requests_of_every_algorithm_and_finds_everything_in_them() {
         )]);
         let text = openssl(
             folder.path(),
-            &[
-                "req", "-inform", "DER", "-in", "csr.der", "-verify", "-noout", "-text",
-            ],
+            &["req", "-inform", "DER", "-in", "csr.der", "-verify", "-noout", "-text"],
         );
-        assert!(
-            parts.iter().all(|part| text.contains(part)),
-            "{parts:?} not in {text}"
-        );
+        assert!(parts.iter().all(|part| text.contains(part)), "{parts:?} not in {text}");
     }
 }
 
@@ -98,18 +88,10 @@ fn openssl_verifies_chains_of_every_algorithm_strictly() {
         let key = PrivateKey::generate(parameters).unwrap();
         let issued = intermediate
             .authority()
-            .sign(
-                &everything(),
-                key.public_key_der(),
-                for_hours(24),
-                &Extras::default(),
-            )
+            .sign(&everything(), key.public_key_der(), for_hours(24), &Extras::default())
             .unwrap();
         let folder = folder(&[
-            (
-                "leaf.pem",
-                certificates_pem([issued.leaf.as_slice()]).as_bytes(),
-            ),
+            ("leaf.pem", certificates_pem([issued.leaf.as_slice()]).as_bytes()),
             ("chain.pem", issued.chain_pem().as_bytes()),
             ("root.pem", root.root_pem.as_bytes()),
         ]);
@@ -191,20 +173,10 @@ fn openssl_verifies_self_signed_leaves_and_refuses_names_outside_the_constraints
         let (good, text) = attempt(
             folder.path(),
             "openssl",
-            &[
-                "verify",
-                "-attime",
-                &moment(),
-                "-CAfile",
-                "root.pem",
-                "leaf.pem",
-            ],
+            &["verify", "-attime", &moment(), "-CAfile", "root.pem", "leaf.pem"],
         );
         assert_eq!(good, admitted, "{text}");
-        assert!(
-            admitted || text.contains("permitted subtree violation"),
-            "{text}"
-        );
+        assert!(admitted || text.contains("permitted subtree violation"), "{text}");
     }
 }
 
@@ -212,10 +184,7 @@ fn openssl_verifies_self_signed_leaves_and_refuses_names_outside_the_constraints
 fn openssl_prints_the_serial_number_fingerprint_and_extras_as_we_do() {
     let (_, intermediate) = two_tier();
     let extras = Extras {
-        crl_distribution_points: vec![
-            "http://crl.example.com/one".into(),
-            "http://crl.example.com/two".into(),
-        ],
+        crl_distribution_points: vec!["http://crl.example.com/one".into(), "http://crl.example.com/two".into()],
         ocsp_servers: vec!["http://ocsp.example.com".into()],
         issuing_certificate_urls: vec!["http://ca.example.com/ca.der".into()],
     };
@@ -304,10 +273,7 @@ fn a_ca_of_openssls_making_signs_and_its_certificate_is_read_whole() {
         (true, vec!["example.com".to_owned()])
     );
     assert_eq!(constraints.permitted.email_addresses, ["example.com"]);
-    assert_eq!(
-        constraints.excluded.ip_ranges,
-        ["10.0.0.0/8".parse().unwrap()]
-    );
+    assert_eq!(constraints.excluded.ip_ranges, ["10.0.0.0/8".parse().unwrap()]);
     assert_eq!(
         (
             certificate.subject.organizations.join(" "),

@@ -3,10 +3,7 @@ use crate::pki::{KeyEncoding, KeyParameters, PrivateKey, RsaSize, samples::PARAM
 
 #[test]
 fn openssl_reads_keys_of_every_kind_in_every_encoding() {
-    for parameters in PARAMETERS
-        .into_iter()
-        .chain([KeyParameters::Rsa(RsaSize::Bits3072)])
-    {
+    for parameters in PARAMETERS.into_iter().chain([KeyParameters::Rsa(RsaSize::Bits3072)]) {
         let key = PrivateKey::generate(parameters).unwrap();
         for encoding in [KeyEncoding::Pkcs1, KeyEncoding::Pkcs8] {
             let folder = folder(&[
@@ -14,10 +11,7 @@ fn openssl_reads_keys_of_every_kind_in_every_encoding() {
                 ("key.der", &key.to_der(encoding).unwrap()),
                 ("public.der", key.public_key_der()),
             ]);
-            openssl(
-                folder.path(),
-                &["pkey", "-in", "key.pem", "-check", "-noout"],
-            );
+            openssl(folder.path(), &["pkey", "-in", "key.pem", "-check", "-noout"]);
             openssl(
                 folder.path(),
                 &[
@@ -27,8 +21,7 @@ fn openssl_reads_keys_of_every_kind_in_every_encoding() {
             openssl(
                 folder.path(),
                 &[
-                    "pkey", "-in", "key.der", "-inform", "DER", "-pubout", "-outform", "DER",
-                    "-out", "der.pub",
+                    "pkey", "-in", "key.der", "-inform", "DER", "-pubout", "-outform", "DER", "-out", "der.pub",
                 ],
             );
             for public in ["pem.pub", "der.pub"] {
@@ -58,35 +51,14 @@ fn keys_that_openssl_wrote_are_read() {
             "rsa8.pem",
         ],
     );
+    openssl(path, &["rsa", "-in", "rsa8.pem", "-traditional", "-out", "rsa1.pem"]);
+    openssl(path, &["ecparam", "-name", "secp384r1", "-genkey", "-out", "ec1.pem"]);
+    openssl(path, &["ec", "-in", "ec1.pem", "-no_public", "-out", "ec1-bare.pem"]);
     openssl(
         path,
-        &["rsa", "-in", "rsa8.pem", "-traditional", "-out", "rsa1.pem"],
+        &["pkcs8", "-topk8", "-nocrypt", "-in", "ec1.pem", "-out", "ec8.pem"],
     );
-    openssl(
-        path,
-        &[
-            "ecparam",
-            "-name",
-            "secp384r1",
-            "-genkey",
-            "-out",
-            "ec1.pem",
-        ],
-    );
-    openssl(
-        path,
-        &["ec", "-in", "ec1.pem", "-no_public", "-out", "ec1-bare.pem"],
-    );
-    openssl(
-        path,
-        &[
-            "pkcs8", "-topk8", "-nocrypt", "-in", "ec1.pem", "-out", "ec8.pem",
-        ],
-    );
-    openssl(
-        path,
-        &["genpkey", "-algorithm", "ED25519", "-out", "ed.pem"],
-    );
+    openssl(path, &["genpkey", "-algorithm", "ED25519", "-out", "ed.pem"]);
     openssl(
         path,
         &[

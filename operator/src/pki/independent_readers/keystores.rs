@@ -5,8 +5,8 @@ use crate::pki::{
     Extras, KeyEncoding, KeyParameters, PrivateKey,
     encoding::certificates_pem,
     keystore::{
-        KeystoreContent, Pkcs12Profile, jks_keystore, jks_keystore_matches, jks_truststore,
-        pkcs12_keystore, pkcs12_keystore_matches, pkcs12_truststore,
+        KeystoreContent, Pkcs12Profile, jks_keystore, jks_keystore_matches, jks_truststore, pkcs12_keystore,
+        pkcs12_keystore_matches, pkcs12_truststore,
     },
     samples::{PARAMETERS, for_hours, named, two_tier},
 };
@@ -92,9 +92,7 @@ fn openssl_opens_pkcs12_keystores_of_every_profile() {
             assert_eq!(text.matches("BEGIN CERTIFICATE").count(), 3, "{text}");
             let start = text.find("-----BEGIN PRIVATE KEY").unwrap();
             assert_eq!(
-                PrivateKey::from_pem(&text.as_bytes()[start..])
-                    .unwrap()
-                    .pkcs8_der(),
+                PrivateKey::from_pem(&text.as_bytes()[start..]).unwrap().pkcs8_der(),
                 pair.key.pkcs8_der()
             );
             let wrong = attempt(
@@ -110,11 +108,7 @@ fn openssl_opens_pkcs12_keystores_of_every_profile() {
                     "-nodes",
                 ],
             );
-            assert!(
-                !wrong.0 && wrong.1.contains("invalid password"),
-                "{}",
-                wrong.1
-            );
+            assert!(!wrong.0 && wrong.1.contains("invalid password"), "{}", wrong.1);
         }
     }
 }
@@ -122,22 +116,11 @@ fn openssl_opens_pkcs12_keystores_of_every_profile() {
 #[test]
 fn a_pkcs12_keystore_of_openssls_writing_with_the_same_content_matches() {
     let pair = Pair::new(PARAMETERS[1]);
-    let all: Vec<&[u8]> = pair
-        .chain
-        .iter()
-        .chain(&pair.authorities)
-        .map(Vec::as_slice)
-        .collect();
+    let all: Vec<&[u8]> = pair.chain.iter().chain(&pair.authorities).map(Vec::as_slice).collect();
     let folder = folder(&[
-        (
-            "key.pem",
-            pair.key.to_pem(KeyEncoding::Pkcs8).unwrap().as_bytes(),
-        ),
+        ("key.pem", pair.key.to_pem(KeyEncoding::Pkcs8).unwrap().as_bytes()),
         ("leaf.pem", certificates_pem([all[0]]).as_bytes()),
-        (
-            "rest.pem",
-            certificates_pem(all[1..].iter().copied()).as_bytes(),
-        ),
+        ("rest.pem", certificates_pem(all[1..].iter().copied()).as_bytes()),
     ]);
     let arguments = [
         "pkcs12",
@@ -183,10 +166,8 @@ fn keytool(directory: &Path, arguments: &[&str]) -> String {
 fn keytool_opens_pkcs12_keystores_and_truststores() {
     let pair = Pair::new(PARAMETERS[0]);
     let store = pkcs12_keystore(pair.content(), JAVA_PASSWORD, Pkcs12Profile::Modern2023).unwrap();
-    let trust =
-        pkcs12_truststore(&pair.authorities, JAVA_PASSWORD, Pkcs12Profile::Modern2023).unwrap();
-    let legacy =
-        pkcs12_truststore(&pair.authorities, JAVA_PASSWORD, Pkcs12Profile::LegacyDES).unwrap();
+    let trust = pkcs12_truststore(&pair.authorities, JAVA_PASSWORD, Pkcs12Profile::Modern2023).unwrap();
+    let legacy = pkcs12_truststore(&pair.authorities, JAVA_PASSWORD, Pkcs12Profile::LegacyDES).unwrap();
     let folder = folder(&[
         ("store.p12", &store),
         ("trust.p12", &trust),
@@ -196,14 +177,7 @@ fn keytool_opens_pkcs12_keystores_and_truststores() {
     let list = |name: &str| {
         keytool(
             folder.path(),
-            &[
-                "-list",
-                "-v",
-                "-keystore",
-                name,
-                "-storepass:file",
-                "password",
-            ],
+            &["-list", "-v", "-keystore", name, "-storepass:file", "password"],
         )
     };
     let text = list("store.p12");
@@ -216,9 +190,7 @@ fn keytool_opens_pkcs12_keystores_and_truststores() {
     for name in ["trust.p12", "legacy.p12"] {
         let text = list(name);
         assert!(
-            text.contains("Alias name: ca\n")
-                && text.contains("trustedCertEntry")
-                && text.contains("CN=Sample Root"),
+            text.contains("Alias name: ca\n") && text.contains("trustedCertEntry") && text.contains("CN=Sample Root"),
             "{text}"
         );
     }
@@ -265,9 +237,7 @@ fn keytool_opens_jks_keystores_and_truststores_and_takes_the_key_out() {
         }
         let text = list("trust.jks");
         assert!(
-            text.contains("contains 1 entry")
-                && text.contains("trustedCertEntry")
-                && text.contains("CN=Sample Root"),
+            text.contains("contains 1 entry") && text.contains("trustedCertEntry") && text.contains("CN=Sample Root"),
             "{text}"
         );
 
@@ -305,9 +275,7 @@ fn keytool_opens_jks_keystores_and_truststores_and_takes_the_key_out() {
         );
         let start = text.find("-----BEGIN PRIVATE KEY").unwrap();
         assert_eq!(
-            PrivateKey::from_pem(&text.as_bytes()[start..])
-                .unwrap()
-                .pkcs8_der(),
+            PrivateKey::from_pem(&text.as_bytes()[start..]).unwrap().pkcs8_der(),
             pair.key.pkcs8_der(),
             "{parameters}"
         );

@@ -5,8 +5,8 @@ use std::fmt;
 use x509_parser::{
     asn1_rs::{FromDer as _, Oid},
     oid_registry::{
-        OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_NIST_EC_P521,
-        OID_PKCS1_RSAENCRYPTION, OID_SIG_ED25519,
+        OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_NIST_EC_P521, OID_PKCS1_RSAENCRYPTION,
+        OID_SIG_ED25519,
     },
     public_key::PublicKey,
     x509::{AlgorithmIdentifier, SubjectPublicKeyInfo},
@@ -41,8 +41,7 @@ pub enum KeyParameters {
 impl KeyParameters {
     /// The parameters of a public key, given as DER of its `SubjectPublicKeyInfo`.
     pub fn of_public_key(spki: &[u8]) -> Result<Self, KeyError> {
-        let (_, info) = SubjectPublicKeyInfo::from_der(spki)
-            .map_err(|_| KeyError::Malformed { part: "public key" })?;
+        let (_, info) = SubjectPublicKeyInfo::from_der(spki).map_err(|_| KeyError::Malformed { part: "public key" })?;
         let rsa_bits = match info.parsed() {
             Ok(PublicKey::RSA(rsa)) => bits(rsa.modulus),
             _ => 0,
@@ -50,10 +49,7 @@ impl KeyParameters {
         Self::of_algorithm(&info.algorithm, rsa_bits)
     }
 
-    pub(super) fn of_algorithm(
-        identifier: &AlgorithmIdentifier<'_>,
-        rsa_bits: usize,
-    ) -> Result<Self, KeyError> {
+    pub(super) fn of_algorithm(identifier: &AlgorithmIdentifier<'_>, rsa_bits: usize) -> Result<Self, KeyError> {
         let algorithm = &identifier.algorithm;
         if *algorithm == OID_PKCS1_RSAENCRYPTION {
             return match rsa_bits {
@@ -67,20 +63,15 @@ impl KeyParameters {
             return Ok(Self::Ed25519);
         }
         if *algorithm == OID_KEY_TYPE_EC_PUBLIC_KEY {
-            let curve = identifier
-                .parameters
-                .as_ref()
-                .and_then(|any| any.as_oid().ok());
-            return curve
-                .as_ref()
-                .and_then(Curve::of_oid)
-                .map(Self::Ecdsa)
-                .ok_or_else(|| KeyError::UnsupportedAlgorithm {
+            let curve = identifier.parameters.as_ref().and_then(|any| any.as_oid().ok());
+            return curve.as_ref().and_then(Curve::of_oid).map(Self::Ecdsa).ok_or_else(|| {
+                KeyError::UnsupportedAlgorithm {
                     algorithm: curve.map_or_else(
                         || "ECDSA without a named curve".to_owned(),
                         |oid| format!("ECDSA on the curve {oid}"),
                     ),
-                });
+                }
+            });
         }
         Err(KeyError::UnsupportedAlgorithm {
             algorithm: algorithm.to_string(),

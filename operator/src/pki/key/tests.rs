@@ -1,9 +1,4 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 use base64::{Engine, engine::general_purpose::STANDARD};
 use proptest::prelude::*;
 
@@ -20,10 +15,7 @@ const FAST: [KeyParameters; 5] = [
 fn assert_round_trips(parameters: KeyParameters) {
     let key = PrivateKey::generate(parameters).unwrap();
     assert_eq!(key.parameters(), parameters);
-    assert_eq!(
-        KeyParameters::of_public_key(key.public_key_der()).unwrap(),
-        parameters
-    );
+    assert_eq!(KeyParameters::of_public_key(key.public_key_der()).unwrap(), parameters);
     for (encoding, label) in [
         (KeyEncoding::Pkcs8, "PRIVATE KEY"),
         (
@@ -41,10 +33,7 @@ fn assert_round_trips(parameters: KeyParameters) {
         assert_eq!(read.parameters(), parameters);
         assert_eq!(read.pkcs8_der(), key.pkcs8_der());
         assert_eq!(read.public_key_der(), key.public_key_der());
-        assert_eq!(
-            read.to_der(encoding).unwrap(),
-            key.to_der(encoding).unwrap()
-        );
+        assert_eq!(read.to_der(encoding).unwrap(), key.to_der(encoding).unwrap());
     }
 }
 
@@ -84,12 +73,7 @@ fn debug_output_and_errors_show_no_part_of_a_key() {
         // A key cut short is the likeliest to end up quoted in an error.
         let pem = key.to_pem(KeyEncoding::Pkcs8).unwrap();
         let body: Vec<&str> = pem.lines().collect();
-        let cut = format!(
-            "{}\n{}\n{}\n",
-            body[0],
-            &body[1][..40],
-            body[body.len() - 1]
-        );
+        let cut = format!("{}\n{}\n{}\n", body[0], &body[1][..40], body[body.len() - 1]);
         let error = PrivateKey::from_pem(cut.as_bytes()).unwrap_err();
         assert!(!format!("{error} {error:?}").contains(&body[1][10..40]));
     }
@@ -108,26 +92,14 @@ fn what_is_no_key_is_told_apart_from_a_broken_one() {
             "a certificate, not a private key",
             "InvalidPrivateKey",
         ),
-        (
-            section("PUBLIC KEY"),
-            "a public key, not",
-            "InvalidPrivateKey",
-        ),
+        (section("PUBLIC KEY"), "a public key, not", "InvalidPrivateKey"),
         (
             section("CERTIFICATE REQUEST"),
             "a certificate request, not",
             "InvalidPrivateKey",
         ),
-        (
-            section("OPENSSH PRIVATE KEY"),
-            "ssh-keygen",
-            "InvalidPrivateKey",
-        ),
-        (
-            section("ENCRYPTED PRIVATE KEY"),
-            "is encrypted",
-            "EncryptedPrivateKey",
-        ),
+        (section("OPENSSH PRIVATE KEY"), "ssh-keygen", "InvalidPrivateKey"),
+        (section("ENCRYPTED PRIVATE KEY"), "is encrypted", "EncryptedPrivateKey"),
         (legacy.to_owned(), "is encrypted", "EncryptedPrivateKey"),
         (section("PRIVATE KEY"), "malformed", "InvalidPrivateKey"),
         (section("RSA PRIVATE KEY"), "malformed", "InvalidPrivateKey"),

@@ -36,10 +36,7 @@ struct Entry {
 
 /// Writes a keystore with the key and its chain as one entry and each CA as a trusted one. Entries
 /// are dated with their certificate's notBefore.
-pub fn jks_keystore(
-    content: KeystoreContent<'_>,
-    password: &str,
-) -> Result<Vec<u8>, KeystoreError> {
+pub fn jks_keystore(content: KeystoreContent<'_>, password: &str) -> Result<Vec<u8>, KeystoreError> {
     if content.chain.is_empty() {
         return Err(KeystoreError::NoCertificate);
     }
@@ -71,9 +68,7 @@ fn entries(content: &KeystoreContent<'_>) -> Vec<Entry> {
         key: Some(key),
         certificates: content.chain.to_vec(),
     };
-    std::iter::once(own)
-        .chain(trusted(content.authorities))
-        .collect()
+    std::iter::once(own).chain(trusted(content.authorities)).collect()
 }
 
 fn trusted(authorities: &[Vec<u8>]) -> impl Iterator<Item = Entry> + '_ {
@@ -128,10 +123,7 @@ fn write(entries: &[Entry], password: &str) -> Result<Vec<u8>, KeystoreError> {
             },
         );
         write_text(&mut file, &entry.alias)?;
-        let first = entry
-            .certificates
-            .first()
-            .ok_or(KeystoreError::NoCertificate)?;
+        let first = entry.certificates.first().ok_or(KeystoreError::NoCertificate)?;
         let created = Certificate::from_der(first)?.not_before.as_millisecond();
         file.extend_from_slice(&created.max(0).to_be_bytes());
         if let Some(key) = &entry.key {
@@ -156,10 +148,7 @@ fn write_u32(file: &mut Vec<u8>, value: u32) {
 }
 
 fn write_length(file: &mut Vec<u8>, length: usize) -> Result<(), KeystoreError> {
-    write_u32(
-        file,
-        u32::try_from(length).map_err(|_| KeystoreError::Library)?,
-    );
+    write_u32(file, u32::try_from(length).map_err(|_| KeystoreError::Library)?);
     Ok(())
 }
 
@@ -186,9 +175,7 @@ fn protect(key: &[u8], password: &[u8]) -> Result<Vec<u8>, KeystoreError> {
     Ok(yasna::construct_der(|writer| {
         writer.write_sequence(|writer| {
             writer.next().write_sequence(|writer| {
-                writer
-                    .next()
-                    .write_oid(&ObjectIdentifier::from_slice(KEY_PROTECTOR));
+                writer.next().write_oid(&ObjectIdentifier::from_slice(KEY_PROTECTOR));
                 writer.next().write_null();
             });
             writer.next().write_bytes(&content);
@@ -213,12 +200,7 @@ fn mask(data: &[u8], salt: &[u8], password: &[u8]) -> Zeroizing<Vec<u8>> {
     let mut masked = Zeroizing::new(Vec::with_capacity(data.len()));
     let mut digest = sha1(&[password, salt]);
     for block in data.chunks(DIGEST_LENGTH) {
-        masked.extend(
-            block
-                .iter()
-                .zip(digest.as_ref())
-                .map(|(octet, key)| octet ^ key),
-        );
+        masked.extend(block.iter().zip(digest.as_ref()).map(|(octet, key)| octet ^ key));
         digest = sha1(&[password, digest.as_ref()]);
     }
     masked
@@ -242,10 +224,7 @@ fn read(file: &[u8], password: &str) -> Option<Vec<Entry>> {
         let alias = reader.text()?;
         reader.take(8)?;
         let (key, count) = match kind {
-            PRIVATE_KEY => (
-                Some(unprotect(reader.block()?, &password)?),
-                reader.number()?,
-            ),
+            PRIVATE_KEY => (Some(unprotect(reader.block()?, &password)?), reader.number()?),
             TRUSTED_CERTIFICATE => (None, 1),
             _ => return None,
         };

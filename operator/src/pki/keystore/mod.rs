@@ -13,8 +13,7 @@ mod pkcs12;
 
 pub use jks::{jks_keystore, jks_keystore_matches, jks_truststore, jks_truststore_matches};
 pub use pkcs12::{
-    Pkcs12Profile, pkcs12_keystore, pkcs12_keystore_matches, pkcs12_truststore,
-    pkcs12_truststore_matches,
+    Pkcs12Profile, pkcs12_keystore, pkcs12_keystore_matches, pkcs12_truststore, pkcs12_truststore_matches,
 };
 
 /// The alias of the key and its chain, as in cert-manager.
@@ -42,13 +41,9 @@ pub enum KeystoreError {
     NoCertificate,
     #[error("a truststore needs a CA certificate, and the issuer's is not known")]
     NoAuthority,
-    #[error(
-        "the keystore's password is empty; put one into the Secret that passwordSecretRef names"
-    )]
+    #[error("the keystore's password is empty; put one into the Secret that passwordSecretRef names")]
     EmptyPassword,
-    #[error(
-        "the keystore's password is {length} characters long; Java's tools want at least 6 for JKS"
-    )]
+    #[error("the keystore's password is {length} characters long; Java's tools want at least 6 for JKS")]
     ShortPassword { length: usize },
     #[error("a certificate cannot go into a keystore: {0}")]
     Certificate(#[from] CertificateError),

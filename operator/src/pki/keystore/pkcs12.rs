@@ -2,8 +2,7 @@
 
 use aws_lc_rs::digest;
 use p12_keystore::{
-    Certificate, EncryptionAlgorithm, KeyStore, KeyStoreEntry, MacAlgorithm, Pkcs12Archive,
-    PrivateKey, PrivateKeyChain,
+    Certificate, EncryptionAlgorithm, KeyStore, KeyStoreEntry, MacAlgorithm, Pkcs12Archive, PrivateKey, PrivateKeyChain,
 };
 
 use super::{KEY_ALIAS, KeystoreContent, KeystoreError, LARGEST, authority_alias};
@@ -28,10 +27,7 @@ const ITERATIONS: u32 = 2048;
 impl Pkcs12Profile {
     fn algorithms(self) -> (EncryptionAlgorithm, MacAlgorithm) {
         match self {
-            Self::LegacyRC2 => (
-                EncryptionAlgorithm::PbeWithShaAnd40BitRc4Cbc,
-                MacAlgorithm::HmacSha1,
-            ),
+            Self::LegacyRC2 => (EncryptionAlgorithm::PbeWithShaAnd40BitRc4Cbc, MacAlgorithm::HmacSha1),
             Self::LegacyDES => (
                 EncryptionAlgorithm::PbeWithShaAnd3KeyTripleDesCbc,
                 MacAlgorithm::HmacSha1,
@@ -157,12 +153,7 @@ pub fn pkcs12_truststore_matches(
 /// The chain and the CAs, each certificate once: `ca.crt` may repeat a self-signed leaf.
 fn certificates<'a>(content: &KeystoreContent<'a>) -> Vec<&'a [u8]> {
     let mut all: Vec<&[u8]> = Vec::new();
-    for der in content
-        .chain
-        .iter()
-        .chain(content.authorities)
-        .map(Vec::as_slice)
-    {
+    for der in content.chain.iter().chain(content.authorities).map(Vec::as_slice) {
         if !all.contains(&der) {
             all.push(der);
         }
@@ -171,15 +162,10 @@ fn certificates<'a>(content: &KeystoreContent<'a>) -> Vec<&'a [u8]> {
 }
 
 fn certificate(der: impl AsRef<[u8]>) -> Result<Certificate, KeystoreError> {
-    Certificate::from_der(der.as_ref())
-        .map_err(|_| KeystoreError::Certificate(CertificateError::Malformed))
+    Certificate::from_der(der.as_ref()).map_err(|_| KeystoreError::Certificate(CertificateError::Malformed))
 }
 
-fn write(
-    store: &KeyStore,
-    password: &str,
-    profile: Pkcs12Profile,
-) -> Result<Vec<u8>, KeystoreError> {
+fn write(store: &KeyStore, password: &str, profile: Pkcs12Profile) -> Result<Vec<u8>, KeystoreError> {
     if password.is_empty() {
         return Err(KeystoreError::EmptyPassword);
     }

@@ -1,9 +1,4 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 use proptest::prelude::*;
 
 use super::*;
@@ -47,36 +42,11 @@ fn dns_names_are_judged_by_whole_labels() {
         (&["a.example.com"], &[], "*.example.com", false),
         (&[""], &[], "anything.example", true),
         (&["example.com", "example.org"], &[], "example.org", true),
-        (
-            &["example.com"],
-            &["secret.example.com"],
-            "secret.example.com",
-            false,
-        ),
-        (
-            &["example.com"],
-            &["secret.example.com"],
-            "a.secret.example.com",
-            false,
-        ),
-        (
-            &["example.com"],
-            &["secret.example.com"],
-            "*.example.com",
-            false,
-        ),
-        (
-            &["example.com"],
-            &["a.secret.example.com"],
-            "*.example.com",
-            true,
-        ),
-        (
-            &["example.com"],
-            &["secret.example.com"],
-            "open.example.com",
-            true,
-        ),
+        (&["example.com"], &["secret.example.com"], "secret.example.com", false),
+        (&["example.com"], &["secret.example.com"], "a.secret.example.com", false),
+        (&["example.com"], &["secret.example.com"], "*.example.com", false),
+        (&["example.com"], &["a.secret.example.com"], "*.example.com", true),
+        (&["example.com"], &["secret.example.com"], "open.example.com", true),
         (&[], &[""], "example.com", false),
         (&[], &[], "example.com", true),
     ] {
@@ -94,10 +64,7 @@ fn other_forms_are_judged_by_their_own_rules_and_leave_each_other_alone() {
         critical: true,
         permitted: Subtrees {
             dns_domains: vec![],
-            ip_ranges: vec![
-                "10.0.0.0/8".parse().unwrap(),
-                "2001:db8::/32".parse().unwrap(),
-            ],
+            ip_ranges: vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
             email_addresses: strings(&["root@example.org", "example.com", ".mail.example.com"]),
             uri_domains: strings(&["example.com", ".svc.example.com"]),
         },

@@ -40,12 +40,7 @@ pub(super) struct Leader(pub(super) Leadership);
 impl Collector for Leader {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         encoder
-            .encode_descriptor(
-                "leader",
-                "Whether this process is the leader.",
-                None,
-                MetricType::Gauge,
-            )?
+            .encode_descriptor("leader", "Whether this process is the leader.", None, MetricType::Gauge)?
             .encode_gauge(&u32::from(self.0.is_leader()))
     }
 }
@@ -77,33 +72,21 @@ const TIMES: [(&str, &str, Time); 3] = [
 impl<S: Snapshot> Collector for Certificates<S> {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Status of the condition Ready: 1 for the one that holds.";
-        self.family(
-            &mut encoder,
-            "certificate_ready_status",
-            help,
-            |certificate, family| {
-                for (condition, status) in [
-                    ("True", Some(true)),
-                    ("False", Some(false)),
-                    ("Unknown", None),
-                ] {
-                    let [namespace, name] = labels(certificate);
-                    let holds = u32::from(certificate.ready == status);
-                    family.sample(&[namespace, name, ("condition", condition)], &holds)?;
-                }
-                Ok(())
-            },
-        )?;
+        self.family(&mut encoder, "certificate_ready_status", help, |certificate, family| {
+            for (condition, status) in [("True", Some(true)), ("False", Some(false)), ("Unknown", None)] {
+                let [namespace, name] = labels(certificate);
+                let holds = u32::from(certificate.ready == status);
+                family.sample(&[namespace, name, ("condition", condition)], &holds)?;
+            }
+            Ok(())
+        })?;
         for (metric, help, time) in TIMES {
-            self.family(
-                &mut encoder,
-                metric,
-                help,
-                |certificate, family| match time(certificate) {
+            self.family(&mut encoder, metric, help, |certificate, family| {
+                match time(certificate) {
                     Some(time) => family.sample(&labels(certificate), &time.as_second()),
                     None => Ok(()),
-                },
-            )?;
+                }
+            })?;
         }
         let help = "Attempts to issue that failed since the last success.";
         self.family(
@@ -113,12 +96,7 @@ impl<S: Snapshot> Collector for Certificates<S> {
             |certificate, family| family.sample(&labels(certificate), &certificate.failed_attempts),
         )?;
         let help = "Challenges that wait for the verdict of the CA.";
-        let mut family = Family(encoder.encode_descriptor(
-            "challenges_in_flight",
-            help,
-            None,
-            MetricType::Gauge,
-        )?);
+        let mut family = Family(encoder.encode_descriptor("challenges_in_flight", help, None, MetricType::Gauge)?);
         for (type_, count) in self.0.challenges_in_flight() {
             family.sample(&[("type", type_)], &count)?;
         }
@@ -149,18 +127,11 @@ impl<S: Snapshot> Certificates<S> {
 struct Family<'a>(prometheus_client::encoding::MetricEncoder<'a>);
 
 impl Family<'_> {
-    fn sample(
-        &mut self,
-        labels: &impl EncodeLabelSet,
-        value: &impl EncodeGaugeValue,
-    ) -> fmt::Result {
+    fn sample(&mut self, labels: &impl EncodeLabelSet, value: &impl EncodeGaugeValue) -> fmt::Result {
         self.0.encode_family(labels)?.encode_gauge(value)
     }
 }
 
 fn labels<'a>(certificate: &CertificateSample<'a>) -> [(&'static str, &'a str); 2] {
-    [
-        ("namespace", certificate.namespace),
-        ("name", certificate.name),
-    ]
+    [("namespace", certificate.namespace), ("name", certificate.name)]
 }

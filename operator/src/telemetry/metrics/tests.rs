@@ -1,9 +1,4 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use prometheus_client::encoding::text::encode;
 
@@ -43,8 +38,7 @@ impl Snapshot for Two {
 /// The series of a counter come in the order of a hash map.
 fn in_order(text: &str) -> String {
     let mut lines: Vec<&str> = text.lines().collect();
-    for run in lines.chunk_by_mut(|one, other| one.contains("_total{") && other.contains("_total{"))
-    {
+    for run in lines.chunk_by_mut(|one, other| one.contains("_total{") && other.contains("_total{")) {
         run.sort_unstable();
     }
     lines.join("\n")
@@ -65,18 +59,8 @@ fn the_exposition_has_the_names_and_labels_of_the_reference() {
         reason: "RateLimited",
         took: None,
     });
-    metrics.acme_request(
-        "acme.example.com",
-        "newOrder",
-        Some(201),
-        Duration::from_millis(3),
-    );
-    metrics.acme_request(
-        "acme.example.com",
-        "newNonce",
-        None,
-        Duration::from_secs(30),
-    );
+    metrics.acme_request("acme.example.com", "newOrder", Some(201), Duration::from_millis(3));
+    metrics.acme_request("acme.example.com", "newNonce", None, Duration::from_secs(30));
     metrics.reconciled("Certificate", Duration::from_micros(1_500), true);
     metrics.reissue_held(7);
     metrics.event_dropped();
@@ -92,8 +76,5 @@ fn the_exposition_has_the_names_and_labels_of_the_reference() {
         env!("CARGO_PKG_VERSION"),
         std::env::consts::ARCH
     );
-    insta::assert_snapshot!(in_order(&text).replace(
-        &version,
-        "version=\"VERSION\",architecture=\"ARCHITECTURE\""
-    ));
+    insta::assert_snapshot!(in_order(&text).replace(&version, "version=\"VERSION\",architecture=\"ARCHITECTURE\""));
 }

@@ -1,9 +1,4 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::time::Duration;
 
@@ -77,16 +72,10 @@ fn dechunk(mut body: &str) -> String {
     }
 }
 
-async fn metrics_of(
-    certificates: usize,
-) -> (SocketAddr, CancellationToken, JoinHandle<io::Result<()>>) {
+async fn metrics_of(certificates: usize) -> (SocketAddr, CancellationToken, JoinHandle<io::Result<()>>) {
     let listener = listen("metrics", LOOPBACK).await.unwrap();
     let (addr, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
-    let registry = registry(
-        &Metrics::default(),
-        Leadership::always(),
-        Many(certificates),
-    );
+    let registry = registry(&Metrics::default(), Leadership::always(), Many(certificates));
     (
         addr,
         stop.clone(),
@@ -152,10 +141,7 @@ async fn a_standby_is_ready_once_its_caches_are_synced() {
         stop.clone(),
     ));
     let (status, _, body) = fetch(addr, "/readyz").await;
-    assert_eq!(
-        (status, body.as_str()),
-        (503, "waiting for certificates, secrets\n")
-    );
+    assert_eq!((status, body.as_str()), (503, "waiting for certificates, secrets\n"));
     readiness.reached("certificates");
     readiness.reached("secrets");
     let (status, _, body) = fetch(addr, "/readyz").await;
@@ -183,11 +169,7 @@ async fn health_fails_when_the_runtime_is_silent_for_longer_than_a_minute() {
 
 #[tokio::test]
 async fn an_address_that_is_taken_is_named_in_the_error() {
-    let taken = listen("metrics", LOOPBACK)
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let taken = listen("metrics", LOOPBACK).await.unwrap().local_addr().unwrap();
     // The listener above is dropped; hold the port again to be sure that it is taken.
     let _held = TcpListener::bind(taken).await.unwrap();
     let error = listen("metrics", taken).await.unwrap_err();

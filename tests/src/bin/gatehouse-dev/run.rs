@@ -7,9 +7,7 @@ use std::time::Duration;
 use gatehouse_tests::cluster::Cluster;
 use gatehouse_tests::process::{Signal, spawn_kept};
 use gatehouse_tests::world::{Options, World};
-use gatehouse_tests::{
-    Assets, Error, Knot, Tool, assets, control_plane, operator, pebble, workspace,
-};
+use gatehouse_tests::{Assets, Error, Knot, Tool, assets, control_plane, operator, pebble, workspace};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The operator's own namespace, where a `ClusterIssuer`'s Secrets are.
@@ -22,21 +20,15 @@ const ZONE: &str = "example.test";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs until Ctrl-C, `SIGTERM` or the operator's end.
-pub(crate) fn run(
-    state: Option<PathBuf>,
-    samples: bool,
-    flags: &[String],
-) -> Result<ExitCode, Error> {
+pub(crate) fn run(state: Option<PathBuf>, samples: bool, flags: &[String]) -> Result<ExitCode, Error> {
     // These build, and Ctrl-C simply ends them; signals are handled from here on.
     let assets = Assets::find()?;
     step("building the operator");
     let binary = operator::binary()?;
     let runtime = tokio::runtime::Runtime::new().map_err(|source| io("starting", source))?;
     runtime.block_on(async {
-        let mut interrupt =
-            signal(SignalKind::interrupt()).map_err(|source| io("handling signals", source))?;
-        let mut terminate =
-            signal(SignalKind::terminate()).map_err(|source| io("handling signals", source))?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(|source| io("handling signals", source))?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(|source| io("handling signals", source))?;
         let stop = async {
             tokio::select! {
                 _ = interrupt.recv() => {}
@@ -76,10 +68,8 @@ async fn prepare(state: Option<PathBuf>, samples: bool) -> Result<World, Error> 
     };
     let world = match state {
         Some(folder) => {
-            std::fs::create_dir_all(&folder)
-                .map_err(|source| io("making the folder of --state", source))?;
-            let folder = std::path::absolute(folder)
-                .map_err(|source| io("finding the folder of --state", source))?;
+            std::fs::create_dir_all(&folder).map_err(|source| io("making the folder of --state", source))?;
+            let folder = std::path::absolute(folder).map_err(|source| io("finding the folder of --state", source))?;
             World::start_in(&folder, options).await?
         }
         None => World::start(options).await?,
@@ -87,8 +77,8 @@ async fn prepare(state: Option<PathBuf>, samples: bool) -> Result<World, Error> 
     let cluster = world.cluster().await;
     step("applying the CRDs");
     cluster.install_crds().await?;
-    let namespaces = [SYSTEM, DEMO]
-        .map(|name| format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n"));
+    let namespaces =
+        [SYSTEM, DEMO].map(|name| format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n"));
     cluster.try_apply("", &namespaces.join("---\n")).await?;
     if samples {
         apply_samples(&world, &cluster).await?;
@@ -103,22 +93,14 @@ async fn apply_samples(world: &World, cluster: &Cluster) -> Result<(), Error> {
     let folder = workspace::root().join("tests/dev");
     let entries = std::fs::read_dir(&folder).map_err(|source| io("reading tests/dev", source))?;
     let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    files.retain(|file| {
-        file.extension()
-            .is_some_and(|extension| extension == "yaml")
-    });
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "yaml"));
     files.sort();
     for file in files {
-        let mut text =
-            std::fs::read_to_string(&file).map_err(|source| io("reading a sample", source))?;
+        let mut text = std::fs::read_to_string(&file).map_err(|source| io("reading a sample", source))?;
         for (name, value) in &values {
             text = text.replace(&format!("${{{name}}}"), value);
         }
-        let name = file
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if text.contains("${") {
             eprintln!("without {name}: what it needs is not on this machine");
             continue;
@@ -175,20 +157,12 @@ async fn foreground(
         "--log-format",
         "pretty",
     ]);
-    command.args([
-        "--metrics-addr",
-        "127.0.0.1:0",
-        "--health-addr",
-        "127.0.0.1:0",
-    ]);
+    command.args(["--metrics-addr", "127.0.0.1:0", "--health-addr", "127.0.0.1:0"]);
     command
         .args(["--http01-addr", &http01, "--http01-advertise", &http01])
         .args(flags);
-    let mut child =
-        spawn_kept(&mut command).map_err(|source| io("starting the operator", source))?;
-    let pid = i32::try_from(child.id())
-        .ok()
-        .and_then(rustix::process::Pid::from_raw);
+    let mut child = spawn_kept(&mut command).map_err(|source| io("starting the operator", source))?;
+    let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
     let mut ended = tokio::task::spawn_blocking(move || child.wait());
     tokio::select! {
         status = &mut ended => {
@@ -200,10 +174,7 @@ async fn foreground(
     }
     eprintln!();
     step("stopping the operator");
-    for (number, patience) in [
-        (Signal::TERM, PATIENCE),
-        (Signal::KILL, Duration::from_secs(5)),
-    ] {
+    for (number, patience) in [(Signal::TERM, PATIENCE), (Signal::KILL, Duration::from_secs(5))] {
         if let Some(pid) = pid {
             let _ = rustix::process::kill_process(pid, number);
         }

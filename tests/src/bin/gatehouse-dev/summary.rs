@@ -27,17 +27,11 @@ impl Summary {
     /// Takes a line; the answer is what to show of it.
     pub(crate) fn line(&mut self, line: &str) -> Option<String> {
         let trimmed = line.trim_start();
-        if let Some(running) = trimmed
-            .strip_prefix("Running ")
-            .filter(|_| line.starts_with("     "))
-        {
+        if let Some(running) = trimmed.strip_prefix("Running ").filter(|_| line.starts_with("     ")) {
             self.begin(binary_name(running));
             return None;
         }
-        if let Some(package) = trimmed
-            .strip_prefix("Doc-tests ")
-            .filter(|_| line.starts_with("   "))
-        {
+        if let Some(package) = trimmed.strip_prefix("Doc-tests ").filter(|_| line.starts_with("   ")) {
             self.begin(format!("{package} (documentation)"));
             return None;
         }
@@ -67,8 +61,7 @@ impl Summary {
             return (*lines <= LINES_OF_A_FAILURE).then(|| line.to_owned());
         }
         // A test binary that died, or does not compile.
-        (line.starts_with("error") || trimmed.starts_with("process didn't exit successfully"))
-            .then(|| line.to_owned())
+        (line.starts_with("error") || trimmed.starts_with("process didn't exit successfully")).then(|| line.to_owned())
     }
 
     fn begin(&mut self, binary: String) {
@@ -78,10 +71,7 @@ impl Summary {
 
     fn result(&mut self, counts: &str) -> Option<String> {
         let count = |what: &str| {
-            let words: Vec<&str> = counts
-                .split([' ', ';', '.'])
-                .filter(|word| !word.is_empty())
-                .collect();
+            let words: Vec<&str> = counts.split([' ', ';', '.']).filter(|word| !word.is_empty()).collect();
             words
                 .windows(2)
                 .find(|pair| pair.last() == Some(&what))
@@ -92,9 +82,7 @@ impl Summary {
         self.passed += passed;
         self.failed += failed;
         self.skipped += skipped;
-        let time = counts
-            .rsplit_once("finished in ")
-            .map_or("?", |(_, time)| time);
+        let time = counts.rsplit_once("finished in ").map_or("?", |(_, time)| time);
         (passed + failed + skipped > 0).then(|| {
             let failed = if failed > 0 {
                 format!(", {failed} FAILED")
@@ -117,11 +105,7 @@ impl Summary {
 /// `gatehouse (src/lib.rs)` from `unittests src/lib.rs (target/debug/deps/gatehouse-0123456789abcdef)`.
 fn binary_name(running: &str) -> String {
     let (source, file) = running.split_once(" (").unwrap_or((running, ""));
-    let file = file
-        .trim_end_matches(')')
-        .rsplit('/')
-        .next()
-        .unwrap_or_default();
+    let file = file.trim_end_matches(')').rsplit('/').next().unwrap_or_default();
     let package = file.rsplit_once('-').map_or(file, |(name, _)| name);
     format!("{package} ({})", source.trim_start_matches("unittests "))
 }

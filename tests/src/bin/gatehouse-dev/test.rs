@@ -16,9 +16,7 @@ pub(crate) fn test(threads: Option<usize>, further: &[String]) -> Result<ExitCod
     eprintln!("building (the first time takes minutes) …");
     let binary = operator::build_with_tests()?;
 
-    let threads = threads.unwrap_or_else(|| {
-        std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2))
-    });
+    let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2)));
     let log = log_file()?;
     let mut file = std::fs::File::create(&log).map_err(|source| io("making the log", source))?;
     let (reader, writer) = std::io::pipe().map_err(|source| io("making a pipe", source))?;
@@ -26,10 +24,7 @@ pub(crate) fn test(threads: Option<usize>, further: &[String]) -> Result<ExitCod
     command
         .current_dir(workspace::root())
         .args(["test", "--no-fail-fast", "--color", "never"]);
-    if !further
-        .iter()
-        .any(|arg| arg == "-p" || arg.starts_with("--package"))
-    {
+    if !further.iter().any(|arg| arg == "-p" || arg.starts_with("--package")) {
         command.arg("--workspace");
     }
     let mut parts = further.splitn(2, |arg| arg == "--");
@@ -44,9 +39,7 @@ pub(crate) fn test(threads: Option<usize>, further: &[String]) -> Result<ExitCod
         // A panic says where it was; forty frames of the runtime hide it.
         command.env("RUST_BACKTRACE", "0");
     }
-    let second = writer
-        .try_clone()
-        .map_err(|source| io("making a pipe", source))?;
+    let second = writer.try_clone().map_err(|source| io("making a pipe", source))?;
     command.stdout(writer).stderr(second);
     let mut child = spawn_kept(&mut command).map_err(|source| io("starting cargo test", source))?;
     // The command holds our ends of the pipe open.

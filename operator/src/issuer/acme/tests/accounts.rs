@@ -1,9 +1,4 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::sync::Arc;
 
@@ -31,22 +26,16 @@ async fn the_same_key_is_the_same_account() {
     let ca = FakeCa::start().await;
     let key = key();
     let options = with_email(Some("ops@a.test"), None);
-    let made = Account::establish(ca.client(), key.clone(), &options)
-        .await
-        .unwrap();
+    let made = Account::establish(ca.client(), key.clone(), &options).await.unwrap();
     assert_eq!(ca.asked(), ["directory", "newNonce", "newAccount"]);
     assert_eq!(
         ca.payload(Endpoint::NewAccount),
         json!({"contact": ["mailto:ops@a.test"], "termsOfServiceAgreed": true})
     );
-    let found = Account::establish(ca.client(), key, &options)
-        .await
-        .unwrap();
+    let found = Account::establish(ca.client(), key, &options).await.unwrap();
     assert_eq!(found.uri(), made.uri());
     assert_eq!(ca.asked(), ["directory", "newNonce", "newAccount"]);
-    let other = Account::establish(ca.client(), self::key(), &options)
-        .await
-        .unwrap();
+    let other = Account::establish(ca.client(), self::key(), &options).await.unwrap();
     assert_ne!(other.uri(), made.uri());
 }
 
@@ -57,22 +46,12 @@ async fn a_changed_address_is_registered() {
         ca.script().hide_contacts = hide;
         let key = key();
         let old = with_email(Some("old@a.test"), None);
-        Account::establish(ca.client(), key.clone(), &old)
-            .await
-            .unwrap();
+        Account::establish(ca.client(), key.clone(), &old).await.unwrap();
         ca.asked();
         let new = with_email(Some("new@a.test"), Some("old@a.test"));
-        Account::establish(ca.client(), key.clone(), &new)
-            .await
-            .unwrap();
-        assert_eq!(
-            ca.asked(),
-            ["directory", "newNonce", "newAccount", "account"]
-        );
-        assert_eq!(
-            ca.payload(Endpoint::Account),
-            json!({"contact": ["mailto:new@a.test"]})
-        );
+        Account::establish(ca.client(), key.clone(), &new).await.unwrap();
+        assert_eq!(ca.asked(), ["directory", "newNonce", "newAccount", "account"]);
+        assert_eq!(ca.payload(Endpoint::Account), json!({"contact": ["mailto:new@a.test"]}));
         let same = with_email(Some("new@a.test"), Some("new@a.test"));
         Account::establish(ca.client(), key, &same).await.unwrap();
         assert_eq!(ca.asked(), ["directory", "newNonce", "newAccount"]);
@@ -91,24 +70,14 @@ async fn a_binding_is_shown_only_to_make_the_account() {
     let error = Account::establish(ca.client(), key.clone(), &with_email(None, None))
         .await
         .unwrap_err();
-    assert!(
-        matches!(error, AcmeError::ExternalAccountRequired { .. }),
-        "{error}"
-    );
-    Account::establish(ca.client(), key.clone(), &bound())
-        .await
-        .unwrap();
+    assert!(matches!(error, AcmeError::ExternalAccountRequired { .. }), "{error}");
+    Account::establish(ca.client(), key.clone(), &bound()).await.unwrap();
     let binding = ca.payload(Endpoint::NewAccount)["externalAccountBinding"].clone();
     assert!(binding["signature"].is_string(), "{binding}");
     ca.asked();
-    Account::establish(ca.client(), key, &bound())
-        .await
-        .unwrap();
+    Account::establish(ca.client(), key, &bound()).await.unwrap();
     assert_eq!(ca.asked(), ["directory", "newNonce", "newAccount"]);
-    assert_eq!(
-        ca.payload(Endpoint::NewAccount),
-        json!({"onlyReturnExisting": true})
-    );
+    assert_eq!(ca.payload(Endpoint::NewAccount), json!({"onlyReturnExisting": true}));
 }
 
 #[tokio::test]
@@ -120,14 +89,9 @@ async fn a_wrong_binding_is_told_as_the_account_being_refused() {
     };
     ca.fail(Endpoint::NewAccount, problem(400, "accountDoesNotExist"));
     ca.fail(Endpoint::NewAccount, problem(401, "unauthorized"));
-    let error = Account::establish(ca.client(), key(), &options)
-        .await
-        .unwrap_err();
+    let error = Account::establish(ca.client(), key(), &options).await.unwrap_err();
     assert_eq!(error.reason(), "IssuerNotReady");
-    assert_eq!(
-        error.to_string(),
-        "the ACME server refuses the account: scripted"
-    );
+    assert_eq!(error.to_string(), "the ACME server refuses the account: scripted");
 }
 
 #[tokio::test]
@@ -148,10 +112,7 @@ async fn the_directory_is_read_once_and_again_after_a_404() {
     ca.fail(Endpoint::NewOrder, problem(404, "malformed"));
     OrderSession::begin(&account, &order).await.unwrap_err();
     OrderSession::begin(&account, &order).await.unwrap();
-    assert_eq!(
-        ca.asked(),
-        ["newOrder", "newOrder", "directory", "newOrder"]
-    );
+    assert_eq!(ca.asked(), ["newOrder", "newOrder", "directory", "newOrder"]);
 }
 
 #[tokio::test]

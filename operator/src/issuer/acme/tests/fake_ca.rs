@@ -1,10 +1,5 @@
 //! A small ACME server, without TLS, that counts requests, checks signatures and fails when told to.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -21,8 +16,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
 use crate::issuer::acme::{
-    Account, AccountKey, AccountOptions, AcmeClient, Endpoint, HttpClient, HttpOptions,
-    RequestObserver,
+    Account, AccountKey, AccountOptions, AcmeClient, Endpoint, HttpClient, HttpOptions, RequestObserver,
 };
 
 /// The next answer of an endpoint, in place of the right one.
@@ -108,9 +102,7 @@ impl FakeCa {
         let script = self.script();
         let mut payloads = script.payloads.iter().rev();
         let found = payloads.find(|(name, _)| *name == endpoint.as_str());
-        found
-            .map(|(_, payload)| payload.clone())
-            .unwrap_or_default()
+        found.map(|(_, payload)| payload.clone()).unwrap_or_default()
     }
 
     pub(super) fn url(&self, path: &str) -> String {
@@ -128,9 +120,7 @@ impl FakeCa {
             terms_agreed: true,
             ..AccountOptions::default()
         };
-        let account = Account::establish(self.client(), key, &options)
-            .await
-            .unwrap();
+        let account = Account::establish(self.client(), key, &options).await.unwrap();
         self.asked();
         account
     }
@@ -168,10 +158,7 @@ fn json_reply(status: u16, body: &Value) -> Reply {
 
 fn refusal(status: u16, kind: &str) -> Reply {
     let urn = format!("urn:ietf:params:acme:error:{kind}");
-    json_reply(
-        status,
-        &json!({"type": urn, "detail": "as the protocol says"}),
-    )
+    json_reply(status, &json!({"type": urn, "detail": "as the protocol says"}))
 }
 
 async fn serve(State(ca): State<FakeCa>, request: Request) -> Response {
@@ -195,18 +182,13 @@ async fn serve(State(ca): State<FakeCa>, request: Request) -> Response {
         }
         Some(Fault::Answer(status, headers, body)) => Reply {
             status,
-            headers: headers
-                .into_iter()
-                .map(|(n, v)| (n, v.to_owned()))
-                .collect(),
+            headers: headers.into_iter().map(|(n, v)| (n, v.to_owned())).collect(),
             body,
         },
         None => ca.script().answer(endpoint, &path, &body),
     };
     let nonce = ca.script().nonce();
-    let mut response = Response::builder()
-        .status(reply.status)
-        .header("replay-nonce", nonce);
+    let mut response = Response::builder().status(reply.status).header("replay-nonce", nonce);
     for (name, value) in reply.headers {
         response = response.header(name, value);
     }
@@ -239,10 +221,7 @@ impl Script {
     }
 
     fn unlucky(&mut self) -> bool {
-        self.seed = self
-            .seed
-            .wrapping_mul(1_664_525)
-            .wrapping_add(1_013_904_223);
+        self.seed = self.seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (self.seed >> 16) % 100 < self.bad_nonce_percent
     }
 
@@ -251,19 +230,14 @@ impl Script {
             "directory" => return json_reply(200, &self.directory()),
             "newNonce" => return json_reply(200, &Value::Null),
             "renewalInfo" => {
-                let window =
-                    json!({"start": "2026-01-01T00:00:00Z", "end": "2026-01-02T00:00:00Z"});
+                let window = json!({"start": "2026-01-01T00:00:00Z", "end": "2026-01-02T00:00:00Z"});
                 return json_reply(200, &json!({"suggestedWindow": window}));
             }
             _ => {}
         }
         let jws: Value = serde_json::from_slice(body).unwrap();
         let header = part(&jws["protected"]);
-        assert_eq!(
-            header["url"],
-            format!("{}{path}", self.base),
-            "the url is signed"
-        );
+        assert_eq!(header["url"], format!("{}{path}", self.base), "the url is signed");
         let nonce = header["nonce"].as_str().unwrap();
         if !self.nonces.remove(nonce) || self.unlucky() {
             return refusal(400, "badNonce");
@@ -323,10 +297,7 @@ impl Script {
     }
 
     fn new_account(&mut self, jwk: &Value, payload: &Value) -> Reply {
-        let known = self
-            .accounts
-            .iter()
-            .position(|account| account["jwk"] == *jwk);
+        let known = self.accounts.iter().position(|account| account["jwk"] == *jwk);
         let (status, index) = match known {
             Some(index) => (200, index),
             None if payload["onlyReturnExisting"] == true => {
@@ -395,9 +366,7 @@ impl Script {
             self.look(*authorization);
         }
         let has = |status: &str| {
-            let mut all = authorizations
-                .iter()
-                .map(|a| &self.authorizations[*a]["status"]);
+            let mut all = authorizations.iter().map(|a| &self.authorizations[*a]["status"]);
             all.any(|s| s == status)
         };
         let (invalid, pending) = (has("invalid"), has("pending"));
@@ -462,9 +431,7 @@ impl Script {
 }
 
 fn decoded(text: &Value) -> Vec<u8> {
-    BASE64_URL_SAFE_NO_PAD
-        .decode(text.as_str().unwrap())
-        .unwrap()
+    BASE64_URL_SAFE_NO_PAD.decode(text.as_str().unwrap()).unwrap()
 }
 
 fn part(text: &Value) -> Value {
@@ -474,11 +441,7 @@ fn part(text: &Value) -> Value {
 fn verify(jws: &Value, jwk: &Value) {
     let point = [vec![4], decoded(&jwk["x"]), decoded(&jwk["y"])].concat();
     let (protected, payload) = (&jws["protected"], &jws["payload"]);
-    let message = format!(
-        "{}.{}",
-        protected.as_str().unwrap(),
-        payload.as_str().unwrap()
-    );
+    let message = format!("{}.{}", protected.as_str().unwrap(), payload.as_str().unwrap());
     UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)
         .verify(message.as_bytes(), &decoded(&jws["signature"]))
         .expect("the signature holds");

@@ -1,9 +1,4 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -23,9 +18,7 @@ async fn begin(ca: &FakeCa, fault: Fault) -> AcmeError {
         .unwrap_err();
     assert_eq!(ca.asked(), ["newOrder"], "nothing is tried again here");
     // And the server is as good as before once it answers.
-    OrderSession::begin(&account, &for_names(&["a.test"]))
-        .await
-        .unwrap();
+    OrderSession::begin(&account, &for_names(&["a.test"])).await.unwrap();
     error
 }
 
@@ -35,19 +28,13 @@ async fn three_of_ten_bad_nonces_break_nothing() {
     ca.script().bad_nonce_percent = 30;
     let account = ca.account().await;
     for _ in 0..50 {
-        let mut order = OrderSession::begin(&account, &for_names(&["a.test"]))
-            .await
-            .unwrap();
+        let mut order = OrderSession::begin(&account, &for_names(&["a.test"])).await.unwrap();
         drive(&mut order).await.unwrap();
     }
     let asked = ca.asked();
     assert!(!asked.contains(&"newNonce"), "the refusals bring nonces");
     // 7 / 0.7 = 10, with some luck either way.
-    assert!(
-        (450..=570).contains(&asked.len()),
-        "{} requests",
-        asked.len()
-    );
+    assert!((450..=570).contains(&asked.len()), "{} requests", asked.len());
 }
 
 #[tokio::test]
@@ -92,11 +79,7 @@ async fn a_server_in_trouble_is_unavailable_whatever_it_sends() {
         }
     );
     let ca = FakeCa::start().await;
-    let error = begin(
-        &ca,
-        Fault::Answer(503, vec![("retry-after", "30")], String::new()),
-    )
-    .await;
+    let error = begin(&ca, Fault::Answer(503, vec![("retry-after", "30")], String::new())).await;
     assert_eq!(
         (error.reason(), error.retry_after()),
         ("Network", Some(Duration::from_secs(30)))
@@ -108,17 +91,11 @@ async fn a_page_that_says_all_is_well_is_no_order() {
     let ca = FakeCa::start().await;
     let error = begin(
         &ca,
-        Fault::Answer(
-            200,
-            vec![("location", "/order/0")],
-            "<html>login".to_owned(),
-        ),
+        Fault::Answer(200, vec![("location", "/order/0")], "<html>login".to_owned()),
     )
     .await;
     let AcmeError::Malformed {
-        status: 200,
-        detail,
-        ..
+        status: 200, detail, ..
     } = error
     else {
         panic!("an HTML page is malformed: {error}");
@@ -127,11 +104,7 @@ async fn a_page_that_says_all_is_well_is_no_order() {
     let ca = FakeCa::start().await;
     let error = begin(
         &ca,
-        Fault::Answer(
-            302,
-            vec![("location", "http://169.254.169.254/")],
-            String::new(),
-        ),
+        Fault::Answer(302, vec![("location", "http://169.254.169.254/")], String::new()),
     )
     .await;
     assert!(
@@ -145,9 +118,7 @@ async fn a_body_of_ten_megabytes_is_not_read() {
     let ca = FakeCa::start().await;
     let error = begin(&ca, Fault::Answer(200, vec![], "x".repeat(10_000_000))).await;
     assert!(
-        error
-            .to_string()
-            .ends_with("a body of more than 1048576 bytes"),
+        error.to_string().ends_with("a body of more than 1048576 bytes"),
         "{error}"
     );
 }
@@ -190,9 +161,7 @@ async fn a_server_that_never_answers_is_given_up_after_thirty_seconds() {
 async fn a_failed_step_leaves_the_order_as_it_was() {
     let ca = FakeCa::start().await;
     let account = ca.account().await;
-    let mut order = OrderSession::begin(&account, &for_names(&["a.test"]))
-        .await
-        .unwrap();
+    let mut order = OrderSession::begin(&account, &for_names(&["a.test"])).await.unwrap();
     ca.fail(Endpoint::Authz, problem(500, "serverInternal"));
     let before = order.view().clone();
     order.refresh().await.unwrap_err();
@@ -222,28 +191,16 @@ async fn addresses_that_no_server_may_have_are_refused_also_behind_a_name() {
         ("https://localhost:14000/dir", false),
     ] {
         let error = client(url, loopback).directory().await.unwrap_err();
-        assert!(
-            matches!(error, AcmeError::AddressRefused { .. }),
-            "{url}: {error}"
-        );
+        assert!(matches!(error, AcmeError::AddressRefused { .. }), "{url}: {error}");
         assert_eq!(error.reason(), "Invalid");
     }
 }
 
 #[tokio::test]
 async fn only_https_is_spoken() {
-    for url in [
-        "http://ca.test/directory",
-        "ftp://ca.test/",
-        "ca.test",
-        "",
-        "https://",
-    ] {
+    for url in ["http://ca.test/directory", "ftp://ca.test/", "ca.test", "", "https://"] {
         let error = client(url, false).directory().await.unwrap_err();
-        assert!(
-            matches!(error, AcmeError::InsecureUrl { .. }),
-            "{url}: {error}"
-        );
+        assert!(matches!(error, AcmeError::InsecureUrl { .. }), "{url}: {error}");
     }
 }
 

@@ -1,9 +1,4 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::time::Duration;
 
@@ -43,34 +38,19 @@ fn queue(cap: usize) -> FairQueue {
 #[test]
 fn no_more_than_the_cap_are_in_flight_and_the_most_urgent_is_next() {
     let mut queue = queue(2);
-    assert_eq!(
-        queue.admit(&wanted("a", Some(1), true), at(0)),
-        Admission::Go
-    );
-    assert_eq!(
-        queue.admit(&wanted("b", Some(2), true), at(0)),
-        Admission::Go
-    );
+    assert_eq!(queue.admit(&wanted("a", Some(1), true), at(0)), Admission::Go);
+    assert_eq!(queue.admit(&wanted("b", Some(2), true), at(0)), Admission::Go);
     assert_eq!(
         queue.admit(&wanted("a", Some(1), true), at(0)),
         Admission::Go,
         "it has its place"
     );
     for (key, days) in [("late", Some(30)), ("soon", Some(3)), ("none", None)] {
-        assert_eq!(
-            queue.admit(&wanted(key, days, false), at(0)),
-            Admission::Queued
-        );
+        assert_eq!(queue.admit(&wanted(key, days, false), at(0)), Admission::Queued);
     }
     assert_eq!(queue.done("a", at(1)), ["none"]);
-    assert_eq!(
-        queue.admit(&wanted("late", Some(30), false), at(1)),
-        Admission::Queued
-    );
-    assert_eq!(
-        queue.admit(&wanted("none", None, false), at(1)),
-        Admission::Go
-    );
+    assert_eq!(queue.admit(&wanted("late", Some(30), false), at(1)), Admission::Queued);
+    assert_eq!(queue.admit(&wanted("none", None, false), at(1)), Admission::Go);
     assert_eq!(queue.done("b", at(2)), ["soon"]);
     assert_eq!(queue.done("none", at(2)), ["soon", "late"]);
 }
@@ -79,10 +59,7 @@ fn no_more_than_the_cap_are_in_flight_and_the_most_urgent_is_next() {
 fn who_does_not_ask_again_loses_the_place() {
     let mut queue = queue(1);
     queue.resume("running");
-    assert_eq!(
-        queue.admit(&wanted("gone", None, false), at(0)),
-        Admission::Queued
-    );
+    assert_eq!(queue.admit(&wanted("gone", None, false), at(0)), Admission::Queued);
     assert_eq!(
         queue.admit(&wanted("here", Some(9), false), at(3_600)),
         Admission::Queued
@@ -99,10 +76,7 @@ fn a_limit_of_the_account_holds_new_orders_but_not_replacements() {
         queue.admit(&wanted("b", None, false), at(1)),
         Admission::NotBefore(at(600))
     );
-    assert_eq!(
-        queue.admit(&wanted("r", Some(20), true), at(1)),
-        Admission::Go
-    );
+    assert_eq!(queue.admit(&wanted("r", Some(20), true), at(1)), Admission::Go);
     assert_eq!(
         queue.not_before(Endpoint::Finalize, false, at(1)),
         None,
@@ -120,27 +94,12 @@ fn a_limit_of_the_account_holds_new_orders_but_not_replacements() {
 fn after_a_limit_one_goes_ahead_and_its_success_opens_the_gate() {
     let mut queue = queue(300);
     queue.refused("a", ORDER, false, &limited(Some(600), OF_ACCOUNT), at(0));
-    assert_eq!(
-        queue.admit(&wanted("b", Some(1), false), at(600)),
-        Admission::Go
-    );
-    assert_eq!(
-        queue.admit(&wanted("c", Some(2), false), at(600)),
-        Admission::Queued
-    );
-    assert_eq!(
-        queue.admit(&wanted("d", Some(3), false), at(600)),
-        Admission::Queued
-    );
-    assert_eq!(
-        queue.admit(&wanted("r", Some(9), true), at(600)),
-        Admission::Go
-    );
+    assert_eq!(queue.admit(&wanted("b", Some(1), false), at(600)), Admission::Go);
+    assert_eq!(queue.admit(&wanted("c", Some(2), false), at(600)), Admission::Queued);
+    assert_eq!(queue.admit(&wanted("d", Some(3), false), at(600)), Admission::Queued);
+    assert_eq!(queue.admit(&wanted("r", Some(9), true), at(600)), Admission::Go);
     assert_eq!(queue.placed("b", false, at(601)), ["c", "d"]);
-    assert_eq!(
-        queue.admit(&wanted("d", Some(3), false), at(602)),
-        Admission::Go
-    );
+    assert_eq!(queue.admit(&wanted("d", Some(3), false), at(602)), Admission::Go);
 }
 
 #[test]
@@ -158,25 +117,13 @@ fn two_different_refusals_in_a_row_hold_the_rest_for_minutes() {
     queue.refused("b", ORDER, false, &limited(Some(500_000), OF_NAMES), at(1));
     assert_eq!(queue.state().new_order_not_before, Some(at(301)));
     // One goes ahead; it is refused like the others, and the next has its turn.
-    assert_eq!(
-        queue.admit(&wanted("c", None, false), at(301)),
-        Admission::Go
-    );
-    queue.refused(
-        "c",
-        ORDER,
-        false,
-        &limited(Some(500_000), OF_NAMES),
-        at(302),
-    );
+    assert_eq!(queue.admit(&wanted("c", None, false), at(301)), Admission::Go);
+    queue.refused("c", ORDER, false, &limited(Some(500_000), OF_NAMES), at(302));
     assert_eq!(
         queue.admit(&wanted("d", None, false), at(303)),
         Admission::NotBefore(at(602))
     );
-    assert_eq!(
-        queue.admit(&wanted("d", None, false), at(602)),
-        Admission::Go
-    );
+    assert_eq!(queue.admit(&wanted("d", None, false), at(602)), Admission::Go);
 }
 
 #[test]
@@ -204,10 +151,7 @@ fn a_server_that_asks_for_a_pause_gets_it_on_everything() {
     assert!(!queue.refused("a", Endpoint::Order, false, &pause(None), at(0)));
     let wait = Some(Duration::from_secs(40));
     assert!(queue.refused("a", Endpoint::Order, false, &pause(wait), at(0)));
-    assert_eq!(
-        queue.not_before(Endpoint::Finalize, true, at(1)),
-        Some(at(40))
-    );
+    assert_eq!(queue.not_before(Endpoint::Finalize, true, at(1)), Some(at(40)));
     assert_eq!(
         queue.admit(&wanted("r", None, true), at(1)),
         Admission::NotBefore(at(40))
@@ -221,9 +165,7 @@ fn a_server_that_asks_for_a_pause_gets_it_on_everything() {
 #[test]
 fn other_errors_teach_nothing() {
     let mut queue = queue(300);
-    let error = AcmeError::OrderGone {
-        detail: String::new(),
-    };
+    let error = AcmeError::OrderGone { detail: String::new() };
     assert!(!queue.refused("a", ORDER, false, &error, at(0)));
     assert_eq!(*queue.state(), LimitState::default());
 }
@@ -253,13 +195,7 @@ fn whoever_is_told_to_be_next_is_let_in_and_nobody_else() {
     for _ in 0..300 {
         let mut queue = queue(usize::try_from(random(6)).unwrap());
         if random(2) == 0 {
-            queue.refused(
-                "x",
-                ORDER,
-                random(2) == 0,
-                &limited(Some(5), OF_ACCOUNT),
-                at(0),
-            );
+            queue.refused("x", ORDER, random(2) == 0, &limited(Some(5), OF_ACCOUNT), at(0));
         }
         queue.resume("running");
         let all: Vec<Wanted> = (0..random(12))

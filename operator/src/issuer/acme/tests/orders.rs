@@ -1,9 +1,4 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,10 +15,7 @@ fn now() -> Timestamp {
 
 pub(super) fn for_names(names: &[&str]) -> NewOrder {
     NewOrder {
-        identifiers: names
-            .iter()
-            .map(|n| Identifier::Dns((*n).to_owned()))
-            .collect(),
+        identifiers: names.iter().map(|n| Identifier::Dns((*n).to_owned())).collect(),
         profile: None,
         replaces: None,
     }
@@ -57,9 +49,7 @@ async fn a_certificate_for_one_name_takes_seven_requests() {
     let ca = FakeCa::start().await;
     let account = ca.account().await;
     for _ in 0..3 {
-        let mut order = OrderSession::begin(&account, &for_names(&["a.test"]))
-            .await
-            .unwrap();
+        let mut order = OrderSession::begin(&account, &for_names(&["a.test"])).await.unwrap();
         let chains = drive(&mut order).await.unwrap();
         let expected = "-----BEGIN CERTIFICATE-----\nbGVhZg==\n-----END CERTIFICATE-----\n";
         assert_eq!(chains, [expected]);
@@ -85,10 +75,7 @@ async fn an_account_that_is_known_costs_nothing_until_it_orders() {
     let error = OrderSession::begin(&stranger, &for_names(&["a.test"]))
         .await
         .unwrap_err();
-    assert!(
-        matches!(error, AcmeError::AccountDoesNotExist { .. }),
-        "{error}"
-    );
+    assert!(matches!(error, AcmeError::AccountDoesNotExist { .. }), "{error}");
     assert_eq!(ca.asked(), ["directory", "newNonce", "newOrder"]);
 }
 
@@ -98,14 +85,9 @@ async fn thirty_names_are_read_in_two_steps_and_polled_with_one_request() {
     let account = ca.account().await;
     let names: Vec<String> = (0..30).map(|i| format!("n{i}.test")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let mut order = OrderSession::begin(&account, &for_names(&names))
-        .await
-        .unwrap();
+    let mut order = OrderSession::begin(&account, &for_names(&names)).await.unwrap();
     order.refresh().await.unwrap();
-    assert_eq!(
-        (order.view().authorizations.len(), order.view().unread.len()),
-        (20, 10)
-    );
+    assert_eq!((order.view().authorizations.len(), order.view().unread.len()), (20, 10));
     assert_eq!(next_step(order.view(), now()), Step::Fetch);
     drive(&mut order).await.unwrap();
     let asked = ca.asked();
@@ -120,16 +102,10 @@ async fn the_view_has_what_a_solver_needs() {
     let ca = FakeCa::start().await;
     let account = ca.account().await;
     let mut wanted = for_names(&["*.a.test"]);
-    wanted
-        .identifiers
-        .push(Identifier::Ip("2001:db8::1".parse().unwrap()));
+    wanted.identifiers.push(Identifier::Ip("2001:db8::1".parse().unwrap()));
     let mut order = OrderSession::begin(&account, &wanted).await.unwrap();
-    let identifiers =
-        json!([{"type": "dns", "value": "*.a.test"}, {"type": "ip", "value": "2001:db8::1"}]);
-    assert_eq!(
-        ca.payload(Endpoint::NewOrder),
-        json!({"identifiers": identifiers})
-    );
+    let identifiers = json!([{"type": "dns", "value": "*.a.test"}, {"type": "ip", "value": "2001:db8::1"}]);
+    assert_eq!(ca.payload(Endpoint::NewOrder), json!({"identifiers": identifiers}));
     order.refresh().await.unwrap();
     let view = order.view();
     assert_eq!(view.expires.unwrap().to_string(), "2999-01-01T00:00:00Z");
@@ -158,19 +134,12 @@ async fn an_order_that_turns_invalid_tells_which_name_failed_and_why() {
         let ca = FakeCa::start().await;
         ca.script().fail_validation = true;
         let account = ca.account().await;
-        let mut order = OrderSession::begin(&account, &for_names(names))
-            .await
-            .unwrap();
+        let mut order = OrderSession::begin(&account, &for_names(names)).await.unwrap();
         let failure = drive(&mut order).await.unwrap_err();
-        let expected: Vec<_> = names
-            .iter()
-            .map(|n| format!("{n}: connection: refused"))
-            .collect();
+        let expected: Vec<_> = names.iter().map(|n| format!("{n}: connection: refused")).collect();
         assert_eq!(failure, format!("ChallengeFailed {}", expected.join("; ")));
         assert!(!ca.asked().contains(&"finalize"));
-        let resumed = OrderSession::resume(&account, &order.view().url)
-            .await
-            .unwrap();
+        let resumed = OrderSession::resume(&account, &order.view().url).await.unwrap();
         let Step::Failed(again) = next_step(resumed.view(), now()) else {
             panic!("a restart sees the same: {:?}", resumed.view());
         };
@@ -193,10 +162,7 @@ async fn an_authorization_that_lapsed_ends_the_order() {
         };
         assert_eq!(failure.reason(), "OrderGone");
         let was = if status == "expired" { "" } else { "was " };
-        assert_eq!(
-            failure.to_string(),
-            format!("b.test: the authorization {was}{status}")
-        );
+        assert_eq!(failure.to_string(), format!("b.test: the authorization {was}{status}"));
     }
 }
 
@@ -205,9 +171,7 @@ async fn slow_validation_is_polled_and_the_polls_are_counted() {
     let ca = FakeCa::start().await;
     ca.script().slow_validation = 4;
     let account = ca.account().await;
-    let mut order = OrderSession::begin(&account, &for_names(&["a.test"]))
-        .await
-        .unwrap();
+    let mut order = OrderSession::begin(&account, &for_names(&["a.test"])).await.unwrap();
     order.refresh().await.unwrap();
     let url = order.view().authorizations[0].challenges[0].url.clone();
     order.challenge_ready(&url).await.unwrap();
@@ -226,9 +190,7 @@ async fn an_order_is_resumed_at_every_step_and_none_is_placed_anew() {
     let ca = FakeCa::start().await;
     let account = ca.account().await;
     let url = {
-        let order = OrderSession::begin(&account, &for_names(&["a.test"]))
-            .await
-            .unwrap();
+        let order = OrderSession::begin(&account, &for_names(&["a.test"])).await.unwrap();
         order.view().url.clone()
     };
     let mut session = OrderSession::resume(&account, &url).await.unwrap();
@@ -248,31 +210,21 @@ async fn an_order_is_resumed_at_every_step_and_none_is_placed_anew() {
     let mut session = OrderSession::resume(&account, &url).await.unwrap();
     assert_eq!(next_step(session.view(), now()), Step::Collect);
     assert_eq!(session.certificate(false).await.unwrap().len(), 1);
-    assert_eq!(
-        ca.asked()
-            .iter()
-            .filter(|asked| **asked == "newOrder")
-            .count(),
-        1
-    );
+    assert_eq!(ca.asked().iter().filter(|asked| **asked == "newOrder").count(), 1);
 }
 
 #[tokio::test]
 async fn an_order_that_is_gone_or_somebody_elses_is_gone() {
     let ca = FakeCa::start().await;
     let account = ca.account().await;
-    let order = OrderSession::begin(&account, &for_names(&["a.test"]))
-        .await
-        .unwrap();
+    let order = OrderSession::begin(&account, &for_names(&["a.test"])).await.unwrap();
     for fault in [
         problem(404, "malformed"),
         problem(410, "malformed"),
         problem(403, "unauthorized"),
     ] {
         ca.fail(Endpoint::Order, fault);
-        let error = OrderSession::resume(&account, &order.view().url)
-            .await
-            .unwrap_err();
+        let error = OrderSession::resume(&account, &order.view().url).await.unwrap_err();
         assert_eq!(error.reason(), "OrderGone", "{error}");
     }
 }
@@ -340,17 +292,9 @@ async fn a_profile_is_sent_when_offered_and_refused_when_not() {
 async fn alternate_chains_are_fetched_only_when_asked_for() {
     let ca = FakeCa::start().await;
     let account = ca.account().await;
-    let mut order = OrderSession::begin(&account, &for_names(&["a.test"]))
-        .await
-        .unwrap();
+    let mut order = OrderSession::begin(&account, &for_names(&["a.test"])).await.unwrap();
     drive(&mut order).await.unwrap();
-    assert_eq!(
-        ca.asked()
-            .iter()
-            .filter(|asked| **asked == "certificate")
-            .count(),
-        1
-    );
+    assert_eq!(ca.asked().iter().filter(|asked| **asked == "certificate").count(), 1);
     assert_eq!(order.certificate(true).await.unwrap().len(), 2);
     assert_eq!(ca.asked(), ["certificate", "certificate"]);
 }
@@ -359,9 +303,7 @@ async fn alternate_chains_are_fetched_only_when_asked_for() {
 async fn a_chain_with_anything_but_certificates_is_refused() {
     let ca = FakeCa::start().await;
     let account = ca.account().await;
-    let mut order = OrderSession::begin(&account, &for_names(&["a.test"]))
-        .await
-        .unwrap();
+    let mut order = OrderSession::begin(&account, &for_names(&["a.test"])).await.unwrap();
     drive(&mut order).await.unwrap();
     let key = pem::encode(&pem::Pem::new("PRIVATE KEY", b"injected".to_vec()));
     let good = ca.script().chain.clone();
@@ -379,41 +321,32 @@ async fn renewal_information_is_read_with_and_without_retry_after() {
     let info = client.renewal_info("aki.serial").await.unwrap().unwrap();
     assert_eq!(info.check_after, Duration::from_hours(6));
     assert_eq!(info.window.start.to_string(), "2026-01-01T00:00:00Z");
-    let window = json!({"suggestedWindow": {"start": "2026-01-01T00:00:00Z", "end": "2026-01-02T00:00:00Z"}}).to_string();
+    let window =
+        json!({"suggestedWindow": {"start": "2026-01-01T00:00:00Z", "end": "2026-01-02T00:00:00Z"}}).to_string();
     for (header, seconds) in [("5", 60), ("7200", 7200), ("9999999", 86_400)] {
         let fault = Fault::Answer(200, vec![("retry-after", header)], window.clone());
         ca.fail(Endpoint::RenewalInfo, fault);
         let info = client.renewal_info("aki.serial").await.unwrap().unwrap();
         assert_eq!(info.check_after, Duration::from_secs(seconds));
     }
-    ca.fail(
-        Endpoint::RenewalInfo,
-        Fault::Answer(200, vec![], "junk".to_owned()),
-    );
+    ca.fail(Endpoint::RenewalInfo, Fault::Answer(200, vec![], "junk".to_owned()));
     let error = client.renewal_info("aki.serial").await.unwrap_err();
     assert!(matches!(error, AcmeError::Malformed { .. }), "{error}");
     let without = FakeCa::start().await;
     without.script().no_ari = true;
-    assert_eq!(
-        without.client().renewal_info("aki.serial").await.unwrap(),
-        None
-    );
+    assert_eq!(without.client().renewal_info("aki.serial").await.unwrap(), None);
 }
 
 #[tokio::test]
 async fn a_ca_whose_order_lags_behind_its_authorizations_is_waited_for() {
     let ca = FakeCa::start().await;
     let account = ca.account().await;
-    let mut order = OrderSession::begin(&account, &for_names(&["a.test"]))
-        .await
-        .unwrap();
-    let pending = json!({"status": "pending", "finalize": ca.url("/finalize/0"), "authorizations": [ca.url("/authz/0")]});
+    let mut order = OrderSession::begin(&account, &for_names(&["a.test"])).await.unwrap();
+    let pending =
+        json!({"status": "pending", "finalize": ca.url("/finalize/0"), "authorizations": [ca.url("/authz/0")]});
     ca.fail(Endpoint::Finalize, problem(403, "orderNotReady"));
     for _ in 0..3 {
-        ca.fail(
-            Endpoint::Order,
-            Fault::Answer(200, vec![], pending.to_string()),
-        );
+        ca.fail(Endpoint::Order, Fault::Answer(200, vec![], pending.to_string()));
     }
     drive(&mut order).await.unwrap();
     let asked = ca.asked();
@@ -438,9 +371,7 @@ async fn a_ca_whose_order_lags_behind_its_authorizations_is_waited_for() {
 async fn a_ca_that_calls_a_ready_order_not_ready_is_left_alone_for_a_while() {
     let ca = FakeCa::start().await;
     let account = ca.account().await;
-    let mut order = OrderSession::begin(&account, &for_names(&["a.test"]))
-        .await
-        .unwrap();
+    let mut order = OrderSession::begin(&account, &for_names(&["a.test"])).await.unwrap();
     order.refresh().await.unwrap();
     let url = order.view().authorizations[0].challenges[0].url.clone();
     order.challenge_ready(&url).await.unwrap();

@@ -51,11 +51,7 @@ pub(in super::super) struct AcmeDnsAccounts {
 }
 
 impl AcmeDnsAccounts {
-    pub(in super::super) fn new(
-        spec: &AcmeDns,
-        json: &Zeroizing<String>,
-        reach: Reach,
-    ) -> Result<Self, SolverError> {
+    pub(in super::super) fn new(spec: &AcmeDns, json: &Zeroizing<String>, reach: Reach) -> Result<Self, SolverError> {
         let secret = (
             spec.account_secret_ref.name.clone(),
             spec.account_secret_ref.key.clone(),
@@ -71,14 +67,10 @@ impl AcmeDnsAccounts {
         let update = format!("{}/update", spec.host.trim_end_matches('/'))
             .parse::<Uri>()
             .ok();
-        let Some(update) = update.filter(|uri| uri.host().is_some_and(|host| !host.is_empty()))
-        else {
+        let Some(update) = update.filter(|uri| uri.host().is_some_and(|host| !host.is_empty())) else {
             return Err(SolverError::InvalidSolver {
                 field: "acmeDNS.host".into(),
-                detail: format!(
-                    "{} is not a URL: write for example https://auth.acme-dns.io",
-                    spec.host
-                ),
+                detail: format!("{} is not a URL: write for example https://auth.acme-dns.io", spec.host),
             });
         };
         let api = Arc::new(Api {
@@ -104,9 +96,15 @@ impl AcmeDnsAccounts {
     /// The account of the longest domain that holds the name.
     pub(super) fn of(&self, domain: &str) -> Result<Arc<AcmeDnsAccount>, SolverError> {
         let fitting = self.accounts.iter().filter(|(key, _)| in_zone(domain, key));
-        fitting.max_by_key(|(key, _)| key.len()).map(|(_, account)| account.clone()).ok_or_else(|| {
-            malformed(&self.secret, format!("has no account for {domain}: register one at the acme-dns server and add it"))
-        })
+        fitting
+            .max_by_key(|(key, _)| key.len())
+            .map(|(_, account)| account.clone())
+            .ok_or_else(|| {
+                malformed(
+                    &self.secret,
+                    format!("has no account for {domain}: register one at the acme-dns server and add it"),
+                )
+            })
     }
 }
 
@@ -121,17 +119,9 @@ fn malformed((name, key): &(String, String), detail: String) -> SolverError {
 impl AcmeDnsAccount {
     /// Where the server serves the account's values.
     pub(super) fn record(&self) -> Result<Name, SolverError> {
-        Name::from_ascii(format!(
-            "{}.",
-            self.credentials.fulldomain.trim_end_matches('.')
-        ))
-        .map(|name| name.to_lowercase())
-        .map_err(|_| {
-            malformed(
-                &self.api.secret,
-                "has a fulldomain that is not a DNS name".into(),
-            )
-        })
+        Name::from_ascii(format!("{}.", self.credentials.fulldomain.trim_end_matches('.')))
+            .map(|name| name.to_lowercase())
+            .map_err(|_| malformed(&self.api.secret, "has a fulldomain that is not a DNS name".into()))
     }
 }
 

@@ -1,10 +1,5 @@
 //! DNS-01 against a real server: Knot DNS, with TSIG.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod apis;
 mod scenarios;
@@ -28,14 +23,13 @@ use zeroize::Zeroizing;
 
 use super::{SystemServers, wire};
 use crate::issuer::solver::{
-    Challenge, ChallengeKind, Identifier, Reach, SecretData, SecretReadError, SecretReader, Solver,
-    SolverError, Workshop,
+    Challenge, ChallengeKind, Identifier, Reach, SecretData, SecretReadError, SecretReader, Solver, SolverError,
+    Workshop,
     http01::{Frontdoor, Site},
 };
 
 /// base64, for HMAC of any length.
-const SECRET: &str =
-    "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+const SECRET: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
 const WRONG: &str = "d3JvbmctMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
 
 /// A running server. Ends on drop.
@@ -54,11 +48,8 @@ impl Drop for Knot {
 
 fn binary() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path)
-        .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")]);
-    let found = folders
-        .map(|folder| folder.join("knotd"))
-        .find(|file| file.is_file());
+    let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")]);
+    let found = folders.map(|folder| folder.join("knotd")).find(|file| file.is_file());
     found.expect("knotd is not installed: these tests need Knot DNS (Debian: apt-get install knot)")
 }
 
@@ -92,8 +83,7 @@ impl Knot {
             )
             .unwrap();
         }
-        config +=
-            "acl:\n  - id: update\n    key: [key, key384, key512]\n    action: update\nzone:\n";
+        config += "acl:\n  - id: update\n    key: [key, key384, key512]\n    action: update\nzone:\n";
         for (zone, records) in zones {
             let file = dir.path().join(format!("{zone}.zone"));
             let soa = format!(
@@ -130,8 +120,7 @@ impl Knot {
     async fn wait_for(&self, zone: &str) {
         for _ in 0..400 {
             let name = Name::from_ascii(format!("{zone}.")).unwrap();
-            let asked =
-                wire::exchange(self.address, &wire::question(&name, RecordType::SOA, false)).await;
+            let asked = wire::exchange(self.address, &wire::question(&name, RecordType::SOA, false)).await;
             if asked.is_ok_and(|answer| !answer.message.answers.is_empty()) {
                 return;
             }
@@ -194,13 +183,7 @@ fn workshop(system: Option<SocketAddr>) -> Workshop {
         responder: "10.0.0.1:8089".parse().unwrap(),
     };
     let door = Arc::new(Frontdoor::new(site, Arc::default(), Duration::ZERO));
-    Workshop::new(
-        Reach {
-            allow_loopback: true,
-        },
-        SystemServers::new(system),
-        door,
-    )
+    Workshop::new(Reach { allow_loopback: true }, SystemServers::new(system), door)
 }
 
 fn rfc2136(server: SocketAddr) -> Value {
@@ -210,19 +193,14 @@ fn rfc2136(server: SocketAddr) -> Value {
     }}})
 }
 
-async fn solver_from(
-    system: Option<SocketAddr>,
-    spec: Value,
-) -> Result<Arc<dyn Solver>, SolverError> {
+async fn solver_from(system: Option<SocketAddr>, spec: Value) -> Result<Arc<dyn Solver>, SolverError> {
     workshop(system)
         .build(&serde_json::from_value(spec).unwrap(), &secrets())
         .await
 }
 
 fn challenge(name: &str, value: &str) -> Challenge {
-    let (name, wildcard) = name
-        .strip_prefix("*.")
-        .map_or((name, false), |name| (name, true));
+    let (name, wildcard) = name.strip_prefix("*.").map_or((name, false), |name| (name, true));
     Challenge {
         kind: ChallengeKind::Dns01,
         identifier: Identifier::Dns(name.into()),

@@ -9,8 +9,8 @@ use dns_update::DnsUpdater;
 use gatehouse_crds::solver::ProviderType;
 
 use super::fields::{
-    Field, Fields, azure, bluecat, cloudns, edge_dns, google, host, infoblox, joker, key,
-    lightsail, opt, opt_host, opt_key, oracle, route53, setting, volcengine, yandex,
+    Field, Fields, azure, bluecat, cloudns, edge_dns, google, host, infoblox, joker, key, lightsail, opt, opt_host,
+    opt_key, oracle, route53, setting, volcengine, yandex,
 };
 
 /// For one HTTP request.

@@ -150,13 +150,7 @@ pub(super) fn list(fields: &[Field]) -> String {
     let names = |secret: bool| -> Vec<String> {
         let of_kind = fields.iter().filter(|field| field.secret == secret);
         of_kind
-            .map(|field| {
-                format!(
-                    "{}{}",
-                    field.name,
-                    if field.required { "" } else { " (optional)" }
-                )
-            })
+            .map(|field| format!("{}{}", field.name, if field.required { "" } else { " (optional)" }))
             .collect()
     };
     let (settings, keys) = (names(false), names(true));
@@ -165,10 +159,7 @@ pub(super) fn list(fields: &[Field]) -> String {
     } else {
         format!("; in config or there: {}", settings.join(", "))
     };
-    format!(
-        "in the Secret of credentialsSecretRef: {}{settings}",
-        keys.join(", ")
-    )
+    format!("in the Secret of credentialsSecretRef: {}{settings}", keys.join(", "))
 }
 
 const PATIENCE: Option<std::time::Duration> = Some(std::time::Duration::from_secs(30));
@@ -186,8 +177,7 @@ pub(super) fn azure(f: &Fields) -> dns_update::Result<DnsUpdater> {
             Some("AzureUSGovernmentCloud") => AzureEnvironment::UsGovernment,
             Some(_) => {
                 return Err(Error::Parse(
-                    "environment is AzurePublicCloud, AzureChinaCloud or AzureUSGovernmentCloud"
-                        .into(),
+                    "environment is AzurePublicCloud, AzureChinaCloud or AzureUSGovernmentCloud".into(),
                 ));
             }
         },
@@ -270,9 +260,7 @@ pub(super) fn joker(f: &Fields) -> dns_update::Result<DnsUpdater> {
         (Some(key), None, None) => JokerAuth::api_key(key),
         (None, Some(username), Some(password)) => JokerAuth::username_password(username, password),
         _ => {
-            return Err(Error::Parse(
-                "it takes either apiKey or username and password".into(),
-            ));
+            return Err(Error::Parse("it takes either apiKey or username and password".into()));
         }
     };
     DnsUpdater::new_joker(auth, PATIENCE)
@@ -335,10 +323,7 @@ pub(super) fn yandex(f: &Fields) -> dns_update::Result<DnsUpdater> {
 
 /// The names of a provider's fields.
 pub(in super::super) fn known_fields(kind: ProviderType) -> impl Iterator<Item = &'static str> {
-    super::catalogue::entry(kind)
-        .fields
-        .iter()
-        .map(|field| field.name)
+    super::catalogue::entry(kind).fields.iter().map(|field| field.name)
 }
 
 /// Refuses what the provider does not know, and credentials in the manifest, where everybody reads them.

@@ -37,10 +37,7 @@ impl tower::Service<Name> for Resolver {
     type Error = SolverError;
     type Future = futures::future::BoxFuture<'static, Result<Self::Response, SolverError>>;
 
-    fn poll_ready(
-        &mut self,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Result<(), SolverError>> {
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), SolverError>> {
         std::task::Poll::Ready(Ok(()))
     }
 
@@ -56,13 +53,11 @@ impl Http {
             server: "TLS".into(),
             detail: format!("the system's certificates cannot be used: {error}"),
         };
-        let tls = rustls::ClientConfig::builder_with_provider(Arc::new(
-            rustls::crypto::aws_lc_rs::default_provider(),
-        ))
-        .with_safe_default_protocol_versions()
-        .and_then(BuilderVerifierExt::with_platform_verifier)
-        .map_err(failed)?
-        .with_no_client_auth();
+        let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .and_then(BuilderVerifierExt::with_platform_verifier)
+            .map_err(failed)?
+            .with_no_client_auth();
         let mut connector = HttpConnector::new_with_resolver(Resolver(reach));
         connector.enforce_http(false);
         connector.set_connect_timeout(Some(PATIENCE));
@@ -79,10 +74,7 @@ impl Http {
     }
 
     /// The status and the start of the body.
-    pub(super) async fn send(
-        &self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<(StatusCode, Bytes), SolverError> {
+    pub(super) async fn send(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), SolverError> {
         let uri = request.uri().clone();
         let server = host_of(&uri);
         // A literal address goes past the resolver.
@@ -95,24 +87,15 @@ impl Http {
         };
         let exchange = async {
             let response = self.client.request(request).await.map_err(|error| {
-                let cause = std::iter::successors(std::error::Error::source(&error), |error| {
-                    error.source()
-                })
-                .last();
+                let cause = std::iter::successors(std::error::Error::source(&error), |error| error.source()).last();
                 cause
                     .and_then(|cause| cause.downcast_ref::<SolverError>())
                     .cloned()
-                    .unwrap_or_else(|| {
-                        unreachable(cause.map_or_else(|| error.to_string(), ToString::to_string))
-                    })
+                    .unwrap_or_else(|| unreachable(cause.map_or_else(|| error.to_string(), ToString::to_string)))
             })?;
             let status = response.status();
             let body = Limited::new(response.into_body(), MAX_BODY).collect().await;
-            Ok((
-                status,
-                body.map_err(|error| unreachable(error.to_string()))?
-                    .to_bytes(),
-            ))
+            Ok((status, body.map_err(|error| unreachable(error.to_string()))?.to_bytes()))
         };
         tokio::time::timeout(PATIENCE, exchange)
             .await

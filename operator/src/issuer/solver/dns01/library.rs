@@ -110,14 +110,9 @@ impl Library {
             }
             dns_update::Error::NotFound => SolverError::DnsZoneNotFound {
                 name: plain(&record.name),
-                detail: format!(
-                    "{server} has no zone {} under these credentials",
-                    plain(&record.zone)
-                ),
+                detail: format!("{server} has no zone {} under these credentials", plain(&record.zone)),
             },
-            dns_update::Error::Api(message)
-                if message.starts_with("No ") && message.contains("zone found") =>
-            {
+            dns_update::Error::Api(message) if message.starts_with("No ") && message.contains("zone found") => {
                 SolverError::DnsZoneNotFound {
                     name: plain(&record.name),
                     detail,
@@ -136,25 +131,18 @@ impl TxtWriter for Library {
     async fn add(&self, record: &Record, value: &str) -> Result<(), SolverError> {
         let (name, zone) = (plain(&record.name), plain(&record.zone));
         let values = vec![DnsRecord::TXT(value.to_owned())];
-        let call = self.updater.add_to_rrset(
-            name.as_str(),
-            DnsRecordType::TXT,
-            self.ttl,
-            values,
-            zone.as_str(),
-        );
+        let call = self
+            .updater
+            .add_to_rrset(name.as_str(), DnsRecordType::TXT, self.ttl, values, zone.as_str());
         self.call(record, call).await
     }
 
     async fn remove(&self, record: &Record, value: &str) -> Result<(), SolverError> {
         let (name, zone) = (plain(&record.name), plain(&record.zone));
         let values = vec![DnsRecord::TXT(value.to_owned())];
-        let call = self.updater.remove_from_rrset(
-            name.as_str(),
-            DnsRecordType::TXT,
-            values,
-            zone.as_str(),
-        );
+        let call = self
+            .updater
+            .remove_from_rrset(name.as_str(), DnsRecordType::TXT, values, zone.as_str());
         self.call(record, call).await
     }
 }
@@ -196,11 +184,7 @@ pub(super) fn host_port(endpoint: &str) -> Option<(String, u16)> {
     let host = uri.host()?.trim_matches(['[', ']']);
     let port = uri
         .port_u16()
-        .unwrap_or(if uri.scheme_str() == Some("http") {
-            80
-        } else {
-            443
-        });
+        .unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
     (!host.is_empty()).then(|| (host.to_owned(), port))
 }
 
@@ -223,12 +207,7 @@ impl RecordLocks {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing
-    )]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
     use super::*;
 
     #[test]

@@ -86,20 +86,13 @@ impl Lookup {
         format!(
             "{}|{}",
             servers.join(","),
-            self.primary
-                .as_ref()
-                .map(ToString::to_string)
-                .unwrap_or_default()
+            self.primary.as_ref().map(ToString::to_string).unwrap_or_default()
         )
     }
 
     /// The first answer that says something: data, or that there is none. `Ok(None)` when every server that
     /// could be reached answered that it doesn't know about the name.
-    pub(super) async fn ask(
-        &self,
-        name: &Name,
-        record_type: RecordType,
-    ) -> Result<Option<Message>, SolverError> {
+    pub(super) async fn ask(&self, name: &Name, record_type: RecordType) -> Result<Option<Message>, SolverError> {
         let mut unreachable = None;
         let mut answered = false;
         for (server, recursion) in self.chosen() {
@@ -110,15 +103,7 @@ impl Lookup {
                     continue;
                 }
             };
-            match ask_any(
-                &server.to_string(),
-                &addresses,
-                name,
-                record_type,
-                recursion,
-            )
-            .await
-            {
+            match ask_any(&server.to_string(), &addresses, name, record_type, recursion).await {
                 Ok(Some(message)) => return Ok(Some(message)),
                 Ok(None) => answered = true,
                 Err(error) => {
@@ -127,15 +112,7 @@ impl Lookup {
             }
         }
         if self.given.is_empty() && !self.system.0.is_empty() {
-            match ask_any(
-                "the system's resolver",
-                &self.system.0,
-                name,
-                record_type,
-                true,
-            )
-            .await
-            {
+            match ask_any("the system's resolver", &self.system.0, name, record_type, true).await {
                 Ok(Some(message)) => return Ok(Some(message)),
                 Ok(None) => answered = true,
                 Err(error) => {
@@ -160,14 +137,8 @@ impl Lookup {
     }
 
     /// Addresses of a name server, unfiltered.
-    pub(super) async fn addresses(
-        &self,
-        host: &Name,
-    ) -> Result<Vec<std::net::IpAddr>, SolverError> {
-        let (v4, v6) = tokio::join!(
-            self.ask(host, RecordType::A),
-            self.ask(host, RecordType::AAAA)
-        );
+    pub(super) async fn addresses(&self, host: &Name) -> Result<Vec<std::net::IpAddr>, SolverError> {
+        let (v4, v6) = tokio::join!(self.ask(host, RecordType::A), self.ask(host, RecordType::AAAA));
         let failed = v4.as_ref().err().or(v6.as_ref().err()).cloned();
         let found: Vec<_> = [v4, v6]
             .into_iter()
@@ -216,8 +187,6 @@ async fn ask_any(
 /// Does the answer tell something? One from a server that was not asked to recurse does only when it is
 /// authoritative: else it is a referral, or a guess from a cache.
 fn tells(message: &Message, recursion: bool) -> bool {
-    matches!(
-        message.response_code,
-        ResponseCode::NoError | ResponseCode::NXDomain
-    ) && (recursion || message.authoritative)
+    matches!(message.response_code, ResponseCode::NoError | ResponseCode::NXDomain)
+        && (recursion || message.authoritative)
 }

@@ -13,9 +13,7 @@ pub(in super::super) enum Source<'a> {
 }
 
 /// The provider and its fields, when the solver has one of the clouds' blocks.
-pub(in super::super) fn fields_of(
-    dns01: &Dns01,
-) -> Option<(ProviderType, Vec<(&'static str, Source<'_>)>)> {
+pub(in super::super) fn fields_of(dns01: &Dns01) -> Option<(ProviderType, Vec<(&'static str, Source<'_>)>)> {
     use Source::{Secret, Text};
     if let Some(spec) = &dns01.cloudflare {
         return Some((
@@ -30,30 +28,15 @@ pub(in super::super) fn fields_of(
         ));
     }
     if let Some(spec) = &dns01.route53 {
-        let mut fields = vec![(
-            "secretAccessKey",
-            Secret(&spec.secret_access_key_secret_ref),
-        )];
-        fields.extend(
-            spec.access_key_id
-                .as_deref()
-                .map(|id| ("accessKeyID", Text(id))),
-        );
+        let mut fields = vec![("secretAccessKey", Secret(&spec.secret_access_key_secret_ref))];
+        fields.extend(spec.access_key_id.as_deref().map(|id| ("accessKeyID", Text(id))));
         fields.extend(
             spec.access_key_id_secret_ref
                 .as_ref()
                 .map(|id| ("accessKeyID", Secret(id))),
         );
-        fields.extend(
-            spec.region
-                .as_deref()
-                .map(|region| ("region", Text(region))),
-        );
-        fields.extend(
-            spec.hosted_zone_id
-                .as_deref()
-                .map(|zone| ("hostedZoneID", Text(zone))),
-        );
+        fields.extend(spec.region.as_deref().map(|region| ("region", Text(region))));
+        fields.extend(spec.hosted_zone_id.as_deref().map(|zone| ("hostedZoneID", Text(zone))));
         return Some((ProviderType::Route53, fields));
     }
     if let Some(spec) = &dns01.cloud_dns {
@@ -61,11 +44,7 @@ pub(in super::super) fn fields_of(
             ("project", Text(spec.project.as_str())),
             ("serviceAccount", Secret(&spec.service_account_secret_ref)),
         ];
-        fields.extend(
-            spec.hosted_zone_name
-                .as_deref()
-                .map(|zone| ("managedZone", Text(zone))),
-        );
+        fields.extend(spec.hosted_zone_name.as_deref().map(|zone| ("managedZone", Text(zone))));
         return Some((ProviderType::GoogleCloudDns, fields));
     }
     let spec = dns01.azure_dns.as_ref()?;

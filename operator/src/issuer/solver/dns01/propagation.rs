@@ -97,11 +97,7 @@ fn judge(
             .map(|(authority, _)| authority.name.as_str())
             .collect()
     };
-    let (there, missing, silent) = (
-        named(Seen::There),
-        named(Seen::Missing),
-        named(Seen::Silent),
-    );
+    let (there, missing, silent) = (named(Seen::There), named(Seen::Missing), named(Seen::Silent));
     if missing.is_empty() && !there.is_empty() {
         return Ok(Readiness::Ready);
     }
@@ -130,12 +126,7 @@ fn pause(waited: SignedDuration) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing
-    )]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
     use hickory_proto::rr::{Record as Rr, rdata::TXT};
 
     use super::*;
@@ -167,10 +158,7 @@ mod tests {
             (&[There, There], None),
             (&[There, Silent], None),
             (&[There, Missing], Some("ns2.test does not have it")),
-            (
-                &[Missing, Missing],
-                Some("ns1.test, ns2.test does not have it"),
-            ),
+            (&[Missing, Missing], Some("ns1.test, ns2.test does not have it")),
             (
                 &[Silent, Missing, There],
                 Some("ns2.test does not have it; ns1.test does not answer"),
@@ -192,15 +180,8 @@ mod tests {
 
     #[test]
     fn after_the_timeout_the_servers_are_named_that_do_not_have_it() {
-        assert!(matches!(
-            judged(&[Seen::Missing], 119),
-            Ok(Readiness::Wait { .. })
-        ));
-        assert_eq!(
-            judged(&[Seen::There], 121),
-            Ok(Readiness::Ready),
-            "late, but there"
-        );
+        assert!(matches!(judged(&[Seen::Missing], 119), Ok(Readiness::Wait { .. })));
+        assert_eq!(judged(&[Seen::There], 121), Ok(Readiness::Ready), "late, but there");
         let error = judged(&[Seen::There, Seen::Missing], 120).unwrap_err();
         assert_eq!(error.reason(), "PropagationTimeout");
         assert_eq!(
@@ -211,14 +192,7 @@ mod tests {
 
     #[test]
     fn the_pause_grows_with_the_wait() {
-        for (waited, pause_millis) in [
-            (-5, 200),
-            (0, 200),
-            (1, 250),
-            (8, 2000),
-            (60, 10_000),
-            (3600, 10_000),
-        ] {
+        for (waited, pause_millis) in [(-5, 200), (0, 200), (1, 250), (8, 2000), (60, 10_000), (3600, 10_000)] {
             assert_eq!(
                 pause(SignedDuration::from_secs(waited)),
                 Duration::from_millis(pause_millis)

@@ -51,9 +51,9 @@ impl Rfc2136Writer {
             key: reference.key.clone(),
             detail: detail.into(),
         };
-        let key = STANDARD
-            .decode(secret.as_bytes())
-            .map_err(|_| malformed("is not base64: put in the text that the DNS server's configuration shows as secret"))?;
+        let key = STANDARD.decode(secret.as_bytes()).map_err(|_| {
+            malformed("is not base64: put in the text that the DNS server's configuration shows as secret")
+        })?;
         let (algorithm, algorithm_name) = match spec.tsig_algorithm.unwrap_or_default() {
             TsigAlgorithm::HmacSha256 => (tsig::TsigAlgorithm::HmacSha256, "HMACSHA256"),
             TsigAlgorithm::HmacSha384 => (tsig::TsigAlgorithm::HmacSha384, "HMACSHA384"),
@@ -63,14 +63,10 @@ impl Rfc2136Writer {
             field: "rfc2136.tsigKeyName".into(),
             detail,
         };
-        let name = Name::from_ascii(&spec.tsig_key_name).map_err(|error| {
-            invalid(format!(
-                "{} is not the name of a key: {error}",
-                spec.tsig_key_name
-            ))
-        })?;
-        let signer = TSigner::new(key, algorithm, name.to_lowercase(), FUDGE)
-            .map_err(|error| invalid(error.to_string()))?;
+        let name = Name::from_ascii(&spec.tsig_key_name)
+            .map_err(|error| invalid(format!("{} is not the name of a key: {error}", spec.tsig_key_name)))?;
+        let signer =
+            TSigner::new(key, algorithm, name.to_lowercase(), FUDGE).map_err(|error| invalid(error.to_string()))?;
         Ok(Self {
             server,
             key_name: spec.tsig_key_name.clone(),
@@ -100,11 +96,7 @@ impl Rfc2136Writer {
         Ok(())
     }
 
-    async fn send(
-        &self,
-        addresses: &[SocketAddr],
-        message: &Message,
-    ) -> Result<wire::Answer, SolverError> {
+    async fn send(&self, addresses: &[SocketAddr], message: &Message) -> Result<wire::Answer, SolverError> {
         let mut detail = String::from("it has no address");
         for address in addresses {
             match wire::exchange(*address, message).await {
@@ -120,9 +112,7 @@ impl Rfc2136Writer {
 
     /// What the response codes of RFC 2136, section 2.2, and RFC 8945, section 5.3, mean for the user.
     fn judge(&self, record: &Record, message: &Message) -> Result<(), SolverError> {
-        let tsig_error = message
-            .signature()
-            .and_then(|signature| signature.data.error);
+        let tsig_error = message.signature().and_then(|signature| signature.data.error);
         let (key, algorithm) = (&self.key_name, self.algorithm);
         match (message.response_code, tsig_error) {
             (ResponseCode::NoError, _) => Ok(()),
@@ -184,39 +174,25 @@ impl Rfc2136Writer {
 impl TxtWriter for Rfc2136Writer {
     async fn add(&self, record: &Record, value: &str) -> Result<(), SolverError> {
         let set = Self::set(record, TTL, value)?;
-        self.update(
-            record,
-            update_message::append(set, record.zone.clone(), false, true),
-        )
-        .await
+        self.update(record, update_message::append(set, record.zone.clone(), false, true))
+            .await
     }
 
     async fn remove(&self, record: &Record, value: &str) -> Result<(), SolverError> {
         let set = Self::set(record, 0, value)?;
-        self.update(
-            record,
-            update_message::delete_by_rdata(set, record.zone.clone(), true),
-        )
-        .await
+        self.update(record, update_message::delete_by_rdata(set, record.zone.clone(), true))
+            .await
     }
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing
-    )]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
     use gatehouse_crds::secret_ref::SecretKeySelector;
 
     use super::*;
 
-    fn judged(
-        code: ResponseCode,
-        error: Option<tsig::TsigError>,
-    ) -> Result<(), (&'static str, String)> {
+    fn judged(code: ResponseCode, error: Option<tsig::TsigError>) -> Result<(), (&'static str, String)> {
         let spec = Rfc2136 {
             nameserver: "ns.test".into(),
             tsig_key_name: "k".into(),

@@ -25,11 +25,7 @@ impl Server {
             None => text.split_at(text.find(':').unwrap_or(text.len())),
         };
         let port = match rest.strip_prefix(':') {
-            Some(port) => port
-                .parse()
-                .ok()
-                .filter(|port| *port > 0)
-                .ok_or_else(invalid)?,
+            Some(port) => port.parse().ok().filter(|port| *port > 0).ok_or_else(invalid)?,
             None if rest.is_empty() => 53,
             None => return Err(invalid()),
         };
@@ -59,12 +55,7 @@ impl fmt::Display for Server {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing
-    )]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
     use super::*;
 
     #[test]
@@ -85,9 +76,7 @@ mod tests {
             ("", None),
             ("a b", None),
         ] {
-            let read = Server::parse(text, "f")
-                .map(|server| server.to_string())
-                .ok();
+            let read = Server::parse(text, "f").map(|server| server.to_string()).ok();
             assert_eq!(read.as_deref(), expected, "{text}");
         }
     }

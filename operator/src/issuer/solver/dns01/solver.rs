@@ -87,16 +87,8 @@ impl Dns01Solver {
     async fn locate(&self, domain: &str) -> Result<(Record, Arc<dyn TxtWriter>), SolverError> {
         let name = challenge_name(domain)?;
         match &self.place {
-            Place::Zone {
-                writer,
-                cnames,
-                zone,
-            } => {
-                let mut record = self
-                    .shared
-                    .zones
-                    .record(&self.lookup, &name, *cnames)
-                    .await?;
+            Place::Zone { writer, cnames, zone } => {
+                let mut record = self.shared.zones.record(&self.lookup, &name, *cnames).await?;
                 if let Some(zone) = zone {
                     record.zone = zone.clone();
                 }
@@ -106,9 +98,7 @@ impl Dns01Solver {
                 let account = accounts.of(domain)?;
                 let target = account.record()?;
                 let zones = &self.shared.zones;
-                let followed = zones
-                    .record(&self.lookup, &name, CnameStrategy::Follow)
-                    .await?;
+                let followed = zones.record(&self.lookup, &name, CnameStrategy::Follow).await?;
                 if followed.name != target {
                     zones.forget(&self.lookup, &name, &followed);
                     return Err(SolverError::DnsZoneNotFound {
@@ -169,24 +159,13 @@ impl Solver for Dns01Solver {
         };
         let found = async {
             let (record, _) = self.locate(domain).await?;
-            let authorities = self
-                .shared
-                .zones
-                .authorities(&self.lookup, &record.zone)
-                .await?;
+            let authorities = self.shared.zones.authorities(&self.lookup, &record.zone).await?;
             Ok((record, authorities))
         };
         match found.await {
             Ok((record, authorities)) => {
                 let recursion = !self.lookup.given().is_empty();
-                propagation::check(
-                    &authorities,
-                    recursion,
-                    &record,
-                    &challenge.dns_value,
-                    deadline,
-                )
-                .await
+                propagation::check(&authorities, recursion, &record, &challenge.dns_value, deadline).await
             }
             // The name servers of the zone may be away for a moment.
             Err(error @ (SolverError::DnsUnreachable { .. } | SolverError::DnsFailed { .. })) => {

@@ -69,9 +69,7 @@ pub(super) fn question(name: &Name, record_type: RecordType, recursion: bool) ->
 
 /// Sends the message and waits for its answer.
 pub(super) async fn exchange(server: SocketAddr, request: &Message) -> Result<Answer, WireError> {
-    let bytes = request
-        .to_vec()
-        .map_err(|error| WireError::Encode(error.to_string()))?;
+    let bytes = request.to_vec().map_err(|error| WireError::Encode(error.to_string()))?;
     let answer = over_udp(server, request, &bytes).await?;
     if !answer.message.truncation {
         return Ok(answer);
@@ -81,11 +79,7 @@ pub(super) async fn exchange(server: SocketAddr, request: &Message) -> Result<An
         .map_err(|_| WireError::NoAnswer)?
 }
 
-async fn over_udp(
-    server: SocketAddr,
-    request: &Message,
-    bytes: &[u8],
-) -> Result<Answer, WireError> {
+async fn over_udp(server: SocketAddr, request: &Message, bytes: &[u8]) -> Result<Answer, WireError> {
     let any = match server {
         SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
         SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
@@ -114,11 +108,7 @@ async fn over_udp(
     Err(WireError::NoAnswer)
 }
 
-async fn over_tcp(
-    server: SocketAddr,
-    request: &Message,
-    bytes: &[u8],
-) -> Result<Answer, WireError> {
+async fn over_tcp(server: SocketAddr, request: &Message, bytes: &[u8]) -> Result<Answer, WireError> {
     let length = u16::try_from(bytes.len()).map_err(|_| WireError::Encode("too long".into()))?;
     let mut stream = TcpStream::connect(server).await?;
     let mut framed = length.to_be_bytes().to_vec();
@@ -126,8 +116,7 @@ async fn over_tcp(
     stream.write_all(&framed).await?;
     let mut received = vec![0; usize::from(stream.read_u16().await?)];
     stream.read_exact(&mut received).await?;
-    belonging(request, &received)
-        .ok_or_else(|| WireError::Io("the answer is not to the question".into()))
+    belonging(request, &received).ok_or_else(|| WireError::Io("the answer is not to the question".into()))
 }
 
 /// The message when it answers the request. Whatever else arrives is as if it had not: an attacker who guesses
@@ -150,23 +139,14 @@ fn belonging(request: &Message, received: &[u8]) -> Option<Answer> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing
-    )]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
     use hickory_proto::op::MessageType;
     use tokio::net::TcpListener;
 
     use super::*;
 
     fn ask() -> Message {
-        question(
-            &Name::from_ascii("a.test.").unwrap(),
-            RecordType::TXT,
-            false,
-        )
+        question(&Name::from_ascii("a.test.").unwrap(), RecordType::TXT, false)
     }
 
     fn reply(request: &Message) -> Message {
@@ -186,12 +166,7 @@ mod tests {
             let mut wrong_id = reply(&request);
             wrong_id.metadata.id ^= 1;
             let mut wrong_question = reply(&request);
-            wrong_question.queries = question(
-                &Name::from_ascii("b.test.").unwrap(),
-                RecordType::TXT,
-                false,
-            )
-            .queries;
+            wrong_question.queries = question(&Name::from_ascii("b.test.").unwrap(), RecordType::TXT, false).queries;
             for bytes in [
                 b"rubbish".to_vec(),
                 wrong_id.to_vec().unwrap(),
@@ -201,18 +176,12 @@ mod tests {
             }
             let mut right = reply(&request);
             right.metadata.authoritative = true;
-            server
-                .send_to(&right.to_vec().unwrap(), from)
-                .await
-                .unwrap();
+            server.send_to(&right.to_vec().unwrap(), from).await.unwrap();
         });
         let request = ask();
         let answer = exchange(address, &request).await.unwrap();
         serve.await.unwrap();
-        assert_eq!(
-            (answer.message.id, answer.message.authoritative),
-            (request.id, true)
-        );
+        assert_eq!((answer.message.id, answer.message.authoritative), (request.id, true));
     }
 
     #[tokio::test]
@@ -229,13 +198,8 @@ mod tests {
             let (mut stream, _) = tcp.accept().await.unwrap();
             let mut request = vec![0; usize::from(stream.read_u16().await.unwrap())];
             stream.read_exact(&mut request).await.unwrap();
-            let whole = reply(&Message::from_vec(&request).unwrap())
-                .to_vec()
-                .unwrap();
-            stream
-                .write_u16(u16::try_from(whole.len()).unwrap())
-                .await
-                .unwrap();
+            let whole = reply(&Message::from_vec(&request).unwrap()).to_vec().unwrap();
+            stream.write_u16(u16::try_from(whole.len()).unwrap()).await.unwrap();
             stream.write_all(&whole).await.unwrap();
         });
         let answer = exchange(address, &ask()).await.unwrap();

@@ -66,16 +66,11 @@ impl Zones {
         for follow in [false, true] {
             self.records.forget(&(lookup.key(), name.clone(), follow));
         }
-        self.authorities
-            .forget(&(lookup.key(), record.zone.clone()));
+        self.authorities.forget(&(lookup.key(), record.zone.clone()));
     }
 
     /// The servers that the CA will ask.
-    pub(super) async fn authorities(
-        &self,
-        lookup: &Lookup,
-        zone: &Name,
-    ) -> Result<Arc<[Authority]>, SolverError> {
+    pub(super) async fn authorities(&self, lookup: &Lookup, zone: &Name) -> Result<Arc<[Authority]>, SolverError> {
         let key = (lookup.key(), zone.clone());
         if let Some(found) = self.authorities.get(&key) {
             return Ok(found);
@@ -95,13 +90,10 @@ enum Told {
 }
 
 fn read(message: &Message, name: &Name) -> Told {
-    let cname = message
-        .answers
-        .iter()
-        .find_map(|record| match &record.data {
-            RData::CNAME(target) if record.name == *name => Some(target.0.clone()),
-            _ => None,
-        });
+    let cname = message.answers.iter().find_map(|record| match &record.data {
+        RData::CNAME(target) if record.name == *name => Some(target.0.clone()),
+        _ => None,
+    });
     if let Some(target) = cname {
         return Told::Cname(target);
     }
@@ -115,11 +107,7 @@ fn read(message: &Message, name: &Name) -> Told {
 
 /// Asks for the SOA of the name. A server tells the zone's in the authority section when the name itself has
 /// none (RFC 2308, section 2), so that one question mostly does; else its parents are asked.
-async fn discover(
-    lookup: &Lookup,
-    name: &Name,
-    cnames: CnameStrategy,
-) -> Result<Record, SolverError> {
+async fn discover(lookup: &Lookup, name: &Name, cnames: CnameStrategy) -> Result<Record, SolverError> {
     let mut owner = name.clone();
     let mut steps = 0;
     let mut at = owner.clone();
@@ -203,9 +191,7 @@ async fn find_authorities(lookup: &Lookup, zone: &Name) -> Result<Vec<Authority>
         None => Vec::new(),
     };
     let message = lookup.ask(zone, RecordType::NS).await?;
-    let hosts = message
-        .map(|message| name_servers(&message, zone))
-        .unwrap_or_default();
+    let hosts = message.map(|message| name_servers(&message, zone)).unwrap_or_default();
     let addresses = join_all(hosts.iter().map(|host| lookup.addresses(host))).await;
     for (host, addresses) in hosts.iter().zip(addresses) {
         let addresses = addresses.unwrap_or_default();
@@ -248,11 +234,7 @@ fn name_servers(message: &Message, zone: &Name) -> Vec<Name> {
         .collect()
 }
 
-fn reachable(
-    lookup: &Lookup,
-    host: &Name,
-    addresses: &[IpAddr],
-) -> Result<Vec<SocketAddr>, SolverError> {
+fn reachable(lookup: &Lookup, host: &Name, addresses: &[IpAddr]) -> Result<Vec<SocketAddr>, SolverError> {
     let mut allowed = Vec::new();
     let mut refused = None;
     for address in addresses {

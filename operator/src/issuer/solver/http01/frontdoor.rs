@@ -112,11 +112,7 @@ impl Frontdoor {
         }
     }
 
-    pub(super) fn readiness(
-        &self,
-        key: &RouteKey,
-        host: &Identifier,
-    ) -> Result<Readiness, SolverError> {
+    pub(super) fn readiness(&self, key: &RouteKey, host: &Identifier) -> Result<Readiness, SolverError> {
         let routes = self.routes();
         let route = routes.get(key);
         if let Some(written) = route.and_then(|route| route.written.get(host)) {
@@ -124,14 +120,8 @@ impl Frontdoor {
             return Ok(if left.is_zero() {
                 Readiness::Ready
             } else {
-                let message = format!(
-                    "giving the ingress controller time to read the Ingress {}",
-                    key.name()
-                );
-                Readiness::Wait {
-                    after: left,
-                    message,
-                }
+                let message = format!("giving the ingress controller time to read the Ingress {}", key.name());
+                Readiness::Wait { after: left, message }
             });
         }
         match route.and_then(|route| route.failure.clone()) {
@@ -159,11 +149,7 @@ impl Frontdoor {
             }
             done &= self.write(writer, &mut front_written).await;
             let wait = if done { GATHER } else { pause };
-            pause = if done {
-                PAUSE
-            } else {
-                (pause * 2).min(MAX_PAUSE)
-            };
+            pause = if done { PAUSE } else { (pause * 2).min(MAX_PAUSE) };
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep_until(started + wait) => {}
@@ -207,8 +193,7 @@ impl Frontdoor {
             let mut routes = self.routes();
             routes.retain(|_, route| !(route.wanted.is_empty() && route.written.is_empty()));
             let due = routes.iter().filter(|(_, route)| !route.settled());
-            due.map(|(key, route)| (key.clone(), route.hosts()))
-                .collect()
+            due.map(|(key, route)| (key.clone(), route.hosts())).collect()
         };
         let mut done = true;
         for (key, hosts) in due {
@@ -222,11 +207,7 @@ impl Frontdoor {
                     let now = Instant::now();
                     let old = std::mem::take(&mut route.written);
                     let since = |host: Identifier| (old.get(&host).copied().unwrap_or(now), host);
-                    route.written = hosts
-                        .into_iter()
-                        .map(since)
-                        .map(|(at, host)| (host, at))
-                        .collect();
+                    route.written = hosts.into_iter().map(since).map(|(at, host)| (host, at)).collect();
                     route.failure = None;
                 }
                 Err(detail) => {
@@ -256,9 +237,7 @@ impl Frontdoor {
                 .await?;
             *front_written = true;
         }
-        writer
-            .apply_ingress(&routing::ingress(&self.site, key, hosts))
-            .await
+        writer.apply_ingress(&routing::ingress(&self.site, key, hosts)).await
     }
 }
 

@@ -20,7 +20,7 @@ use super::{Challenge, Readiness, Solver, SolverError};
 pub use cluster::ClusterRoutes;
 pub use frontdoor::{Frontdoor, RouteWriter};
 pub use responder::{Answers, router};
-pub use routing::{MANAGER, RouteKey, Site};
+pub use routing::{RouteKey, Site};
 
 /// The `http01` entry of an Issuer.
 pub(super) struct Http01Solver {
@@ -40,10 +40,7 @@ impl Http01Solver {
         if challenge.wildcard {
             return Err(SolverError::InvalidSolver {
                 field: "http01".into(),
-                detail: format!(
-                    "*.{} is a wildcard, which needs dns01",
-                    challenge.identifier
-                ),
+                detail: format!("*.{} is a wildcard, which needs dns01", challenge.identifier),
             });
         }
         Ok(())
@@ -58,12 +55,7 @@ impl Solver for Http01Solver {
         Ok(())
     }
 
-    async fn check(
-        &self,
-        challenge: &Challenge,
-        _: Timestamp,
-        _: Timestamp,
-    ) -> Result<Readiness, SolverError> {
+    async fn check(&self, challenge: &Challenge, _: Timestamp, _: Timestamp) -> Result<Readiness, SolverError> {
         Self::fits(challenge)?;
         // The front door's memory ends with the process, and the order does not.
         self.frontdoor.open(&self.route, challenge);

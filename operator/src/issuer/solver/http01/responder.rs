@@ -22,10 +22,7 @@ pub struct Answers(RwLock<HashMap<String, (Identifier, String)>>);
 
 impl Answers {
     pub(super) fn put(&self, challenge: &Challenge) {
-        let answer = (
-            challenge.identifier.clone(),
-            challenge.key_authorization.clone(),
-        );
+        let answer = (challenge.identifier.clone(), challenge.key_authorization.clone());
         self.0
             .write()
             .unwrap_or_else(PoisonError::into_inner)
@@ -33,10 +30,7 @@ impl Answers {
     }
 
     pub(super) fn remove(&self, token: &str) {
-        self.0
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(token);
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(token);
     }
 
     /// Only for the host that is being proved: another site behind the same ingress controller is not an oracle.
@@ -56,15 +50,9 @@ pub fn router(answers: Arc<Answers>) -> Router {
         .with_state(answers)
 }
 
-async fn answer(
-    State(answers): State<Arc<Answers>>,
-    Path(token): Path<String>,
-    headers: HeaderMap,
-) -> Response {
+async fn answer(State(answers): State<Arc<Answers>>, Path(token): Path<String>, headers: HeaderMap) -> Response {
     match host(&headers).and_then(|host| answers.get(&host, &token)) {
-        Some(answer) => {
-            ([(header::CONTENT_TYPE, "application/octet-stream")], answer).into_response()
-        }
+        Some(answer) => ([(header::CONTENT_TYPE, "application/octet-stream")], answer).into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
     }
 }
@@ -75,20 +63,13 @@ fn host(headers: &HeaderMap) -> Option<Identifier> {
     let host = authority.host();
     match host.trim_matches(['[', ']']).parse::<IpAddr>() {
         Ok(address) => Some(Identifier::Ip(address)),
-        Err(_) => Some(Identifier::Dns(
-            host.trim_end_matches('.').to_ascii_lowercase(),
-        )),
+        Err(_) => Some(Identifier::Dns(host.trim_end_matches('.').to_ascii_lowercase())),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing
-    )]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
     use axum::body::Body;
     use http::Request;
     use http_body_util::BodyExt;
@@ -108,10 +89,7 @@ mod tests {
     }
 
     async fn fetch(answers: &Arc<Answers>, host: &str, path: &str) -> (StatusCode, String) {
-        let request = Request::get(path)
-            .header("host", host)
-            .body(Body::empty())
-            .unwrap();
+        let request = Request::get(path).header("host", host).body(Body::empty()).unwrap();
         let response = router(answers.clone()).call(request).await.unwrap();
         let status = response.status();
         let body = response.into_body().collect().await.unwrap().to_bytes();
@@ -122,14 +100,8 @@ mod tests {
     async fn a_token_is_answered_for_its_host_only_and_until_it_is_removed() {
         let answers = Arc::new(Answers::default());
         answers.put(&challenge(Identifier::Dns("a.test".into()), "tok1"));
-        answers.put(&challenge(
-            Identifier::Ip("192.0.2.7".parse().unwrap()),
-            "tok2",
-        ));
-        answers.put(&challenge(
-            Identifier::Ip("2001:db8::7".parse().unwrap()),
-            "tok3",
-        ));
+        answers.put(&challenge(Identifier::Ip("192.0.2.7".parse().unwrap()), "tok2"));
+        answers.put(&challenge(Identifier::Ip("2001:db8::7".parse().unwrap()), "tok3"));
         let found = |token: &str| (StatusCode::OK, format!("{token}.thumbprint"));
         let missing = (StatusCode::NOT_FOUND, String::new());
         for (host, token, expected) in [
@@ -145,16 +117,9 @@ mod tests {
             ("a b", "tok1", missing.clone()),
         ] {
             let path = format!("/.well-known/acme-challenge/{token}");
-            assert_eq!(
-                fetch(&answers, host, &path).await,
-                expected,
-                "{host} {token}"
-            );
+            assert_eq!(fetch(&answers, host, &path).await, expected, "{host} {token}");
         }
-        assert_eq!(
-            fetch(&answers, "a.test", "/").await.0,
-            StatusCode::NOT_FOUND
-        );
+        assert_eq!(fetch(&answers, "a.test", "/").await.0, StatusCode::NOT_FOUND);
         answers.remove("tok1");
         assert_eq!(
             fetch(&answers, "a.test", "/.well-known/acme-challenge/tok1").await,

@@ -11,17 +11,16 @@ use k8s_openapi::{
         core::v1::{Service, ServicePort, ServiceSpec},
         discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice},
         networking::v1::{
-            HTTPIngressPath, HTTPIngressRuleValue, Ingress, IngressBackend, IngressRule,
-            IngressServiceBackend, IngressSpec, ServiceBackendPort,
+            HTTPIngressPath, HTTPIngressRuleValue, Ingress, IngressBackend, IngressRule, IngressServiceBackend,
+            IngressSpec, ServiceBackendPort,
         },
     },
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 
 use super::super::Identifier;
+use crate::kubernetes::names;
 
-/// The field manager, and the value of `app.kubernetes.io/managed-by`.
-pub const MANAGER: &str = "gatehouse";
 /// Of the Service, the `EndpointSlice`, and the start of every Ingress's name.
 const NAME: &str = "gatehouse-http01";
 const PORT_NAME: &str = "http";
@@ -58,12 +57,7 @@ impl RouteKey {
             let text = serde_json::json!(self.template).to_string();
             let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
             name.push('-');
-            name.extend(
-                hash.as_ref()
-                    .iter()
-                    .take(4)
-                    .map(|byte| format!("{byte:02x}")),
-            );
+            name.extend(hash.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")));
         }
         name
     }
@@ -73,7 +67,7 @@ impl RouteKey {
 pub(super) fn labels() -> BTreeMap<String, String> {
     [
         ("app.kubernetes.io/component", "http01"),
-        ("app.kubernetes.io/managed-by", MANAGER),
+        ("app.kubernetes.io/managed-by", names::FIELD_MANAGER),
         ("app.kubernetes.io/name", "gatehouse"),
         ("gatehouse.dev/managed", "true"),
     ]
@@ -118,27 +112,33 @@ pub(super) fn endpoint_slice(site: &Site) -> EndpointSlice {
     let mut metadata = metadata(site, format!("{NAME}-{suffix}"));
     let labels = metadata.labels.get_or_insert_default();
     labels.insert("kubernetes.io/service-name".into(), NAME.into());
-    labels.insert(
-        "endpointslice.kubernetes.io/managed-by".into(),
-        "gatehouse.dev".into(),
-    );
+    labels.insert("endpointslice.kubernetes.io/managed-by".into(), "gatehouse.dev".into());
     EndpointSlice {
         metadata,
         address_type: family.into(),
-        endpoints: Some(vec![Endpoint {
-            addresses: vec![site.responder.ip().to_string()],
-            conditions: Some(EndpointConditions {
-                ready: Some(true),
-                ..EndpointConditions::default()
-            }),
-            ..Endpoint::default()
-        }]),
+        // On loopback, in development, no ingress controller can reach it, and the API server refuses the address.
+        endpoints: Some(if site.responder.ip().is_loopback() {
+            Vec::new()
+        } else {
+            vec![endpoint(site)]
+        }),
         ports: Some(vec![EndpointPort {
             name: Some(PORT_NAME.into()),
             port: Some(site.responder.port().into()),
             protocol: Some("TCP".into()),
             ..EndpointPort::default()
         }]),
+    }
+}
+
+fn endpoint(site: &Site) -> Endpoint {
+    Endpoint {
+        addresses: vec![site.responder.ip().to_string()],
+        conditions: Some(EndpointConditions {
+            ready: Some(true),
+            ..EndpointConditions::default()
+        }),
+        ..Endpoint::default()
     }
 }
 
@@ -193,12 +193,7 @@ fn rule(host: Option<String>) -> IngressRule {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing
-    )]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
     use gatehouse_crds::solver::IngressTemplate;
 
     use super::*;
@@ -258,10 +253,7 @@ mod tests {
 
     #[test]
     fn a_template_makes_an_ingress_of_its_own_and_never_takes_our_labels() {
-        let redirect = key(
-            "nginx",
-            &[("nginx.ingress.kubernetes.io/ssl-redirect", "false")],
-        );
+        let redirect = key("nginx", &[("nginx.ingress.kubernetes.io/ssl-redirect", "false")]);
         let hosts = [Identifier::Dns("a.example.com".into())];
         insta::assert_yaml_snapshot!(
             "ingress_with_template",

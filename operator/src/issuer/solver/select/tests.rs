@@ -1,9 +1,4 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -35,9 +30,7 @@ fn chosen(solvers: &[Solver], name: &str, labels: &[(&str, &str)]) -> Result<usi
         .iter()
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
         .collect();
-    let (name, wildcard) = name
-        .strip_prefix("*.")
-        .map_or((name, false), |name| (name, true));
+    let (name, wildcard) = name.strip_prefix("*.").map_or((name, false), |name| (name, true));
     let identifier = name
         .parse()
         .map_or_else(|_| Identifier::Dns(name.into()), Identifier::Ip);
@@ -82,11 +75,7 @@ fn the_most_specific_solver_answers() {
         ("192.0.2.1", &[][..], 0),
         ("192.0.2.1", a, 1),
     ] {
-        assert_eq!(
-            chosen(&all, wanted, labels),
-            Ok(expected),
-            "{wanted} {labels:?}"
-        );
+        assert_eq!(chosen(&all, wanted, labels), Ok(expected), "{wanted} {labels:?}");
     }
 }
 
@@ -105,11 +94,7 @@ fn all_of_a_selector_must_fit_and_each_part_ranks_in_its_order() {
         ("x.a.test", &[("team", "a")], Some(2)),
         ("x.a.test", &[], Some(2)),
     ] {
-        assert_eq!(
-            chosen(&solvers, wanted, labels).ok(),
-            expected,
-            "{wanted} {labels:?}"
-        );
+        assert_eq!(chosen(&solvers, wanted, labels).ok(), expected, "{wanted} {labels:?}");
     }
 }
 
@@ -161,9 +146,7 @@ fn the_error_says_what_there_is_and_what_to_write() {
          spec.acme.solvers: selector: {dnsZones: [a.test]} with dns01, or dns01 without a selector"
     );
     assert_eq!(
-        chosen(&[dns(Value::Null)], "192.0.2.1", &[])
-            .unwrap_err()
-            .to_string(),
+        chosen(&[dns(Value::Null)], "192.0.2.1", &[]).unwrap_err().to_string(),
         "no solver of the Issuer fits 192.0.2.1, and an IP address needs http01. It has: dns01 by digitalocean for every \
          name. Add an entry to spec.acme.solvers: http01: {ingress: {ingressClassName: <class>}} without a selector"
     );

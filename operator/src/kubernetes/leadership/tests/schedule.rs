@@ -35,14 +35,12 @@ fn strikes() -> impl Strategy<Value = Vec<Strike>> {
         1 => Just(Trouble::Kill),
         1 => Just(Trouble::Stop),
     ];
-    let strike = (0_u64..90_000, 0_usize..3, trouble, 10_u64..25_000).prop_map(
-        |(at, target, trouble, lasts)| Strike {
-            at: Duration::from_millis(at),
-            target,
-            trouble,
-            lasts: Duration::from_millis(lasts),
-        },
-    );
+    let strike = (0_u64..90_000, 0_usize..3, trouble, 10_u64..25_000).prop_map(|(at, target, trouble, lasts)| Strike {
+        at: Duration::from_millis(at),
+        target,
+        trouble,
+        lasts: Duration::from_millis(lasts),
+    });
     prop::collection::vec(strike, 0..14).prop_map(|mut strikes| {
         strikes.sort_by_key(|strike| strike.at);
         strikes

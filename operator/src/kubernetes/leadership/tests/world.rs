@@ -53,8 +53,7 @@ impl Server {
             .map(|(name, _)| name.clone())
             .collect();
         if leading.len() > 1 {
-            self.violations
-                .push(format!("{when}: {leading:?} all pass the guard"));
+            self.violations.push(format!("{when}: {leading:?} all pass the guard"));
         }
     }
 
@@ -63,9 +62,7 @@ impl Server {
         match (current, create) {
             (Some(_), true) => return Err(LeaseError::Conflict),
             (None, false) => return Err(LeaseError::Missing),
-            (Some(current), false)
-                if current.metadata.resource_version != lease.metadata.resource_version =>
-            {
+            (Some(current), false) if current.metadata.resource_version != lease.metadata.resource_version => {
                 return Err(LeaseError::Conflict);
             }
             _ => {}
@@ -74,9 +71,8 @@ impl Server {
         if let Some(winner) = holder(lease) {
             for (name, guard) in &self.candidates {
                 if name != winner && guard.is_leader() {
-                    self.violations.push(format!(
-                        "{winner} took the Lease while {name} passed the guard"
-                    ));
+                    self.violations
+                        .push(format!("{winner} took the Lease while {name} passed the guard"));
                 }
             }
         }
@@ -141,15 +137,11 @@ impl LeaseStore for Wire {
     }
 
     async fn create(&self, lease: &Lease) -> Result<Lease, LeaseError> {
-        self.send(Request::Create(lease.clone()))
-            .await
-            .map(Option::unwrap)
+        self.send(Request::Create(lease.clone())).await.map(Option::unwrap)
     }
 
     async fn replace(&self, lease: &Lease) -> Result<Lease, LeaseError> {
-        self.send(Request::Replace(lease.clone()))
-            .await
-            .map(Option::unwrap)
+        self.send(Request::Replace(lease.clone())).await.map(Option::unwrap)
     }
 }
 
@@ -169,9 +161,7 @@ pub(super) struct Candidate {
 
 impl World {
     pub(super) fn new() -> Self {
-        Self {
-            server: Arc::default(),
-        }
+        Self { server: Arc::default() }
     }
 
     /// Starts a process. Wall clocks disagree by days: nothing may depend on them.
@@ -287,10 +277,7 @@ impl Candidate {
 }
 
 /// Runs `future`, except while it is frozen.
-async fn freezable(
-    mut future: Pin<Box<dyn Future<Output = ()> + Send>>,
-    frozen_until: Arc<Mutex<Instant>>,
-) {
+async fn freezable(mut future: Pin<Box<dyn Future<Output = ()> + Send>>, frozen_until: Arc<Mutex<Instant>>) {
     let mut thaw = Box::pin(sleep(Duration::ZERO));
     poll_fn(move |context| {
         let until = *frozen_until.lock().unwrap();

@@ -1,9 +1,4 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 use proptest::prelude::*;
 
 use super::*;
@@ -33,11 +28,7 @@ fn a_keystore_matches_its_own_content_and_password_only() {
         authorities: &authorities,
     };
     let file = jks_keystore(content, "pässword").unwrap();
-    assert_ne!(
-        file,
-        jks_keystore(content, "pässword").unwrap(),
-        "the salt is random"
-    );
+    assert_ne!(file, jks_keystore(content, "pässword").unwrap(), "the salt is random");
     assert!(jks_keystore_matches(&file, content, "pässword"));
     assert!(!jks_keystore_matches(&file, content, "another"));
     assert!(!jks_keystore_matches(
@@ -67,11 +58,7 @@ fn a_keystore_matches_its_own_content_and_password_only() {
     assert!(!jks_truststore_matches(&file, &authorities, "pässword"));
 
     let truststore = jks_truststore(&authorities, "pässword").unwrap();
-    assert!(jks_truststore_matches(
-        &truststore,
-        &authorities,
-        "pässword"
-    ));
+    assert!(jks_truststore_matches(&truststore, &authorities, "pässword"));
     assert!(!jks_truststore_matches(&truststore, &chain, "pässword"));
     assert!(!jks_keystore_matches(&truststore, content, "pässword"));
 }
@@ -89,16 +76,7 @@ fn what_is_missing_is_said_and_damage_never_matches() {
     let message = |result: Result<Vec<u8>, KeystoreError>| result.unwrap_err().to_string();
     assert!(message(jks_keystore(content, "")).contains("is empty"));
     assert!(message(jks_keystore(content, "12345")).contains("at least 6"));
-    assert!(
-        message(jks_keystore(
-            KeystoreContent {
-                chain: &[],
-                ..content
-            },
-            "secret"
-        ))
-        .contains("needs a certificate")
-    );
+    assert!(message(jks_keystore(KeystoreContent { chain: &[], ..content }, "secret")).contains("needs a certificate"));
     assert!(message(jks_truststore(&[], "secret")).contains("needs a CA"));
     let file = jks_keystore(content, "secret").unwrap();
     for at in 0..file.len() {

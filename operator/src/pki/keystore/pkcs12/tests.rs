@@ -1,9 +1,4 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 use super::*;
 use crate::pki::{
     Extras,
@@ -75,12 +70,7 @@ fn a_keystore_matches_its_own_content_password_and_profile_only() {
         for other in PROFILES.into_iter().filter(|other| *other != profile) {
             assert!(!pkcs12_keystore_matches(&file, content, "pässword", other));
         }
-        assert!(!pkcs12_truststore_matches(
-            &file,
-            &authorities,
-            "pässword",
-            profile
-        ));
+        assert!(!pkcs12_truststore_matches(&file, &authorities, "pässword", profile));
 
         let truststore = pkcs12_truststore(&authorities, "pässword", profile).unwrap();
         assert!(pkcs12_truststore_matches(
@@ -89,25 +79,9 @@ fn a_keystore_matches_its_own_content_password_and_profile_only() {
             "pässword",
             profile
         ));
-        assert!(!pkcs12_truststore_matches(
-            &truststore,
-            &chain,
-            "pässword",
-            profile
-        ));
-        assert!(!pkcs12_keystore_matches(
-            &truststore,
-            content,
-            "pässword",
-            profile
-        ));
-        let many: Vec<Vec<u8>> = chain
-            .iter()
-            .chain(&authorities)
-            .cycle()
-            .take(12)
-            .cloned()
-            .collect();
+        assert!(!pkcs12_truststore_matches(&truststore, &chain, "pässword", profile));
+        assert!(!pkcs12_keystore_matches(&truststore, content, "pässword", profile));
+        let many: Vec<Vec<u8>> = chain.iter().chain(&authorities).cycle().take(12).cloned().collect();
         assert!(pkcs12_truststore_matches(
             &pkcs12_truststore(&many, "pässword", profile).unwrap(),
             &many,
@@ -134,10 +108,7 @@ fn what_is_missing_is_said_and_damage_never_matches() {
     );
     assert_eq!(
         reason(pkcs12_keystore(
-            KeystoreContent {
-                chain: &[],
-                ..content
-            },
+            KeystoreContent { chain: &[], ..content },
             "pw",
             Pkcs12Profile::Modern2023
         )),

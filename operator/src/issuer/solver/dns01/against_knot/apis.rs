@@ -21,10 +21,7 @@ async fn acme_dns(State(calls): State<Calls>, headers: HeaderMap, body: String) 
     if (header("x-api-user"), header("x-api-key")) != ("user".into(), "pass".into()) {
         return StatusCode::UNAUTHORIZED;
     }
-    calls
-        .lock()
-        .unwrap()
-        .push(serde_json::from_str(&body).unwrap());
+    calls.lock().unwrap().push(serde_json::from_str(&body).unwrap());
     StatusCode::OK
 }
 
@@ -42,19 +39,11 @@ struct One(&'static str, String);
 #[async_trait]
 impl SecretReader for One {
     async fn read(&self, _: &str) -> Result<SecretData, SecretReadError> {
-        Ok([(
-            self.0.to_owned(),
-            Zeroizing::new(self.1.clone().into_bytes()),
-        )]
-        .into())
+        Ok([(self.0.to_owned(), Zeroizing::new(self.1.clone().into_bytes()))].into())
     }
 }
 
-async fn acme_dns_solver(
-    system: SocketAddr,
-    api: SocketAddr,
-    accounts: &str,
-) -> Result<Arc<dyn Solver>, SolverError> {
+async fn acme_dns_solver(system: SocketAddr, api: SocketAddr, accounts: &str) -> Result<Arc<dyn Solver>, SolverError> {
     let spec = json!({"dns01": {"acmeDNS": {
         "host": format!("http://{api}/"), "accountSecretRef": {"name": "s", "key": "accounts"}
     }}});
@@ -81,27 +70,15 @@ async fn acme_dns_gets_the_value_of_the_account_that_the_cname_points_to() {
     .await;
     // Its name server is found at port 53 of loopback, where nothing listens: Knot is asked by name.
     let (api, calls) = serve(Router::new().route("/update", post(acme_dns))).await;
-    let solver = acme_dns_solver(knot.address, api, &account("pass"))
-        .await
-        .unwrap();
+    let solver = acme_dns_solver(knot.address, api, &account("pass")).await.unwrap();
     let one = challenge("a.test", "v");
     solver.present(&one).await.unwrap();
-    assert_eq!(
-        *calls.lock().unwrap(),
-        [json!({"subdomain": "abc", "txt": "v"})]
-    );
+    assert_eq!(*calls.lock().unwrap(), [json!({"subdomain": "abc", "txt": "v"})]);
     solver.clean_up(&one).await.unwrap();
-    let waiting = solver
-        .check(&one, Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH)
-        .await;
-    assert!(
-        matches!(waiting, Ok(Readiness::Wait { message, .. }) if message.contains("ns.auth.test does not answer"))
-    );
+    let waiting = solver.check(&one, Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH).await;
+    assert!(matches!(waiting, Ok(Readiness::Wait { message, .. }) if message.contains("ns.auth.test does not answer")));
 
-    let error = solver
-        .present(&challenge("www.a.test", "v"))
-        .await
-        .unwrap_err();
+    let error = solver.present(&challenge("www.a.test", "v")).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "no DNS zone found for _acme-challenge.www.a.test: it is not a CNAME to the acme-dns account's name: add \
@@ -111,38 +88,29 @@ async fn acme_dns_gets_the_value_of_the_account_that_the_cname_points_to() {
 
 #[tokio::test]
 async fn acme_dns_errors_name_the_account_and_hold_no_password() {
-    let knot = Knot::start(&[
-        ("a.test", "_acme-challenge CNAME abc.auth.test."),
-        ("auth.test", ""),
-    ])
-    .await;
+    let knot = Knot::start(&[("a.test", "_acme-challenge CNAME abc.auth.test."), ("auth.test", "")]).await;
     let (api, calls) = serve(Router::new().route("/update", post(acme_dns))).await;
-    let solver = acme_dns_solver(knot.address, api, &account("wrong-pw"))
-        .await
-        .unwrap();
+    let solver = acme_dns_solver(knot.address, api, &account("wrong-pw")).await.unwrap();
     let error = solver.present(&challenge("a.test", "v")).await.unwrap_err();
     assert_eq!(
         (error.reason(), error.to_string()),
-        ("DnsRefused", "127.0.0.1 refused: it does not take the account in the Secret s, key accounts (HTTP 401)".into())
+        (
+            "DnsRefused",
+            "127.0.0.1 refused: it does not take the account in the Secret s, key accounts (HTTP 401)".into()
+        )
     );
     assert_eq!(calls.lock().unwrap().len(), 0);
     for (accounts, part) in [
         ("{\"a.test\": 7}", "is not a JSON object"),
         ("[]", "is not a JSON object"),
     ] {
-        let error = acme_dns_solver(knot.address, api, accounts)
-            .await
-            .err()
-            .unwrap();
+        let error = acme_dns_solver(knot.address, api, accounts).await.err().unwrap();
         assert_eq!(error.reason(), "SecretMalformed");
         assert!(error.to_string().contains(part), "{error}");
     }
     let solver = acme_dns_solver(knot.address, api, "{}").await.unwrap();
     let error = solver.present(&challenge("a.test", "v")).await.unwrap_err();
-    assert!(
-        error.to_string().contains("has no account for a.test"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("has no account for a.test"), "{error}");
     let down = {
         tokio::net::TcpListener::bind("127.0.0.1:0")
             .await
@@ -150,15 +118,9 @@ async fn acme_dns_errors_name_the_account_and_hold_no_password() {
             .local_addr()
             .unwrap()
     };
-    let solver = acme_dns_solver(knot.address, down, &account("pass"))
-        .await
-        .unwrap();
+    let solver = acme_dns_solver(knot.address, down, &account("pass")).await.unwrap();
     assert_eq!(
-        solver
-            .present(&challenge("a.test", "v"))
-            .await
-            .unwrap_err()
-            .reason(),
+        solver.present(&challenge("a.test", "v")).await.unwrap_err().reason(),
         "DnsUnreachable"
     );
 }
@@ -174,10 +136,7 @@ async fn power_dns(
         return (StatusCode::UNAUTHORIZED, "right-key".into());
     }
     if method == http::Method::PATCH {
-        calls
-            .lock()
-            .unwrap()
-            .push(serde_json::from_str(&body).unwrap());
+        calls.lock().unwrap().push(serde_json::from_str(&body).unwrap());
         return (StatusCode::NO_CONTENT, String::new());
     }
     let there = json!({"rrsets": [{"name": "_acme-challenge.a.test.", "type": "TXT", "ttl": 60,
@@ -185,11 +144,7 @@ async fn power_dns(
     (StatusCode::OK, there.to_string())
 }
 
-async fn power_dns_solver(
-    knot: &Knot,
-    api: SocketAddr,
-    key: &str,
-) -> Result<Arc<dyn Solver>, SolverError> {
+async fn power_dns_solver(knot: &Knot, api: SocketAddr, key: &str) -> Result<Arc<dyn Solver>, SolverError> {
     let spec = json!({"dns01": {
         "provider": {"type": "pdns", "config": {"endpoint": format!("http://{api}")}, "credentialsSecretRef": {"name": "s"}},
         "propagation": {"nameservers": [knot.address.to_string()]}
@@ -225,9 +180,6 @@ async fn a_provider_of_the_library_keeps_the_values_that_are_there() {
     let error = solver.present(&challenge("a.test", "v")).await.unwrap_err();
     assert_eq!(
         (error.reason(), error.to_string()),
-        (
-            "DnsRefused",
-            "pdns refused: it does not accept the credentials".into()
-        )
+        ("DnsRefused", "pdns refused: it does not accept the credentials".into())
     );
 }

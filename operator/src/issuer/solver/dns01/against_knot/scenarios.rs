@@ -7,11 +7,7 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-async fn check(
-    solver: &dyn Solver,
-    challenge: &Challenge,
-    second: i64,
-) -> Result<Readiness, SolverError> {
+async fn check(solver: &dyn Solver, challenge: &Challenge, second: i64) -> Result<Readiness, SolverError> {
     solver.check(challenge, at(0), at(second)).await
 }
 
@@ -31,10 +27,7 @@ async fn a_record_is_written_seen_and_taken_away() {
     }
     for _ in 0..2 {
         solver.clean_up(&one).await.unwrap();
-        assert_eq!(
-            knot.txt("_acme-challenge.www.a.test").await,
-            [] as [&str; 0]
-        );
+        assert_eq!(knot.txt("_acme-challenge.www.a.test").await, [] as [&str; 0]);
     }
     assert_eq!(
         check(&*solver, &one, 120).await.unwrap_err().to_string(),
@@ -49,10 +42,7 @@ async fn a_record_is_written_seen_and_taken_away() {
 async fn a_wildcard_and_its_apex_are_proved_at_the_same_name_at_once() {
     let knot = Knot::start(&[("a.test", "_acme-challenge TXT foreign")]).await;
     let solver = solver_from(None, rfc2136(knot.address)).await.unwrap();
-    let (apex, wildcard) = (
-        challenge("a.test", "value-1"),
-        challenge("*.a.test", "value-2"),
-    );
+    let (apex, wildcard) = (challenge("a.test", "value-1"), challenge("*.a.test", "value-2"));
     let (first, second) = tokio::join!(solver.present(&apex), solver.present(&wildcard));
     first.and(second).unwrap();
     assert_eq!(
@@ -62,10 +52,7 @@ async fn a_wildcard_and_its_apex_are_proved_at_the_same_name_at_once() {
     assert_eq!(check(&*solver, &apex, 0).await, Ok(Readiness::Ready));
     assert_eq!(check(&*solver, &wildcard, 0).await, Ok(Readiness::Ready));
     solver.clean_up(&apex).await.unwrap();
-    assert_eq!(
-        knot.txt("_acme-challenge.a.test").await,
-        ["foreign", "value-2"]
-    );
+    assert_eq!(knot.txt("_acme-challenge.a.test").await, ["foreign", "value-2"]);
     assert_eq!(check(&*solver, &wildcard, 0).await, Ok(Readiness::Ready));
     solver.clean_up(&wildcard).await.unwrap();
     assert_eq!(knot.txt("_acme-challenge.a.test").await, ["foreign"]);
@@ -83,10 +70,7 @@ async fn every_tsig_algorithm_of_the_api_works() {
         spec["dns01"]["rfc2136"]["tsigKeyName"] = json!(key);
         spec["dns01"]["rfc2136"]["tsigAlgorithm"] = json!(algorithm);
         let solver = solver_from(None, spec).await.unwrap();
-        solver
-            .present(&challenge("a.test", algorithm))
-            .await
-            .unwrap();
+        solver.present(&challenge("a.test", algorithm)).await.unwrap();
     }
     assert_eq!(
         knot.txt("_acme-challenge.a.test").await,
@@ -151,10 +135,7 @@ async fn a_secret_that_is_missing_or_malformed_is_named() {
     ] {
         let mut spec = rfc2136(address);
         spec["dns01"]["rfc2136"]["tsigSecretSecretRef"] = json!({"name": name, "key": key});
-        assert_eq!(
-            solver_from(None, spec).await.err().unwrap().to_string(),
-            expected
-        );
+        assert_eq!(solver_from(None, spec).await.err().unwrap().to_string(), expected);
     }
     let mut spec = rfc2136(address);
     spec["dns01"]["rfc2136"]["tsigSecretSecretRef"]["key"] = json!("newline");
@@ -168,10 +149,7 @@ async fn a_secret_that_is_missing_or_malformed_is_named() {
 async fn a_name_in_no_zone_of_the_server_is_told() {
     let knot = Knot::start(&[("a.test", "")]).await;
     let solver = solver_from(None, rfc2136(knot.address)).await.unwrap();
-    let error = solver
-        .present(&challenge("www.b.test", "v"))
-        .await
-        .unwrap_err();
+    let error = solver.present(&challenge("www.b.test", "v")).await.unwrap_err();
     assert_eq!(error.reason(), "DnsZoneNotFound");
     assert_eq!(
         error.to_string(),
@@ -189,13 +167,8 @@ async fn a_zone_that_another_server_is_primary_for_is_told() {
         Knot::start(&[("a.test", "")]).await,
         Knot::start(&[("b.test", "")]).await,
     );
-    let solver = solver_from(Some(public.address), rfc2136(ours.address))
-        .await
-        .unwrap();
-    let error = solver
-        .present(&challenge("www.b.test", "v"))
-        .await
-        .unwrap_err();
+    let solver = solver_from(Some(public.address), rfc2136(ours.address)).await.unwrap();
+    let error = solver.present(&challenge("www.b.test", "v")).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         format!(
@@ -217,11 +190,7 @@ async fn the_deepest_zone_gets_the_record() {
 
 #[tokio::test]
 async fn a_delegated_name_is_followed_when_the_issuer_says_so() {
-    let public = Knot::start(&[(
-        "a.test",
-        "_acme-challenge.www CNAME hop\nhop CNAME www.acme.b.test.",
-    )])
-    .await;
+    let public = Knot::start(&[("a.test", "_acme-challenge.www CNAME hop\nhop CNAME www.acme.b.test.")]).await;
     let ours = Knot::start(&[("b.test", "")]).await;
     let one = challenge("www.a.test", "v");
 
@@ -234,9 +203,7 @@ async fn a_delegated_name_is_followed_when_the_issuer_says_so() {
     solver.clean_up(&one).await.unwrap();
     assert_eq!(ours.txt("www.acme.b.test").await, [] as [&str; 0]);
 
-    let solver = solver_from(Some(public.address), rfc2136(ours.address))
-        .await
-        .unwrap();
+    let solver = solver_from(Some(public.address), rfc2136(ours.address)).await.unwrap();
     let error = solver.present(&one).await.unwrap_err();
     assert_eq!(error.reason(), "DnsDelegated");
     assert_eq!(
@@ -248,11 +215,7 @@ async fn a_delegated_name_is_followed_when_the_issuer_says_so() {
 
 #[tokio::test]
 async fn cnames_in_a_circle_end() {
-    let knot = Knot::start(&[(
-        "a.test",
-        "_acme-challenge.www CNAME x\nx CNAME y\ny CNAME x",
-    )])
-    .await;
+    let knot = Knot::start(&[("a.test", "_acme-challenge.www CNAME x\nx CNAME y\ny CNAME x")]).await;
     let mut spec = rfc2136(knot.address);
     spec["dns01"]["cnameStrategy"] = json!("Follow");
     let solver = solver_from(None, spec).await.unwrap();
@@ -273,7 +236,8 @@ async fn given_name_servers_are_asked_for_the_zone_and_the_record() {
         Knot::start(&[("a.test", "")]).await,
     );
     let mut spec = rfc2136(ours.address);
-    spec["dns01"]["propagation"] = json!({"nameservers": [ours.address.to_string(), secondary.address.to_string()], "timeout": "10s"});
+    spec["dns01"]["propagation"] =
+        json!({"nameservers": [ours.address.to_string(), secondary.address.to_string()], "timeout": "10s"});
     let solver = solver_from(None, spec).await.unwrap();
     let one = challenge("www.a.test", "v");
     solver.present(&one).await.unwrap();
@@ -315,12 +279,7 @@ async fn a_server_that_is_down_is_told_at_once_and_waited_for_until_the_timeout(
         )
     );
     assert_eq!(
-        unreachable(
-            solver
-                .present(&challenge("b.a.test", "v"))
-                .await
-                .unwrap_err()
-        ),
+        unreachable(solver.present(&challenge("b.a.test", "v")).await.unwrap_err()),
         (
             "DnsUnreachable",
             format!("{address} cannot be reached: connection refused (DNS query to {address})")
@@ -331,10 +290,7 @@ async fn a_server_that_is_down_is_told_at_once_and_waited_for_until_the_timeout(
     assert!(
         matches!(check(&*solver, &one, 119).await, Ok(Readiness::Wait { message, .. }) if message.contains("refused"))
     );
-    assert_eq!(
-        check(&*solver, &one, 120).await.unwrap_err().reason(),
-        "DnsUnreachable"
-    );
+    assert_eq!(check(&*solver, &one, 120).await.unwrap_err().reason(), "DnsUnreachable");
 }
 
 #[tokio::test]
@@ -354,20 +310,13 @@ async fn loopback_needs_consent_and_names_outside_the_zones_are_refused() {
         .await
         .unwrap();
     assert_eq!(
-        solver
-            .present(&challenge("a.test", "v"))
-            .await
-            .unwrap_err()
-            .reason(),
+        solver.present(&challenge("a.test", "v")).await.unwrap_err().reason(),
         "AddressRefused"
     );
 
     spec["selector"] = json!({"dnsZones": ["a.test"]});
     let solver = solver_from(None, spec).await.unwrap();
-    let error = solver
-        .present(&challenge("nota.test", "v"))
-        .await
-        .unwrap_err();
+    let error = solver.present(&challenge("nota.test", "v")).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "nota.test is outside the dnsZones of the solver (a.test)"
@@ -376,8 +325,5 @@ async fn loopback_needs_consent_and_names_outside_the_zones_are_refused() {
         identifier: Identifier::Ip("192.0.2.1".parse().unwrap()),
         ..challenge("a.test", "v")
     };
-    assert_eq!(
-        solver.present(&address).await.unwrap_err().reason(),
-        "InvalidSolver"
-    );
+    assert_eq!(solver.present(&address).await.unwrap_err().reason(), "InvalidSolver");
 }

@@ -19,9 +19,7 @@ fn cpu() -> Duration {
 async fn solve(solver: Arc<dyn Solver>, name: String) {
     let one = challenge(&name, "v");
     solver.present(&one).await.unwrap();
-    let ready = solver
-        .check(&one, Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH)
-        .await;
+    let ready = solver.check(&one, Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH).await;
     assert_eq!(ready, Ok(Readiness::Ready));
     solver.clean_up(&one).await.unwrap();
 }
@@ -36,9 +34,7 @@ async fn what_one_challenge_costs() {
     for parallel in [1, 8, 32] {
         let (started, used) = (Instant::now(), cpu());
         futures::stream::iter(0..COUNT)
-            .for_each_concurrent(parallel, |n| {
-                solve(solver.clone(), format!("n{n}.p{parallel}.a.test"))
-            })
+            .for_each_concurrent(parallel, |n| solve(solver.clone(), format!("n{n}.p{parallel}.a.test")))
             .await;
         let (elapsed, used) = (started.elapsed(), cpu().saturating_sub(used));
         println!(

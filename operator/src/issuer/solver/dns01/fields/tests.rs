@@ -1,9 +1,4 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 use std::collections::BTreeMap;
 
 use aws_lc_rs::{encoding::AsDer, rsa};
@@ -15,7 +10,10 @@ use crate::issuer::solver::dns01::catalogue;
 /// A value that the provider's constructor takes.
 fn sample(name: &str, pem: &str) -> String {
     match name {
-        "serviceAccount" => r#"{"client_email": "a@b.test", "private_key": "k", "token_uri": "https://oauth2.googleapis.com/token"}"#.into(),
+        "serviceAccount" => {
+            r#"{"client_email": "a@b.test", "private_key": "k", "token_uri": "https://oauth2.googleapis.com/token"}"#
+                .into()
+        }
         "privateKey" => pem.into(),
         "iamToken" => STANDARD.encode(r#"{"id": "i", "service_account_id": "s", "private_key": "k"}"#),
         "endpoint" => "ovh-eu".into(),
@@ -30,18 +28,10 @@ fn required(kind: ProviderType, pem: &str) -> HashMap<String, Zeroizing<String>>
         .fields
         .iter()
         .filter(|field| field.required)
-        .map(|field| {
-            (
-                field.name.to_owned(),
-                Zeroizing::new(sample(field.name, pem)),
-            )
-        })
+        .map(|field| (field.name.to_owned(), Zeroizing::new(sample(field.name, pem))))
         .collect();
     if kind == ProviderType::Pdns {
-        values.insert(
-            "endpoint".into(),
-            Zeroizing::new("http://192.0.2.1:8081".into()),
-        );
+        values.insert("endpoint".into(), Zeroizing::new("http://192.0.2.1:8081".into()));
     }
     if kind == ProviderType::ClouDns {
         values.insert("authID".into(), Zeroizing::new("1".into()));
@@ -72,11 +62,7 @@ fn every_provider_can_be_made_of_its_required_fields_and_says_which_are_missing(
             .err()
             .unwrap()
             .to_string();
-        let start = format!(
-            "{}: {} not found in the Secret s; it takes",
-            kind.as_str(),
-            needed.name
-        );
+        let start = format!("{}: {} not found in the Secret s; it takes", kind.as_str(), needed.name);
         assert!(error.starts_with(&start), "{error}");
     }
 }
@@ -94,11 +80,8 @@ fn every_provider_takes_a_credential_and_names_no_field_twice() {
 #[test]
 fn credentials_in_the_manifest_and_unknown_settings_are_refused() {
     let check = |name: &str| {
-        check_config(
-            ProviderType::Vercel,
-            &[(name.to_owned(), "v".to_owned())].into(),
-        )
-        .map_err(|error| error.to_string())
+        check_config(ProviderType::Vercel, &[(name.to_owned(), "v".to_owned())].into())
+            .map_err(|error| error.to_string())
     };
     assert_eq!(check("teamID"), Ok(()));
     assert_eq!(

@@ -1,9 +1,4 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use gatehouse_crds::solver::Http01Ingress;
 use jiff::Timestamp;
@@ -41,20 +36,14 @@ impl Written {
 #[async_trait]
 impl RouteWriter for Written {
     async fn apply_service(&self, service: &Service) -> Result<(), String> {
-        self.note(format!(
-            "service {}",
-            service.metadata.name.as_deref().unwrap()
-        ))
+        self.note(format!("service {}", service.metadata.name.as_deref().unwrap()))
     }
     async fn apply_endpoint_slice(&self, slice: &EndpointSlice) -> Result<(), String> {
         self.note(format!("slice {}", slice.metadata.name.as_deref().unwrap()))
     }
     async fn apply_ingress(&self, ingress: &Ingress) -> Result<(), String> {
         let rules = ingress.spec.as_ref().unwrap().rules.as_ref().unwrap();
-        let hosts: Vec<_> = rules
-            .iter()
-            .map(|rule| rule.host.as_deref().unwrap_or("*"))
-            .collect();
+        let hosts: Vec<_> = rules.iter().map(|rule| rule.host.as_deref().unwrap_or("*")).collect();
         self.note(format!(
             "ingress {} {}",
             ingress.metadata.name.as_deref().unwrap(),
@@ -155,22 +144,14 @@ async fn many_hosts_make_one_write_and_the_ingress_goes_with_the_last() {
         room.solver.clean_up(challenge).await.unwrap();
     }
     pass(200).await;
-    assert_eq!(
-        room.writer.take(),
-        ["ingress gatehouse-http01-nginx h00.test"]
-    );
+    assert_eq!(room.writer.take(), ["ingress gatehouse-http01-nginx h00.test"]);
     room.solver.clean_up(&challenges[0]).await.unwrap();
     room.solver.clean_up(&challenges[0]).await.unwrap();
     pass(200).await;
     assert_eq!(room.writer.take(), ["delete gatehouse-http01-nginx"]);
     pass(10_000).await;
     assert_eq!(room.writer.take(), [] as [String; 0]);
-    assert!(
-        room.door
-            .routes()
-            .values()
-            .all(|route| route.wanted.is_empty())
-    );
+    assert!(room.door.routes().values().all(|route| route.wanted.is_empty()));
     room.end().await;
 }
 
@@ -200,10 +181,7 @@ async fn it_is_ready_a_grace_after_the_write_was_acknowledged() {
     pass(2000).await;
     assert_eq!(room.readiness(&one).await, Ok(Readiness::Ready));
     // Another host does not make the first wait again.
-    room.solver
-        .present(&challenge("b.test", "t2"))
-        .await
-        .unwrap();
+    room.solver.present(&challenge("b.test", "t2")).await.unwrap();
     pass(200).await;
     assert_eq!(room.readiness(&one).await, Ok(Readiness::Ready));
     room.end().await;
@@ -244,10 +222,7 @@ async fn after_a_restart_leftovers_go_and_orders_in_flight_open_their_routes_aga
     });
     let one = challenge("a.test", "t1");
     // The status says that it was presented already: only check is called.
-    assert!(matches!(
-        room.readiness(&one).await,
-        Ok(Readiness::Wait { .. })
-    ));
+    assert!(matches!(room.readiness(&one).await, Ok(Readiness::Wait { .. })));
     pass(3000).await;
     assert_eq!(room.readiness(&one).await, Ok(Readiness::Ready));
     assert_eq!(
@@ -287,9 +262,6 @@ async fn a_wildcard_is_refused() {
         ..challenge("a.test", "t")
     };
     let error = room.solver.present(&wildcard).await.unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "http01: *.a.test is a wildcard, which needs dns01"
-    );
+    assert_eq!(error.to_string(), "http01: *.a.test is a wildcard, which needs dns01");
     room.end().await;
 }
