@@ -118,7 +118,8 @@ impl Gate {
     pub fn start(target: SocketAddr, target_ca_pem: &str) -> Result<Self, Error> {
         let ca = Ca::new("gatehouse-tests gate")?;
         let acceptor = acceptor(&ca)?;
-        let listener = std::net::TcpListener::bind(("127.0.0.1", crate::ports::free())).doing("opening a gate's port")?;
+        let listener =
+            std::net::TcpListener::bind(("127.0.0.1", crate::ports::free())).doing("opening a gate's port")?;
         listener.set_nonblocking(true).doing("opening a gate's port")?;
         let address = listener.local_addr().doing("opening a gate's port")?;
         let shared = Arc::<Shared>::default();

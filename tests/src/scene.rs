@@ -119,7 +119,10 @@ impl Scene {
     /// Names of the Secrets that hold keys of orders in flight.
     pub async fn order_keys(&self) -> Vec<String> {
         let secrets = self.cluster.api::<Secret>(&self.namespace);
-        let list = secrets.list(&ListParams::default()).await.expect("the API server answers");
+        let list = secrets
+            .list(&ListParams::default())
+            .await
+            .expect("the API server answers");
         let names = list.items.into_iter().filter_map(|secret| secret.metadata.name);
         names.filter(|name| name.starts_with("gatehouse-order-")).collect()
     }

@@ -60,7 +60,16 @@ async fn finish(scene: &Scene, host: &str, orders: usize) -> String {
     .await;
     let certificate = scene.certificates().get("web").await.unwrap();
     let status = certificate.status.clone().unwrap();
-    assert_eq!((status.revision, order_url(&certificate)), (Some(1), None), "{status:?}");
+    assert_eq!(
+        (status.revision, order_url(&certificate)),
+        (Some(1), None),
+        "{status:?}"
+    );
+    assert_eq!(status.issuer.map(|issuer| issuer.name).as_deref(), Some("acme"));
+    assert!(
+        status.acme.is_some_and(|acme| acme.ari.is_some()),
+        "the CA's advice is asked for"
+    );
     next.log()
 }
 
@@ -220,8 +229,47 @@ async fn killed_between_the_secret_and_the_status() {
     finish(&scene, &host, 1).await;
 }
 
+/// A request that was answered before the crash is not answered again after it.
 #[tokio::test]
-async fn killed_when_the_status_is_written_and_the_orders_key_still_there() {
+async fn killed_between_the_secret_and_the_status_of_a_renewal_on_request() {
+    let (scene, mut operator) = scene("renewal").await;
+    let host = ask(&scene).await;
+    let first = scene.verified("web", &[&host]).await;
+    let mut written = scene.api.hold_answer(Method::PATCH, "/secrets/web-tls");
+    // A second of leeway: the status has whole seconds.
+    let at = jiff::Timestamp::now() + Duration::from_secs(1);
+    let request = format!(
+        "{}
+",
+        manifests::certificate("web", "acme", &[&host])
+    )
+    .replace(
+        "metadata: {name: web}",
+        &format!("metadata: {{name: web, annotations: {{gatehouse.dev/renew-requested-at: \"{at}\"}}}}"),
+    );
+    scene.apply(&request).await;
+    written.reached(SOON).await;
+    let mut stop = scene.api.hold_request(Method::PATCH, "/certificates/web/status");
+    written.release().await;
+    stop.reached(SOON).await;
+    operator.kill9();
+    drop(stop);
+    let _next = scene.operator().await;
+    scene
+        .cluster
+        .wait(&scene.certificates(), "web", "renewed", SOON, |certificate| {
+            certificate.status.as_ref().and_then(|status| status.revision) == Some(2)
+        })
+        .await;
+    let second = scene.verified("web", &[&host]).await;
+    assert_ne!(first.serial, second.serial);
+    // Nothing happens any more: the next look at the Certificate comes within this time.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!((scene.orders(), scene.finalized()), (2, 2), "{:#?}", scene.ca.seen());
+}
+
+#[tokio::test]
+async fn killed_before_the_orders_key_is_deleted() {
     let (scene, operator) = scene("before-clean-up").await;
     let stop = scene.api.hold_request(Method::DELETE, "/secrets/gatehouse-order-");
     crash(&scene, operator, stop, 1).await;
@@ -234,7 +282,9 @@ async fn killed_while_the_dns_server_does_not_answer() {
     let scene = Scene::new(&world, "propagation").await;
     let mut operator = scene.operator().await;
     // A Knot of its own: that of the world answers the others.
-    let knot = gatehouse_tests::Knot::start(scene.world.folder(), &["example.test"]).await.unwrap();
+    let knot = gatehouse_tests::Knot::start(scene.world.folder(), &["example.test"])
+        .await
+        .unwrap();
     let pebble = world
         .another_pebble(gatehouse_tests::pebble::Options {
             dns: Some(knot.address()),
@@ -244,7 +294,10 @@ async fn killed_while_the_dns_server_does_not_answer() {
     let yaml = manifests::acme_dns01("acme", &pebble.directory(), pebble.ca_pem(), &knot);
     scene.apply(&yaml).await;
     let issuers = scene.cluster.api::<gatehouse_crds::issuer::Issuer>(&scene.namespace);
-    scene.cluster.wait_condition(&issuers, "acme", "Ready", "True", SOON).await;
+    scene
+        .cluster
+        .wait_condition(&issuers, "acme", "Ready", "True", SOON)
+        .await;
     knot.freeze();
     let host = ask(&scene).await;
     scene

@@ -12,6 +12,7 @@ use super::{
     controller::{Known, Look},
     failure::{Class, Failure},
     holding::{Facts, Held, TLS},
+    issue,
     outcome::Issued,
     plan::{self, Cause, Plan},
     rollout,
@@ -41,11 +42,14 @@ pub struct Delivery<'a> {
 #[derive(Clone, Debug)]
 pub struct Signed {
     pub issuer: SigningIssuer,
+    /// By an order, whose key waits in a Secret of its own.
+    pub ordered: bool,
     pub gives_advice: bool,
 }
 
-/// Writes the Secret, restarts what is to be restarted, and writes the status: in this order, so
-/// that a crash in between is found out and made good by the next look.
+/// Writes the Secret, restarts what is to be restarted, deletes the order's key, and writes the
+/// status: in this order, so that a crash in between is found out and made good by the next look. Once
+/// the status has forgotten the order nobody would look for its key.
 ///
 /// The outer error is the API server's, to be tried again; the inner one is to be told.
 pub async fn deliver(look: &Look<'_>, delivery: &Delivery<'_>) -> Result<Result<Action, Failure>, WriteError> {
@@ -71,11 +75,22 @@ pub async fn deliver(look: &Look<'_>, delivery: &Delivery<'_>) -> Result<Result<
     look.scope.cache.await_secret(look.certificate, &written);
     rollout::restart(look, delivery.held).await;
 
-    let is_new = delivery.cause.is_some();
-    let gives_advice = delivery.issuer.is_some_and(|signed| signed.gives_advice);
+    let ours = interrupted(look, delivery);
+    let is_new = delivery.cause.is_some() || ours.is_some();
+    let gives_advice = match (delivery.issuer, ours) {
+        (Some(signed), _) => signed.gives_advice,
+        (None, ours) => ours.is_some_and(|facts| facts.ari_identifier.is_some()),
+    };
+    let was_ordered = look.status().acme.is_some_and(|acme| acme.order_url.is_some());
+    if was_ordered || delivery.issuer.is_some_and(|signed| signed.ordered) {
+        issue::delete_key(look).await;
+    }
     let status = look.before().issued(&Issued {
         held: delivery.held,
-        issuer: delivery.issuer.map(|signed| signed.issuer.clone()),
+        issuer: delivery
+            .issuer
+            .map(|signed| signed.issuer.clone())
+            .or_else(|| ours?.signing_issuer()),
         is_new,
         first_advice: gives_advice.then(|| advice::first(look.before().certificate_seed(), look.now)),
     });
@@ -108,6 +123,19 @@ pub async fn deliver(look: &Look<'_>, delivery: &Delivery<'_>) -> Result<Result<
         "the pair is in its Secret"
     );
     Ok(Ok(look.rest(status.renewal_time.unwrap_or(look.now))))
+}
+
+/// The Secret, when it holds a pair that we wrote and that the status has not heard of: a delivery that was
+/// broken off. Its certificate is as new as one that was signed now, so that a request for a renewal which
+/// it answered is not answered again.
+fn interrupted<'a>(look: &Look<'_>, delivery: &Delivery<'a>) -> Option<&'a Facts> {
+    let serial = delivery.held.leaf().serial_hex();
+    delivery.facts.filter(|facts| {
+        delivery.cause.is_none()
+            && facts.certificate == look.certificate.metadata.name
+            && facts.serial_number.as_ref() == Some(&serial)
+            && look.status().serial_number != Some(serial)
+    })
 }
 
 fn notes<'a>(delivery: &Delivery<'a>) -> Notes<'a> {

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
+use gatehouse_crds::certificate::{IssuerKind, SigningIssuer};
 use jiff::Timestamp;
 use k8s_openapi::{
     ByteString,
@@ -71,6 +72,20 @@ impl Facts {
             ari_identifier: note(ARI_IDENTIFIER),
             cause: note(CAUSE),
         }
+    }
+}
+
+impl Facts {
+    /// Who signed, as the status says it.
+    pub fn signing_issuer(&self) -> Option<SigningIssuer> {
+        let (kind, name) = self.issuer.as_deref()?.split_once('/')?;
+        let kind = [IssuerKind::Issuer, IssuerKind::ClusterIssuer]
+            .into_iter()
+            .find(|known| known.as_str() == kind)?;
+        Some(SigningIssuer {
+            kind,
+            name: name.to_owned(),
+        })
     }
 }
 
