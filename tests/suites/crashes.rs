@@ -236,8 +236,9 @@ async fn killed_between_the_secret_and_the_status_of_a_renewal_on_request() {
     let host = ask(&scene).await;
     let first = scene.verified("web", &[&host]).await;
     let mut written = scene.api.hold_answer(Method::PATCH, "/secrets/web-tls");
-    // A second of leeway: the status has whole seconds.
-    let at = jiff::Timestamp::now() + Duration::from_secs(1);
+    // Newer than the first certificate: the status has whole seconds.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let at = jiff::Timestamp::now();
     let request = format!(
         "{}
 ",

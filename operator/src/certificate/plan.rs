@@ -248,10 +248,12 @@ fn due(input: &Input<'_>, wanted: &Wanted, facts: &Facts) -> Option<Cause> {
     None
 }
 
-/// The owner's request for a renewal.
+/// The owner's request for a renewal, in whole seconds as the status has them: else what was issued within the
+/// second of the request would seem older than it, and be issued again.
 fn requested(input: &Input<'_>) -> Option<Timestamp> {
     let notes = input.certificate.metadata.annotations.as_ref()?;
-    notes.get(names::RENEW_REQUESTED_AT)?.parse().ok()
+    let time = notes.get(names::RENEW_REQUESTED_AT)?.parse().ok()?;
+    Some(renewal::whole_seconds(time))
 }
 
 fn before<'a>(input: &Input<'a>) -> Before<'a> {
