@@ -1,5 +1,7 @@
 //! The status as it is written: always the whole of it, made purely from the one before.
 
+use std::time::Duration;
+
 use gatehouse_crds::certificate::{
     AcmeStatus, AriStatus, Certificate, CertificateStatus, ChallengeStatus, LastFailure, SigningIssuer,
 };
@@ -68,6 +70,13 @@ impl Before<'_> {
         )
     }
 
+    /// Now in whole seconds, but never before the request that is answered now: it would be answered again.
+    fn stamp(self) -> Timestamp {
+        let now = renewal::whole_seconds(self.now);
+        let answered = renewal::requested(self.certificate).filter(|time| *time > now && *time <= self.now);
+        answered.map_or(now, |_| now.checked_add(Duration::from_secs(1)).unwrap_or(now))
+    }
+
     /// When the certificate that the status speaks of is to be renewed by the clock alone.
     pub fn clock(self) -> Option<Timestamp> {
         let status = self.certificate.status.as_ref()?;
@@ -131,11 +140,11 @@ impl Before<'_> {
             serial_number: Some(leaf.serial_hex()),
             fingerprint_sha256: Some(leaf.fingerprint_sha256()),
             issuer: issued.issuer.clone().or(before.issuer),
-            issued_at: Some(renewal::whole_seconds(if issued.is_new {
-                self.now
+            issued_at: Some(if issued.is_new {
+                self.stamp()
             } else {
-                before.issued_at.unwrap_or(leaf.not_before)
-            })),
+                renewal::whole_seconds(before.issued_at.unwrap_or(leaf.not_before))
+            }),
             revision: Some(before.revision.unwrap_or_default() + i64::from(issued.is_new || before.revision.is_none())),
             failed_attempts: Some(0),
             acme: issued.first_advice.map(|time| AcmeStatus {
@@ -211,7 +220,7 @@ impl Before<'_> {
         );
         status.failed_attempts = Some(attempts);
         status.last_failure = Some(LastFailure {
-            time: renewal::whole_seconds(self.now),
+            time: self.stamp(),
             reason: failure.reason.to_owned(),
             message: failure.message.clone(),
         });

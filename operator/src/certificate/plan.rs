@@ -248,10 +248,16 @@ fn due(input: &Input<'_>, wanted: &Wanted, facts: &Facts) -> Option<Cause> {
     None
 }
 
-/// The owner's request for a renewal.
+/// The owner's request for a renewal, once its time has come.
 fn requested(input: &Input<'_>) -> Option<Timestamp> {
-    let notes = input.certificate.metadata.annotations.as_ref()?;
-    notes.get(names::RENEW_REQUESTED_AT)?.parse().ok()
+    renewal::requested(input.certificate).filter(|time| *time <= input.now)
+}
+
+/// `time`, or the time of a request yet to come when that is sooner.
+fn or_requested(input: &Input<'_>, time: Timestamp) -> Timestamp {
+    renewal::requested(input.certificate)
+        .filter(|asked| *asked > input.now)
+        .map_or(time, |asked| asked.min(time))
 }
 
 fn before<'a>(input: &Input<'a>) -> Before<'a> {
@@ -293,7 +299,7 @@ fn serve(input: &Input<'_>, facts: &Facts) -> Plan {
         Some(check) if check <= input.now => Plan::AskAdvice { renewal },
         check => Plan::Serve {
             renewal,
-            next: check.map_or(renewal, |check| check.min(renewal)),
+            next: or_requested(input, check.map_or(renewal, |check| check.min(renewal))),
         },
     }
 }
@@ -316,7 +322,9 @@ fn hold(input: &Input<'_>) -> Option<Plan> {
         "SecretConflict" => true,
         _ => false,
     };
-    (same_spec && !asked_since && !arrived).then_some(Plan::Hold { until })
+    (same_spec && !asked_since && !arrived).then(|| Plan::Hold {
+        until: or_requested(input, until),
+    })
 }
 
 /// A Secret that is in the way.
@@ -336,3 +344,7 @@ pub fn secret_conflict(name: &str, trouble: &str) -> Failure {
         ),
     )
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use gatehouse_crds::certificate::{AriStatus, CertificateSpec};
+use gatehouse_crds::certificate::{AriStatus, Certificate, CertificateSpec};
 use jiff::{SignedDuration, Timestamp};
+
+use crate::kubernetes::names;
 
 /// Lifetimes below this are renewed at their half instead of their last third (Let's Encrypt's
 /// advice for short-lived certificates).
@@ -65,6 +67,12 @@ pub fn advised_time(
         .checked_add(Duration::from_millis(seed % span))
         .ok()
         .map(whole_seconds)
+}
+
+/// The owner's request for a renewal. One whose time is yet to come is due then, not before.
+pub fn requested(certificate: &Certificate) -> Option<Timestamp> {
+    let notes = certificate.metadata.annotations.as_ref()?;
+    notes.get(names::RENEW_REQUESTED_AT)?.parse().ok()
 }
 
 /// Status times have whole seconds.

@@ -1,0 +1,103 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use super::*;
+use crate::certificate::outcome::{Before, Issued};
+
+const START: &str = "2026-01-01T00:00:00Z";
+const END: &str = "2026-04-01T00:00:00Z";
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+/// A Certificate that was issued at [`START`] and is good until [`END`]; `more` is merged into it.
+fn certificate(more: &str) -> Certificate {
+    let mut value = serde_json::json!({
+        "apiVersion": "gatehouse.dev/v1alpha1",
+        "kind": "Certificate",
+        "metadata": {"name": "web", "namespace": "app", "uid": "u", "generation": 1},
+        "spec": {"secretName": "web-tls", "issuerRef": {"name": "ca"}, "dnsNames": ["web.test"]},
+        "status": {
+            "conditions": [
+                {"type": "Ready", "status": "True", "reason": "Issued", "message": "", "observedGeneration": 1, "lastTransitionTime": START},
+                {"type": "Issuing", "status": "False", "reason": "Issued", "message": "", "observedGeneration": 1, "lastTransitionTime": START},
+            ],
+            "notBefore": START, "notAfter": END, "serialNumber": "01", "issuedAt": START, "revision": 1,
+        },
+    });
+    let more: serde_json::Value = serde_saphyr::from_str(more).unwrap();
+    merge(&mut value, &more);
+    serde_json::from_value(value).unwrap()
+}
+
+fn merge(into: &mut serde_json::Value, more: &serde_json::Value) {
+    match (into, more) {
+        (serde_json::Value::Object(into), serde_json::Value::Object(more)) => {
+            for (key, value) in more {
+                merge(into.entry(key.clone()).or_insert(serde_json::Value::Null), value);
+            }
+        }
+        (into, more) => *into = more.clone(),
+    }
+}
+
+/// Its Secret, as we wrote it.
+fn facts(certificate: &Certificate) -> Facts {
+    let wanted = Wanted::parse(&certificate.spec).unwrap();
+    Facts {
+        namespace: "app".into(),
+        name: "web-tls".into(),
+        certificate: Some("web".into()),
+        intact: true,
+        serial_number: Some("01".into()),
+        not_after: Some(at(END)),
+        request_hash: Some(wanted.request_hash),
+        output_hash: Some(wanted.output_hash),
+        ..Facts::default()
+    }
+}
+
+/// The decision when the Secret is as `facts` say.
+fn decide(certificate: &Certificate, facts: Option<&Facts>, now: &str) -> Plan {
+    plan(&Input {
+        certificate,
+        wanted: &Wanted::parse(&certificate.spec),
+        secret: facts.map_or(Secret::Absent, Secret::Seen),
+        other_claims_it: false,
+        in_flight: false,
+        issuer_ready: true,
+        now: at(now),
+    })
+}
+
+fn requested(time: &str) -> Certificate {
+    certificate(&format!(
+        "metadata: {{annotations: {{gatehouse.dev/renew-requested-at: \"{time}\"}}}}"
+    ))
+}
+
+#[test]
+fn a_request_in_the_future_is_due_then_and_not_before() {
+    let asked = requested("2026-01-10T00:00:00Z");
+    let facts = facts(&asked);
+    assert!(
+        matches!(decide(&asked, Some(&facts), "2026-01-09T23:59:59Z"), Plan::Serve { next, .. } if next == at("2026-01-10T00:00:00Z"))
+    );
+    assert_eq!(
+        decide(&asked, Some(&facts), "2026-01-10T00:00:00Z"),
+        Plan::Issue(Cause::Requested)
+    );
+}
+
+#[test]
+fn a_request_is_answered_once_though_it_came_in_the_same_second() {
+    let asked = requested("2026-01-10T00:00:00.5Z");
+    let failure = Failure::new(Class::Transient, "Network", "no");
+    let now = at("2026-01-10T00:00:00.7Z");
+    let mut failed = asked.clone();
+    failed.status = Some(Before { certificate: &asked, now }.failed(&failure, Some(Cause::Requested)));
+    assert!(matches!(
+        decide(&failed, Some(&facts(&asked)), "2026-01-10T00:00:00.8Z"),
+        Plan::Hold { .. }
+    ));
+}
