@@ -72,11 +72,22 @@ pub async fn deliver(look: &Look<'_>, delivery: &Delivery<'_>) -> Result<Result<
     rollout::restart(look, delivery.held).await;
 
     let is_new = delivery.cause.is_some();
-    let gives_advice = delivery.issuer.is_some_and(|signed| signed.gives_advice);
+    // Of a pair that we wrote before and could not note in the status, the Secret tells all there is to know.
+    let own = delivery
+        .facts
+        .filter(|facts| facts.certificate == look.certificate.metadata.name);
+    let gives_advice = match delivery.issuer {
+        Some(signed) => signed.gives_advice,
+        None => own.is_some_and(|facts| facts.ari_identifier.is_some()),
+    };
     let status = look.before().issued(&Issued {
         held: delivery.held,
-        issuer: delivery.issuer.map(|signed| signed.issuer.clone()),
+        issuer: delivery
+            .issuer
+            .map(|signed| signed.issuer.clone())
+            .or_else(|| own?.signing_issuer()),
         is_new,
+        written: own.and_then(|facts| facts.written),
         first_advice: gives_advice.then(|| advice::first(look.before().certificate_seed(), look.now)),
     });
     look.write_status(&status).await?;

@@ -111,20 +111,13 @@ impl Before<'_> {
         }
         self.set(&mut status, ISSUING, true, cause.as_str(), message);
         status.next_attempt_time = order.as_ref().map(|order| renewal::whole_seconds(order.look_again));
-        let ari = status.acme.take().and_then(|acme| acme.ari);
+        status.acme = without_order(status.acme);
         if let Some(order) = order {
-            status.acme = Some(AcmeStatus {
-                order_url: Some(order.url),
-                order_issuer: Some(issuer.clone()),
-                order_request: Some(order.request_hash),
-                ari,
-                challenges: order.challenges,
-            });
-        } else {
-            status.acme = ari.map(|ari| AcmeStatus {
-                ari: Some(ari),
-                ..AcmeStatus::default()
-            });
+            let acme = status.acme.get_or_insert_default();
+            acme.order_url = Some(order.url);
+            acme.order_issuer = Some(issuer.clone());
+            acme.order_request = Some(order.request_hash);
+            acme.challenges = order.challenges;
         }
         status
     }
@@ -133,19 +126,22 @@ impl Before<'_> {
     pub fn issued(&self, issued: &Issued<'_>) -> CertificateStatus {
         let before = self.status();
         let leaf = issued.held.leaf();
+        let same = before.serial_number.as_ref() == Some(&leaf.serial_hex());
+        let issued_at = if issued.is_new {
+            self.stamp()
+        } else {
+            let known = if same { before.issued_at } else { issued.written };
+            renewal::whole_seconds(known.unwrap_or(leaf.not_before))
+        };
         let mut status = CertificateStatus {
             conditions: before.conditions.clone(),
             not_before: Some(renewal::whole_seconds(leaf.not_before)),
             not_after: Some(renewal::whole_seconds(leaf.not_after)),
             serial_number: Some(leaf.serial_hex()),
             fingerprint_sha256: Some(leaf.fingerprint_sha256()),
-            issuer: issued.issuer.clone().or(before.issuer),
-            issued_at: Some(if issued.is_new {
-                self.stamp()
-            } else {
-                renewal::whole_seconds(before.issued_at.unwrap_or(leaf.not_before))
-            }),
-            revision: Some(before.revision.unwrap_or_default() + i64::from(issued.is_new || before.revision.is_none())),
+            issuer: issued.issuer.clone().or(before.issuer.filter(|_| same)),
+            issued_at: Some(issued_at),
+            revision: Some(before.revision.unwrap_or_default() + i64::from(!same)),
             failed_attempts: Some(0),
             acme: issued.first_advice.map(|time| AcmeStatus {
                 ari: Some(AriStatus {
@@ -156,13 +152,9 @@ impl Before<'_> {
             }),
             ..CertificateStatus::default()
         };
-        if !issued.is_new {
-            status.acme = status
-                .acme
-                .or(before.acme.and_then(|acme| acme.ari).map(|ari| AcmeStatus {
-                    ari: Some(ari),
-                    ..AcmeStatus::default()
-                }));
+        // Advice is about one certificate: taken for another's, it would renew that at once.
+        if same && before.acme.as_ref().is_some_and(|acme| acme.ari.is_some()) {
+            status.acme = without_order(before.acme);
         }
         let seed = self.seed(status.serial_number.as_deref().unwrap_or_default());
         status.renewal_time = Some(renewal::renewal_time(
@@ -227,10 +219,7 @@ impl Before<'_> {
         status.next_attempt_time = Some(renewal::whole_seconds(next));
         // An order that was only interrupted is taken up again by the next attempt.
         if !keeps_order(failure.class) {
-            status.acme = status.acme.take().and_then(|acme| acme.ari).map(|ari| AcmeStatus {
-                ari: Some(ari),
-                ..AcmeStatus::default()
-            });
+            status.acme = without_order(status.acme);
         }
         if !serves {
             self.set(&mut status, READY, false, failure.reason, failure.message.clone());
@@ -290,6 +279,15 @@ impl Before<'_> {
     }
 }
 
+/// What is known of the CA's advice, without the order.
+fn without_order(acme: Option<AcmeStatus>) -> Option<AcmeStatus> {
+    let ari = acme?.ari?;
+    Some(AcmeStatus {
+        ari: Some(ari),
+        ..AcmeStatus::default()
+    })
+}
+
 /// Whether an order outlives a failure of this class.
 pub fn keeps_order(class: Class) -> bool {
     matches!(class, Class::Transient | Class::RetryAfter(_))
@@ -321,6 +319,8 @@ pub struct Issued<'a> {
     pub issuer: Option<SigningIssuer>,
     /// Whether it was signed now, or was there already.
     pub is_new: bool,
+    /// When we wrote the Secret, if it is ours.
+    pub written: Option<Timestamp>,
     /// When the CA is first asked for its advice; none for CAs without any.
     pub first_advice: Option<Timestamp>,
 }

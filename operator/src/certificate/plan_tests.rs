@@ -1,6 +1,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use super::*;
+use gatehouse_crds::certificate::{IssuerKind, SigningIssuer};
+
 use crate::certificate::outcome::{Before, Issued};
 
 const START: &str = "2026-01-01T00:00:00Z";
@@ -99,5 +101,51 @@ fn a_request_is_answered_once_though_it_came_in_the_same_second() {
     assert!(matches!(
         decide(&failed, Some(&facts(&asked)), "2026-01-10T00:00:00.8Z"),
         Plan::Hold { .. }
+    ));
+}
+
+/// A pair for the tests' spec, and the facts of the Secret that we wrote it to.
+fn pair() -> crate::certificate::holding::Held {
+    let spec = certificate("{}").spec;
+    let wanted = Wanted::parse(&spec).unwrap();
+    let key = crate::certificate::signing::key(&wanted, None).unwrap();
+    crate::certificate::signing::by_itself(&wanted, key, at("2026-03-01T00:00:00Z")).unwrap()
+}
+
+#[test]
+fn a_pair_that_a_crash_kept_out_of_the_status_is_noted_as_what_it_is() {
+    // The advice is about the certificate before: its window is past.
+    let before = certificate(
+        r#"{metadata: {annotations: {gatehouse.dev/renew-requested-at: "2026-03-01T00:00:00Z"}},
+            status: {issuer: {kind: Issuer, name: old},
+                     acme: {orderURL: "https://ca.test/order/1",
+                            ari: {windowStart: "2026-02-01T00:00:00Z", windowEnd: "2026-02-02T00:00:00Z"}}}}"#,
+    );
+    let held = pair();
+    let now = at("2026-03-01T00:00:10Z");
+    let status = Before { certificate: &before, now }.issued(&Issued {
+        held: &held,
+        issuer: Some(SigningIssuer {
+            kind: IssuerKind::Issuer,
+            name: "ca".into(),
+        }),
+        is_new: false,
+        written: Some(at("2026-03-01T00:00:05Z")),
+        first_advice: None,
+    });
+    assert_eq!(status.revision, Some(2));
+    assert_eq!(status.issuer.as_ref().unwrap().name, "ca");
+    assert_eq!(status.issued_at, Some(at("2026-03-01T00:00:05Z")));
+    assert_eq!(status.acme, None);
+    let mut after = before.clone();
+    let facts = Facts {
+        serial_number: status.serial_number.clone(),
+        not_after: status.not_after,
+        ..facts(&before)
+    };
+    after.status = Some(status);
+    assert!(matches!(
+        decide(&after, Some(&facts), "2026-03-01T00:00:11Z"),
+        Plan::Serve { .. }
     ));
 }
