@@ -80,12 +80,9 @@ impl Before<'_> {
     /// When the certificate that the status speaks of is to be renewed by the clock alone.
     pub fn clock(self) -> Option<Timestamp> {
         let status = self.certificate.status.as_ref()?;
-        Some(renewal::renewal_time(
-            status.not_before?,
-            status.not_after?,
-            &self.certificate.spec,
-            self.certificate_seed(),
-        ))
+        let (start, end) = (status.not_before?, status.not_after?);
+        let time = renewal::renewal_time(start, end, &self.certificate.spec, self.certificate_seed());
+        Some(time.max(renewal::soonest(status.issued_at.unwrap_or(start), end)))
     }
 
     /// Whether the certificate that the status speaks of is still good for the spec.
@@ -157,12 +154,8 @@ impl Before<'_> {
             status.acme = without_order(before.acme);
         }
         let seed = self.seed(status.serial_number.as_deref().unwrap_or_default());
-        status.renewal_time = Some(renewal::renewal_time(
-            leaf.not_before,
-            leaf.not_after,
-            &self.certificate.spec,
-            seed,
-        ));
+        let time = renewal::renewal_time(leaf.not_before, leaf.not_after, &self.certificate.spec, seed);
+        status.renewal_time = Some(time.max(renewal::soonest(issued_at, leaf.not_after)));
         let secret = &self.certificate.spec.secret_name;
         let (reason, verb) = if issued.is_new {
             ("Issued", "was issued")
