@@ -287,6 +287,9 @@ pub async fn abandon(look: &Look<'_>, why: &str) {
         );
         end(look, &mut flight);
         delete_key(look).await;
+    } else if look.status().acme.is_some_and(|acme| acme.order_url.is_some()) {
+        // Of before a restart: its key at least is not left lying about.
+        delete_key(look).await;
     }
 }
 

@@ -251,6 +251,9 @@ impl Before<'_> {
         let mut status = self.status();
         status.renewal_time = Some(renewal);
         status.next_attempt_time = None;
+        // What failed is not needed any more, and neither is what was under way.
+        status.failed_attempts = status.failed_attempts.map(|_| 0);
+        status.acme = without_order(status.acme);
         let secret = &self.certificate.spec.secret_name;
         let message = match status.not_after {
             Some(end) => format!("The certificate in Secret {secret} is good until {end}."),

@@ -149,3 +149,17 @@ fn a_pair_that_a_crash_kept_out_of_the_status_is_noted_as_what_it_is() {
         Plan::Serve { .. }
     ));
 }
+
+#[test]
+fn what_was_under_way_leaves_no_trace_once_all_is_well() {
+    let before = certificate(
+        r#"{status: {failedAttempts: 3,
+                     acme: {orderURL: "https://ca.test/order/1", ari: {nextCheckTime: "2026-02-01T00:00:00Z"}}}}"#,
+    );
+    let now = at("2026-01-02T00:00:00Z");
+    let status = Before { certificate: &before, now }.serving(at("2026-03-01T00:00:00Z"));
+    assert_eq!(status.failed_attempts, Some(0));
+    let acme = status.acme.unwrap();
+    assert_eq!(acme.order_url, None);
+    assert_eq!(acme.ari.unwrap().next_check_time, Some(at("2026-02-01T00:00:00Z")));
+}
