@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     breaker::Verdict,
-    cache::Ref,
+    cache::{Ref, identity},
     context::Context,
     controller::{Known, Look, sentence},
     delivery::{self, Delivery, Signed},
@@ -320,7 +320,7 @@ fn wake(ctx: &Context, keys: Vec<String>) {
 }
 
 fn queue_key(look: &Look<'_>) -> String {
-    format!("{}/{}/{}", look.namespace(), look.certificate.name_any(), look.uid())
+    identity(look.certificate)
 }
 
 /// One ACME step.

@@ -18,8 +18,9 @@ pub struct Input<'a> {
     pub certificate: &'a Certificate,
     pub wanted: &'a Result<Wanted, SpecError>,
     pub secret: Secret<'a>,
-    /// Whether the Certificate that a Secret names as its own, other than this one, is there and wants it.
-    pub other_claims_it: bool,
+    /// The other Certificate that has a better claim to the Secret: it wants it and has made it, or
+    /// was there first while there is none.
+    pub rival: Option<&'a str>,
     /// An order at a CA is under way.
     pub in_flight: bool,
     /// The issuer can sign now.
@@ -125,6 +126,9 @@ pub fn plan(input: &Input<'_>) -> Plan {
         Ok(wanted) => wanted,
         Err(error) => return Plan::Refuse(Failure::new(Class::Spec, error.reason(), error.to_string())),
     };
+    if let Some(rival) = input.rival {
+        return Plan::Refuse(taken(&certificate.spec.secret_name, rival));
+    }
     let plan = match input.secret {
         Secret::Absent => Plan::Issue(if status(input).revision.is_some() {
             Cause::SecretMissing
@@ -142,11 +146,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
 
 fn by_metadata(input: &Input<'_>, wanted: &Wanted, facts: &Facts) -> Plan {
     if !is_ours(input, facts) {
-        return if input.other_claims_it {
-            conflict(facts, "it belongs to another Certificate, which wants it too")
-        } else {
-            Plan::ReadSecret
-        };
+        return Plan::ReadSecret;
     }
     let in_step = facts.intact
         && facts.serial_number.is_some()
@@ -167,9 +167,6 @@ fn by_metadata(input: &Input<'_>, wanted: &Wanted, facts: &Facts) -> Plan {
 
 fn by_contents(input: &Input<'_>, wanted: &Wanted, facts: &Facts, contents: &Result<Held, Damage>) -> Plan {
     let ours = is_ours(input, facts);
-    if !ours && input.other_claims_it {
-        return conflict(facts, "it belongs to another Certificate, which wants it too");
-    }
     let trouble = match contents {
         Err(damage) => Some(damage.to_string()),
         Ok(held) => misfit(wanted, facts, held, ours),
@@ -325,6 +322,17 @@ fn hold(input: &Input<'_>) -> Option<Plan> {
     (same_spec && !asked_since && !arrived).then(|| Plan::Hold {
         until: or_requested(input, until),
     })
+}
+
+/// A Secret that another Certificate wants, and had first.
+fn taken(name: &str, rival: &str) -> Failure {
+    Failure::new(
+        Class::Waiting(std::time::Duration::from_secs(60)),
+        "SecretConflict",
+        format!(
+            "Secret {name} belongs to another Certificate, {rival}, which wants it too. Choose another secretName for one of them."
+        ),
+    )
 }
 
 /// A Secret that is in the way.

@@ -65,7 +65,7 @@ fn decide(certificate: &Certificate, facts: Option<&Facts>, now: &str) -> Plan {
         certificate,
         wanted: &Wanted::parse(&certificate.spec),
         secret: facts.map_or(Secret::Absent, Secret::Seen),
-        other_claims_it: false,
+        rival: None,
         in_flight: false,
         issuer_ready: true,
         now: at(now),
