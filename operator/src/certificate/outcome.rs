@@ -14,7 +14,10 @@ use super::{
     plan::Cause,
     renewal,
 };
-use crate::kubernetes::conditions::{self, Status, Verdict};
+use crate::kubernetes::{
+    conditions::{self, Status, Verdict},
+    names,
+};
 
 /// A valid certificate for the spec is in the Secret.
 pub const READY: &str = "Ready";
@@ -226,9 +229,11 @@ impl Before<'_> {
         let mut status = self.status();
         let message = format!(
             "A new certificate is due, since {}; but so many are at once that it is held until {until}. \
-             If that is what you want, ask for it with: gatehouse renew {}",
+             If that is what you want, ask for it with: kubectl annotate --overwrite -n {} certificates.gatehouse.dev {} {}=$(date -u +%FT%TZ)",
             cause.because(),
-            self.certificate.metadata.name.as_deref().unwrap_or_default()
+            self.certificate.metadata.namespace.as_deref().unwrap_or_default(),
+            self.certificate.metadata.name.as_deref().unwrap_or_default(),
+            names::RENEW_REQUESTED_AT,
         );
         if !self.serves(&status, Some(cause)) {
             self.set(&mut status, READY, false, "ReissueHeld", message.clone());

@@ -230,7 +230,7 @@ fn due(input: &Input<'_>, wanted: &Wanted, facts: &Facts) -> Option<Cause> {
     if spec_changed(wanted, facts) {
         return Some(Cause::SpecChanged);
     }
-    if requested(input).is_some_and(|time| status.issued_at.is_none_or(|issued| time > issued)) {
+    if is_requested(input.certificate, input.now) {
         return Some(Cause::Requested);
     }
     if status.not_after.is_some_and(|end| end <= input.now) {
@@ -248,6 +248,13 @@ fn due(input: &Input<'_>, wanted: &Wanted, facts: &Facts) -> Option<Cause> {
 /// The owner's request for a renewal, once its time has come.
 fn requested(input: &Input<'_>) -> Option<Timestamp> {
     renewal::requested(input.certificate).filter(|time| *time <= input.now)
+}
+
+/// Whether its owner wants a renewal that has not been answered yet.
+pub fn is_requested(certificate: &Certificate, now: Timestamp) -> bool {
+    let issued_at = certificate.status.as_ref().and_then(|status| status.issued_at);
+    renewal::requested(certificate)
+        .is_some_and(|time| time <= now && issued_at.is_none_or(|issued| time > issued))
 }
 
 /// `time`, or the time of a request yet to come when that is sooner.

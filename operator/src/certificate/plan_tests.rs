@@ -163,3 +163,14 @@ fn what_was_under_way_leaves_no_trace_once_all_is_well() {
     assert_eq!(acme.order_url, None);
     assert_eq!(acme.ari.unwrap().next_check_time, Some(at("2026-02-01T00:00:00Z")));
 }
+
+#[test]
+fn a_request_stands_until_a_certificate_answers_it() {
+    let asked = requested("2026-01-10T00:00:00Z");
+    assert!(!is_requested(&asked, at("2026-01-09T23:59:59Z")));
+    assert!(is_requested(&asked, at("2026-01-10T00:00:00Z")));
+    let mut answered = asked.clone();
+    answered.status.as_mut().unwrap().issued_at = Some(at("2026-01-10T00:00:00Z"));
+    assert!(!is_requested(&answered, at("2026-01-11T00:00:00Z")));
+    assert!(!is_requested(&certificate("{}"), at("2026-01-11T00:00:00Z")));
+}
