@@ -17,7 +17,7 @@ use super::{
     holding::Held,
     order::{self, Flight, Progress},
     outcome::{Order, keeps_order},
-    plan::Cause,
+    plan::{self, Cause},
     signing,
     wanted::Wanted,
 };
@@ -46,7 +46,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// One step towards a new certificate.
 pub async fn obtain(look: &Look<'_>, wanted: &Wanted, known: &Known, cause: Cause) -> Result<Action, WriteError> {
     let ctx = look.ctx();
-    if cause.is_unasked() && !ctx.orders.has(look.uid()) {
+    if cause.is_unasked() && !plan::is_requested(look.certificate) && !ctx.orders.has(look.uid()) {
         let total = ctx.total();
         if let Verdict::Held { until } = ctx.breaker(|breaker| breaker.ask(look.uid(), total, look.now)) {
             return hold(look, cause, until).await;

@@ -233,7 +233,7 @@ fn due(input: &Input<'_>, wanted: &Wanted, facts: &Facts) -> Option<Cause> {
     if spec_changed(wanted, facts) {
         return Some(Cause::SpecChanged);
     }
-    if requested(input).is_some_and(|time| status.issued_at.is_none_or(|issued| time > issued)) {
+    if is_requested(input.certificate) {
         return Some(Cause::Requested);
     }
     if status.not_after.is_some_and(|end| end <= input.now) {
@@ -249,9 +249,15 @@ fn due(input: &Input<'_>, wanted: &Wanted, facts: &Facts) -> Option<Cause> {
 }
 
 /// The owner's request for a renewal.
-fn requested(input: &Input<'_>) -> Option<Timestamp> {
-    let notes = input.certificate.metadata.annotations.as_ref()?;
+fn requested(certificate: &Certificate) -> Option<Timestamp> {
+    let notes = certificate.metadata.annotations.as_ref()?;
     notes.get(names::RENEW_REQUESTED_AT)?.parse().ok()
+}
+
+/// Whether the owner requests a certificate newer than the one that was issued last.
+pub fn is_requested(certificate: &Certificate) -> bool {
+    let issued = certificate.status.as_ref().and_then(|status| status.issued_at);
+    requested(certificate).is_some_and(|time| issued.is_none_or(|issued| time > issued))
 }
 
 fn before<'a>(input: &Input<'a>) -> Before<'a> {
@@ -309,7 +315,7 @@ fn hold(input: &Input<'_>) -> Option<Plan> {
         .iter()
         .find(|condition| condition.type_ == "Issuing")?;
     let same_spec = issuing.observed_generation == input.certificate.metadata.generation;
-    let asked_since = requested(input).is_some_and(|time| time > failure.time);
+    let asked_since = requested(input.certificate).is_some_and(|time| time > failure.time);
     // What was waited for is there; and a Secret that was in the way would have been seen by now.
     let arrived = match failure.reason.as_str() {
         "IssuerNotReady" => input.issuer_ready,
