@@ -106,6 +106,18 @@ impl Cache {
             .is_some_and(|found| found.0.as_ref().is_ok_and(|found| found.spec.secret_name == secret))
     }
 
+    /// Whether a Certificate older than this one (by name, if made in the same second) wants the same Secret, so that
+    /// of two that are applied together the same one always gets it.
+    pub fn has_elder(&self, certificate: &Certificate) -> bool {
+        let namespace = certificate.namespace().unwrap_or_default();
+        let key = (namespace.clone(), certificate.spec.secret_name.clone());
+        let names = self.lock_index().get(&key).cloned().unwrap_or_default();
+        names.iter().filter(|name| **name != certificate.name_any()).any(|name| {
+            let other = self.certificates.get(&ObjectRef::new(name).within(&namespace));
+            other.is_some_and(|other| other.0.as_ref().is_ok_and(|other| is_elder(other, certificate)))
+        })
+    }
+
     /// Watches Certificates; each that was made or changed comes out. `gone` gets `<namespace>/<name>/<uid>` of the deleted.
     pub fn watch_certificates(
         self: &Arc<Self>,
@@ -338,6 +350,12 @@ impl Inlets {
     pub fn split(self) -> (Writer<Guarded>, Writer<Facts>, mpsc::UnboundedReceiver<Ref>) {
         (self.certificates, self.secrets, self.touched)
     }
+}
+
+/// Whether `other` has the first claim to what both want.
+fn is_elder(other: &Certificate, certificate: &Certificate) -> bool {
+    let age = |of: &Certificate| (of.metadata.creation_timestamp.as_ref().map(|time| time.0), of.name_any());
+    other.metadata.deletion_timestamp.is_none() && other.spec.suspend != Some(true) && age(other) < age(certificate)
 }
 
 /// Resource versions can be compared as numbers (Kubernetes API concepts, since 1.35; etcd's before).

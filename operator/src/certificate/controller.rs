@@ -165,12 +165,14 @@ impl<'a> Look<'a> {
     /// Asks the plan.
     pub fn decide(&self, wanted: &Result<Wanted, SpecError>, known: &Known) -> Plan {
         let own = self.certificate.name_any();
-        let other_claims_it = known.facts.as_ref().is_some_and(|facts| {
-            facts
+        let cache = &self.scope.cache;
+        let other_claims_it = match &known.facts {
+            Some(facts) => facts
                 .certificate
                 .as_ref()
-                .is_some_and(|other| *other != own && self.scope.cache.claims(&facts.namespace, other, &facts.name))
-        });
+                .is_some_and(|other| *other != own && cache.claims(&facts.namespace, other, &facts.name)),
+            None => cache.has_elder(self.certificate),
+        };
         let issuing = self
             .certificate
             .status

@@ -18,7 +18,8 @@ pub struct Input<'a> {
     pub certificate: &'a Certificate,
     pub wanted: &'a Result<Wanted, SpecError>,
     pub secret: Secret<'a>,
-    /// Whether the Certificate that a Secret names as its own, other than this one, is there and wants it.
+    /// Whether another Certificate has the first claim: the one that the Secret names as its own, if that is there
+    /// and wants it; the oldest of those that want it while there is no Secret yet.
     pub other_claims_it: bool,
     /// An order at a CA is under way.
     pub in_flight: bool,
@@ -126,6 +127,10 @@ pub fn plan(input: &Input<'_>) -> Plan {
         Err(error) => return Plan::Refuse(Failure::new(Class::Spec, error.reason(), error.to_string())),
     };
     let plan = match input.secret {
+        Secret::Absent if input.other_claims_it => Plan::Refuse(secret_conflict(
+            &certificate.spec.secret_name,
+            "an older Certificate wants it too",
+        )),
         Secret::Absent => Plan::Issue(if status(input).revision.is_some() {
             Cause::SecretMissing
         } else {
