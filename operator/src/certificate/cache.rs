@@ -112,10 +112,13 @@ impl Cache {
         let namespace = certificate.namespace().unwrap_or_default();
         let key = (namespace.clone(), certificate.spec.secret_name.clone());
         let names = self.lock_index().get(&key).cloned().unwrap_or_default();
-        names.iter().filter(|name| **name != certificate.name_any()).any(|name| {
-            let other = self.certificates.get(&ObjectRef::new(name).within(&namespace));
-            other.is_some_and(|other| other.0.as_ref().is_ok_and(|other| is_elder(other, certificate)))
-        })
+        names
+            .iter()
+            .filter(|name| **name != certificate.name_any())
+            .any(|name| {
+                let other = self.certificates.get(&ObjectRef::new(name).within(&namespace));
+                other.is_some_and(|other| other.0.as_ref().is_ok_and(|other| is_elder(other, certificate)))
+            })
     }
 
     /// Watches Certificates; each that was made or changed comes out. `gone` gets `<namespace>/<name>/<uid>` of the deleted.
@@ -354,7 +357,12 @@ impl Inlets {
 
 /// Whether `other` has the first claim to what both want.
 fn is_elder(other: &Certificate, certificate: &Certificate) -> bool {
-    let age = |of: &Certificate| (of.metadata.creation_timestamp.as_ref().map(|time| time.0), of.name_any());
+    let age = |of: &Certificate| {
+        (
+            of.metadata.creation_timestamp.as_ref().map(|time| time.0),
+            of.name_any(),
+        )
+    };
     other.metadata.deletion_timestamp.is_none() && other.spec.suspend != Some(true) && age(other) < age(certificate)
 }
 
