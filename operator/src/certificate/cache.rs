@@ -13,7 +13,7 @@ use futures::{Stream, StreamExt};
 use gatehouse_crds::certificate::Certificate;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
-    Api, ResourceExt,
+    Api, Resource, ResourceExt,
     core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
         WatchStreamExt,
@@ -109,12 +109,24 @@ impl Cache {
     /// The Certificate that wanted `secret` first. While there is no such Secret it alone may make it: our
     /// writes look alike to the API server, which would let the second overwrite the first's.
     pub fn first_claim(&self, namespace: &str, secret: &str) -> Option<String> {
-        let names = self.lock_index().get(&(namespace.to_owned(), secret.to_owned())).cloned()?;
+        let names = self
+            .lock_index()
+            .get(&(namespace.to_owned(), secret.to_owned()))
+            .cloned()?;
         let made = |name: &String| {
             let found = self.certificates.get(&ObjectRef::new(name).within(namespace))?;
-            Some(found.creation_timestamp()?.0)
+            let idle = found.meta().deletion_timestamp.is_some()
+                || found
+                    .0
+                    .as_ref()
+                    .is_ok_and(|certificate| certificate.spec.suspend == Some(true));
+            Some(found.creation_timestamp()?.0).filter(|_| !idle)
         };
-        names.into_iter().min_by_key(|name| (made(name), name.clone()))
+        names
+            .into_iter()
+            .filter_map(|name| Some((made(&name)?, name)))
+            .min()
+            .map(|(_, name)| name)
     }
 
     /// Watches Certificates; each that was made or changed comes out. `gone` gets `<namespace>/<name>/<uid>` of the deleted.

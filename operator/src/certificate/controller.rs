@@ -177,7 +177,11 @@ impl<'a> Look<'a> {
                 .certificate
                 .clone()
                 .filter(|other| *other != own && self.scope.cache.claims(&self.namespace(), other, secret)),
-            None => self.scope.cache.first_claim(&self.namespace(), secret).filter(|first| *first != own),
+            None => self
+                .scope
+                .cache
+                .first_claim(&self.namespace(), secret)
+                .filter(|first| *first != own),
         };
         let issuing = self
             .certificate

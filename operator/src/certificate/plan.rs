@@ -195,6 +195,14 @@ fn misfit(wanted: &Wanted, facts: &Facts, held: &Held, ours: bool) -> Option<Str
     if ours && spec_changed(wanted, facts) {
         return Some("it was made for another spec".into());
     }
+    if ours
+        && facts
+            .chain_hash
+            .as_deref()
+            .is_some_and(|written| differs(written, &held.chain_hash()))
+    {
+        return Some("tls.crt or ca.crt is not what was issued".into());
+    }
     let mismatches = held
         .leaf()
         .satisfies(&wanted.request, wanted.key, Fidelity::AuthorityDecides)
@@ -253,8 +261,7 @@ fn requested(input: &Input<'_>) -> Option<Timestamp> {
 /// Whether its owner wants a renewal that has not been answered yet.
 pub fn is_requested(certificate: &Certificate, now: Timestamp) -> bool {
     let issued_at = certificate.status.as_ref().and_then(|status| status.issued_at);
-    renewal::requested(certificate)
-        .is_some_and(|time| time <= now && issued_at.is_none_or(|issued| time > issued))
+    renewal::requested(certificate).is_some_and(|time| time <= now && issued_at.is_none_or(|issued| time > issued))
 }
 
 /// `time`, or the time of a request yet to come when that is sooner.
