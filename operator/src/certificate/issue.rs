@@ -86,14 +86,14 @@ pub async fn obtain(look: &Look<'_>, wanted: &Wanted, known: &Known, cause: Caus
                 Err(failure) => Err(failure),
             };
             drop(permit);
-            deliver(look, wanted, known, cause, signed, &issuer, false).await?
+            deliver(look, wanted, known, cause, signed, at_once(&issuer)).await?
         }
         Signer::SelfSigned => {
             let signed = match generate(look, wanted, known, cause).await? {
                 Ok(key) => signing::by_itself(wanted, key, look.now),
                 Err(failure) => Err(failure),
             };
-            deliver(look, wanted, known, cause, signed, &issuer, false).await?
+            deliver(look, wanted, known, cause, signed, at_once(&issuer)).await?
         }
         Signer::Acme(signer) => {
             Acme {
@@ -231,6 +231,15 @@ async fn generate(
     Ok(signing::key(wanted, held))
 }
 
+/// Signed by an issuer in this process.
+fn at_once(issuer: &Key) -> Signed {
+    Signed {
+        issuer: issuer.signing(),
+        ordered: false,
+        gives_advice: false,
+    }
+}
+
 /// Brings a signed pair home, and counts it.
 async fn deliver(
     look: &Look<'_>,
@@ -238,16 +247,11 @@ async fn deliver(
     known: &Known,
     cause: Cause,
     signed: Result<Held, Failure>,
-    issuer: &Key,
-    gives_advice: bool,
+    by: Signed,
 ) -> Result<Result<Action, Failure>, WriteError> {
     let held = match signed {
         Ok(held) => held,
         Err(failure) => return Ok(Err(failure)),
-    };
-    let by = Signed {
-        issuer: issuer.signing(),
-        gives_advice,
     };
     let delivery = Delivery {
         wanted,
@@ -269,8 +273,8 @@ async fn deliver(
             "Issued"
         };
         look.ctx().metrics.issuance(Issuance {
-            issuer_kind: issuer.kind.as_str(),
-            issuer: &issuer.name,
+            issuer_kind: by.issuer.kind.as_str(),
+            issuer: &by.issuer.name,
             reason,
             took: Some(took.unwrap_or_default()),
         });
@@ -551,7 +555,7 @@ impl Acme<'_> {
         self.look.write_status(&status).await
     }
 
-    /// The certificate is there: it goes into its Secret, and the order's key can go.
+    /// The certificate is there: it goes into its Secret, and the order's key goes.
     async fn land(&self, mut flight: Flight) -> Result<Result<Action, Failure>, WriteError> {
         let look = self.look;
         let Some(held) = flight.held.clone() else {
@@ -571,14 +575,16 @@ impl Acme<'_> {
             self.known,
             self.cause,
             Ok(held),
-            self.issuer,
-            gives_advice,
+            Signed {
+                issuer: self.issuer.signing(),
+                ordered: true,
+                gives_advice,
+            },
         )
         .await
         {
             Ok(Ok(action)) => {
                 end(look, &mut flight);
-                delete_key(look).await;
                 Ok(Ok(action))
             }
             // The certificate stays in hand until it can be written.
@@ -657,7 +663,7 @@ async fn write_key(look: &Look<'_>, key: &PrivateKey) -> Result<(), WriteError> 
 }
 
 /// Best effort: it belongs to the Certificate and goes with it at the latest.
-async fn delete_key(look: &Look<'_>) {
+pub async fn delete_key(look: &Look<'_>) {
     let name = key_name(look);
     if let Err(error) = look
         .ctx()
