@@ -75,11 +75,14 @@ pub async fn deliver(look: &Look<'_>, delivery: &Delivery<'_>) -> Result<Result<
     look.scope.cache.await_secret(look.certificate, &written);
     rollout::restart(look, delivery.held).await;
 
-    let ours = interrupted(look, delivery);
-    let is_new = delivery.cause.is_some() || ours.is_some();
-    let gives_advice = match (delivery.issuer, ours) {
-        (Some(signed), _) => signed.gives_advice,
-        (None, ours) => ours.is_some_and(|facts| facts.ari_identifier.is_some()),
+    let is_new = delivery.cause.is_some();
+    // Of a pair that we wrote before and could not note in the status, the Secret tells all there is to know.
+    let own = delivery
+        .facts
+        .filter(|facts| facts.certificate == look.certificate.metadata.name);
+    let gives_advice = match delivery.issuer {
+        Some(signed) => signed.gives_advice,
+        None => own.is_some_and(|facts| facts.ari_identifier.is_some()),
     };
     let was_ordered = look.status().acme.is_some_and(|acme| acme.order_url.is_some());
     if was_ordered || delivery.issuer.is_some_and(|signed| signed.ordered) {
@@ -90,8 +93,9 @@ pub async fn deliver(look: &Look<'_>, delivery: &Delivery<'_>) -> Result<Result<
         issuer: delivery
             .issuer
             .map(|signed| signed.issuer.clone())
-            .or_else(|| ours?.signing_issuer()),
+            .or_else(|| own?.signing_issuer()),
         is_new,
+        written: own.and_then(|facts| facts.written),
         first_advice: gives_advice.then(|| advice::first(look.before().certificate_seed(), look.now)),
     });
     look.write_status(&status).await?;
@@ -123,19 +127,6 @@ pub async fn deliver(look: &Look<'_>, delivery: &Delivery<'_>) -> Result<Result<
         "the pair is in its Secret"
     );
     Ok(Ok(look.rest(status.renewal_time.unwrap_or(look.now))))
-}
-
-/// The Secret, when it holds a pair that we wrote and that the status has not heard of: a delivery that was
-/// broken off. Its certificate is as new as one that was signed now, so that a request for a renewal which
-/// it answered is not answered again.
-fn interrupted<'a>(look: &Look<'_>, delivery: &Delivery<'a>) -> Option<&'a Facts> {
-    let serial = delivery.held.leaf().serial_hex();
-    delivery.facts.filter(|facts| {
-        delivery.cause.is_none()
-            && facts.certificate == look.certificate.metadata.name
-            && facts.serial_number.as_ref() == Some(&serial)
-            && look.status().serial_number != Some(serial)
-    })
 }
 
 fn notes<'a>(delivery: &Delivery<'a>) -> Notes<'a> {

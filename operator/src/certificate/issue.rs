@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     breaker::Verdict,
-    cache::Ref,
+    cache::{Ref, identity},
     context::Context,
     controller::{Known, Look, sentence},
     delivery::{self, Delivery, Signed},
@@ -17,7 +17,7 @@ use super::{
     holding::Held,
     order::{self, Flight, Progress},
     outcome::{Order, keeps_order},
-    plan::Cause,
+    plan::{self, Cause},
     signing,
     wanted::Wanted,
 };
@@ -46,11 +46,14 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// One step towards a new certificate.
 pub async fn obtain(look: &Look<'_>, wanted: &Wanted, known: &Known, cause: Cause) -> Result<Action, WriteError> {
     let ctx = look.ctx();
-    if cause.is_unasked() && !ctx.orders.has(look.uid()) {
+    let is_unasked = cause.is_unasked() && !plan::is_requested(look.certificate, look.now);
+    // Asked once for an attempt, however many steps it takes.
+    if is_unasked && !ctx.orders.has(look.uid()) && !ctx.attempt(look.uid(), |attempt| attempt.passed) {
         let total = ctx.total();
         if let Verdict::Held { until } = ctx.breaker(|breaker| breaker.ask(look.uid(), total, look.now)) {
             return hold(look, cause, until).await;
         }
+        ctx.attempt(look.uid(), |attempt| attempt.passed = true);
     }
     let issuers = issuers(look.certificate);
     let index = ctx.attempt(look.uid(), |attempt| attempt.issuer.min(issuers.len() - 1));
@@ -291,6 +294,9 @@ pub async fn abandon(look: &Look<'_>, why: &str) {
         );
         end(look, &mut flight);
         delete_key(look).await;
+    } else if look.status().acme.is_some_and(|acme| acme.order_url.is_some()) {
+        // Of before a restart: its key at least is not left lying about.
+        delete_key(look).await;
     }
 }
 
@@ -321,7 +327,7 @@ fn wake(ctx: &Context, keys: Vec<String>) {
 }
 
 fn queue_key(look: &Look<'_>) -> String {
-    format!("{}/{}/{}", look.namespace(), look.certificate.name_any(), look.uid())
+    identity(look.certificate)
 }
 
 /// One ACME step.
