@@ -13,7 +13,7 @@ use kube::{
     runtime::{
         WatchStreamExt,
         controller::Controller,
-        reflector::{ObjectRef, Store, store},
+        reflector::{self, ObjectRef, Store},
         watcher::{self, Event, watcher},
     },
 };
@@ -24,7 +24,7 @@ use tokio::{
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::sync::CancellationToken;
 
-use super::Settings;
+use super::{Settings, to_the_end};
 use crate::issuer::{
     controller::{AnyIssuer, Context, key, reconcile},
     registry::Key,
@@ -80,8 +80,8 @@ fn controller<K: AnyIssuer>(
     knock: &broadcast::Sender<Knock>,
     stop: &CancellationToken,
 ) {
-    let (reader, mut writer) = store();
-    let (registry, known) = (context.registry.clone(), reader.clone());
+    let (reader, mut writer) = reflector::store();
+    let (registry, known, store) = (context.registry.clone(), reader.clone(), reader.clone());
     let trigger = watcher(api, watcher::Config::default())
         .default_backoff()
         .modify(|object| object.managed_fields_mut().clear())
@@ -106,11 +106,12 @@ fn controller<K: AnyIssuer>(
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .reconcile_on(knocks)
         .run(reconcile::<K>, |_, never, _| match *never {}, context.clone());
-    work.spawn(controller.for_each(|result| async {
+    let controller = controller.for_each(|result| async {
         if let Err(error) = result {
             tracing::debug!(%error, "an issuer was not looked at");
         }
-    }));
+    });
+    work.spawn(to_the_end(controller, store, stop.clone()));
 }
 
 /// The issuers here that the news is for.
