@@ -21,7 +21,10 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{OnceCell, mpsc},
+    time::Instant,
+};
 
 use super::holding::Facts;
 
@@ -40,6 +43,8 @@ type Key = (String, String);
 pub struct Cache {
     certificates: Store<Guarded>,
     secrets: Store<Facts>,
+    /// Set once both lists have arrived.
+    listed: OnceCell<()>,
     by_secret: Mutex<HashMap<Key, Vec<String>>>,
     awaited: Mutex<HashMap<Key, Awaited>>,
     touched: mpsc::UnboundedSender<Ref>,
@@ -68,6 +73,7 @@ impl Cache {
         let cache = Self {
             certificates,
             secrets: secrets_in.as_reader(),
+            listed: OnceCell::new(),
             by_secret: Mutex::default(),
             awaited: Mutex::default(),
             touched,
@@ -88,10 +94,15 @@ impl Cache {
     }
 
     /// Waits until both lists have arrived.
+    ///
+    /// One at a time asks the stores: kube's `wait_until_ready` wakes only the last of those that wait for it.
     pub async fn synced(&self) {
-        // An error says that the watch has ended for good: the process is on its way out.
-        let _ = self.certificates.wait_until_ready().await;
-        let _ = self.secrets.wait_until_ready().await;
+        let lists = || async {
+            // An error says that the watch has ended for good: the process is on its way out.
+            let _ = self.certificates.wait_until_ready().await;
+            let _ = self.secrets.wait_until_ready().await;
+        };
+        self.listed.get_or_init(lists).await;
     }
 
     /// A Secret's facts.
@@ -361,5 +372,37 @@ fn facts(event: Event<PartialObjectMeta<Secret>>) -> Event<Facts> {
         Event::Init => Event::Init,
         Event::InitApply(object) => Event::InitApply(of(object)),
         Event::InitDone => Event::InitDone,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn everybody_who_waits_for_the_lists_is_woken_when_they_are_there() {
+        let (cache, inlets) = Cache::new();
+        let (mut certificates, mut secrets, _) = inlets.split();
+        let waiting: Vec<_> = (0..3)
+            .map(|_| {
+                let cache = cache.clone();
+                tokio::spawn(async move { cache.synced().await })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        for event in [Event::Init, Event::InitDone] {
+            certificates.apply_watcher_event(&event);
+        }
+        tokio::task::yield_now().await;
+        for event in [Event::Init, Event::InitDone] {
+            secrets.apply_watcher_event(&event);
+        }
+        for one in waiting {
+            tokio::time::timeout(Duration::from_secs(1), one)
+                .await
+                .unwrap()
+                .unwrap();
+        }
     }
 }
