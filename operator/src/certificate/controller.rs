@@ -27,6 +27,7 @@ use crate::{
         conditions::{self, Status, Verdict},
         events::EventType,
     },
+    pki::PrivateKey,
     telemetry::metrics::Issuance,
 };
 
@@ -157,15 +158,35 @@ impl<'a> Look<'a> {
             .await
             .map_err(|error| WriteError::reading("Secret", name, error))?;
         Ok(match secret {
-            Some(secret) => Known {
-                facts: Some(Arc::new(Facts::of(&secret.metadata))),
-                contents: Some(holding::read(&secret)),
-            },
+            Some(mut secret) => {
+                let known = Known {
+                    facts: Some(Arc::new(Facts::of(&secret.metadata))),
+                    contents: Some(holding::read(&secret)),
+                };
+                holding::wipe(&mut secret);
+                known
+            }
             None => Known {
                 facts: None,
                 contents: None,
             },
         })
+    }
+
+    /// The key in the target Secret, whatever else is in there.
+    pub async fn read_key(&self) -> Result<Option<Arc<PrivateKey>>, WriteError> {
+        let name = &self.certificate.spec.secret_name;
+        let secret = self
+            .ctx()
+            .secrets(&self.namespace())
+            .get_opt(name)
+            .await
+            .map_err(|error| WriteError::reading("Secret", name, error))?;
+        Ok(secret.and_then(|mut secret| {
+            let key = holding::key(&secret);
+            holding::wipe(&mut secret);
+            key.ok().map(Arc::new)
+        }))
     }
 
     /// Asks the plan.

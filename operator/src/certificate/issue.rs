@@ -206,29 +206,27 @@ async fn generate(
     known: &Known,
     cause: Cause,
 ) -> Result<Result<Arc<PrivateKey>, Failure>, WriteError> {
-    let read;
-    let mut held = known.held();
-    if wanted.keep_key && held.is_none() && known.facts.is_some() && cause != Cause::Consent {
-        read = look.read_secret().await?;
-        held = read.held();
+    let mut kept = known.held().map(|held| held.key.clone());
+    // A certificate that cannot be read takes no key with it.
+    if wanted.keep_key && kept.is_none() && known.facts.is_some() && cause != Cause::Consent {
+        kept = look.read_key().await?;
     }
-    if let KeyParameters::Rsa(_) = wanted.key
-        && held.is_none_or(|held| !wanted.keep_key || held.key.parameters() != wanted.key)
-    {
+    if let Some(key) = kept.filter(|key| wanted.keep_key && key.parameters() == wanted.key) {
+        return Ok(Ok(key));
+    }
+    let parameters = wanted.key;
+    let made = if let KeyParameters::Rsa(_) = parameters {
         // Seconds of arithmetic, which would hold up the others.
-        let parameters = wanted.key;
-        let made = tokio::task::spawn_blocking(move || PrivateKey::generate(parameters)).await;
-        return Ok(match made {
-            Ok(Ok(key)) => Ok(Arc::new(key)),
-            Ok(Err(error)) => Err(Failure::new(Class::Transient, "KeyGenerationFailed", error.to_string())),
-            Err(_) => Err(Failure::new(
-                Class::Transient,
-                "KeyGenerationFailed",
-                "the key could not be made",
-            )),
-        });
-    }
-    Ok(signing::key(wanted, held))
+        tokio::task::spawn_blocking(move || PrivateKey::generate(parameters))
+            .await
+            .map_err(|_| "the key could not be made".to_owned())
+            .and_then(|made| made.map_err(|error| error.to_string()))
+    } else {
+        PrivateKey::generate(parameters).map_err(|error| error.to_string())
+    };
+    Ok(made
+        .map(Arc::new)
+        .map_err(|message| Failure::new(Class::Transient, "KeyGenerationFailed", message)))
 }
 
 /// Brings a signed pair home, and counts it.

@@ -108,8 +108,8 @@ fn a_request_is_answered_once_though_it_came_in_the_same_second() {
 fn pair() -> crate::certificate::holding::Held {
     let spec = certificate("{}").spec;
     let wanted = Wanted::parse(&spec).unwrap();
-    let key = crate::certificate::signing::key(&wanted, None).unwrap();
-    crate::certificate::signing::by_itself(&wanted, key, at("2026-03-01T00:00:00Z")).unwrap()
+    let key = crate::pki::PrivateKey::generate(wanted.key).unwrap();
+    crate::certificate::signing::by_itself(&wanted, key.into(), at("2026-03-01T00:00:00Z")).unwrap()
 }
 
 #[test]
