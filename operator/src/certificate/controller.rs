@@ -21,7 +21,7 @@ use super::{
     wanted::{SpecError, Wanted},
 };
 use crate::{
-    issuer::registry::{Key, State},
+    issuer::registry::{Key, Since},
     kubernetes::{
         apply::{Target, WriteError},
         conditions::{self, Status, Verdict},
@@ -205,14 +205,19 @@ impl<'a> Look<'a> {
             .status
             .as_ref()
             .is_some_and(|status| conditions::is_true(&status.conditions, super::outcome::ISSUING));
-        let issuer = Key::of(&self.certificate.spec.issuer_ref, &self.namespace());
+        let issuers = issue::issuers(self.certificate)
+            .map(|reference| self.ctx().registry.since(&Key::of(reference, &self.namespace())))
+            .fold(Since::default(), |all, one| Since {
+                ready: all.ready.max(one.ready),
+                mended: all.mended.max(one.mended),
+            });
         plan::plan(&Input {
             certificate: self.certificate,
             wanted,
             secret: known.secret(),
             rival: rival.as_deref(),
             in_flight: issuing,
-            issuer_ready: matches!(self.ctx().registry.get(&issuer), Some(State::Ready(_))),
+            issuers,
             now: self.now,
         })
     }

@@ -59,7 +59,7 @@ pub async fn obtain(look: &Look<'_>, wanted: &Wanted, known: &Known, cause: Caus
         }
         ctx.attempt(look.uid(), |attempt| attempt.passed = true);
     }
-    let issuers = issuers(look.certificate);
+    let issuers: Vec<IssuerRef> = issuers(look.certificate).cloned().collect();
     let index = ctx.attempt(look.uid(), |attempt| attempt.issuer.min(issuers.len() - 1));
     let Some(reference) = issuers.get(index) else {
         return Ok(Action::await_change());
@@ -118,11 +118,9 @@ pub async fn obtain(look: &Look<'_>, wanted: &Wanted, known: &Known, cause: Caus
     }
 }
 
-fn issuers(certificate: &Certificate) -> Vec<IssuerRef> {
-    std::iter::once(&certificate.spec.issuer_ref)
-        .chain(&certificate.spec.fallback_issuer_refs)
-        .cloned()
-        .collect()
+/// The issuers of a certificate, in the order in which they are asked.
+pub fn issuers(certificate: &Certificate) -> impl Iterator<Item = &IssuerRef> {
+    std::iter::once(&certificate.spec.issuer_ref).chain(&certificate.spec.fallback_issuer_refs)
 }
 
 fn not_ready(message: String) -> Failure {
