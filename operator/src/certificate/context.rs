@@ -107,6 +107,12 @@ impl Context {
         work(attempts.entry(uid.to_owned()).or_default())
     }
 
+    /// Whether something is under way for `uid`.
+    pub fn is_busy(&self, uid: &str) -> bool {
+        let attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        attempts.contains_key(uid) || self.orders.has(uid)
+    }
+
     /// The attempt of `uid` is over, and holds nobody up any more.
     pub fn end_attempt(&self, uid: &str) -> Option<Attempt> {
         let mut ended = self.attempts.lock().unwrap_or_else(PoisonError::into_inner).remove(uid)?;

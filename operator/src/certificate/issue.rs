@@ -4,12 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use gatehouse_crds::certificate::{Certificate, IssuerRef};
 use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use kube::{Resource, ResourceExt, runtime::controller::Action};
+use kube::{Api, Resource, ResourceExt, api::ListParams, runtime::controller::Action};
 use tokio::time::Instant;
 
 use super::{
     breaker::Verdict,
-    cache::identity,
+    cache::{Cache, identity},
     context::Context,
     controller::{Known, Look, sentence},
     delivery::{self, Delivery, Signed},
@@ -81,6 +81,9 @@ pub async fn obtain(look: &Look<'_>, wanted: &Wanted, known: &Known, cause: Caus
         }
     };
     let outcome = match signer {
+        Signer::Ca(ca) if let Some(failure) = signing::in_vain(&issuer, &ca, cause, look.status().not_after) => {
+            Err(failure)
+        }
         Signer::Ca(ca) => {
             let Ok(permit) = ctx.writes.acquire().await else {
                 return Ok(Action::await_change());
@@ -627,10 +630,14 @@ impl Acme<'_> {
 
 /// The Secret that holds the key of an order in flight.
 fn key_name(look: &Look<'_>) -> String {
-    format!("gatehouse-order-{}", look.uid())
+    format!("{KEY_PREFIX}{}", look.uid())
 }
 
 const KEY: &str = "tls.key";
+/// What the names of these Secrets begin with; the UID of the Certificate follows.
+const KEY_PREFIX: &str = "gatehouse-order-";
+/// What these Secrets are labelled.
+const ORDER: &str = "acme-order";
 
 async fn read_key(look: &Look<'_>) -> Result<Option<Arc<PrivateKey>>, WriteError> {
     let name = key_name(look);
@@ -653,7 +660,7 @@ async fn write_key(look: &Look<'_>, key: &PrivateKey) -> Result<(), WriteError> 
     let labels = [
         (names::MANAGED, names::TRUE),
         (names::APP_MANAGED_BY, names::FIELD_MANAGER),
-        (names::APP_COMPONENT, "acme-order"),
+        (names::APP_COMPONENT, ORDER),
     ];
     let secret = Secret {
         metadata: ObjectMeta {
@@ -679,6 +686,41 @@ async fn write_key(look: &Look<'_>, key: &PrivateKey) -> Result<(), WriteError> 
                 .map(drop)
         }
         result => result.map(drop),
+    }
+}
+
+/// Deletes the keys of orders that ended in a crash: one list at the start, and nothing ever after.
+///
+/// A key that somebody still needs is one whose Certificate has an order in its status, or is being
+/// worked on by now.
+pub async fn sweep(ctx: &Context, cache: &Cache, namespace: Option<&str>) {
+    let secrets: Api<Secret> = match namespace {
+        Some(namespace) => Api::namespaced(ctx.client.clone(), namespace),
+        None => Api::all(ctx.client.clone()),
+    };
+    let labels = format!("{}={},{}={ORDER}", names::MANAGED, names::TRUE, names::APP_COMPONENT);
+    let found = match secrets.list_metadata(&ListParams::default().labels(&labels)).await {
+        Ok(found) => found.items,
+        Err(error) => {
+            tracing::debug!(%error, "the keys of orders could not be listed");
+            return;
+        }
+    };
+    cache.synced().await;
+    for key in found {
+        let (namespace, name) = (key.namespace().unwrap_or_default(), key.name_any());
+        let Some(uid) = name.strip_prefix(KEY_PREFIX) else { continue };
+        let owner = key.annotations().get(names::CERTIFICATE).map(String::as_str).unwrap_or_default();
+        if ctx.is_busy(uid) || cache.has_order(&namespace, owner, uid) {
+            continue;
+        }
+        if let Err(error) = ctx
+            .writer
+            .delete::<Secret>(&ctx.secrets(&namespace), Target::unchanged(&key))
+            .await
+        {
+            tracing::debug!(%error, secret = name, "the key of an order of before could not be deleted");
+        }
     }
 }
 

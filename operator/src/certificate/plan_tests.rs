@@ -198,6 +198,7 @@ fn an_issuer_that_was_mended_ends_the_pause_and_one_that_was_ready_all_along_doe
         ("IssuerNotReady", None, None, true),
         ("IssuerNotReady", before, before, true),
         ("IssuerNotReady", after, None, false),
+        ("IssuerNotReady", before, after, false),
         ("ChallengeFailed", after, None, true),
         ("ChallengeFailed", before, before, true),
         ("ChallengeFailed", before, after, false),

@@ -61,6 +61,12 @@ pub(super) fn spawn(
         work.spawn(async move {
             stopped.run_until_cancelled(watch).await;
         });
+        let (sweeping, swept, namespace) = (context.clone(), cache.clone(), scope.clone());
+        let stopped = stop.clone();
+        work.spawn(async move {
+            let sweep = issue::sweep(&sweeping, &swept, namespace.as_deref());
+            stopped.run_until_cancelled(sweep).await;
+        });
         let trigger = cache.watch_certificates(certificates, into_certificates, gone.clone());
         let controller = Controller::for_stream(trigger, cache.certificates())
             .with_config(Config::default().concurrency(AT_ONCE))
