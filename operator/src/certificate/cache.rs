@@ -109,7 +109,10 @@ impl Cache {
     /// The Certificate that wanted `secret` first. While there is no such Secret it alone may make it: our
     /// writes look alike to the API server, which would let the second overwrite the first's.
     pub fn first_claim(&self, namespace: &str, secret: &str) -> Option<String> {
-        let names = self.lock_index().get(&(namespace.to_owned(), secret.to_owned())).cloned()?;
+        let names = self
+            .lock_index()
+            .get(&(namespace.to_owned(), secret.to_owned()))
+            .cloned()?;
         let made = |name: &String| {
             let found = self.certificates.get(&ObjectRef::new(name).within(namespace))?;
             Some(found.creation_timestamp()?.0)

@@ -26,7 +26,12 @@ impl World {
         let (cache, inlets) = Cache::new();
         let (certificates, _, _) = inlets.split();
         let (gone_in, gone) = mpsc::unbounded_channel();
-        Self { cache, certificates, gone, gone_in }
+        Self {
+            cache,
+            certificates,
+            gone,
+            gone_in,
+        }
     }
 
     fn list(&mut self, objects: Vec<Guarded>) {
@@ -38,7 +43,8 @@ impl World {
     }
 
     fn see(&mut self, event: Event<Guarded>) {
-        self.cache.take_certificate(&event, &mut self.certificates, &self.gone_in);
+        self.cache
+            .take_certificate(&event, &mut self.certificates, &self.gone_in);
     }
 
     fn gone(&mut self) -> Vec<String> {

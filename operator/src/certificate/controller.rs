@@ -200,7 +200,11 @@ impl<'a> Look<'a> {
                 .certificate
                 .clone()
                 .filter(|other| *other != own && self.scope.cache.claims(&self.namespace(), other, secret)),
-            None => self.scope.cache.first_claim(&self.namespace(), secret).filter(|first| *first != own),
+            None => self
+                .scope
+                .cache
+                .first_claim(&self.namespace(), secret)
+                .filter(|first| *first != own),
         };
         let issuing = self
             .certificate
@@ -443,7 +447,11 @@ mod tests {
             (refused("Conflict"), 16, None),
             (unreachable, 16, None),
         ] {
-            assert_eq!(lasting(&error, count).map(|failure| failure.reason), told, "{error} {count}");
+            assert_eq!(
+                lasting(&error, count).map(|failure| failure.reason),
+                told,
+                "{error} {count}"
+            );
         }
     }
 }

@@ -709,8 +709,14 @@ pub async fn sweep(ctx: &Context, cache: &Cache, namespace: Option<&str>) {
     cache.synced().await;
     for key in found {
         let (namespace, name) = (key.namespace().unwrap_or_default(), key.name_any());
-        let Some(uid) = name.strip_prefix(KEY_PREFIX) else { continue };
-        let owner = key.annotations().get(names::CERTIFICATE).map(String::as_str).unwrap_or_default();
+        let Some(uid) = name.strip_prefix(KEY_PREFIX) else {
+            continue;
+        };
+        let owner = key
+            .annotations()
+            .get(names::CERTIFICATE)
+            .map(String::as_str)
+            .unwrap_or_default();
         if ctx.is_busy(uid) || cache.has_order(&namespace, owner, uid) {
             continue;
         }

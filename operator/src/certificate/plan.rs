@@ -253,8 +253,7 @@ fn requested(input: &Input<'_>) -> Option<Timestamp> {
 /// Whether its owner wants a renewal that has not been answered yet.
 pub fn is_requested(certificate: &Certificate, now: Timestamp) -> bool {
     let issued_at = certificate.status.as_ref().and_then(|status| status.issued_at);
-    renewal::requested(certificate)
-        .is_some_and(|time| time <= now && issued_at.is_none_or(|issued| time > issued))
+    renewal::requested(certificate).is_some_and(|time| time <= now && issued_at.is_none_or(|issued| time > issued))
 }
 
 /// `time`, or the time of a request yet to come when that is sooner.

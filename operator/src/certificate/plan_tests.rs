@@ -97,7 +97,13 @@ fn a_request_is_answered_once_though_it_came_in_the_same_second() {
     let failure = Failure::new(Class::Transient, "Network", "no");
     let now = at("2026-01-10T00:00:00.7Z");
     let mut failed = asked.clone();
-    failed.status = Some(Before { certificate: &asked, now }.failed(&failure, Some(Cause::Requested)));
+    failed.status = Some(
+        Before {
+            certificate: &asked,
+            now,
+        }
+        .failed(&failure, Some(Cause::Requested)),
+    );
     assert!(matches!(
         decide(&failed, Some(&facts(&asked)), "2026-01-10T00:00:00.8Z"),
         Plan::Hold { .. }
@@ -123,7 +129,11 @@ fn a_pair_that_a_crash_kept_out_of_the_status_is_noted_as_what_it_is() {
     );
     let held = pair();
     let now = at("2026-03-01T00:00:10Z");
-    let status = Before { certificate: &before, now }.issued(&Issued {
+    let status = Before {
+        certificate: &before,
+        now,
+    }
+    .issued(&Issued {
         held: &held,
         issuer: Some(SigningIssuer {
             kind: IssuerKind::Issuer,
@@ -157,7 +167,11 @@ fn what_was_under_way_leaves_no_trace_once_all_is_well() {
                      acme: {orderURL: "https://ca.test/order/1", ari: {nextCheckTime: "2026-02-01T00:00:00Z"}}}}"#,
     );
     let now = at("2026-01-02T00:00:00Z");
-    let status = Before { certificate: &before, now }.serving(at("2026-03-01T00:00:00Z"));
+    let status = Before {
+        certificate: &before,
+        now,
+    }
+    .serving(at("2026-03-01T00:00:00Z"));
     assert_eq!(status.failed_attempts, Some(0));
     let acme = status.acme.unwrap();
     assert_eq!(acme.order_url, None);
@@ -204,6 +218,10 @@ fn an_issuer_that_was_mended_ends_the_pause_and_one_that_was_ready_all_along_doe
         ("ChallengeFailed", before, after, false),
         ("RateLimited", after, after, true),
     ] {
-        assert_eq!(hold(reason, Since { ready, mended }), held, "{reason} {ready:?} {mended:?}");
+        assert_eq!(
+            hold(reason, Since { ready, mended }),
+            held,
+            "{reason} {ready:?} {mended:?}"
+        );
     }
 }

@@ -121,9 +121,17 @@ mod tests {
             Some(by_ca(&ca, &wanted, key, now).unwrap().leaf().not_after)
         };
         let (capped, short) = (ends("dnsNames: [a.test]"), ends("dnsNames: [a.test]\nduration: 1h"));
-        assert_eq!(in_vain(&issuer, &ca, Cause::Due, capped).unwrap().reason, "IssuerNotReady");
+        assert_eq!(
+            in_vain(&issuer, &ca, Cause::Due, capped).unwrap().reason,
+            "IssuerNotReady"
+        );
         assert_eq!(in_vain(&issuer, &ca, Cause::Due, short), None);
-        for cause in [Cause::SpecChanged, Cause::Requested, Cause::SecretDamaged, Cause::Expired] {
+        for cause in [
+            Cause::SpecChanged,
+            Cause::Requested,
+            Cause::SecretDamaged,
+            Cause::Expired,
+        ] {
             assert_eq!(in_vain(&issuer, &ca, cause, capped), None, "{cause:?}");
         }
     }
