@@ -193,7 +193,7 @@ fn a_request_stands_until_a_certificate_answers_it() {
 fn an_issuer_that_was_mended_ends_the_pause_and_one_that_was_ready_all_along_does_not() {
     let hold = |reason: &str, since: Since| {
         let failed = certificate(&format!(
-            r#"{{status: {{lastFailure: {{time: "2026-03-10T00:00:00Z", reason: {reason}, message: no}},
+            r#"{{status: {{lastFailure: {{time: "2026-03-10T00:00:00Z", reason: {reason}, message: refused}},
                           nextAttemptTime: "2026-03-11T00:00:00Z"}}}}"#
         ));
         let decision = plan(&Input {
