@@ -13,7 +13,7 @@ use futures::{Stream, StreamExt};
 use gatehouse_crds::certificate::Certificate;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
-    Api, ResourceExt,
+    Api, Resource, ResourceExt,
     core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
         WatchStreamExt,
@@ -30,6 +30,8 @@ pub type Guarded = DeserializeGuard<Certificate>;
 /// Names a Certificate.
 pub type Ref = ObjectRef<Guarded>;
 
+/// Objects in one page of a list: few enough that a page weighs little in memory while it is decoded.
+const PAGE: u32 = 100;
 /// How long a reconcile waits for the watch to catch up with our own write.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -115,9 +117,18 @@ impl Cache {
             .cloned()?;
         let made = |name: &String| {
             let found = self.certificates.get(&ObjectRef::new(name).within(namespace))?;
-            Some(found.creation_timestamp()?.0)
+            let idle = found.meta().deletion_timestamp.is_some()
+                || found
+                    .0
+                    .as_ref()
+                    .is_ok_and(|certificate| certificate.spec.suspend == Some(true));
+            Some(found.creation_timestamp()?.0).filter(|_| !idle)
         };
-        names.into_iter().min_by_key(|name| (made(name), name.clone()))
+        names
+            .into_iter()
+            .filter_map(|name| Some((made(&name)?, name)))
+            .min()
+            .map(|(_, name)| name)
     }
 
     /// Watches Certificates; each that was made or changed comes out. `gone` gets `<namespace>/<name>/<uid>` of the deleted.
@@ -128,7 +139,7 @@ impl Cache {
         gone: mpsc::UnboundedSender<String>,
     ) -> impl Stream<Item = Result<Guarded, watcher::Error>> + Send + use<> {
         let cache = self.clone();
-        watcher(api, watcher::Config::default())
+        watcher(api, watcher::Config::default().page_size(PAGE))
             .default_backoff()
             .modify(prune)
             .map(move |event| {
@@ -149,7 +160,7 @@ impl Cache {
         mut inlet: Writer<Facts>,
         changed: mpsc::UnboundedSender<(String, String)>,
     ) {
-        let config = watcher::Config::default().fields("type=kubernetes.io/tls");
+        let config = watcher::Config::default().fields("type=kubernetes.io/tls").page_size(PAGE);
         let mut events = watcher(api, config).default_backoff().boxed();
         while let Some(event) = events.next().await {
             match event {

@@ -12,6 +12,7 @@ use super::{
     controller::{Known, Look},
     failure::{Class, Failure},
     holding::{Facts, Held, TLS},
+    issue,
     outcome::Issued,
     plan::{self, Cause, Plan},
     rollout,
@@ -41,11 +42,14 @@ pub struct Delivery<'a> {
 #[derive(Clone, Debug)]
 pub struct Signed {
     pub issuer: SigningIssuer,
+    /// By an order, whose key waits in a Secret of its own.
+    pub ordered: bool,
     pub gives_advice: bool,
 }
 
-/// Writes the Secret, restarts what is to be restarted, and writes the status: in this order, so
-/// that a crash in between is found out and made good by the next look.
+/// Writes the Secret, restarts what is to be restarted, deletes the order's key, and writes the
+/// status: in this order, so that a crash in between is found out and made good by the next look. Once
+/// the status has forgotten the order nobody would look for its key.
 ///
 /// The outer error is the API server's, to be tried again; the inner one is to be told.
 pub async fn deliver(look: &Look<'_>, delivery: &Delivery<'_>) -> Result<Result<Action, Failure>, WriteError> {
@@ -80,6 +84,10 @@ pub async fn deliver(look: &Look<'_>, delivery: &Delivery<'_>) -> Result<Result<
         Some(signed) => signed.gives_advice,
         None => own.is_some_and(|facts| facts.ari_identifier.is_some()),
     };
+    let was_ordered = look.status().acme.is_some_and(|acme| acme.order_url.is_some());
+    if was_ordered || delivery.issuer.is_some_and(|signed| signed.ordered) {
+        issue::delete_key(look).await;
+    }
     let status = look.before().issued(&Issued {
         held: delivery.held,
         issuer: delivery

@@ -10,9 +10,11 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta},
 };
 use kube::runtime::reflector::Lookup;
+use serde_json::json;
 use thiserror::Error;
 use zeroize::Zeroize;
 
+use super::wanted;
 use crate::{
     kubernetes::names,
     pki::{Certificate, Chain, ChainError, PrivateKey},
@@ -24,6 +26,8 @@ pub const REQUEST_HASH: &str = "gatehouse.dev/request-hash";
 pub const OUTPUT_HASH: &str = "gatehouse.dev/output-hash";
 /// Annotation: the keys of `data` that we wrote, so that a missing one is missed.
 pub const DATA_KEYS: &str = "gatehouse.dev/data-keys";
+/// Annotation: fingerprint of `tls.crt` and `ca.crt`, so that one that was cut or exchanged by hand is noticed.
+pub const CHAIN_HASH: &str = "gatehouse.dev/chain-hash";
 /// Annotation: the certificate's identifier for ACME Renewal Information (RFC 9773 section 4.1).
 pub const ARI_IDENTIFIER: &str = "gatehouse.dev/ari-identifier";
 /// Annotation: why it was issued ([`super::plan::Cause`]).
@@ -51,6 +55,7 @@ pub struct Facts {
     pub not_after: Option<Timestamp>,
     pub request_hash: Option<String>,
     pub output_hash: Option<String>,
+    pub chain_hash: Option<String>,
     pub ari_identifier: Option<String>,
     pub cause: Option<String>,
 }
@@ -78,6 +83,7 @@ impl Facts {
             not_after: note(names::NOT_AFTER).and_then(|time| time.parse().ok()),
             request_hash: note(REQUEST_HASH),
             output_hash: note(OUTPUT_HASH),
+            chain_hash: note(CHAIN_HASH),
             ari_identifier: note(ARI_IDENTIFIER),
             cause: note(CAUSE),
         }
@@ -176,6 +182,11 @@ impl Held {
     pub fn new(key: Arc<PrivateKey>, chain: Chain) -> Self {
         let ca = chain.root_pem();
         Self { key, chain, ca }
+    }
+
+    /// Fingerprint of the chain and the CA, as they are written.
+    pub fn chain_hash(&self) -> String {
+        wanted::hash(&json!([self.chain.pem(), self.ca]))
     }
 
     /// The leaf.

@@ -195,6 +195,14 @@ fn misfit(wanted: &Wanted, facts: &Facts, held: &Held, ours: bool) -> Option<Str
     if ours && spec_changed(wanted, facts) {
         return Some("it was made for another spec".into());
     }
+    if ours
+        && facts
+            .chain_hash
+            .as_deref()
+            .is_some_and(|written| differs(written, &held.chain_hash()))
+    {
+        return Some("tls.crt or ca.crt is not what was issued".into());
+    }
     let mismatches = held
         .leaf()
         .satisfies(&wanted.request, wanted.key, Fidelity::AuthorityDecides)
