@@ -56,7 +56,7 @@ pub struct Attempt {
     pub issuer: usize,
     pub since: tokio::time::Instant,
     /// What the issuers before this one said.
-    pub refusals: Vec<String>,
+    pub refusals: Vec<super::failure::Failure>,
     /// An order lapsed already, and another was placed in its stead.
     pub lapsed: bool,
     /// Writes to the API server that failed in a row.

@@ -175,7 +175,7 @@ async fn refused(look: &Look<'_>, issuers: &[IssuerRef], failure: Failure, cause
         );
         ctx.attempt(look.uid(), |attempt| {
             attempt.issuer = index + 1;
-            attempt.refusals.push(failure.message.clone());
+            attempt.refusals.push(failure.clone());
         });
         ctx.tell(look.certificate, EventType::Warning, "FallbackIssuer", &note);
         return Ok(Action::requeue(Duration::ZERO));
@@ -184,16 +184,32 @@ async fn refused(look: &Look<'_>, issuers: &[IssuerRef], failure: Failure, cause
     if !said.is_empty() || !keeps_order(failure.class) {
         abandon(look, "it failed").await;
     }
-    let mut failure = failure;
-    if !said.is_empty() {
-        failure.message = format!("{}; before that: {}", failure.message, said.join("; "));
-        failure.class = if keeps_order(failure.class) {
+    let failure = together(&said, failure);
+    look.fail(&failure, Some(cause)).await
+}
+
+/// What all issuers said, as one failure: under the reason of the first, which is the one to mend, and for the pause
+/// that the strictest of them wants. What waits for the first alone would otherwise ask it again and again
+/// on account of the last.
+fn together(before: &[Failure], last: Failure) -> Failure {
+    let Some(first) = before.first() else { return last };
+    let said: Vec<&str> = before.iter().map(|failure| failure.message.as_str()).collect();
+    let waits = |failure: &&Failure| matches!(failure.class, Class::Waiting(_));
+    let strictest = before
+        .iter()
+        .chain([&last])
+        .rfind(|failure| !waits(failure))
+        .unwrap_or(&last);
+    Failure {
+        reason: first.reason,
+        message: format!("{}; before that: {}", last.message, said.join("; ")),
+        // An order that was only interrupted was given up, for the next attempt begins with the first issuer.
+        class: if keeps_order(strictest.class) {
             Class::Refused
         } else {
-            failure.class
-        };
+            strictest.class
+        },
     }
-    look.fail(&failure, Some(cause)).await
 }
 
 /// The key to be certified. One that is to be kept is read from the Secret.

@@ -310,10 +310,12 @@ fn hold(input: &Input<'_>) -> Option<Plan> {
         .find(|condition| condition.type_ == "Issuing")?;
     let same_spec = issuing.observed_generation == input.certificate.metadata.generation;
     let asked_since = requested(input).is_some_and(|time| time > failure.time);
-    // What was waited for is there; and a Secret that was in the way would have been seen by now.
+    // What was waited for is there; a Secret that was in the way would have been seen by now; and to look for a
+    // solver again, in what may be another spec of the Issuer, asks nobody, unless there are issuers to fall back on.
     let arrived = match failure.reason.as_str() {
         "IssuerNotReady" => input.issuer_ready,
         "SecretConflict" => true,
+        "NoSolver" => input.certificate.spec.fallback_issuer_refs.is_empty(),
         _ => false,
     };
     (same_spec && !asked_since && !arrived).then_some(Plan::Hold { until })
