@@ -236,7 +236,7 @@ pub fn told(error: WriteError) -> Result<Failure, WriteError> {
 }
 
 /// Passwords of the keystores that are asked for.
-async fn passwords(look: &Look<'_>) -> Result<Result<Passwords, Failure>, WriteError> {
+pub async fn passwords(look: &Look<'_>) -> Result<Result<Passwords, Failure>, WriteError> {
     let mut passwords = Passwords::default();
     let Some(keystores) = &look.certificate.spec.keystores else {
         return Ok(Ok(passwords));

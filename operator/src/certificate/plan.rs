@@ -10,7 +10,7 @@ use super::{
     renewal,
     wanted::{SpecError, Wanted, differs},
 };
-use crate::{kubernetes::names, pki::Fidelity};
+use crate::{issuer::registry::Since, kubernetes::names, pki::Fidelity};
 
 /// Everything that the decision depends on.
 #[derive(Clone, Copy, Debug)]
@@ -23,8 +23,8 @@ pub struct Input<'a> {
     pub rival: Option<&'a str>,
     /// An order at a CA is under way.
     pub in_flight: bool,
-    /// The issuer can sign now.
-    pub issuer_ready: bool,
+    /// The latest good news of the issuers.
+    pub issuers: Since,
     pub now: Timestamp,
 }
 
@@ -329,9 +329,11 @@ fn hold(input: &Input<'_>) -> Option<Plan> {
     let asked_since = requested(input).is_some_and(|time| time > failure.time);
     // What was waited for is there; and a Secret that was in the way would have been seen by now.
     let arrived = match failure.reason.as_str() {
-        "IssuerNotReady" => input.issuer_ready,
+        "IssuerNotReady" => input.issuers.ready.is_some_and(|time| time >= failure.time),
         "SecretConflict" => true,
-        _ => false,
+        // The CA's word, which no change of ours takes back.
+        "RateLimited" => false,
+        _ => input.issuers.mended.is_some_and(|time| time >= failure.time),
     };
     (same_spec && !asked_since && !arrived).then(|| Plan::Hold {
         until: or_requested(input, until),

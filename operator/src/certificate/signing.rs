@@ -18,17 +18,6 @@ use crate::{
 /// Lifetime when neither the user nor the CA has an opinion.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(90 * 86_400);
 
-/// The key to be certified: the one that is there, if it is to be kept and fits; else a new one.
-pub fn key(wanted: &Wanted, held: Option<&Held>) -> Result<Arc<PrivateKey>, Failure> {
-    let kept = held.filter(|held| wanted.keep_key && held.key.parameters() == wanted.key);
-    match kept {
-        Some(held) => Ok(held.key.clone()),
-        None => PrivateKey::generate(wanted.key)
-            .map(Arc::new)
-            .map_err(|error| Failure::new(Class::Transient, "KeyGenerationFailed", error.to_string())),
-    }
-}
-
 /// Signs with the CA, whose end caps the certificate's.
 pub fn by_ca(ca: &CaSigner, wanted: &Wanted, key: Arc<PrivateKey>, now: Timestamp) -> Result<Held, Failure> {
     ca.authority.check_time(now).map_err(|error| refused(&error))?;

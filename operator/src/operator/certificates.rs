@@ -117,7 +117,5 @@ fn concerned(cache: Arc<Cache>, changes: broadcast::Receiver<Key>) -> impl Strea
 
 fn asks(certificate: &Certificate, keys: &HashSet<Key>) -> bool {
     let namespace = certificate.metadata.namespace.as_deref().unwrap_or_default();
-    std::iter::once(&certificate.spec.issuer_ref)
-        .chain(&certificate.spec.fallback_issuer_refs)
-        .any(|reference| keys.contains(&Key::of(reference, namespace)))
+    issue::issuers(certificate).any(|reference| keys.contains(&Key::of(reference, namespace)))
 }
