@@ -109,7 +109,11 @@ impl Context {
 
     /// The attempt of `uid` is over, and holds nobody up any more.
     pub fn end_attempt(&self, uid: &str) -> Option<Attempt> {
-        let mut ended = self.attempts.lock().unwrap_or_else(PoisonError::into_inner).remove(uid)?;
+        let mut ended = self
+            .attempts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(uid)?;
         if let Some((signer, name)) = ended.queued.take() {
             self.leave(&signer, &name);
         }

@@ -447,7 +447,11 @@ mod tests {
             (refused("Conflict"), 16, None),
             (unreachable, 16, None),
         ] {
-            assert_eq!(lasting(&error, count).map(|failure| failure.reason), told, "{error} {count}");
+            assert_eq!(
+                lasting(&error, count).map(|failure| failure.reason),
+                told,
+                "{error} {count}"
+            );
         }
     }
 }

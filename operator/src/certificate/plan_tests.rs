@@ -217,6 +217,10 @@ fn an_issuer_that_was_mended_ends_the_pause_and_one_that_was_ready_all_along_doe
         ("ChallengeFailed", before, after, false),
         ("RateLimited", after, after, true),
     ] {
-        assert_eq!(hold(reason, Since { ready, mended }), held, "{reason} {ready:?} {mended:?}");
+        assert_eq!(
+            hold(reason, Since { ready, mended }),
+            held,
+            "{reason} {ready:?} {mended:?}"
+        );
     }
 }
