@@ -162,8 +162,8 @@ async fn a_ca_that_may_not_sign_says_why_and_signs_once_it_is_mended() {
             "rubbish",
             TLS,
             ("rubbish".to_owned(), good_key.clone()),
-            "Unreadable",
-            &["tls.crt", "not usable"],
+            "InvalidCertificate",
+            &["tls.crt", "not usable", "BEGIN CERTIFICATE"],
         ),
         (
             "no-key",
@@ -511,7 +511,7 @@ async fn a_secret_of_somebody_else_is_not_touched_without_consent() {
         .refused(
             "second",
             "SecretConflict",
-            &["Secret shared", "it belongs to another Certificate"],
+            &["Secret shared", "belongs to another Certificate, first"],
         )
         .await;
     for name in ["opaque", "foreign", "second"] {
