@@ -430,7 +430,8 @@ impl Acme<'_> {
         {
             self.signer.queue(|queue| queue.resume(&queue_key(look)));
             match Flight::resume(self.issuer.clone(), self.signer.clone(), self.wanted, key, url).await {
-                Ok(flight) => {
+                Ok(mut flight) => {
+                    flight.recorded = true;
                     tracing::info!(
                         namespace = look.namespace(),
                         certificate = look.certificate.name_any(),
@@ -505,7 +506,7 @@ impl Acme<'_> {
             return delivery::told(error).map(Err);
         }
         let renews = replaces.is_some();
-        let flight = match Flight::begin(self.issuer.clone(), self.signer.clone(), self.wanted, key, replaces).await {
+        let mut flight = match Flight::begin(self.issuer.clone(), self.signer.clone(), self.wanted, key, replaces).await {
             Ok(flight) => flight,
             Err(error) => {
                 // No order, or one whose URL nobody knows: its key is of no use any more.
@@ -524,6 +525,7 @@ impl Acme<'_> {
             look.ctx().orders.put(look.uid(), flight);
             return Err(error);
         }
+        flight.recorded = true;
         Ok(Ok(flight))
     }
 
@@ -566,12 +568,10 @@ impl Acme<'_> {
 
     /// Progress is written when it lasts: most orders are done before anybody could read of it.
     async fn tell_progress(&self, flight: &mut Flight) -> Result<(), WriteError> {
-        let status = self.look.status();
-        let known = status.acme.as_ref().and_then(|acme| acme.order_url.as_deref()) == Some(flight.url());
-        let worth = flight.told.elapsed() >= WORTH_TELLING;
-        if known && !worth {
+        if flight.recorded && flight.told.elapsed() < WORTH_TELLING {
             return Ok(());
         }
+        let known = flight.recorded;
         flight.told = Instant::now();
         let status = self.order_status(flight, flight.challenges());
         let same = |status: &gatehouse_crds::certificate::CertificateStatus| {
@@ -585,7 +585,9 @@ impl Acme<'_> {
         if known && !overdue && same(&status) == same(&self.look.status()) {
             return Ok(());
         }
-        self.look.write_status(&status).await
+        self.look.write_status(&status).await?;
+        flight.recorded = true;
+        Ok(())
     }
 
     /// The certificate is there: it goes into its Secret, and the order's key goes.
