@@ -511,7 +511,11 @@ impl Acme<'_> {
         let renews = replaces.is_some();
         let mut flight = match Flight::begin(self.issuer.clone(), self.signer.clone(), self.wanted, key, replaces).await {
             Ok(flight) => flight,
-            Err(error) => return Ok(Err(self.refused(&error, Endpoint::NewOrder, renews))),
+            Err(error) => {
+                // No order, or one whose URL nobody knows: its key is of no use any more.
+                delete_key(look).await;
+                return Ok(Err(self.refused(&error, Endpoint::NewOrder, renews)));
+            }
         };
         let next = self
             .signer
