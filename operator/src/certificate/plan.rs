@@ -355,3 +355,7 @@ pub fn secret_conflict(name: &str, trouble: &str) -> Failure {
         ),
     )
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;
