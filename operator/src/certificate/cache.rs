@@ -13,7 +13,7 @@ use futures::{Stream, StreamExt};
 use gatehouse_crds::certificate::Certificate;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
-    Api, ResourceExt,
+    Api, Resource, ResourceExt,
     core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
         WatchStreamExt,
@@ -106,19 +106,27 @@ impl Cache {
             .is_some_and(|found| found.0.as_ref().is_ok_and(|found| found.spec.secret_name == secret))
     }
 
-    /// Whether a Certificate older than this one (by name, if made in the same second) wants the same Secret, so that
-    /// of two that are applied together the same one always gets it.
-    pub fn has_elder(&self, certificate: &Certificate) -> bool {
-        let namespace = certificate.namespace().unwrap_or_default();
-        let key = (namespace.clone(), certificate.spec.secret_name.clone());
-        let names = self.lock_index().get(&key).cloned().unwrap_or_default();
+    /// The Certificate that wanted `secret` first. While there is no such Secret it alone may make it: our
+    /// writes look alike to the API server, which would let the second overwrite the first's.
+    pub fn first_claim(&self, namespace: &str, secret: &str) -> Option<String> {
+        let names = self
+            .lock_index()
+            .get(&(namespace.to_owned(), secret.to_owned()))
+            .cloned()?;
+        let made = |name: &String| {
+            let found = self.certificates.get(&ObjectRef::new(name).within(namespace))?;
+            let idle = found.meta().deletion_timestamp.is_some()
+                || found
+                    .0
+                    .as_ref()
+                    .is_ok_and(|certificate| certificate.spec.suspend == Some(true));
+            Some(found.creation_timestamp()?.0).filter(|_| !idle)
+        };
         names
-            .iter()
-            .filter(|name| **name != certificate.name_any())
-            .any(|name| {
-                let other = self.certificates.get(&ObjectRef::new(name).within(&namespace));
-                other.is_some_and(|other| other.0.as_ref().is_ok_and(|other| is_elder(other, certificate)))
-            })
+            .into_iter()
+            .filter_map(|name| Some((made(&name)?, name)))
+            .min()
+            .map(|(_, name)| name)
     }
 
     /// Watches Certificates; each that was made or changed comes out. `gone` gets `<namespace>/<name>/<uid>` of the deleted.
@@ -134,11 +142,7 @@ impl Cache {
             .modify(prune)
             .map(move |event| {
                 if let Ok(event) = &event {
-                    cache.note_certificate(event, &gone);
-                    inlet.apply_watcher_event(event);
-                    if matches!(event, Event::InitDone) {
-                        cache.index_all();
-                    }
+                    cache.take_certificate(event, &mut inlet, &gone);
                 }
                 event
             })
@@ -172,7 +176,45 @@ impl Cache {
         }
     }
 
-    fn note_certificate(&self, event: &Event<Guarded>, gone: &mpsc::UnboundedSender<String>) {
+    /// Takes in what the watch says. `gone` is told once the store knows it too, so that whoever finds
+    /// a Certificate in the store can count on being told of its end.
+    fn take_certificate(
+        &self,
+        event: &Event<Guarded>,
+        inlet: &mut Writer<Guarded>,
+        gone: &mpsc::UnboundedSender<String>,
+    ) {
+        let mut ended = Vec::new();
+        match event {
+            Event::Delete(object) => ended.push(identity(object)),
+            // What went while the watch was interrupted is told by nobody.
+            Event::InitDone => ended.extend(self.certificates.state().iter().map(|object| identity(object.as_ref()))),
+            _ => {}
+        }
+        self.note_certificate(event);
+        inlet.apply_watcher_event(event);
+        if matches!(event, Event::InitDone) {
+            self.index_all();
+            ended.retain(|identity| !self.has(identity));
+        }
+        for identity in ended {
+            // Nobody forgets any more: the process is on its way out.
+            let _ = gone.send(identity);
+        }
+    }
+
+    /// Whether this very Certificate is here, named as [`identity`] does.
+    pub fn has(&self, identity: &str) -> bool {
+        let mut parts = identity.splitn(3, '/');
+        let (Some(namespace), Some(name), Some(uid)) = (parts.next(), parts.next(), parts.next()) else {
+            return false;
+        };
+        self.certificates
+            .get(&ObjectRef::new(name).within(namespace))
+            .is_some_and(|found| found.uid().unwrap_or_default() == uid)
+    }
+
+    fn note_certificate(&self, event: &Event<Guarded>) {
         match event {
             Event::Apply(object) => {
                 let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
@@ -185,7 +227,6 @@ impl Cache {
             Event::Delete(object) => {
                 let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
                 self.unindex(&namespace, &name);
-                let _ = gone.send(format!("{namespace}/{name}/{}", object.uid().unwrap_or_default()));
                 self.lock_awaited().remove(&(namespace, name));
             }
             Event::InitDone => self.lock_awaited().clear(),
@@ -355,15 +396,14 @@ impl Inlets {
     }
 }
 
-/// Whether `other` has the first claim to what both want.
-fn is_elder(other: &Certificate, certificate: &Certificate) -> bool {
-    let age = |of: &Certificate| {
-        (
-            of.metadata.creation_timestamp.as_ref().map(|time| time.0),
-            of.name_any(),
-        )
-    };
-    other.metadata.deletion_timestamp.is_none() && other.spec.suspend != Some(true) && age(other) < age(certificate)
+/// `<namespace>/<name>/<uid>`.
+pub fn identity(object: &impl ResourceExt) -> String {
+    format!(
+        "{}/{}/{}",
+        object.namespace().unwrap_or_default(),
+        object.name_any(),
+        object.uid().unwrap_or_default()
+    )
 }
 
 /// Resource versions can be compared as numbers (Kubernetes API concepts, since 1.35; etcd's before).
@@ -389,3 +429,7 @@ fn facts(event: Event<PartialObjectMeta<Secret>>) -> Event<Facts> {
         Event::InitDone => Event::InitDone,
     }
 }
+
+#[cfg(test)]
+#[path = "cache_tests.rs"]
+mod tests;

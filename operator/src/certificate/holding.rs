@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
+use gatehouse_crds::certificate::{IssuerKind, SigningIssuer};
 use jiff::Timestamp;
 use k8s_openapi::{
     ByteString,
@@ -45,6 +46,8 @@ pub struct Facts {
     /// Whether every field that we wrote is still as we wrote it. The API server keeps account of
     /// that: whoever changes or removes a field takes it from us (server-side apply).
     pub intact: bool,
+    /// When our apply last changed something, by the API server's clock.
+    pub written: Option<Timestamp>,
     /// Who signed, as `<kind>/<name>`.
     pub issuer: Option<String>,
     pub serial_number: Option<String>,
@@ -68,6 +71,12 @@ impl Facts {
             certificate: note(names::CERTIFICATE),
             adopt: note(names::ADOPT).as_deref() == Some(names::TRUE),
             intact: is_intact(meta, note(DATA_KEYS).as_deref().unwrap_or_default()),
+            written: meta
+                .managed_fields
+                .iter()
+                .flatten()
+                .find(|entry| is_our_apply(entry))
+                .and_then(|entry| Some(entry.time.as_ref()?.0)),
             issuer: note(names::ISSUER),
             serial_number: note(names::SERIAL_NUMBER),
             not_after: note(names::NOT_AFTER).and_then(|time| time.parse().ok()),
@@ -77,6 +86,20 @@ impl Facts {
             ari_identifier: note(ARI_IDENTIFIER),
             cause: note(CAUSE),
         }
+    }
+}
+
+impl Facts {
+    /// Who signed, as a Certificate's status has it.
+    pub fn signing_issuer(&self) -> Option<SigningIssuer> {
+        let (kind, name) = self.issuer.as_deref()?.split_once('/')?;
+        let kind = [IssuerKind::Issuer, IssuerKind::ClusterIssuer]
+            .into_iter()
+            .find(|known| known.as_str() == kind)?;
+        Some(SigningIssuer {
+            kind,
+            name: name.to_owned(),
+        })
     }
 }
 
@@ -102,9 +125,12 @@ fn is_intact(meta: &ObjectMeta, data_keys: &str) -> bool {
         && owns(&["f:metadata", "f:labels", &format!("f:{}", names::MANAGED)])
 }
 
+fn is_our_apply(entry: &ManagedFieldsEntry) -> bool {
+    entry.manager.as_deref() == Some(names::FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply")
+}
+
 fn ours(entry: &ManagedFieldsEntry) -> Option<&serde_json::Value> {
-    let is_ours = entry.manager.as_deref() == Some(names::FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply");
-    is_ours
+    is_our_apply(entry)
         .then_some(entry.fields_v1.as_ref())
         .flatten()
         .map(|fields| &fields.0)

@@ -18,9 +18,9 @@ pub struct Input<'a> {
     pub certificate: &'a Certificate,
     pub wanted: &'a Result<Wanted, SpecError>,
     pub secret: Secret<'a>,
-    /// Whether another Certificate has the first claim: the one that the Secret names as its own, if that is there
-    /// and wants it; the oldest of those that want it while there is no Secret yet.
-    pub other_claims_it: bool,
+    /// The other Certificate that has a better claim to the Secret: it wants it and has made it, or
+    /// was there first while there is none.
+    pub rival: Option<&'a str>,
     /// An order at a CA is under way.
     pub in_flight: bool,
     /// The issuer can sign now.
@@ -126,11 +126,10 @@ pub fn plan(input: &Input<'_>) -> Plan {
         Ok(wanted) => wanted,
         Err(error) => return Plan::Refuse(Failure::new(Class::Spec, error.reason(), error.to_string())),
     };
+    if let Some(rival) = input.rival {
+        return Plan::Refuse(taken(&certificate.spec.secret_name, rival));
+    }
     let plan = match input.secret {
-        Secret::Absent if input.other_claims_it => Plan::Refuse(secret_conflict(
-            &certificate.spec.secret_name,
-            "an older Certificate wants it too",
-        )),
         Secret::Absent => Plan::Issue(if status(input).revision.is_some() {
             Cause::SecretMissing
         } else {
@@ -147,11 +146,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
 
 fn by_metadata(input: &Input<'_>, wanted: &Wanted, facts: &Facts) -> Plan {
     if !is_ours(input, facts) {
-        return if input.other_claims_it {
-            conflict(facts, "it belongs to another Certificate, which wants it too")
-        } else {
-            Plan::ReadSecret
-        };
+        return Plan::ReadSecret;
     }
     let in_step = facts.intact
         && facts.serial_number.is_some()
@@ -172,9 +167,6 @@ fn by_metadata(input: &Input<'_>, wanted: &Wanted, facts: &Facts) -> Plan {
 
 fn by_contents(input: &Input<'_>, wanted: &Wanted, facts: &Facts, contents: &Result<Held, Damage>) -> Plan {
     let ours = is_ours(input, facts);
-    if !ours && input.other_claims_it {
-        return conflict(facts, "it belongs to another Certificate, which wants it too");
-    }
     let trouble = match contents {
         Err(damage) => Some(damage.to_string()),
         Ok(held) => misfit(wanted, facts, held, ours),
@@ -246,7 +238,7 @@ fn due(input: &Input<'_>, wanted: &Wanted, facts: &Facts) -> Option<Cause> {
     if spec_changed(wanted, facts) {
         return Some(Cause::SpecChanged);
     }
-    if is_requested(input.certificate) {
+    if is_requested(input.certificate, input.now) {
         return Some(Cause::Requested);
     }
     if status.not_after.is_some_and(|end| end <= input.now) {
@@ -261,16 +253,22 @@ fn due(input: &Input<'_>, wanted: &Wanted, facts: &Facts) -> Option<Cause> {
     None
 }
 
-/// The owner's request for a renewal.
-fn requested(certificate: &Certificate) -> Option<Timestamp> {
-    let notes = certificate.metadata.annotations.as_ref()?;
-    notes.get(names::RENEW_REQUESTED_AT)?.parse().ok()
+/// The owner's request for a renewal, once its time has come.
+fn requested(input: &Input<'_>) -> Option<Timestamp> {
+    renewal::requested(input.certificate).filter(|time| *time <= input.now)
 }
 
-/// Whether the owner requests a certificate newer than the one that was issued last.
-pub fn is_requested(certificate: &Certificate) -> bool {
-    let issued = certificate.status.as_ref().and_then(|status| status.issued_at);
-    requested(certificate).is_some_and(|time| issued.is_none_or(|issued| time > issued))
+/// Whether its owner wants a renewal that has not been answered yet.
+pub fn is_requested(certificate: &Certificate, now: Timestamp) -> bool {
+    let issued_at = certificate.status.as_ref().and_then(|status| status.issued_at);
+    renewal::requested(certificate).is_some_and(|time| time <= now && issued_at.is_none_or(|issued| time > issued))
+}
+
+/// `time`, or the time of a request yet to come when that is sooner.
+fn or_requested(input: &Input<'_>, time: Timestamp) -> Timestamp {
+    renewal::requested(input.certificate)
+        .filter(|asked| *asked > input.now)
+        .map_or(time, |asked| asked.min(time))
 }
 
 fn before<'a>(input: &Input<'a>) -> Before<'a> {
@@ -312,7 +310,7 @@ fn serve(input: &Input<'_>, facts: &Facts) -> Plan {
         Some(check) if check <= input.now => Plan::AskAdvice { renewal },
         check => Plan::Serve {
             renewal,
-            next: check.map_or(renewal, |check| check.min(renewal)),
+            next: or_requested(input, check.map_or(renewal, |check| check.min(renewal))),
         },
     }
 }
@@ -328,14 +326,27 @@ fn hold(input: &Input<'_>) -> Option<Plan> {
         .iter()
         .find(|condition| condition.type_ == "Issuing")?;
     let same_spec = issuing.observed_generation == input.certificate.metadata.generation;
-    let asked_since = requested(input.certificate).is_some_and(|time| time > failure.time);
+    let asked_since = requested(input).is_some_and(|time| time > failure.time);
     // What was waited for is there; and a Secret that was in the way would have been seen by now.
     let arrived = match failure.reason.as_str() {
         "IssuerNotReady" => input.issuer_ready,
         "SecretConflict" => true,
         _ => false,
     };
-    (same_spec && !asked_since && !arrived).then_some(Plan::Hold { until })
+    (same_spec && !asked_since && !arrived).then(|| Plan::Hold {
+        until: or_requested(input, until),
+    })
+}
+
+/// A Secret that another Certificate wants, and had first.
+fn taken(name: &str, rival: &str) -> Failure {
+    Failure::new(
+        Class::Waiting(std::time::Duration::from_secs(60)),
+        "SecretConflict",
+        format!(
+            "Secret {name} belongs to another Certificate, {rival}, which wants it too. Choose another secretName for one of them."
+        ),
+    )
 }
 
 /// A Secret that is in the way.
