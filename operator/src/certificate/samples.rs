@@ -83,18 +83,19 @@ pub(super) fn with_issued(mut certificate: Certificate, held: &Held, now: Timest
         held,
         issuer: Some(ca()),
         is_new: true,
+        written: None,
         first_advice: None,
     });
     certificate.status = Some(status);
     certificate
 }
 
-/// The last attempt failed an hour before `until`, when the next is due.
+/// The last attempt failed two days before `until`, when the next is due.
 pub(super) fn fail(certificate: &mut Certificate, reason: &str, until: Timestamp) {
     let generation = certificate.metadata.generation;
     let status = certificate.status.get_or_insert_default();
     status.last_failure = Some(LastFailure {
-        time: until.checked_sub(hours(1)).unwrap(),
+        time: until.checked_sub(days(2)).unwrap(),
         reason: reason.into(),
         message: "no".into(),
     });
