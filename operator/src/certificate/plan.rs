@@ -370,5 +370,8 @@ pub fn secret_conflict(name: &str, trouble: &str) -> Failure {
 }
 
 #[cfg(test)]
+#[path = "plan_cases.rs"]
+mod cases;
+#[cfg(test)]
 #[path = "plan_tests.rs"]
 mod tests;
