@@ -350,3 +350,25 @@ async fn asked_to_end_while_the_ca_hangs_it_ends_within_thirty_seconds() {
     let log = finish(&scene, &host, 1).await;
     assert!(log.contains(TAKEN_UP), "{log}");
 }
+
+/// Nothing is in hand yet, so there is nothing to wait for.
+#[tokio::test]
+async fn asked_to_end_before_it_has_listed_anything_it_ends_at_once() {
+    for list in ["/certificates?", "/issuers?", "/secrets?"] {
+        let scene = Scene::new(&World::shared().await, "early").await;
+        scene
+            .apply(&manifests::certificate("web", "nobody", &["www.example.test"]))
+            .await;
+        let mut stop = scene.api.hold_request(Method::GET, list);
+        let mut operator = scene.operator().await;
+        stop.reached(SOON).await;
+        let began = Instant::now();
+        let status = operator.terminate(Duration::from_secs(30)).await;
+        assert!(status.is_some_and(|status| status.success()), "{list}: {status:?}");
+        assert!(
+            began.elapsed() < Duration::from_secs(5),
+            "{list}: {:?}",
+            began.elapsed()
+        );
+    }
+}

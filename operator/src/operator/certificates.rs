@@ -17,6 +17,7 @@ use tokio::{
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 
+use super::to_the_end;
 use crate::{
     certificate::{
         cache::{Cache, Guarded, Inlets, Ref},
@@ -81,11 +82,12 @@ pub(super) fn spawn(
                     cache: cache.clone(),
                 }),
             );
-        work.spawn(controller.for_each(|result| async {
+        let controller = controller.for_each(|result| async {
             if let Err(error) = result {
                 tracing::debug!(%error, "a Certificate was not looked at");
             }
-        }));
+        });
+        work.spawn(to_the_end(controller, cache.certificates(), stop.clone()));
     }
 }
 

@@ -13,7 +13,7 @@ use kube::{
     runtime::{
         WatchStreamExt,
         controller::Controller,
-        reflector::{ObjectRef, Store, store},
+        reflector::{self, ObjectRef, Store},
         watcher::{self, Event, watcher},
     },
 };
@@ -24,7 +24,7 @@ use tokio::{
 use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
 use tokio_util::sync::CancellationToken;
 
-use super::Settings;
+use super::{Settings, to_the_end};
 use crate::issuer::{
     controller::{AnyIssuer, Context, key, reconcile},
     registry::Key,
@@ -81,8 +81,8 @@ fn controller<K: AnyIssuer>(
     knock: &broadcast::Sender<Knock>,
     stop: &CancellationToken,
 ) {
-    let (reader, mut writer) = store();
-    let (registry, known, listed) = (context.registry.clone(), reader.clone(), reader.clone());
+    let (reader, mut writer) = reflector::store();
+    let (registry, known, listed, store) = (context.registry.clone(), reader.clone(), reader.clone(), reader.clone());
     let trigger = watcher(api, watcher::Config::default())
         .default_backoff()
         .modify(|object| object.managed_fields_mut().clear())
@@ -119,11 +119,12 @@ fn controller<K: AnyIssuer>(
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .reconcile_on(knocks)
         .run(reconcile::<K>, |_, never, _| match *never {}, context.clone());
-    work.spawn(controller.for_each(|result| async {
+    let controller = controller.for_each(|result| async {
         if let Err(error) = result {
             tracing::debug!(%error, "an issuer was not looked at");
         }
-    }));
+    });
+    work.spawn(to_the_end(controller, store, stop.clone()));
 }
 
 /// The issuers here that the news is for.
