@@ -57,6 +57,8 @@ pub struct Attempt {
     pub since: tokio::time::Instant,
     /// What the issuers before this one said.
     pub refusals: Vec<String>,
+    /// The breaker let it through.
+    pub passed: bool,
     /// An order lapsed already, and another was placed in its stead.
     pub lapsed: bool,
     /// Writes to the API server that failed in a row.
@@ -69,6 +71,7 @@ impl Default for Attempt {
             issuer: 0,
             since: tokio::time::Instant::now(),
             refusals: Vec::new(),
+            passed: false,
             lapsed: false,
             write_failures: 0,
         }

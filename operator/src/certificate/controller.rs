@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{
     advice,
-    cache::{Cache, Guarded},
+    cache::{Cache, Guarded, identity},
     context::{Context, until},
     delivery::{self, Delivery},
     failure::Failure,
@@ -51,10 +51,16 @@ pub async fn reconcile(object: Arc<Guarded>, scope: Arc<Scope>) -> Result<Action
                 certificate,
                 now: (scope.ctx.now)(),
             };
-            match look.reconcile().await {
+            let outcome = match look.reconcile().await {
                 Ok(action) => (action, false),
                 Err(error) => (look.write_failed(&error), true),
+            };
+            // It went while we were at it: what this look has left in memory goes with it.
+            let identity = identity(certificate);
+            if !scope.cache.has(&identity) {
+                issue::gone(&scope.ctx, &identity);
             }
+            outcome
         }
         Err(error) => {
             unreadable(&object, &error.to_string(), &scope).await;
@@ -165,12 +171,18 @@ impl<'a> Look<'a> {
     /// Asks the plan.
     pub fn decide(&self, wanted: &Result<Wanted, SpecError>, known: &Known) -> Plan {
         let own = self.certificate.name_any();
-        let other_claims_it = known.facts.as_ref().is_some_and(|facts| {
-            facts
+        let secret = &self.certificate.spec.secret_name;
+        let rival = match &known.facts {
+            Some(facts) => facts
                 .certificate
-                .as_ref()
-                .is_some_and(|other| *other != own && self.scope.cache.claims(&facts.namespace, other, &facts.name))
-        });
+                .clone()
+                .filter(|other| *other != own && self.scope.cache.claims(&self.namespace(), other, secret)),
+            None => self
+                .scope
+                .cache
+                .first_claim(&self.namespace(), secret)
+                .filter(|first| *first != own),
+        };
         let issuing = self
             .certificate
             .status
@@ -181,7 +193,7 @@ impl<'a> Look<'a> {
             certificate: self.certificate,
             wanted,
             secret: known.secret(),
-            other_claims_it,
+            rival: rival.as_deref(),
             in_flight: issuing,
             issuer_ready: matches!(self.ctx().registry.get(&issuer), Some(State::Ready(_))),
             now: self.now,

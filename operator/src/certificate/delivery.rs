@@ -12,6 +12,7 @@ use super::{
     controller::{Known, Look},
     failure::{Class, Failure},
     holding::{Facts, Held, TLS},
+    issue,
     outcome::Issued,
     plan::{self, Cause, Plan},
     rollout,
@@ -41,11 +42,14 @@ pub struct Delivery<'a> {
 #[derive(Clone, Debug)]
 pub struct Signed {
     pub issuer: SigningIssuer,
+    /// By an order, whose key waits in a Secret of its own.
+    pub ordered: bool,
     pub gives_advice: bool,
 }
 
-/// Writes the Secret, restarts what is to be restarted, and writes the status: in this order, so
-/// that a crash in between is found out and made good by the next look.
+/// Writes the Secret, restarts what is to be restarted, deletes the order's key, and writes the
+/// status: in this order, so that a crash in between is found out and made good by the next look. Once
+/// the status has forgotten the order nobody would look for its key.
 ///
 /// The outer error is the API server's, to be tried again; the inner one is to be told.
 pub async fn deliver(look: &Look<'_>, delivery: &Delivery<'_>) -> Result<Result<Action, Failure>, WriteError> {
@@ -72,11 +76,26 @@ pub async fn deliver(look: &Look<'_>, delivery: &Delivery<'_>) -> Result<Result<
     rollout::restart(look, delivery.held).await;
 
     let is_new = delivery.cause.is_some();
-    let gives_advice = delivery.issuer.is_some_and(|signed| signed.gives_advice);
+    // Of a pair that we wrote before and could not note in the status, the Secret tells all there is to know.
+    let own = delivery
+        .facts
+        .filter(|facts| facts.certificate == look.certificate.metadata.name);
+    let gives_advice = match delivery.issuer {
+        Some(signed) => signed.gives_advice,
+        None => own.is_some_and(|facts| facts.ari_identifier.is_some()),
+    };
+    let was_ordered = look.status().acme.is_some_and(|acme| acme.order_url.is_some());
+    if was_ordered || delivery.issuer.is_some_and(|signed| signed.ordered) {
+        issue::delete_key(look).await;
+    }
     let status = look.before().issued(&Issued {
         held: delivery.held,
-        issuer: delivery.issuer.map(|signed| signed.issuer.clone()),
+        issuer: delivery
+            .issuer
+            .map(|signed| signed.issuer.clone())
+            .or_else(|| own?.signing_issuer()),
         is_new,
+        written: own.and_then(|facts| facts.written),
         first_advice: gives_advice.then(|| advice::first(look.before().certificate_seed(), look.now)),
     });
     look.write_status(&status).await?;

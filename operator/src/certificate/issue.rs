@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     breaker::Verdict,
-    cache::Ref,
+    cache::{Ref, identity},
     context::Context,
     controller::{Known, Look, sentence},
     delivery::{self, Delivery, Signed},
@@ -17,7 +17,7 @@ use super::{
     holding::Held,
     order::{self, Flight, Progress},
     outcome::{Order, keeps_order},
-    plan::Cause,
+    plan::{self, Cause},
     signing,
     wanted::Wanted,
 };
@@ -46,11 +46,14 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// One step towards a new certificate.
 pub async fn obtain(look: &Look<'_>, wanted: &Wanted, known: &Known, cause: Cause) -> Result<Action, WriteError> {
     let ctx = look.ctx();
-    if cause.is_unasked() && !ctx.orders.has(look.uid()) {
+    let is_unasked = cause.is_unasked() && !plan::is_requested(look.certificate, look.now);
+    // Asked once for an attempt, however many steps it takes.
+    if is_unasked && !ctx.orders.has(look.uid()) && !ctx.attempt(look.uid(), |attempt| attempt.passed) {
         let total = ctx.total();
         if let Verdict::Held { until } = ctx.breaker(|breaker| breaker.ask(look.uid(), total, look.now)) {
             return hold(look, cause, until).await;
         }
+        ctx.attempt(look.uid(), |attempt| attempt.passed = true);
     }
     let issuers = issuers(look.certificate);
     let index = ctx.attempt(look.uid(), |attempt| attempt.issuer.min(issuers.len() - 1));
@@ -83,14 +86,14 @@ pub async fn obtain(look: &Look<'_>, wanted: &Wanted, known: &Known, cause: Caus
                 Err(failure) => Err(failure),
             };
             drop(permit);
-            deliver(look, wanted, known, cause, signed, &issuer, false).await?
+            deliver(look, wanted, known, cause, signed, at_once(&issuer)).await?
         }
         Signer::SelfSigned => {
             let signed = match generate(look, wanted, known, cause).await? {
                 Ok(key) => signing::by_itself(wanted, key, look.now),
                 Err(failure) => Err(failure),
             };
-            deliver(look, wanted, known, cause, signed, &issuer, false).await?
+            deliver(look, wanted, known, cause, signed, at_once(&issuer)).await?
         }
         Signer::Acme(signer) => {
             Acme {
@@ -228,6 +231,15 @@ async fn generate(
     Ok(signing::key(wanted, held))
 }
 
+/// Signed by an issuer in this process.
+fn at_once(issuer: &Key) -> Signed {
+    Signed {
+        issuer: issuer.signing(),
+        ordered: false,
+        gives_advice: false,
+    }
+}
+
 /// Brings a signed pair home, and counts it.
 async fn deliver(
     look: &Look<'_>,
@@ -235,16 +247,11 @@ async fn deliver(
     known: &Known,
     cause: Cause,
     signed: Result<Held, Failure>,
-    issuer: &Key,
-    gives_advice: bool,
+    by: Signed,
 ) -> Result<Result<Action, Failure>, WriteError> {
     let held = match signed {
         Ok(held) => held,
         Err(failure) => return Ok(Err(failure)),
-    };
-    let by = Signed {
-        issuer: issuer.signing(),
-        gives_advice,
     };
     let delivery = Delivery {
         wanted,
@@ -266,8 +273,8 @@ async fn deliver(
             "Issued"
         };
         look.ctx().metrics.issuance(Issuance {
-            issuer_kind: issuer.kind.as_str(),
-            issuer: &issuer.name,
+            issuer_kind: by.issuer.kind.as_str(),
+            issuer: &by.issuer.name,
             reason,
             took: Some(took.unwrap_or_default()),
         });
@@ -286,6 +293,9 @@ pub async fn abandon(look: &Look<'_>, why: &str) {
             "an order is given up"
         );
         end(look, &mut flight);
+        delete_key(look).await;
+    } else if look.status().acme.is_some_and(|acme| acme.order_url.is_some()) {
+        // Of before a restart: its key at least is not left lying about.
         delete_key(look).await;
     }
 }
@@ -317,7 +327,7 @@ fn wake(ctx: &Context, keys: Vec<String>) {
 }
 
 fn queue_key(look: &Look<'_>) -> String {
-    format!("{}/{}/{}", look.namespace(), look.certificate.name_any(), look.uid())
+    identity(look.certificate)
 }
 
 /// One ACME step.
@@ -405,7 +415,8 @@ impl Acme<'_> {
         {
             self.signer.queue(|queue| queue.resume(&queue_key(look)));
             match Flight::resume(self.issuer.clone(), self.signer.clone(), self.wanted, key, url).await {
-                Ok(flight) => {
+                Ok(mut flight) => {
+                    flight.recorded = true;
                     tracing::info!(
                         namespace = look.namespace(),
                         certificate = look.certificate.name_any(),
@@ -466,7 +477,7 @@ impl Acme<'_> {
             return delivery::told(error).map(Err);
         }
         let renews = replaces.is_some();
-        let flight = match Flight::begin(self.issuer.clone(), self.signer.clone(), self.wanted, key, replaces).await {
+        let mut flight = match Flight::begin(self.issuer.clone(), self.signer.clone(), self.wanted, key, replaces).await {
             Ok(flight) => flight,
             Err(error) => return Ok(Err(self.refused(&error, Endpoint::NewOrder, renews))),
         };
@@ -481,6 +492,7 @@ impl Acme<'_> {
             look.ctx().orders.put(look.uid(), flight);
             return Err(error);
         }
+        flight.recorded = true;
         Ok(Ok(flight))
     }
 
@@ -523,12 +535,10 @@ impl Acme<'_> {
 
     /// Progress is written when it lasts: most orders are done before anybody could read of it.
     async fn tell_progress(&self, flight: &mut Flight) -> Result<(), WriteError> {
-        let status = self.look.status();
-        let known = status.acme.as_ref().and_then(|acme| acme.order_url.as_deref()) == Some(flight.url());
-        let worth = flight.told.elapsed() >= WORTH_TELLING;
-        if known && !worth {
+        if flight.recorded && flight.told.elapsed() < WORTH_TELLING {
             return Ok(());
         }
+        let known = flight.recorded;
         flight.told = Instant::now();
         let status = self.order_status(flight, flight.challenges());
         let same = |status: &gatehouse_crds::certificate::CertificateStatus| {
@@ -542,10 +552,12 @@ impl Acme<'_> {
         if known && !overdue && same(&status) == same(&self.look.status()) {
             return Ok(());
         }
-        self.look.write_status(&status).await
+        self.look.write_status(&status).await?;
+        flight.recorded = true;
+        Ok(())
     }
 
-    /// The certificate is there: it goes into its Secret, and the order's key can go.
+    /// The certificate is there: it goes into its Secret, and the order's key goes.
     async fn land(&self, mut flight: Flight) -> Result<Result<Action, Failure>, WriteError> {
         let look = self.look;
         let Some(held) = flight.held.clone() else {
@@ -565,14 +577,16 @@ impl Acme<'_> {
             self.known,
             self.cause,
             Ok(held),
-            self.issuer,
-            gives_advice,
+            Signed {
+                issuer: self.issuer.signing(),
+                ordered: true,
+                gives_advice,
+            },
         )
         .await
         {
             Ok(Ok(action)) => {
                 end(look, &mut flight);
-                delete_key(look).await;
                 Ok(Ok(action))
             }
             // The certificate stays in hand until it can be written.
@@ -651,7 +665,7 @@ async fn write_key(look: &Look<'_>, key: &PrivateKey) -> Result<(), WriteError> 
 }
 
 /// Best effort: it belongs to the Certificate and goes with it at the latest.
-async fn delete_key(look: &Look<'_>) {
+pub async fn delete_key(look: &Look<'_>) {
     let name = key_name(look);
     if let Err(error) = look
         .ctx()

@@ -88,6 +88,8 @@ pub struct Flight {
     poll_at: Option<Instant>,
     /// The certificate, when it is there and has yet to be written.
     pub held: Option<Held>,
+    /// Whether the status names it.
+    pub recorded: bool,
     /// When its state was last written to the status.
     pub told: Instant,
 }
@@ -239,6 +241,7 @@ impl Flight {
             presented: HashMap::new(),
             poll_at: None,
             held: None,
+            recorded: false,
             told: Instant::now(),
         }
     }
