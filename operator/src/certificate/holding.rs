@@ -238,3 +238,7 @@ pub fn read(secret: &Secret) -> Result<Held, Damage> {
         ca: ca.filter(|pem| !pem.trim().is_empty()),
     })
 }
+
+#[cfg(test)]
+#[path = "holding_tests.rs"]
+mod tests;
