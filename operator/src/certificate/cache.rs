@@ -30,6 +30,8 @@ pub type Guarded = DeserializeGuard<Certificate>;
 /// Names a Certificate.
 pub type Ref = ObjectRef<Guarded>;
 
+/// Objects in one page of a list: few enough that a page weighs little in memory while it is decoded.
+const PAGE: u32 = 100;
 /// How long a reconcile waits for the watch to catch up with our own write.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -137,7 +139,7 @@ impl Cache {
         gone: mpsc::UnboundedSender<String>,
     ) -> impl Stream<Item = Result<Guarded, watcher::Error>> + Send + use<> {
         let cache = self.clone();
-        watcher(api, watcher::Config::default())
+        watcher(api, watcher::Config::default().page_size(PAGE))
             .default_backoff()
             .modify(prune)
             .map(move |event| {
@@ -158,7 +160,9 @@ impl Cache {
         mut inlet: Writer<Facts>,
         changed: mpsc::UnboundedSender<(String, String)>,
     ) {
-        let config = watcher::Config::default().fields("type=kubernetes.io/tls");
+        let config = watcher::Config::default()
+            .fields("type=kubernetes.io/tls")
+            .page_size(PAGE);
         let mut events = watcher(api, config).default_backoff().boxed();
         while let Some(event) = events.next().await {
             match event {
@@ -212,6 +216,18 @@ impl Cache {
         self.certificates
             .get(&ObjectRef::new(name).within(namespace))
             .is_some_and(|found| found.uid().unwrap_or_default() == uid)
+    }
+
+    /// Whether this Certificate has an order in its status, as far as can be told: one that cannot be read may.
+    pub fn has_order(&self, namespace: &str, name: &str, uid: &str) -> bool {
+        let found = self.certificates.get(&ObjectRef::new(name).within(namespace));
+        found.is_some_and(|found| {
+            found.uid().as_deref() == Some(uid)
+                && found.0.as_ref().map_or(true, |certificate| {
+                    let acme = certificate.status.as_ref().and_then(|status| status.acme.as_ref());
+                    acme.is_some_and(|acme| acme.order_url.is_some())
+                })
+        })
     }
 
     fn note_certificate(&self, event: &Event<Guarded>) {

@@ -70,6 +70,19 @@ fn of_two_that_want_one_secret_the_first_may_make_it() {
 }
 
 #[test]
+fn an_order_is_known_by_the_status_of_this_very_certificate() {
+    let mut world = World::new();
+    let mut ordering = certificate("a", "1", "a-tls", EARLY);
+    let status = serde_json::json!({"acme": {"orderURL": "https://ca.test/order/1"}});
+    ordering.0.as_mut().unwrap().status = Some(serde_json::from_value(status).unwrap());
+    world.list(vec![ordering, certificate("b", "2", "b-tls", EARLY)]);
+    assert!(world.cache.has_order("app", "a", "1"));
+    for (name, uid) in [("a", "0"), ("b", "2"), ("c", "3")] {
+        assert!(!world.cache.has_order("app", name, uid), "{name}");
+    }
+}
+
+#[test]
 fn what_went_while_the_watch_was_interrupted_is_gone_too() {
     let mut world = World::new();
     world.list(vec![

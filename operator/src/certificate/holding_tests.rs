@@ -135,3 +135,21 @@ fn a_key_shows_in_no_debug_output() {
     let shown = format!("{:?} {:?}", read(&secret).unwrap(), Facts::of(&secret.metadata));
     assert!(!shown.contains(line) && !shown.contains("PRIVATE KEY"));
 }
+
+#[test]
+fn a_damaged_certificate_takes_no_key_with_it() {
+    let made = PrivateKey::generate(crate::pki::KeyParameters::Ecdsa(crate::pki::Curve::P256)).unwrap();
+    let pem = made.to_pem(crate::pki::KeyEncoding::Pkcs8).unwrap();
+    let mut secret = Secret {
+        type_: Some(TLS.into()),
+        data: Some(BTreeMap::from([
+            ("tls.crt".into(), ByteString(b"junk".to_vec())),
+            ("tls.key".into(), ByteString(pem.as_bytes().to_vec())),
+        ])),
+        ..Secret::default()
+    };
+    assert!(matches!(read(&secret), Err(Damage::Unreadable("tls.crt", _))));
+    assert_eq!(key(&secret).unwrap().public_key_der(), made.public_key_der());
+    wipe(&mut secret);
+    assert!(secret.data.unwrap().values().all(|value| value.0.is_empty()));
+}

@@ -56,19 +56,3 @@ fn everything_that_a_spec_can_add() {
          secretTemplate: {labels: {team: shop, app.kubernetes.io/managed-by: shop}, annotations: {reflect: 'true'}}"
     ));
 }
-
-#[test]
-fn a_keystore_without_its_password_is_refused() {
-    let certificate =
-        samples::certificate("keystores: {pkcs12: {create: true, passwordSecretRef: {name: ks, key: password}}}");
-    let held = samples::pair(&certificate, issued_at());
-    let wanted = samples::wanted(&certificate);
-    let notes = Notes {
-        issuer: None,
-        cause: None,
-        ari_identifier: None,
-        wanted: &wanted,
-    };
-    let failure = body(&certificate, &held, &Passwords::default(), &notes).unwrap_err();
-    assert_eq!(failure.reason, "KeystoreFailed");
-}

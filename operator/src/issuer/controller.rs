@@ -133,13 +133,12 @@ pub async fn reconcile<K: AnyIssuer>(
 ) -> Result<Action, std::convert::Infallible> {
     let started = tokio::time::Instant::now();
     let key = key::<K>(object.as_ref());
-    ctx.registry.found(&key);
     let (action, failed) = match &object.0 {
         Ok(issuer) => look(issuer, &key, &ctx).await,
         Err(error) => {
             tracing::warn!(issuer = %key, namespace = key.namespace, %error, "an issuer that cannot be read is left alone");
-            ctx.registry
-                .set(key.clone(), State::NotReady(format!("{key} cannot be read: {error}")));
+            let state = State::NotReady(format!("{key} cannot be read: {error}"));
+            ctx.registry.set(&key, state, (ctx.now)());
             (Action::await_change(), true)
         }
     };
@@ -156,7 +155,7 @@ async fn look<K: AnyIssuer>(issuer: &K, key: &Key, ctx: &Context) -> (Action, bo
             ctx.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
             status.acme = acme_status(signer);
             ready(issuer, &mut status, true, "Ready", message.clone(), now);
-            ctx.registry.set(key.clone(), State::Ready(signer.clone()));
+            ctx.registry.set(key, State::Ready(signer.clone()), now);
             (LOOK_AGAIN, false)
         }
         Err(trouble) => {
@@ -164,7 +163,7 @@ async fn look<K: AnyIssuer>(issuer: &K, key: &Key, ctx: &Context) -> (Action, bo
             let known = ctx.registry.get(key);
             // An account that worked a moment ago goes on working as far as it can while the network is down.
             if !(trouble.transient && matches!(known, Some(State::Ready(Signer::Acme(_))))) {
-                ctx.registry.set(key.clone(), State::NotReady(message));
+                ctx.registry.set(key, State::NotReady(message), now);
             }
             ready(issuer, &mut status, false, trouble.reason, trouble.message.clone(), now);
             (pause(key, trouble, ctx), true)
