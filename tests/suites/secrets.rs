@@ -43,8 +43,9 @@ fn by_openssl(host: &str) -> (String, String) {
             "ec_paramgen_curve:P-256",
             "-nodes",
         ])
-        .args(["-days", "90", "-subj", "/CN=somebody", "-addext"])
-        .arg(format!("subjectAltName=DNS:{host}"))
+        .args(["-days", "90", "-subj"])
+        .arg(format!("/CN={host}"))
+        .args(["-addext", &format!("subjectAltName=DNS:{host}")])
         .args(["-addext", "keyUsage=critical,digitalSignature,keyEncipherment"])
         .args([
             "-addext",

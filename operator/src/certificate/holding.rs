@@ -258,26 +258,5 @@ pub fn read(secret: &Secret) -> Result<Held, Damage> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use crate::pki::{Curve, KeyEncoding, KeyParameters};
-
-    #[test]
-    fn a_damaged_certificate_takes_no_key_with_it() {
-        let made = PrivateKey::generate(KeyParameters::Ecdsa(Curve::P256)).unwrap();
-        let pem = made.to_pem(KeyEncoding::Pkcs8).unwrap();
-        let mut secret = Secret {
-            type_: Some(TLS.into()),
-            data: Some(BTreeMap::from([
-                ("tls.crt".into(), ByteString(b"junk".to_vec())),
-                ("tls.key".into(), ByteString(pem.as_bytes().to_vec())),
-            ])),
-            ..Secret::default()
-        };
-        assert!(matches!(read(&secret), Err(Damage::Unreadable("tls.crt", _))));
-        assert_eq!(key(&secret).unwrap().public_key_der(), made.public_key_der());
-        wipe(&mut secret);
-        assert!(secret.data.unwrap().values().all(|value| value.0.is_empty()));
-    }
-}
+#[path = "holding_tests.rs"]
+mod tests;

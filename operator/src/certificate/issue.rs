@@ -163,7 +163,7 @@ async fn hold(look: &Look<'_>, cause: Cause, until: jiff::Timestamp) -> Result<A
             ),
         );
     }
-    Ok(look.rest(until))
+    Ok(look.rest(plan::or_requested(look.certificate, look.now, until)))
 }
 
 /// The issuer cannot or will not: the next one is asked, and when there is none the attempt has failed.
@@ -509,7 +509,8 @@ impl Acme<'_> {
             return delivery::told(error).map(Err);
         }
         let renews = replaces.is_some();
-        let mut flight = match Flight::begin(self.issuer.clone(), self.signer.clone(), self.wanted, key, replaces).await {
+        let mut flight = match Flight::begin(self.issuer.clone(), self.signer.clone(), self.wanted, key, replaces).await
+        {
             Ok(flight) => flight,
             Err(error) => {
                 // No order, or one whose URL nobody knows: its key is of no use any more.

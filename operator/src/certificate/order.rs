@@ -594,3 +594,7 @@ pub fn failure(error: &AcmeError) -> Failure {
     };
     Failure::new(class, error.reason(), error.to_string())
 }
+
+#[cfg(test)]
+#[path = "order_tests.rs"]
+mod tests;

@@ -265,9 +265,9 @@ pub fn is_requested(certificate: &Certificate, now: Timestamp) -> bool {
 }
 
 /// `time`, or the time of a request yet to come when that is sooner.
-fn or_requested(input: &Input<'_>, time: Timestamp) -> Timestamp {
-    renewal::requested(input.certificate)
-        .filter(|asked| *asked > input.now)
+pub fn or_requested(certificate: &Certificate, now: Timestamp, time: Timestamp) -> Timestamp {
+    renewal::requested(certificate)
+        .filter(|asked| *asked > now)
         .map_or(time, |asked| asked.min(time))
 }
 
@@ -310,7 +310,11 @@ fn serve(input: &Input<'_>, facts: &Facts) -> Plan {
         Some(check) if check <= input.now => Plan::AskAdvice { renewal },
         check => Plan::Serve {
             renewal,
-            next: or_requested(input, check.map_or(renewal, |check| check.min(renewal))),
+            next: or_requested(
+                input.certificate,
+                input.now,
+                check.map_or(renewal, |check| check.min(renewal)),
+            ),
         },
     }
 }
@@ -336,7 +340,7 @@ fn hold(input: &Input<'_>) -> Option<Plan> {
         _ => input.issuers.mended.is_some_and(|time| time >= failure.time),
     };
     (same_spec && !asked_since && !arrived).then(|| Plan::Hold {
-        until: or_requested(input, until),
+        until: or_requested(input.certificate, input.now, until),
     })
 }
 
