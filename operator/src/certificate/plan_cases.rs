@@ -10,6 +10,7 @@ use crate::certificate::{
     holding::{self, CAUSE, CHAIN_HASH, OUTPUT_HASH, REQUEST_HASH},
     samples::{self, after, days, hours, issued_at},
 };
+use crate::issuer::registry::Since;
 
 type Body = k8s_openapi::api::core::v1::Secret;
 
@@ -146,7 +147,10 @@ impl Scene {
                 secret,
                 rival: self.rival,
                 in_flight: self.in_flight,
-                issuer_ready: self.issuer_ready,
+                issuers: Since {
+                    ready: self.issuer_ready.then_some(self.now),
+                    ..Since::default()
+                },
                 now: self.now,
             })
         };

@@ -62,7 +62,7 @@ pub(super) fn wanted(certificate: &Certificate) -> Wanted {
 /// The pair that `certificate` asks for, signed at `now` for 90 days unless its spec says otherwise.
 pub(super) fn pair(certificate: &Certificate, now: Timestamp) -> Held {
     let wanted = wanted(certificate);
-    let key = signing::key(&wanted, None).unwrap();
+    let key = std::sync::Arc::new(crate::pki::PrivateKey::generate(wanted.key).unwrap());
     signing::by_itself(&wanted, key, now).unwrap()
 }
 
