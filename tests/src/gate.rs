@@ -38,6 +38,8 @@ pub struct Seen {
     pub agent: String,
     /// What the server answered, also when the answer was held back; the gate's own answer when the server was not asked.
     pub status: StatusCode,
+    /// Whether the server heard of it.
+    pub asked: bool,
     /// When the request arrived.
     pub at: Instant,
 }
@@ -209,7 +211,7 @@ impl Gate {
     pub fn successes(&self, method: &Method, part: &str) -> usize {
         self.seen()
             .iter()
-            .filter(|seen| seen.method == method && seen.path.contains(part) && seen.status.is_success())
+            .filter(|seen| seen.method == method && seen.path.contains(part) && seen.asked && seen.status.is_success())
             .count()
     }
 }
@@ -319,19 +321,20 @@ async fn handle(
     let agent = head.headers.get("user-agent").and_then(|agent| agent.to_str().ok());
     let agent = agent.unwrap_or_default().to_owned();
     let method = head.method.clone();
-    let note = |status: StatusCode| {
+    let note = |status: StatusCode, asked: bool| {
         shared.note(Seen {
             method: method.clone(),
             path: path.clone(),
             agent: agent.clone(),
             status,
+            asked,
             at,
         });
     };
     let action = shared.action(&method, &path);
     if let Some(Action::Answer(reply)) = &action {
         let response = own(reply);
-        note(response.status());
+        note(response.status(), false);
         return Ok(response);
     }
     let mut hold = None;
@@ -346,7 +349,7 @@ async fn handle(
         } else {
             reached.send_modify(|count| *count += 1);
             if !passes(verdict).await {
-                note(StatusCode::GATEWAY_TIMEOUT);
+                note(StatusCode::GATEWAY_TIMEOUT, false);
                 return Ok(failed(StatusCode::GATEWAY_TIMEOUT, "thrown away at the gate"));
             }
         }
@@ -364,11 +367,11 @@ async fn handle(
     let response = match forwarded.await {
         Ok(response) => response,
         Err(error) => {
-            note(StatusCode::BAD_GATEWAY);
+            note(StatusCode::BAD_GATEWAY, true);
             return Ok(failed(StatusCode::BAD_GATEWAY, &error));
         }
     };
-    note(response.status());
+    note(response.status(), true);
     if let Some((reached, verdict)) = hold {
         reached.send_modify(|count| *count += 1);
         if !passes(verdict).await {

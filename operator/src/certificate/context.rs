@@ -64,6 +64,8 @@ pub struct Attempt {
     pub lapsed: bool,
     /// Writes to the API server that failed in a row.
     pub write_failures: u32,
+    /// The generation that was told to be unreadable: our own status makes us look again.
+    pub unreadable: Option<i64>,
 }
 
 impl Default for Attempt {
@@ -76,6 +78,7 @@ impl Default for Attempt {
             passed: false,
             lapsed: false,
             write_failures: 0,
+            unreadable: None,
         }
     }
 }

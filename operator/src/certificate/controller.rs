@@ -65,10 +65,7 @@ pub async fn reconcile(object: Arc<Guarded>, scope: Arc<Scope>) -> Result<Action
             }
             outcome
         }
-        Err(error) => {
-            unreadable(&object, &error.to_string(), &scope).await;
-            (Action::await_change(), true)
-        }
+        Err(error) => (unreadable(&object, &error.to_string(), &scope).await, true),
     };
     scope.ctx.metrics.reconciled("Certificate", started.elapsed(), failed);
     Ok(action)
@@ -386,8 +383,12 @@ pub fn sentence(message: &str) -> String {
 }
 
 /// An object that cannot be decoded (written past validation): it is told, and harms no other.
-async fn unreadable(object: &Guarded, error: &str, scope: &Scope) {
+async fn unreadable(object: &Guarded, error: &str, scope: &Scope) -> Action {
     let ctx = &scope.ctx;
+    let (uid, generation) = (object.uid().unwrap_or_default(), object.meta().generation);
+    if generation.is_some() && ctx.attempt(&uid, |attempt| attempt.unreadable) == generation {
+        return Action::await_change();
+    }
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     tracing::warn!(
         namespace,
@@ -415,12 +416,20 @@ async fn unreadable(object: &Guarded, error: &str, scope: &Scope) {
     };
     conditions::set(&mut conditions, &verdict, object.meta().generation, (ctx.now)());
     let api: Api<PartialObjectMeta<Certificate>> = Api::namespaced(ctx.client.clone(), &namespace);
-    if let Err(error) = ctx
+    match ctx
         .writer
         .apply_status(&api, Target::named(&name), json!({ "conditions": conditions }))
         .await
     {
-        tracing::debug!(%error, namespace, certificate = name, "its status could not be written");
+        Ok(_) => {
+            ctx.attempt(&uid, |attempt| attempt.unreadable = generation);
+            Action::await_change()
+        }
+        Err(error) if error.is_not_found() => Action::await_change(),
+        Err(error) => {
+            tracing::warn!(%error, namespace, certificate = name, "its status could not be written");
+            Action::requeue(LONGEST_PAUSE)
+        }
     }
 }
 

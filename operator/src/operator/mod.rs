@@ -186,6 +186,7 @@ pub async fn run(config: kube::Config, settings: Settings) -> Result<(), Operato
             cluster_namespace: settings.own_namespace.clone(),
             allow_loopback: settings.allow_loopback,
             failures: Mutex::default(),
+            unreadable: Mutex::default(),
             again,
             now: Timestamp::now,
         });
