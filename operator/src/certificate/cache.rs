@@ -160,7 +160,9 @@ impl Cache {
         mut inlet: Writer<Facts>,
         changed: mpsc::UnboundedSender<(String, String)>,
     ) {
-        let config = watcher::Config::default().fields("type=kubernetes.io/tls").page_size(PAGE);
+        let config = watcher::Config::default()
+            .fields("type=kubernetes.io/tls")
+            .page_size(PAGE);
         let mut events = watcher(api, config).default_backoff().boxed();
         while let Some(event) = events.next().await {
             match event {

@@ -509,7 +509,8 @@ impl Acme<'_> {
             return delivery::told(error).map(Err);
         }
         let renews = replaces.is_some();
-        let mut flight = match Flight::begin(self.issuer.clone(), self.signer.clone(), self.wanted, key, replaces).await {
+        let mut flight = match Flight::begin(self.issuer.clone(), self.signer.clone(), self.wanted, key, replaces).await
+        {
             Ok(flight) => flight,
             Err(error) => return Ok(Err(self.refused(&error, Endpoint::NewOrder, renews))),
         };
