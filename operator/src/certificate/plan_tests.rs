@@ -179,6 +179,31 @@ fn what_was_under_way_leaves_no_trace_once_all_is_well() {
 }
 
 #[test]
+fn a_request_in_the_second_of_an_issue_is_answered_and_once() {
+    let asked = requested("2026-01-10T00:00:00.5Z");
+    let mut before = asked.clone();
+    before.status.as_mut().unwrap().issued_at = Some(at("2026-01-10T00:00:00Z"));
+    let now = at("2026-01-10T00:00:00.7Z");
+    assert!(is_requested(&before, now), "issued just before");
+    let held = pair();
+    let mut after = before.clone();
+    after.status = Some(
+        Before {
+            certificate: &before,
+            now,
+        }
+        .issued(&Issued {
+            held: &held,
+            issuer: None,
+            is_new: true,
+            written: None,
+            first_advice: None,
+        }),
+    );
+    assert!(!is_requested(&after, at("2026-01-10T00:00:00.8Z")));
+}
+
+#[test]
 fn a_request_stands_until_a_certificate_answers_it() {
     let asked = requested("2026-01-10T00:00:00Z");
     assert!(!is_requested(&asked, at("2026-01-09T23:59:59Z")));
