@@ -246,7 +246,8 @@ async fn a_delegated_challenge_is_answered_where_its_cname_points() {
     let stage = Stage::set("cname").await;
     stage.tsig().await;
     let knot = stage.world.knot();
-    let (alias, target) = ("_acme-challenge.led.example.test", "led.delegated.test");
+    // In one zone, since Knot does not follow a CNAME from one of its zones into another as the resolver of a CA does.
+    let (alias, target) = ("_acme-challenge.led.example.test", "led.challenges.example.test");
     assert_eq!(
         knot.add_cname("example.test", alias, target).await.unwrap().to_str(),
         "No Error"
@@ -287,17 +288,13 @@ async fn the_most_specific_solver_answers() {
     let solvers = json!([
         broken,
         select(&broken, json!({"dnsZones": ["example.test"]})),
-        select(&http01(), json!({"dnsZones": ["deep.example.test"]})),
-        select(&stage.dns01(), json!({"dnsNames": ["exact.deep.example.test"]})),
+        select(&http01(), json!({"dnsZones": ["web.example.test"]})),
+        select(&stage.dns01(), json!({"dnsNames": ["exact.example.test"]})),
         select(&broken, json!({"matchLabels": {"team": "other"}})),
         select(&http01(), json!({"matchLabels": {"team": "web"}})),
     ]);
     stage.issuer("choosy", stage.acme(&pebble, "account", solvers)).await;
-    let names = [
-        "zone.deep.example.test",
-        "exact.deep.example.test",
-        "label.delegated.test",
-    ];
+    let names = ["web.example.test", "exact.example.test", "label.delegated.test"];
     let object = json!({"apiVersion": "gatehouse.dev/v1alpha1", "kind": "Certificate",
         "metadata": {"name": "chosen", "labels": {"team": "web"}},
         "spec": {"secretName": "chosen-tls", "issuerRef": {"name": "choosy"}, "dnsNames": names}});

@@ -218,6 +218,18 @@ impl Cache {
             .is_some_and(|found| found.uid().unwrap_or_default() == uid)
     }
 
+    /// Whether this Certificate has an order in its status, as far as can be told: one that cannot be read may.
+    pub fn has_order(&self, namespace: &str, name: &str, uid: &str) -> bool {
+        let found = self.certificates.get(&ObjectRef::new(name).within(namespace));
+        found.is_some_and(|found| {
+            found.uid().as_deref() == Some(uid)
+                && found.0.as_ref().map_or(true, |certificate| {
+                    let acme = certificate.status.as_ref().and_then(|status| status.acme.as_ref());
+                    acme.is_some_and(|acme| acme.order_url.is_some())
+                })
+        })
+    }
+
     fn note_certificate(&self, event: &Event<Guarded>) {
         match event {
             Event::Apply(object) => {

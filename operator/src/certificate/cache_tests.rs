@@ -70,6 +70,19 @@ fn of_two_that_want_one_secret_the_first_may_make_it() {
 }
 
 #[test]
+fn an_order_is_known_by_the_status_of_this_very_certificate() {
+    let mut world = World::new();
+    let mut ordering = certificate("a", "1", "a-tls", EARLY);
+    let status = serde_json::json!({"acme": {"orderURL": "https://ca.test/order/1"}});
+    ordering.0.as_mut().unwrap().status = Some(serde_json::from_value(status).unwrap());
+    world.list(vec![ordering, certificate("b", "2", "b-tls", EARLY)]);
+    assert!(world.cache.has_order("app", "a", "1"));
+    for (name, uid) in [("a", "0"), ("b", "2"), ("c", "3")] {
+        assert!(!world.cache.has_order("app", name, uid), "{name}");
+    }
+}
+
+#[test]
 fn what_went_while_the_watch_was_interrupted_is_gone_too() {
     let mut world = World::new();
     world.list(vec![
@@ -88,4 +101,92 @@ fn what_went_while_the_watch_was_interrupted_is_gone_too() {
     assert_eq!(gone, ["app/b/2", "app/c/3"]);
     world.see(Event::Delete(certificate("a", "1", "a-tls", EARLY)));
     assert_eq!(world.gone(), ["app/a/1"]);
+}
+
+/// The same Certificate, at a later version.
+fn version_of(version: u64) -> Guarded {
+    let mut object = certificate("a", "1", "a-tls", EARLY);
+    object.0.as_mut().unwrap().metadata.resource_version = Some(version.to_string());
+    object
+}
+
+/// What our write of the status gave back.
+fn wrote(world: &World, version: u64) {
+    world.cache.await_certificate(&version_of(version).0.unwrap());
+}
+
+/// Its Secret, as a watch or a write gives it.
+fn secret(version: u64) -> Facts {
+    Facts {
+        namespace: "app".into(),
+        name: "a-tls".into(),
+        certificate: Some("a".into()),
+        resource_version: version.to_string(),
+        ..Facts::default()
+    }
+}
+
+fn lag(world: &World) -> Option<Duration> {
+    world.cache.lag("app", "a")
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_write_the_cache_lags_until_the_watch_shows_it() {
+    let mut world = World::new();
+    world.list(vec![version_of(1)]);
+    assert_eq!(lag(&world), None);
+    wrote(&world, 7);
+    assert_eq!(lag(&world), Some(PATIENCE));
+    world.see(Event::Apply(version_of(6)));
+    assert!(lag(&world).is_some(), "an older version is not ours");
+    world.see(Event::Apply(version_of(7)));
+    assert_eq!(lag(&world), None);
+
+    // The watch was faster than the answer.
+    world.see(Event::Apply(version_of(9)));
+    wrote(&world, 9);
+    assert_eq!(lag(&world), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_writes_are_waited_for() {
+    let mut world = World::new();
+    world.list(vec![version_of(1)]);
+    let certificate = version_of(1).0.unwrap();
+    world.cache.await_secret(&certificate, &secret(5));
+    wrote(&world, 6);
+    world.see(Event::Apply(version_of(6)));
+    assert!(lag(&world).is_some(), "the Secret is still to come");
+    world.cache.note_secret(&Event::Apply(secret(4)));
+    assert!(lag(&world).is_some());
+    world.cache.note_secret(&Event::Apply(secret(5)));
+    assert_eq!(lag(&world), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_never_shows_it_is_not_waited_for_longer_than_patience() {
+    let mut world = World::new();
+    world.list(vec![version_of(1)]);
+    wrote(&world, 7);
+    tokio::time::advance(PATIENCE.checked_sub(Duration::from_millis(1)).unwrap()).await;
+    assert_eq!(lag(&world), Some(Duration::from_millis(1)));
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert_eq!(lag(&world), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fresh_list_or_a_deletion_ends_the_waiting() {
+    for end in [
+        vec![Event::Init, Event::InitApply(version_of(3)), Event::InitDone],
+        vec![Event::Delete(version_of(3))],
+    ] {
+        let mut world = World::new();
+        world.list(vec![version_of(1)]);
+        wrote(&world, 7);
+        assert!(lag(&world).is_some());
+        for event in end {
+            world.see(event);
+        }
+        assert_eq!(lag(&world), None);
+    }
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use gatehouse_crds::{certificate::SigningIssuer, secret_ref::SecretKeySelector};
+use gatehouse_crds::{
+    certificate::{CertificateStatus, SigningIssuer},
+    secret_ref::SecretKeySelector,
+};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{ResourceExt, runtime::controller::Action};
 use zeroize::Zeroizing;
@@ -58,7 +61,7 @@ pub async fn deliver(look: &Look<'_>, delivery: &Delivery<'_>) -> Result<Result<
         Ok(passwords) => passwords,
         Err(failure) => return Ok(Err(failure)),
     };
-    let body = match secret::body(look.certificate, delivery.held, &passwords, &notes(delivery)) {
+    let body = match secret::body(look.certificate, delivery.held, &passwords, &notes(look, delivery)) {
         Ok(body) => body,
         Err(failure) => return Ok(Err(failure)),
     };
@@ -129,14 +132,25 @@ pub async fn deliver(look: &Look<'_>, delivery: &Delivery<'_>) -> Result<Result<
     Ok(Ok(look.rest(status.renewal_time.unwrap_or(look.now))))
 }
 
-fn notes<'a>(delivery: &Delivery<'a>) -> Notes<'a> {
+fn notes<'a>(look: &Look<'_>, delivery: &Delivery<'a>) -> Notes<'a> {
     let advice = delivery.issuer.map(|signed| signed.gives_advice);
     let known = |of: fn(&Facts) -> Option<&String>| delivery.facts.and_then(|facts| of(facts).cloned());
+    // Notes that somebody took away are known from the status, if it speaks of the same certificate.
+    let status = look.status();
+    let status = (status.serial_number == Some(delivery.held.leaf().serial_hex())).then_some(status);
+    let asks = |status: &CertificateStatus| status.acme.as_ref().is_some_and(|acme| acme.ari.is_some());
     Notes {
         issuer: delivery
             .issuer
             .map(|signed| format!("{}/{}", signed.issuer.kind, signed.issuer.name))
-            .or_else(|| known(|facts| facts.issuer.as_ref())),
+            .or_else(|| known(|facts| facts.issuer.as_ref()))
+            .or_else(|| {
+                status
+                    .as_ref()?
+                    .issuer
+                    .as_ref()
+                    .map(|issuer| format!("{}/{}", issuer.kind, issuer.name))
+            }),
         cause: delivery
             .cause
             .map(|cause| cause.as_str().to_owned())
@@ -144,7 +158,13 @@ fn notes<'a>(delivery: &Delivery<'a>) -> Notes<'a> {
         ari_identifier: match advice {
             Some(true) => delivery.held.leaf().ari_identifier(),
             Some(false) => None,
-            None => known(|facts| facts.ari_identifier.as_ref()),
+            None => known(|facts| facts.ari_identifier.as_ref()).or_else(|| {
+                delivery
+                    .held
+                    .leaf()
+                    .ari_identifier()
+                    .filter(|_| status.as_ref().is_some_and(asks))
+            }),
         },
         wanted: delivery.wanted,
     }
@@ -236,7 +256,7 @@ pub fn told(error: WriteError) -> Result<Failure, WriteError> {
 }
 
 /// Passwords of the keystores that are asked for.
-async fn passwords(look: &Look<'_>) -> Result<Result<Passwords, Failure>, WriteError> {
+pub async fn passwords(look: &Look<'_>) -> Result<Result<Passwords, Failure>, WriteError> {
     let mut passwords = Passwords::default();
     let Some(keystores) = &look.certificate.spec.keystores else {
         return Ok(Ok(passwords));

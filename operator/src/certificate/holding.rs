@@ -12,6 +12,7 @@ use k8s_openapi::{
 use kube::runtime::reflector::Lookup;
 use serde_json::json;
 use thiserror::Error;
+use zeroize::Zeroize;
 
 use super::wanted;
 use crate::{
@@ -210,6 +211,23 @@ pub enum Damage {
 /// The type of the Secrets that hold pairs.
 pub const TLS: &str = "kubernetes.io/tls";
 
+/// Reads the key alone out of a Secret's body.
+pub fn key(secret: &Secret) -> Result<PrivateKey, Damage> {
+    let data = secret.data.as_ref();
+    let pem = data
+        .and_then(|data| data.get("tls.key"))
+        .filter(|value| !value.0.is_empty())
+        .ok_or(Damage::Missing("tls.key"))?;
+    PrivateKey::from_pem(&pem.0).map_err(|error| Damage::Unreadable("tls.key", error.to_string()))
+}
+
+/// Overwrites what a Secret holds, before its memory goes to others.
+pub fn wipe(secret: &mut Secret) {
+    for value in secret.data.iter_mut().flat_map(BTreeMap::values_mut) {
+        value.0.zeroize();
+    }
+}
+
 /// Reads the pair out of a Secret's body.
 pub fn read(secret: &Secret) -> Result<Held, Damage> {
     let kind = secret.type_.as_deref().unwrap_or("Opaque");
@@ -223,8 +241,8 @@ pub fn read(secret: &Secret) -> Result<Held, Damage> {
             .filter(|value| !value.0.is_empty())
             .ok_or(Damage::Missing(name))
     };
-    let (crt, key) = (get("tls.crt")?, get("tls.key")?);
-    let key = PrivateKey::from_pem(&key.0).map_err(|error| Damage::Unreadable("tls.key", error.to_string()))?;
+    let crt = get("tls.crt")?;
+    let key = key(secret)?;
     let chain = Chain::read(&crt.0, Some(&key)).map_err(|error| match error {
         ChainError::KeyMismatch => Damage::Mismatch,
         error => Damage::Unreadable("tls.crt", error.to_string()),
@@ -238,3 +256,7 @@ pub fn read(secret: &Secret) -> Result<Held, Damage> {
         ca: ca.filter(|pem| !pem.trim().is_empty()),
     })
 }
+
+#[cfg(test)]
+#[path = "holding_tests.rs"]
+mod tests;

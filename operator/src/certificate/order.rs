@@ -59,6 +59,11 @@ impl Orders {
         self.lock().contains_key(uid)
     }
 
+    /// Whether the certificate of the one in flight is there, and only has yet to be written.
+    pub fn has_landed(&self, uid: &str) -> bool {
+        self.lock().get(uid).is_some_and(|flight| flight.held.is_some())
+    }
+
     /// Challenges that are in place and not yet decided, by type.
     pub fn challenges(&self) -> Vec<(&'static str, u64)> {
         let mut counts = [("dns-01", 0), ("http-01", 0)];
@@ -589,3 +594,7 @@ pub fn failure(error: &AcmeError) -> Failure {
     };
     Failure::new(class, error.reason(), error.to_string())
 }
+
+#[cfg(test)]
+#[path = "order_tests.rs"]
+mod tests;

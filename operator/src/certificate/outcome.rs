@@ -326,3 +326,7 @@ pub struct Issued<'a> {
     /// When the CA is first asked for its advice; none for CAs without any.
     pub first_advice: Option<Timestamp>,
 }
+
+#[cfg(test)]
+#[path = "outcome_tests.rs"]
+mod tests;

@@ -10,7 +10,7 @@ use super::{
     renewal,
     wanted::{SpecError, Wanted, differs},
 };
-use crate::{kubernetes::names, pki::Fidelity};
+use crate::{issuer::registry::Since, kubernetes::names, pki::Fidelity};
 
 /// Everything that the decision depends on.
 #[derive(Clone, Copy, Debug)]
@@ -23,8 +23,8 @@ pub struct Input<'a> {
     pub rival: Option<&'a str>,
     /// An order at a CA is under way.
     pub in_flight: bool,
-    /// The issuer can sign now.
-    pub issuer_ready: bool,
+    /// The latest good news of the issuers.
+    pub issuers: Since,
     pub now: Timestamp,
 }
 
@@ -265,9 +265,9 @@ pub fn is_requested(certificate: &Certificate, now: Timestamp) -> bool {
 }
 
 /// `time`, or the time of a request yet to come when that is sooner.
-fn or_requested(input: &Input<'_>, time: Timestamp) -> Timestamp {
-    renewal::requested(input.certificate)
-        .filter(|asked| *asked > input.now)
+pub fn or_requested(certificate: &Certificate, now: Timestamp, time: Timestamp) -> Timestamp {
+    renewal::requested(certificate)
+        .filter(|asked| *asked > now)
         .map_or(time, |asked| asked.min(time))
 }
 
@@ -310,7 +310,11 @@ fn serve(input: &Input<'_>, facts: &Facts) -> Plan {
         Some(check) if check <= input.now => Plan::AskAdvice { renewal },
         check => Plan::Serve {
             renewal,
-            next: or_requested(input, check.map_or(renewal, |check| check.min(renewal))),
+            next: or_requested(
+                input.certificate,
+                input.now,
+                check.map_or(renewal, |check| check.min(renewal)),
+            ),
         },
     }
 }
@@ -329,12 +333,14 @@ fn hold(input: &Input<'_>) -> Option<Plan> {
     let asked_since = requested(input).is_some_and(|time| time > failure.time);
     // What was waited for is there; and a Secret that was in the way would have been seen by now.
     let arrived = match failure.reason.as_str() {
-        "IssuerNotReady" => input.issuer_ready,
+        "IssuerNotReady" => input.issuers.ready.max(input.issuers.mended) >= Some(failure.time),
         "SecretConflict" => true,
-        _ => false,
+        // The CA's word, which no change of ours takes back.
+        "RateLimited" => false,
+        _ => input.issuers.mended.is_some_and(|time| time >= failure.time),
     };
     (same_spec && !asked_since && !arrived).then(|| Plan::Hold {
-        until: or_requested(input, until),
+        until: or_requested(input.certificate, input.now, until),
     })
 }
 
@@ -367,6 +373,9 @@ pub fn secret_conflict(name: &str, trouble: &str) -> Failure {
     )
 }
 
+#[cfg(test)]
+#[path = "plan_cases.rs"]
+mod cases;
 #[cfg(test)]
 #[path = "plan_tests.rs"]
 mod tests;

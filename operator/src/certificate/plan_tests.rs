@@ -67,7 +67,7 @@ fn decide(certificate: &Certificate, facts: Option<&Facts>, now: &str) -> Plan {
         secret: facts.map_or(Secret::Absent, Secret::Seen),
         rival: None,
         in_flight: false,
-        issuer_ready: true,
+        issuers: Since::default(),
         now: at(now),
     })
 }
@@ -114,8 +114,8 @@ fn a_request_is_answered_once_though_it_came_in_the_same_second() {
 fn pair() -> crate::certificate::holding::Held {
     let spec = certificate("{}").spec;
     let wanted = Wanted::parse(&spec).unwrap();
-    let key = crate::certificate::signing::key(&wanted, None).unwrap();
-    crate::certificate::signing::by_itself(&wanted, key, at("2026-03-01T00:00:00Z")).unwrap()
+    let key = crate::pki::PrivateKey::generate(wanted.key).unwrap();
+    crate::certificate::signing::by_itself(&wanted, key.into(), at("2026-03-01T00:00:00Z")).unwrap()
 }
 
 #[test]
@@ -179,6 +179,31 @@ fn what_was_under_way_leaves_no_trace_once_all_is_well() {
 }
 
 #[test]
+fn a_request_in_the_second_of_an_issue_is_answered_and_once() {
+    let asked = requested("2026-01-10T00:00:00.5Z");
+    let mut before = asked.clone();
+    before.status.as_mut().unwrap().issued_at = Some(at("2026-01-10T00:00:00Z"));
+    let now = at("2026-01-10T00:00:00.7Z");
+    assert!(is_requested(&before, now), "issued just before");
+    let held = pair();
+    let mut after = before.clone();
+    after.status = Some(
+        Before {
+            certificate: &before,
+            now,
+        }
+        .issued(&Issued {
+            held: &held,
+            issuer: None,
+            is_new: true,
+            written: None,
+            first_advice: None,
+        }),
+    );
+    assert!(!is_requested(&after, at("2026-01-10T00:00:00.8Z")));
+}
+
+#[test]
 fn a_request_stands_until_a_certificate_answers_it() {
     let asked = requested("2026-01-10T00:00:00Z");
     assert!(!is_requested(&asked, at("2026-01-09T23:59:59Z")));
@@ -187,4 +212,41 @@ fn a_request_stands_until_a_certificate_answers_it() {
     answered.status.as_mut().unwrap().issued_at = Some(at("2026-01-10T00:00:00Z"));
     assert!(!is_requested(&answered, at("2026-01-11T00:00:00Z")));
     assert!(!is_requested(&certificate("{}"), at("2026-01-11T00:00:00Z")));
+}
+
+#[test]
+fn an_issuer_that_was_mended_ends_the_pause_and_one_that_was_ready_all_along_does_not() {
+    let hold = |reason: &str, since: Since| {
+        let failed = certificate(&format!(
+            r#"{{status: {{lastFailure: {{time: "2026-03-10T00:00:00Z", reason: {reason}, message: refused}},
+                          nextAttemptTime: "2026-03-11T00:00:00Z"}}}}"#
+        ));
+        let decision = plan(&Input {
+            certificate: &failed,
+            wanted: &Wanted::parse(&failed.spec),
+            secret: Secret::Seen(&facts(&failed)),
+            rival: None,
+            in_flight: false,
+            issuers: since,
+            now: at("2026-03-10T01:00:00Z"),
+        });
+        matches!(decision, Plan::Hold { .. })
+    };
+    let (before, after) = (Some(at("2026-03-09T23:00:00Z")), Some(at("2026-03-10T00:30:00Z")));
+    for (reason, ready, mended, held) in [
+        ("IssuerNotReady", None, None, true),
+        ("IssuerNotReady", before, before, true),
+        ("IssuerNotReady", after, None, false),
+        ("IssuerNotReady", before, after, false),
+        ("ChallengeFailed", after, None, true),
+        ("ChallengeFailed", before, before, true),
+        ("ChallengeFailed", before, after, false),
+        ("RateLimited", after, after, true),
+    ] {
+        assert_eq!(
+            hold(reason, Since { ready, mended }),
+            held,
+            "{reason} {ready:?} {mended:?}"
+        );
+    }
 }

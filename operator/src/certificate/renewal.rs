@@ -81,9 +81,7 @@ pub fn advised_time(
 /// The owner's request for a renewal. One whose time is yet to come is due then, not before.
 pub fn requested(certificate: &Certificate) -> Option<Timestamp> {
     let notes = certificate.metadata.annotations.as_ref()?;
-    let time = notes.get(names::RENEW_REQUESTED_AT)?.parse().ok()?;
-    // As the status has its times: else what was issued within the second of the request would seem older than it.
-    Some(whole_seconds(time))
+    notes.get(names::RENEW_REQUESTED_AT)?.parse().ok()
 }
 
 /// Status times have whole seconds.

@@ -124,3 +124,7 @@ fn key_failure(error: pki::KeyError) -> Failure {
         format!("the private key cannot be written: {error}"),
     )
 }
+
+#[cfg(test)]
+#[path = "secret_tests.rs"]
+mod tests;

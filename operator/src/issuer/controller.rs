@@ -144,12 +144,11 @@ pub async fn reconcile<K: AnyIssuer>(
 ) -> Result<Action, std::convert::Infallible> {
     let started = tokio::time::Instant::now();
     let key = key::<K>(object.as_ref());
-    ctx.registry.found(&key);
     let (action, failed) = match &object.0 {
         Ok(issuer) => look(issuer, &key, &ctx).await,
         Err(error) => {
-            ctx.registry
-                .set(key.clone(), State::NotReady(format!("{key} cannot be read: {error}")));
+            let state = State::NotReady(format!("{key} cannot be read: {error}"));
+            ctx.registry.set(&key, state, (ctx.now)());
             (unreadable(&object, &key, &error.to_string(), &ctx).await, true)
         }
     };
@@ -166,7 +165,7 @@ async fn look<K: AnyIssuer>(issuer: &K, key: &Key, ctx: &Context) -> (Action, bo
             ctx.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
             status.acme = acme_status(signer);
             ready(issuer, &mut status, true, "Ready", message.clone(), now);
-            ctx.registry.set(key.clone(), State::Ready(signer.clone()));
+            ctx.registry.set(key, State::Ready(signer.clone()), now);
             (LOOK_AGAIN, false)
         }
         Err(trouble) => {
@@ -174,7 +173,7 @@ async fn look<K: AnyIssuer>(issuer: &K, key: &Key, ctx: &Context) -> (Action, bo
             let known = ctx.registry.get(key);
             // An account that worked a moment ago goes on working as far as it can while the network is down.
             if !(trouble.transient && matches!(known, Some(State::Ready(Signer::Acme(_))))) {
-                ctx.registry.set(key.clone(), State::NotReady(message));
+                ctx.registry.set(key, State::NotReady(message), now);
             }
             ready(issuer, &mut status, false, trouble.reason, trouble.message.clone(), now);
             (pause(key, trouble, ctx), true)

@@ -62,6 +62,12 @@ pub(super) fn spawn(
         work.spawn(async move {
             stopped.run_until_cancelled(watch).await;
         });
+        let (sweeping, swept, namespace) = (context.clone(), cache.clone(), scope.clone());
+        let stopped = stop.clone();
+        work.spawn(async move {
+            let sweep = issue::sweep(&sweeping, &swept, namespace.as_deref());
+            stopped.run_until_cancelled(sweep).await;
+        });
         let trigger = cache.watch_certificates(certificates, into_certificates, gone.clone());
         let controller = Controller::for_stream(trigger, cache.certificates())
             .with_config(Config::default().concurrency(AT_ONCE))
@@ -119,7 +125,5 @@ fn concerned(cache: Arc<Cache>, changes: broadcast::Receiver<Key>) -> impl Strea
 
 fn asks(certificate: &Certificate, keys: &HashSet<Key>) -> bool {
     let namespace = certificate.metadata.namespace.as_deref().unwrap_or_default();
-    std::iter::once(&certificate.spec.issuer_ref)
-        .chain(&certificate.spec.fallback_issuer_refs)
-        .any(|reference| keys.contains(&Key::of(reference, namespace)))
+    issue::issuers(certificate).any(|reference| keys.contains(&Key::of(reference, namespace)))
 }
