@@ -372,3 +372,33 @@ async fn asked_to_end_before_it_has_listed_anything_it_ends_at_once() {
         );
     }
 }
+
+/// The list of Secrets may be the last to arrive: everybody who waited for it goes on.
+#[tokio::test]
+async fn certificates_that_are_there_before_the_list_of_secrets_all_go_on() {
+    let scene = Scene::new(&World::shared().await, "late-list").await;
+    let ca = gatehouse_tests::pki::Ca::new("late").unwrap();
+    scene.apply(&manifests::ca("internal", &ca)).await;
+    let names: Vec<String> = (0..10).map(|number| format!("c{number}")).collect();
+    for name in &names {
+        scene
+            .apply(&manifests::certificate(name, "internal", &["www.example.test"]))
+            .await;
+    }
+    let mut stop = scene.api.hold_request(Method::GET, "/secrets?");
+    let operator = scene.operator().await;
+    stop.reached(SOON).await;
+    // All of them are waiting when the first has been looked at: nothing tells of that but the log of the API.
+    eventually("the issuer is ready", SOON, || async {
+        let issuers = scene.cluster.api::<gatehouse_crds::issuer::Issuer>(&scene.namespace);
+        let issuer = issuers.get("internal").await.unwrap();
+        gatehouse_tests::cluster::condition_is(&issuer, "Ready", "True").then_some(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    stop.release().await;
+    for name in &names {
+        scene.verified_by(name, &["www.example.test"], &ca.pem(), SOON).await;
+    }
+    drop(operator);
+}

@@ -17,11 +17,14 @@ use kube::{
     core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
         WatchStreamExt,
-        reflector::{ObjectRef, Store, store, store::Writer},
+        reflector::{self, ObjectRef, Store, store, store::Writer},
         watcher::{self, Event, watcher},
     },
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 
 use super::holding::Facts;
 
@@ -45,6 +48,9 @@ pub struct Cache {
     by_secret: Mutex<HashMap<Key, Vec<String>>>,
     awaited: Mutex<HashMap<Key, Awaited>>,
     touched: mpsc::UnboundedSender<Ref>,
+    /// Whether the lists of Certificates and of Secrets have arrived. Many wait for that, and of the tasks that
+    /// wait for a store of kube only the last is woken (`DelayedInit` polls a oneshot channel).
+    listed: [watch::Receiver<bool>; 2],
 }
 
 /// What we wrote and have not yet seen come back.
@@ -56,9 +62,34 @@ struct Awaited {
 
 /// The cache's inlets.
 pub struct Inlets {
-    certificates: Writer<Guarded>,
-    secrets: Writer<Facts>,
+    certificates: Inlet<Guarded>,
+    secrets: Inlet<Facts>,
     touched: mpsc::UnboundedReceiver<Ref>,
+}
+
+/// Where a watch puts what it sees.
+pub struct Inlet<K: reflector::Lookup<DynamicType = ()> + Clone + 'static> {
+    store: Writer<K>,
+    /// Nobody waits any more when it is gone.
+    listed: watch::Sender<bool>,
+}
+
+impl<K: reflector::Lookup<DynamicType = ()> + Clone + 'static> Inlet<K> {
+    fn new(store: Writer<K>) -> (Self, watch::Receiver<bool>) {
+        let (listed, receiver) = watch::channel(false);
+        (Self { store, listed }, receiver)
+    }
+
+    fn take(&mut self, event: &Event<K>) {
+        self.store.apply_watcher_event(event);
+    }
+
+    /// After [`Self::take`] and whatever follows from it.
+    fn taken(&self, event: &Event<K>) {
+        if matches!(event, Event::InitDone) {
+            self.listed.send_replace(true);
+        }
+    }
 }
 
 impl Cache {
@@ -66,13 +97,17 @@ impl Cache {
     pub fn new() -> (Arc<Self>, Inlets) {
         let (certificates, certificates_in) = store();
         let secrets_in = Writer::<Facts>::default();
+        let secrets = secrets_in.as_reader();
+        let (certificates_in, certificates_listed) = Inlet::new(certificates_in);
+        let (secrets_in, secrets_listed) = Inlet::new(secrets_in);
         let (touched, touched_out) = mpsc::unbounded_channel();
         let cache = Self {
             certificates,
-            secrets: secrets_in.as_reader(),
+            secrets,
             by_secret: Mutex::default(),
             awaited: Mutex::default(),
             touched,
+            listed: [certificates_listed, secrets_listed],
         };
         (
             Arc::new(cache),
@@ -91,9 +126,10 @@ impl Cache {
 
     /// Waits until both lists have arrived.
     pub async fn synced(&self) {
-        // An error says that the watch has ended for good: the process is on its way out.
-        let _ = self.certificates.wait_until_ready().await;
-        let _ = self.secrets.wait_until_ready().await;
+        for listed in &self.listed {
+            // An error says that the watch has ended for good: the process is on its way out.
+            let _ = listed.clone().wait_for(|listed| *listed).await;
+        }
     }
 
     /// A Secret's facts.
@@ -135,7 +171,7 @@ impl Cache {
     pub fn watch_certificates(
         self: &Arc<Self>,
         api: Api<Guarded>,
-        mut inlet: Writer<Guarded>,
+        mut inlet: Inlet<Guarded>,
         gone: mpsc::UnboundedSender<String>,
     ) -> impl Stream<Item = Result<Guarded, watcher::Error>> + Send + use<> {
         let cache = self.clone();
@@ -157,7 +193,7 @@ impl Cache {
     pub async fn watch_secrets(
         self: Arc<Self>,
         api: Api<PartialObjectMeta<Secret>>,
-        mut inlet: Writer<Facts>,
+        mut inlet: Inlet<Facts>,
         changed: mpsc::UnboundedSender<(String, String)>,
     ) {
         let config = watcher::Config::default()
@@ -168,8 +204,9 @@ impl Cache {
             match event {
                 Ok(event) => {
                     let event = facts(event);
-                    inlet.apply_watcher_event(&event);
+                    inlet.take(&event);
                     self.note_secret(&event);
+                    inlet.taken(&event);
                     if let Event::Apply(facts) | Event::Delete(facts) = &event {
                         // No issuer listens: the process is on its way out.
                         let _ = changed.send((facts.namespace.clone(), facts.name.clone()));
@@ -185,7 +222,7 @@ impl Cache {
     fn take_certificate(
         &self,
         event: &Event<Guarded>,
-        inlet: &mut Writer<Guarded>,
+        inlet: &mut Inlet<Guarded>,
         gone: &mpsc::UnboundedSender<String>,
     ) {
         let mut ended = Vec::new();
@@ -196,11 +233,12 @@ impl Cache {
             _ => {}
         }
         self.note_certificate(event);
-        inlet.apply_watcher_event(event);
+        inlet.take(event);
         if matches!(event, Event::InitDone) {
             self.index_all();
             ended.retain(|identity| !self.has(identity));
         }
+        inlet.taken(event);
         for identity in ended {
             // Nobody forgets any more: the process is on its way out.
             let _ = gone.send(identity);
@@ -407,7 +445,7 @@ impl Cache {
 
 impl Inlets {
     /// For [`Cache::watch_certificates`] and [`Cache::watch_secrets`], and the Certificates that are touched.
-    pub fn split(self) -> (Writer<Guarded>, Writer<Facts>, mpsc::UnboundedReceiver<Ref>) {
+    pub fn split(self) -> (Inlet<Guarded>, Inlet<Facts>, mpsc::UnboundedReceiver<Ref>) {
         (self.certificates, self.secrets, self.touched)
     }
 }
