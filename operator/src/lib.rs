@@ -10,3 +10,6 @@ pub mod kubernetes;
 pub mod operator;
 pub mod pki;
 pub mod telemetry;
+
+#[cfg(test)]
+mod reference;

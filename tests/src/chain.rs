@@ -61,13 +61,10 @@ pub fn verify(secret: &Secret, roots_pem: &str, names: &[&str]) -> Result<Chain,
         )
         .map_err(|error| format!("the chain of {}: {error}", certificates.len()))?;
     for name in names {
-        let subject = ServerName::try_from(*name).map_err(|error| format!("{name}: {error}"))?;
         // A wildcard is no name that a client connects to; ask for one that it covers.
         let covered = name.strip_prefix("*.").map(|rest| format!("any.{rest}"));
-        let subject = match &covered {
-            Some(covered) => ServerName::try_from(covered.as_str()).map_err(|error| format!("{name}: {error}"))?,
-            None => subject,
-        };
+        let asked = covered.as_deref().unwrap_or(name);
+        let subject = ServerName::try_from(asked).map_err(|error| format!("{name}: {error}"))?;
         entity
             .verify_is_valid_for_subject_name(&subject)
             .map_err(|error| format!("{name}: {error}"))?;

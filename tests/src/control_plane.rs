@@ -115,6 +115,11 @@ impl ControlPlane {
         &self.folder
     }
 
+    /// The CA of the API server's certificate, PEM.
+    pub fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+
     /// Requests that the audit log recorded, oldest first (only with `Options::audit`).
     pub fn audit_log(&self) -> String {
         std::fs::read_to_string(self.folder.join("audit.log")).unwrap_or_default()

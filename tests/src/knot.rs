@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::str::FromStr as _;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -17,7 +18,7 @@ use crate::assets;
 use crate::error::{Doing as _, Error};
 use crate::pki::write_private;
 use crate::ports;
-use crate::process::Process;
+use crate::process::{Process, Signal};
 
 const START: Duration = Duration::from_secs(20);
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,7 +28,7 @@ pub struct Knot {
     address: SocketAddr,
     log: PathBuf,
     secret: Vec<u8>,
-    _process: Process,
+    process: Mutex<Process>,
 }
 
 impl Knot {
@@ -65,7 +66,7 @@ impl Knot {
             address,
             log,
             secret,
-            _process: process,
+            process: Mutex::new(process),
         })
     }
 
@@ -141,6 +142,21 @@ impl Knot {
 
     pub fn log_file(&self) -> &Path {
         &self.log
+    }
+
+    /// It answers nobody until it is thawed.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it run again; what was asked meanwhile is answered then.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+        process.signal(signal);
     }
 }
 

@@ -24,23 +24,8 @@ pub struct Web {
 impl Web {
     /// Trusts the certificates of `roots_pem` and nothing else; plain HTTP works too.
     pub fn trusting(roots_pem: &str) -> Self {
-        let mut roots = RootCertStore::empty();
-        for root in CertificateDer::pem_slice_iter(roots_pem.as_bytes()).flatten() {
-            roots.add(root).expect("a root certificate");
-        }
-        let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("TLS 1.2 and 1.3")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(config)
-            .https_or_http()
-            .enable_http1()
-            .build();
         Self {
-            client: Client::builder(TokioExecutor::new()).build(connector),
+            client: Client::builder(TokioExecutor::new()).build(connector(roots_pem)),
         }
     }
 
@@ -92,6 +77,25 @@ impl Web {
             .await
             .unwrap_or_else(|_| Err(failed(format!("no answer in {TIMEOUT:?}"))))
     }
+}
+
+/// The way to servers that the certificates of `roots_pem` vouch for.
+pub(crate) fn connector(roots_pem: &str) -> HttpsConnector<HttpConnector> {
+    let mut roots = RootCertStore::empty();
+    for root in CertificateDer::pem_slice_iter(roots_pem.as_bytes()).flatten() {
+        roots.add(root).expect("a root certificate");
+    }
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("TLS 1.2 and 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    HttpsConnectorBuilder::new()
+        .with_tls_config(config)
+        .https_or_http()
+        .enable_http1()
+        .build()
 }
 
 /// What a server answered.

@@ -28,7 +28,7 @@ pub struct PrivateKeySpec {
     pub rotation_policy: Option<RotationPolicy>,
 }
 
-/// Algorithm of the key pair.
+/// ECDSA (the default), RSA or Ed25519. Public CAs do not sign Ed25519.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum KeyAlgorithm {
     /// NIST curves P-256, P-384, P-521.
@@ -40,7 +40,7 @@ pub enum KeyAlgorithm {
     Ed25519,
 }
 
-/// How the key is written into `tls.key`.
+/// How the key is written into `tls.key`: PKCS8 (the default) or PKCS1, which for ECDSA means SEC 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum KeyEncoding {
     /// `BEGIN PRIVATE KEY`, RFC 5208.
@@ -50,7 +50,7 @@ pub enum KeyEncoding {
     PKCS1,
 }
 
-/// Whether a re-issue makes a new key.
+/// Always (the default) makes a new key for each certificate; Never keeps the Secret's key as long as it fits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RotationPolicy {
     /// A new key each time.

@@ -69,7 +69,7 @@ pub struct Pkcs12Keystore {
     pub profile: Option<Pkcs12Profile>,
 }
 
-/// Ciphers of a PKCS#12 file, by cert-manager's names.
+/// Ciphers, by cert-manager's names. Modern2023 (the default) is AES-256 with HMAC-SHA-256; the Legacy ones are for old readers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Pkcs12Profile {
     /// PBES2, AES-256-CBC, HMAC-SHA-256.
@@ -91,7 +91,7 @@ pub struct JksKeystore {
     pub password_secret_ref: SecretKeySelector,
 }
 
-/// What happens to the Secret when the Certificate is deleted.
+/// What happens to the Secret when the Certificate is deleted: Retain (the default) or Delete.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SecretDeletionPolicy {
     /// The Secret stays.

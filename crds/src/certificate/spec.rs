@@ -51,10 +51,9 @@ use crate::duration::Duration;
 )]
 pub struct CertificateSpec {
     /// Name of the Secret, in this namespace, that holds `tls.crt`, `tls.key` and, when known, `ca.crt`.
-    #[schemars(
-        length(min = 1, max = 253),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
-    )]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("!format.dns1123Subdomain().validate(self).hasValue()")
+        .message("secretName must be a name that a Secret can have: lower-case letters, digits, - and ., such as catalog-tls"))]
     pub secret_name: String,
     /// Who signs.
     pub issuer_ref: IssuerRef,
@@ -161,7 +160,7 @@ impl IssuerRef {
     }
 }
 
-/// Which kind of issuer.
+/// Issuer (the default, in the Certificate's namespace) or ClusterIssuer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum IssuerKind {
     /// In the Certificate's namespace.

@@ -94,7 +94,7 @@ pub struct AzureDns {
     pub environment: Option<AzureEnvironment>,
 }
 
-/// Which Azure.
+/// Which Azure. Default: `AzurePublicCloud`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum AzureEnvironment {
     #[default]

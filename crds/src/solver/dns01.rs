@@ -53,7 +53,8 @@ pub struct Dns01 {
     pub propagation: Option<Propagation>,
 }
 
-/// What to do with a CNAME at `_acme-challenge.<name>`.
+/// What to do when `_acme-challenge.<name>` is a CNAME: `Follow` writes the record where it points to,
+/// `None` (the default) writes it at the name itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum CnameStrategy {
     #[default]
@@ -106,7 +107,7 @@ pub struct Rfc2136 {
     pub tsig_secret_secret_ref: SecretKeySelector,
 }
 
-/// How updates are signed. MD5 and SHA-1 are not offered.
+/// How updates are signed: HMACSHA256 (the default), HMACSHA384 or HMACSHA512.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum TsigAlgorithm {
     #[default]

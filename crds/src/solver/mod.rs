@@ -25,7 +25,10 @@ pub use provider::{Provider, ProviderType};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(
     validation = Rule::new("has(self.http01) != has(self.dns01)")
-        .message("a solver is either http01 or dns01: write exactly one of them, and a second entry for the other")
+        .message("a solver is either http01 or dns01: write exactly one of them, and a second entry for the other"),
+    // RFC 8738, section 7.
+    validation = Rule::new("!has(self.dns01) || !has(self.selector) || !has(self.selector.dnsNames) || !self.selector.dnsNames.exists(n, isIP(n))")
+        .message("dns01 cannot prove an IP address: give the addresses of this selector to a solver with http01")
 )]
 pub struct Solver {
     /// Which names this solver answers for. Without it: every name that no other solver takes.

@@ -70,9 +70,11 @@ impl Breaker {
         }
     }
 
-    /// It is not to be re-issued any more: it was mended, renewed or deleted.
+    /// It is not to be re-issued any more: it was mended, renewed or deleted. One that was still held gives its place back.
     pub fn forget(&mut self, uid: &str) {
-        self.held.remove(uid);
+        if self.held.remove(uid).is_some() {
+            self.taken = (self.taken - 1.0).max(0.0);
+        }
     }
 
     /// How many are held.
@@ -124,6 +126,8 @@ mod tests {
         storm(&mut breaker, 11, 10, at(0));
         breaker.forget("10");
         assert_eq!(breaker.held(), 0);
+        // Its place is the next one's.
+        assert_eq!(breaker.ask("11", 10, at(0)), Verdict::Held { until: at(60) });
     }
 
     proptest! {

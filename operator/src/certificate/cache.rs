@@ -13,7 +13,7 @@ use futures::{Stream, StreamExt};
 use gatehouse_crds::certificate::Certificate;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
-    Api, ResourceExt,
+    Api, Resource, ResourceExt,
     core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
         WatchStreamExt,
@@ -30,6 +30,8 @@ pub type Guarded = DeserializeGuard<Certificate>;
 /// Names a Certificate.
 pub type Ref = ObjectRef<Guarded>;
 
+/// Objects in one page of a list: few enough that a page weighs little in memory while it is decoded.
+const PAGE: u32 = 100;
 /// How long a reconcile waits for the watch to catch up with our own write.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -106,6 +108,29 @@ impl Cache {
             .is_some_and(|found| found.0.as_ref().is_ok_and(|found| found.spec.secret_name == secret))
     }
 
+    /// The Certificate that wanted `secret` first. While there is no such Secret it alone may make it: our
+    /// writes look alike to the API server, which would let the second overwrite the first's.
+    pub fn first_claim(&self, namespace: &str, secret: &str) -> Option<String> {
+        let names = self
+            .lock_index()
+            .get(&(namespace.to_owned(), secret.to_owned()))
+            .cloned()?;
+        let made = |name: &String| {
+            let found = self.certificates.get(&ObjectRef::new(name).within(namespace))?;
+            let idle = found.meta().deletion_timestamp.is_some()
+                || found
+                    .0
+                    .as_ref()
+                    .is_ok_and(|certificate| certificate.spec.suspend == Some(true));
+            Some(found.creation_timestamp()?.0).filter(|_| !idle)
+        };
+        names
+            .into_iter()
+            .filter_map(|name| Some((made(&name)?, name)))
+            .min()
+            .map(|(_, name)| name)
+    }
+
     /// Watches Certificates; each that was made or changed comes out. `gone` gets `<namespace>/<name>/<uid>` of the deleted.
     pub fn watch_certificates(
         self: &Arc<Self>,
@@ -114,16 +139,12 @@ impl Cache {
         gone: mpsc::UnboundedSender<String>,
     ) -> impl Stream<Item = Result<Guarded, watcher::Error>> + Send + use<> {
         let cache = self.clone();
-        watcher(api, watcher::Config::default())
+        watcher(api, watcher::Config::default().page_size(PAGE))
             .default_backoff()
             .modify(prune)
             .map(move |event| {
                 if let Ok(event) = &event {
-                    cache.note_certificate(event, &gone);
-                    inlet.apply_watcher_event(event);
-                    if matches!(event, Event::InitDone) {
-                        cache.index_all();
-                    }
+                    cache.take_certificate(event, &mut inlet, &gone);
                 }
                 event
             })
@@ -139,7 +160,9 @@ impl Cache {
         mut inlet: Writer<Facts>,
         changed: mpsc::UnboundedSender<(String, String)>,
     ) {
-        let config = watcher::Config::default().fields("type=kubernetes.io/tls");
+        let config = watcher::Config::default()
+            .fields("type=kubernetes.io/tls")
+            .page_size(PAGE);
         let mut events = watcher(api, config).default_backoff().boxed();
         while let Some(event) = events.next().await {
             match event {
@@ -157,7 +180,57 @@ impl Cache {
         }
     }
 
-    fn note_certificate(&self, event: &Event<Guarded>, gone: &mpsc::UnboundedSender<String>) {
+    /// Takes in what the watch says. `gone` is told once the store knows it too, so that whoever finds
+    /// a Certificate in the store can count on being told of its end.
+    fn take_certificate(
+        &self,
+        event: &Event<Guarded>,
+        inlet: &mut Writer<Guarded>,
+        gone: &mpsc::UnboundedSender<String>,
+    ) {
+        let mut ended = Vec::new();
+        match event {
+            Event::Delete(object) => ended.push(identity(object)),
+            // What went while the watch was interrupted is told by nobody.
+            Event::InitDone => ended.extend(self.certificates.state().iter().map(|object| identity(object.as_ref()))),
+            _ => {}
+        }
+        self.note_certificate(event);
+        inlet.apply_watcher_event(event);
+        if matches!(event, Event::InitDone) {
+            self.index_all();
+            ended.retain(|identity| !self.has(identity));
+        }
+        for identity in ended {
+            // Nobody forgets any more: the process is on its way out.
+            let _ = gone.send(identity);
+        }
+    }
+
+    /// Whether this very Certificate is here, named as [`identity`] does.
+    pub fn has(&self, identity: &str) -> bool {
+        let mut parts = identity.splitn(3, '/');
+        let (Some(namespace), Some(name), Some(uid)) = (parts.next(), parts.next(), parts.next()) else {
+            return false;
+        };
+        self.certificates
+            .get(&ObjectRef::new(name).within(namespace))
+            .is_some_and(|found| found.uid().unwrap_or_default() == uid)
+    }
+
+    /// Whether this Certificate has an order in its status, as far as can be told: one that cannot be read may.
+    pub fn has_order(&self, namespace: &str, name: &str, uid: &str) -> bool {
+        let found = self.certificates.get(&ObjectRef::new(name).within(namespace));
+        found.is_some_and(|found| {
+            found.uid().as_deref() == Some(uid)
+                && found.0.as_ref().map_or(true, |certificate| {
+                    let acme = certificate.status.as_ref().and_then(|status| status.acme.as_ref());
+                    acme.is_some_and(|acme| acme.order_url.is_some())
+                })
+        })
+    }
+
+    fn note_certificate(&self, event: &Event<Guarded>) {
         match event {
             Event::Apply(object) => {
                 let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
@@ -170,7 +243,6 @@ impl Cache {
             Event::Delete(object) => {
                 let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
                 self.unindex(&namespace, &name);
-                let _ = gone.send(format!("{namespace}/{name}/{}", object.uid().unwrap_or_default()));
                 self.lock_awaited().remove(&(namespace, name));
             }
             Event::InitDone => self.lock_awaited().clear(),
@@ -340,6 +412,16 @@ impl Inlets {
     }
 }
 
+/// `<namespace>/<name>/<uid>`.
+pub fn identity(object: &impl ResourceExt) -> String {
+    format!(
+        "{}/{}/{}",
+        object.namespace().unwrap_or_default(),
+        object.name_any(),
+        object.uid().unwrap_or_default()
+    )
+}
+
 /// Resource versions can be compared as numbers (Kubernetes API concepts, since 1.35; etcd's before).
 fn version(text: Option<&str>) -> Option<u64> {
     text?.parse().ok()
@@ -363,3 +445,7 @@ fn facts(event: Event<PartialObjectMeta<Secret>>) -> Event<Facts> {
         Event::InitDone => Event::InitDone,
     }
 }
+
+#[cfg(test)]
+#[path = "cache_tests.rs"]
+mod tests;

@@ -18,7 +18,7 @@ use super::{
     order::Orders,
 };
 use crate::{
-    issuer::registry::Registry,
+    issuer::{registry::Registry, signer::AcmeSigner},
     kubernetes::{
         apply::Writer,
         events::{EventType, Events},
@@ -50,17 +50,22 @@ pub struct Context {
 }
 
 /// An attempt under way.
-#[derive(Clone, Debug)]
 pub struct Attempt {
     /// Which of the issuers is asked: 0 is `issuerRef`.
     pub issuer: usize,
     pub since: tokio::time::Instant,
     /// What the issuers before this one said.
     pub refusals: Vec<String>,
+    /// The queue that it waits in, and its name there.
+    pub queued: Option<(Arc<AcmeSigner>, String)>,
+    /// The breaker let it through.
+    pub passed: bool,
     /// An order lapsed already, and another was placed in its stead.
     pub lapsed: bool,
     /// Writes to the API server that failed in a row.
     pub write_failures: u32,
+    /// The generation that was told to be unreadable: our own status makes us look again.
+    pub unreadable: Option<i64>,
 }
 
 impl Default for Attempt {
@@ -69,8 +74,11 @@ impl Default for Attempt {
             issuer: 0,
             since: tokio::time::Instant::now(),
             refusals: Vec::new(),
+            queued: None,
+            passed: false,
             lapsed: false,
             write_failures: 0,
+            unreadable: None,
         }
     }
 }
@@ -102,9 +110,39 @@ impl Context {
         work(attempts.entry(uid.to_owned()).or_default())
     }
 
-    /// The attempt of `uid` is over.
+    /// Whether something is under way for `uid`.
+    pub fn is_busy(&self, uid: &str) -> bool {
+        let attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        attempts.contains_key(uid) || self.orders.has(uid)
+    }
+
+    /// The attempt of `uid` is over, and holds nobody up any more.
     pub fn end_attempt(&self, uid: &str) -> Option<Attempt> {
-        self.attempts.lock().unwrap_or_else(PoisonError::into_inner).remove(uid)
+        let mut ended = self
+            .attempts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(uid)?;
+        if let Some((signer, name)) = ended.queued.take() {
+            self.leave(&signer, &name);
+        }
+        Some(ended)
+    }
+
+    /// Gives up a place in a queue, waiting or in flight: the next may go.
+    pub fn leave(&self, signer: &AcmeSigner, name: &str) {
+        let next = signer.queue(|queue| queue.done(name, (self.now)()));
+        self.wake_named(&next);
+    }
+
+    /// Has those looked at that a queue names.
+    pub fn wake_named(&self, identities: &[String]) {
+        for identity in identities {
+            let mut parts = identity.splitn(3, '/');
+            if let (Some(namespace), Some(name)) = (parts.next(), parts.next()) {
+                self.wake(&Ref::new(name).within(namespace));
+            }
+        }
     }
 
     /// Works on the breaker, and tells the metric.

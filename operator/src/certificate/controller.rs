@@ -10,10 +10,10 @@ use serde_json::json;
 
 use super::{
     advice,
-    cache::{Cache, Guarded},
+    cache::{Cache, Guarded, identity},
     context::{Context, until},
     delivery::{self, Delivery},
-    failure::Failure,
+    failure::{Class, Failure},
     holding::{self, Damage, Facts, Held},
     issue,
     outcome::Before,
@@ -21,17 +21,20 @@ use super::{
     wanted::{SpecError, Wanted},
 };
 use crate::{
-    issuer::registry::{Key, State},
+    issuer::registry::{Key, Since},
     kubernetes::{
         apply::{Target, WriteError},
         conditions::{self, Status, Verdict},
         events::EventType,
     },
+    pki::PrivateKey,
     telemetry::metrics::Issuance,
 };
 
 /// Longest pause after writes to the API server failed.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// So many refusals in a row are no passing trouble of the API server.
+const REFUSALS: u32 = 4;
 /// Nothing is left alone for longer: a second chance should a watch have missed something.
 const LONGEST_REST: Duration = Duration::from_secs(7 * 86_400);
 
@@ -51,15 +54,18 @@ pub async fn reconcile(object: Arc<Guarded>, scope: Arc<Scope>) -> Result<Action
                 certificate,
                 now: (scope.ctx.now)(),
             };
-            match look.reconcile().await {
+            let outcome = match look.reconcile().await {
                 Ok(action) => (action, false),
-                Err(error) => (look.write_failed(&error), true),
+                Err(error) => (look.write_failed(&error).await, true),
+            };
+            // It went while we were at it: what this look has left in memory goes with it.
+            let identity = identity(certificate);
+            if !scope.cache.has(&identity) {
+                issue::gone(&scope.ctx, &identity);
             }
+            outcome
         }
-        Err(error) => {
-            unreadable(&object, &error.to_string(), &scope).await;
-            (Action::await_change(), true)
-        }
+        Err(error) => (unreadable(&object, &error.to_string(), &scope).await, true),
     };
     scope.ctx.metrics.reconciled("Certificate", started.elapsed(), failed);
     Ok(action)
@@ -151,10 +157,14 @@ impl<'a> Look<'a> {
             .await
             .map_err(|error| WriteError::reading("Secret", name, error))?;
         Ok(match secret {
-            Some(secret) => Known {
-                facts: Some(Arc::new(Facts::of(&secret.metadata))),
-                contents: Some(holding::read(&secret)),
-            },
+            Some(mut secret) => {
+                let known = Known {
+                    facts: Some(Arc::new(Facts::of(&secret.metadata))),
+                    contents: Some(holding::read(&secret)),
+                };
+                holding::wipe(&mut secret);
+                known
+            }
             None => Known {
                 facts: None,
                 contents: None,
@@ -162,28 +172,55 @@ impl<'a> Look<'a> {
         })
     }
 
+    /// The key in the target Secret, whatever else is in there.
+    pub async fn read_key(&self) -> Result<Option<Arc<PrivateKey>>, WriteError> {
+        let name = &self.certificate.spec.secret_name;
+        let secret = self
+            .ctx()
+            .secrets(&self.namespace())
+            .get_opt(name)
+            .await
+            .map_err(|error| WriteError::reading("Secret", name, error))?;
+        Ok(secret.and_then(|mut secret| {
+            let key = holding::key(&secret);
+            holding::wipe(&mut secret);
+            key.ok().map(Arc::new)
+        }))
+    }
+
     /// Asks the plan.
     pub fn decide(&self, wanted: &Result<Wanted, SpecError>, known: &Known) -> Plan {
         let own = self.certificate.name_any();
-        let other_claims_it = known.facts.as_ref().is_some_and(|facts| {
-            facts
+        let secret = &self.certificate.spec.secret_name;
+        let rival = match &known.facts {
+            Some(facts) => facts
                 .certificate
-                .as_ref()
-                .is_some_and(|other| *other != own && self.scope.cache.claims(&facts.namespace, other, &facts.name))
-        });
+                .clone()
+                .filter(|other| *other != own && self.scope.cache.claims(&self.namespace(), other, secret)),
+            None => self
+                .scope
+                .cache
+                .first_claim(&self.namespace(), secret)
+                .filter(|first| *first != own),
+        };
         let issuing = self
             .certificate
             .status
             .as_ref()
             .is_some_and(|status| conditions::is_true(&status.conditions, super::outcome::ISSUING));
-        let issuer = Key::of(&self.certificate.spec.issuer_ref, &self.namespace());
+        let issuers = issue::issuers(self.certificate)
+            .map(|reference| self.ctx().registry.since(&Key::of(reference, &self.namespace())))
+            .fold(Since::default(), |all, one| Since {
+                ready: all.ready.max(one.ready),
+                mended: all.mended.max(one.mended),
+            });
         plan::plan(&Input {
             certificate: self.certificate,
             wanted,
             secret: known.secret(),
-            other_claims_it,
+            rival: rival.as_deref(),
             in_flight: issuing,
-            issuer_ready: matches!(self.ctx().registry.get(&issuer), Some(State::Ready(_))),
+            issuers,
             now: self.now,
         })
     }
@@ -283,11 +320,12 @@ impl<'a> Look<'a> {
         self.write_status(&status).await?;
         ctx.end_attempt(self.uid());
         let next = status.next_attempt_time.unwrap_or(self.now);
+        // Without the time of the next attempt, which is in the status: what is said again and again is one event an hour.
         ctx.tell(
             self.certificate,
             EventType::Warning,
             failure.event(),
-            &format!("{} The next attempt is at {next}.", sentence(&failure.message)),
+            &sentence(&failure.message),
         );
         let issuer = &self.certificate.spec.issuer_ref;
         ctx.metrics.issuance(Issuance {
@@ -300,22 +338,38 @@ impl<'a> Look<'a> {
         Ok(self.rest(next))
     }
 
-    /// A write of ours failed: tried again soon, without a word in the status, which could not be written either.
-    fn write_failed(&self, error: &WriteError) -> Action {
-        let gone = error.is_not_found() || error.reason() == "NamespaceTerminating";
-        if gone {
-            return Action::await_change();
+    /// A write or read of ours failed. It is tried again soon, without a word in the status at first,
+    /// which could not be written either; what the API server goes on refusing is told.
+    async fn write_failed(&self, error: &WriteError) -> Action {
+        if error.is_not_found() || error.reason() == "NamespaceTerminating" {
+            // It is gone, most likely; an API server that starts may say so of what is there, too.
+            return Action::requeue(LONGEST_PAUSE);
         }
         let count = self.ctx().attempt(self.uid(), |attempt| {
             attempt.write_failures = attempt.write_failures.saturating_add(1).min(16);
             attempt.write_failures
         });
+        if let Some(failure) = lasting(error, count)
+            && let Ok(action) = self.fail(&failure, None).await
+        {
+            return action;
+        }
         let pause = Duration::from_millis(500)
             .saturating_mul(2u32.saturating_pow(count))
             .min(LONGEST_PAUSE);
         tracing::warn!(namespace = self.namespace(), certificate = self.certificate.name_any(), %error, ?pause, "a write failed and will be tried again");
         Action::requeue(pause)
     }
+}
+
+/// What somebody has to mend before the API server lets us: missing rights are told at once, other refusals
+/// when they last.
+fn lasting(error: &WriteError, count: u32) -> Option<Failure> {
+    let WriteError::Refused { reason, .. } = error else {
+        return None;
+    };
+    let patience = if *reason == "Forbidden" { 1 } else { REFUSALS };
+    (!error.is_conflict() && count >= patience).then(|| Failure::new(Class::Transient, reason, error.to_string()))
 }
 
 /// A message with its full stop.
@@ -329,8 +383,12 @@ pub fn sentence(message: &str) -> String {
 }
 
 /// An object that cannot be decoded (written past validation): it is told, and harms no other.
-async fn unreadable(object: &Guarded, error: &str, scope: &Scope) {
+async fn unreadable(object: &Guarded, error: &str, scope: &Scope) -> Action {
     let ctx = &scope.ctx;
+    let (uid, generation) = (object.uid().unwrap_or_default(), object.meta().generation);
+    if generation.is_some() && ctx.attempt(&uid, |attempt| attempt.unreadable) == generation {
+        return Action::await_change();
+    }
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     tracing::warn!(
         namespace,
@@ -358,11 +416,51 @@ async fn unreadable(object: &Guarded, error: &str, scope: &Scope) {
     };
     conditions::set(&mut conditions, &verdict, object.meta().generation, (ctx.now)());
     let api: Api<PartialObjectMeta<Certificate>> = Api::namespaced(ctx.client.clone(), &namespace);
-    if let Err(error) = ctx
+    match ctx
         .writer
         .apply_status(&api, Target::named(&name), json!({ "conditions": conditions }))
         .await
     {
-        tracing::debug!(%error, namespace, certificate = name, "its status could not be written");
+        Ok(_) => {
+            ctx.attempt(&uid, |attempt| attempt.unreadable = generation);
+            Action::await_change()
+        }
+        Err(error) if error.is_not_found() => Action::await_change(),
+        Err(error) => {
+            tracing::warn!(%error, namespace, certificate = name, "its status could not be written");
+            Action::requeue(LONGEST_PAUSE)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_api_server_goes_on_refusing_is_told() {
+        let refused = |reason| WriteError::Refused {
+            object: "Secret web-tls".into(),
+            code: 500,
+            reason,
+            message: "no".into(),
+        };
+        let unreachable = WriteError::Unreachable {
+            object: "Secret web-tls".into(),
+            message: "no".into(),
+        };
+        for (error, count, told) in [
+            (refused("Forbidden"), 1, Some("Forbidden")),
+            (refused("ServerError"), 1, None),
+            (refused("ServerError"), REFUSALS, Some("ServerError")),
+            (refused("Conflict"), 16, None),
+            (unreachable, 16, None),
+        ] {
+            assert_eq!(
+                lasting(&error, count).map(|failure| failure.reason),
+                told,
+                "{error} {count}"
+            );
+        }
     }
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use gatehouse_crds::{certificate::SigningIssuer, secret_ref::SecretKeySelector};
+use gatehouse_crds::{
+    certificate::{CertificateStatus, SigningIssuer},
+    secret_ref::SecretKeySelector,
+};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{ResourceExt, runtime::controller::Action};
 use zeroize::Zeroizing;
@@ -12,6 +15,7 @@ use super::{
     controller::{Known, Look},
     failure::{Class, Failure},
     holding::{Facts, Held, TLS},
+    issue,
     outcome::Issued,
     plan::{self, Cause, Plan},
     rollout,
@@ -41,11 +45,14 @@ pub struct Delivery<'a> {
 #[derive(Clone, Debug)]
 pub struct Signed {
     pub issuer: SigningIssuer,
+    /// By an order, whose key waits in a Secret of its own.
+    pub ordered: bool,
     pub gives_advice: bool,
 }
 
-/// Writes the Secret, restarts what is to be restarted, and writes the status: in this order, so
-/// that a crash in between is found out and made good by the next look.
+/// Writes the Secret, restarts what is to be restarted, deletes the order's key, and writes the
+/// status: in this order, so that a crash in between is found out and made good by the next look. Once
+/// the status has forgotten the order nobody would look for its key.
 ///
 /// The outer error is the API server's, to be tried again; the inner one is to be told.
 pub async fn deliver(look: &Look<'_>, delivery: &Delivery<'_>) -> Result<Result<Action, Failure>, WriteError> {
@@ -54,7 +61,7 @@ pub async fn deliver(look: &Look<'_>, delivery: &Delivery<'_>) -> Result<Result<
         Ok(passwords) => passwords,
         Err(failure) => return Ok(Err(failure)),
     };
-    let body = match secret::body(look.certificate, delivery.held, &passwords, &notes(delivery)) {
+    let body = match secret::body(look.certificate, delivery.held, &passwords, &notes(look, delivery)) {
         Ok(body) => body,
         Err(failure) => return Ok(Err(failure)),
     };
@@ -72,11 +79,26 @@ pub async fn deliver(look: &Look<'_>, delivery: &Delivery<'_>) -> Result<Result<
     rollout::restart(look, delivery.held).await;
 
     let is_new = delivery.cause.is_some();
-    let gives_advice = delivery.issuer.is_some_and(|signed| signed.gives_advice);
+    // Of a pair that we wrote before and could not note in the status, the Secret tells all there is to know.
+    let own = delivery
+        .facts
+        .filter(|facts| facts.certificate == look.certificate.metadata.name);
+    let gives_advice = match delivery.issuer {
+        Some(signed) => signed.gives_advice,
+        None => own.is_some_and(|facts| facts.ari_identifier.is_some()),
+    };
+    let was_ordered = look.status().acme.is_some_and(|acme| acme.order_url.is_some());
+    if was_ordered || delivery.issuer.is_some_and(|signed| signed.ordered) {
+        issue::delete_key(look).await;
+    }
     let status = look.before().issued(&Issued {
         held: delivery.held,
-        issuer: delivery.issuer.map(|signed| signed.issuer.clone()),
+        issuer: delivery
+            .issuer
+            .map(|signed| signed.issuer.clone())
+            .or_else(|| own?.signing_issuer()),
         is_new,
+        written: own.and_then(|facts| facts.written),
         first_advice: gives_advice.then(|| advice::first(look.before().certificate_seed(), look.now)),
     });
     look.write_status(&status).await?;
@@ -110,14 +132,25 @@ pub async fn deliver(look: &Look<'_>, delivery: &Delivery<'_>) -> Result<Result<
     Ok(Ok(look.rest(status.renewal_time.unwrap_or(look.now))))
 }
 
-fn notes<'a>(delivery: &Delivery<'a>) -> Notes<'a> {
+fn notes<'a>(look: &Look<'_>, delivery: &Delivery<'a>) -> Notes<'a> {
     let advice = delivery.issuer.map(|signed| signed.gives_advice);
     let known = |of: fn(&Facts) -> Option<&String>| delivery.facts.and_then(|facts| of(facts).cloned());
+    // Notes that somebody took away are known from the status, if it speaks of the same certificate.
+    let status = look.status();
+    let status = (status.serial_number == Some(delivery.held.leaf().serial_hex())).then_some(status);
+    let asks = |status: &CertificateStatus| status.acme.as_ref().is_some_and(|acme| acme.ari.is_some());
     Notes {
         issuer: delivery
             .issuer
             .map(|signed| format!("{}/{}", signed.issuer.kind, signed.issuer.name))
-            .or_else(|| known(|facts| facts.issuer.as_ref())),
+            .or_else(|| known(|facts| facts.issuer.as_ref()))
+            .or_else(|| {
+                status
+                    .as_ref()?
+                    .issuer
+                    .as_ref()
+                    .map(|issuer| format!("{}/{}", issuer.kind, issuer.name))
+            }),
         cause: delivery
             .cause
             .map(|cause| cause.as_str().to_owned())
@@ -125,7 +158,13 @@ fn notes<'a>(delivery: &Delivery<'a>) -> Notes<'a> {
         ari_identifier: match advice {
             Some(true) => delivery.held.leaf().ari_identifier(),
             Some(false) => None,
-            None => known(|facts| facts.ari_identifier.as_ref()),
+            None => known(|facts| facts.ari_identifier.as_ref()).or_else(|| {
+                delivery
+                    .held
+                    .leaf()
+                    .ari_identifier()
+                    .filter(|_| status.as_ref().is_some_and(asks))
+            }),
         },
         wanted: delivery.wanted,
     }
@@ -217,7 +256,7 @@ pub fn told(error: WriteError) -> Result<Failure, WriteError> {
 }
 
 /// Passwords of the keystores that are asked for.
-async fn passwords(look: &Look<'_>) -> Result<Result<Passwords, Failure>, WriteError> {
+pub async fn passwords(look: &Look<'_>) -> Result<Result<Passwords, Failure>, WriteError> {
     let mut passwords = Passwords::default();
     let Some(keystores) = &look.certificate.spec.keystores else {
         return Ok(Ok(passwords));

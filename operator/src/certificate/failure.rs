@@ -51,7 +51,11 @@ impl Failure {
 
     /// Whether another issuer could do better. What is wrong on our side of the line would be wrong there too.
     pub fn may_fall_back(&self) -> bool {
-        !matches!(self.class, Class::Spec) && !matches!(self.reason, "SecretConflict" | "SecretWriteFailed")
+        !matches!(self.class, Class::Spec)
+            && !matches!(
+                self.reason,
+                "SecretConflict" | "SecretWriteFailed" | "KeystoreFailed" | "KeyGenerationFailed"
+            )
     }
 }
 

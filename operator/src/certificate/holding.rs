@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
+use gatehouse_crds::certificate::{IssuerKind, SigningIssuer};
 use jiff::Timestamp;
 use k8s_openapi::{
     ByteString,
@@ -9,8 +10,11 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta},
 };
 use kube::runtime::reflector::Lookup;
+use serde_json::json;
 use thiserror::Error;
+use zeroize::Zeroize;
 
+use super::wanted;
 use crate::{
     kubernetes::names,
     pki::{Certificate, Chain, ChainError, PrivateKey},
@@ -22,6 +26,8 @@ pub const REQUEST_HASH: &str = "gatehouse.dev/request-hash";
 pub const OUTPUT_HASH: &str = "gatehouse.dev/output-hash";
 /// Annotation: the keys of `data` that we wrote, so that a missing one is missed.
 pub const DATA_KEYS: &str = "gatehouse.dev/data-keys";
+/// Annotation: fingerprint of `tls.crt` and `ca.crt`, so that one that was cut or exchanged by hand is noticed.
+pub const CHAIN_HASH: &str = "gatehouse.dev/chain-hash";
 /// Annotation: the certificate's identifier for ACME Renewal Information (RFC 9773 section 4.1).
 pub const ARI_IDENTIFIER: &str = "gatehouse.dev/ari-identifier";
 /// Annotation: why it was issued ([`super::plan::Cause`]).
@@ -41,12 +47,15 @@ pub struct Facts {
     /// Whether every field that we wrote is still as we wrote it. The API server keeps account of
     /// that: whoever changes or removes a field takes it from us (server-side apply).
     pub intact: bool,
+    /// When our apply last changed something, by the API server's clock.
+    pub written: Option<Timestamp>,
     /// Who signed, as `<kind>/<name>`.
     pub issuer: Option<String>,
     pub serial_number: Option<String>,
     pub not_after: Option<Timestamp>,
     pub request_hash: Option<String>,
     pub output_hash: Option<String>,
+    pub chain_hash: Option<String>,
     pub ari_identifier: Option<String>,
     pub cause: Option<String>,
 }
@@ -63,14 +72,35 @@ impl Facts {
             certificate: note(names::CERTIFICATE),
             adopt: note(names::ADOPT).as_deref() == Some(names::TRUE),
             intact: is_intact(meta, note(DATA_KEYS).as_deref().unwrap_or_default()),
+            written: meta
+                .managed_fields
+                .iter()
+                .flatten()
+                .find(|entry| is_our_apply(entry))
+                .and_then(|entry| Some(entry.time.as_ref()?.0)),
             issuer: note(names::ISSUER),
             serial_number: note(names::SERIAL_NUMBER),
             not_after: note(names::NOT_AFTER).and_then(|time| time.parse().ok()),
             request_hash: note(REQUEST_HASH),
             output_hash: note(OUTPUT_HASH),
+            chain_hash: note(CHAIN_HASH),
             ari_identifier: note(ARI_IDENTIFIER),
             cause: note(CAUSE),
         }
+    }
+}
+
+impl Facts {
+    /// Who signed, as a Certificate's status has it.
+    pub fn signing_issuer(&self) -> Option<SigningIssuer> {
+        let (kind, name) = self.issuer.as_deref()?.split_once('/')?;
+        let kind = [IssuerKind::Issuer, IssuerKind::ClusterIssuer]
+            .into_iter()
+            .find(|known| known.as_str() == kind)?;
+        Some(SigningIssuer {
+            kind,
+            name: name.to_owned(),
+        })
     }
 }
 
@@ -96,9 +126,12 @@ fn is_intact(meta: &ObjectMeta, data_keys: &str) -> bool {
         && owns(&["f:metadata", "f:labels", &format!("f:{}", names::MANAGED)])
 }
 
+fn is_our_apply(entry: &ManagedFieldsEntry) -> bool {
+    entry.manager.as_deref() == Some(names::FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply")
+}
+
 fn ours(entry: &ManagedFieldsEntry) -> Option<&serde_json::Value> {
-    let is_ours = entry.manager.as_deref() == Some(names::FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply");
-    is_ours
+    is_our_apply(entry)
         .then_some(entry.fields_v1.as_ref())
         .flatten()
         .map(|fields| &fields.0)
@@ -151,6 +184,11 @@ impl Held {
         Self { key, chain, ca }
     }
 
+    /// Fingerprint of the chain and the CA, as they are written.
+    pub fn chain_hash(&self) -> String {
+        wanted::hash(&json!([self.chain.pem(), self.ca]))
+    }
+
     /// The leaf.
     pub fn leaf(&self) -> &Certificate {
         &self.chain.leaf
@@ -173,6 +211,23 @@ pub enum Damage {
 /// The type of the Secrets that hold pairs.
 pub const TLS: &str = "kubernetes.io/tls";
 
+/// Reads the key alone out of a Secret's body.
+pub fn key(secret: &Secret) -> Result<PrivateKey, Damage> {
+    let data = secret.data.as_ref();
+    let pem = data
+        .and_then(|data| data.get("tls.key"))
+        .filter(|value| !value.0.is_empty())
+        .ok_or(Damage::Missing("tls.key"))?;
+    PrivateKey::from_pem(&pem.0).map_err(|error| Damage::Unreadable("tls.key", error.to_string()))
+}
+
+/// Overwrites what a Secret holds, before its memory goes to others.
+pub fn wipe(secret: &mut Secret) {
+    for value in secret.data.iter_mut().flat_map(BTreeMap::values_mut) {
+        value.0.zeroize();
+    }
+}
+
 /// Reads the pair out of a Secret's body.
 pub fn read(secret: &Secret) -> Result<Held, Damage> {
     let kind = secret.type_.as_deref().unwrap_or("Opaque");
@@ -186,8 +241,8 @@ pub fn read(secret: &Secret) -> Result<Held, Damage> {
             .filter(|value| !value.0.is_empty())
             .ok_or(Damage::Missing(name))
     };
-    let (crt, key) = (get("tls.crt")?, get("tls.key")?);
-    let key = PrivateKey::from_pem(&key.0).map_err(|error| Damage::Unreadable("tls.key", error.to_string()))?;
+    let crt = get("tls.crt")?;
+    let key = key(secret)?;
     let chain = Chain::read(&crt.0, Some(&key)).map_err(|error| match error {
         ChainError::KeyMismatch => Damage::Mismatch,
         error => Damage::Unreadable("tls.crt", error.to_string()),
@@ -201,3 +256,7 @@ pub fn read(secret: &Secret) -> Result<Held, Damage> {
         ca: ca.filter(|pem| !pem.trim().is_empty()),
     })
 }
+
+#[cfg(test)]
+#[path = "holding_tests.rs"]
+mod tests;

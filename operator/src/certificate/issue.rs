@@ -4,12 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use gatehouse_crds::certificate::{Certificate, IssuerRef};
 use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use kube::{Resource, ResourceExt, runtime::controller::Action};
+use kube::{Api, Resource, ResourceExt, api::ListParams, runtime::controller::Action};
 use tokio::time::Instant;
 
 use super::{
     breaker::Verdict,
-    cache::Ref,
+    cache::{Cache, identity},
     context::Context,
     controller::{Known, Look, sentence},
     delivery::{self, Delivery, Signed},
@@ -17,7 +17,7 @@ use super::{
     holding::Held,
     order::{self, Flight, Progress},
     outcome::{Order, keeps_order},
-    plan::Cause,
+    plan::{self, Cause},
     signing,
     wanted::Wanted,
 };
@@ -40,19 +40,26 @@ use crate::{
 const GRACE: Duration = Duration::from_secs(1);
 /// A state that lasts longer than this is worth a write to the status.
 const WORTH_TELLING: Duration = Duration::from_secs(2);
+/// An order that could not be taken up again so often is given up for a new one, where that can be placed.
+const LOST_AFTER: i32 = 2;
 /// An order in flight is looked at again at least this often.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// One step towards a new certificate.
 pub async fn obtain(look: &Look<'_>, wanted: &Wanted, known: &Known, cause: Cause) -> Result<Action, WriteError> {
     let ctx = look.ctx();
-    if cause.is_unasked() && !ctx.orders.has(look.uid()) {
+    // What goes to a CA or a name server is a write as well.
+    ctx.writer.check()?;
+    let is_unasked = cause.is_unasked() && !plan::is_requested(look.certificate, look.now);
+    // Asked once for an attempt, however many steps it takes.
+    if is_unasked && !ctx.orders.has(look.uid()) && !ctx.attempt(look.uid(), |attempt| attempt.passed) {
         let total = ctx.total();
         if let Verdict::Held { until } = ctx.breaker(|breaker| breaker.ask(look.uid(), total, look.now)) {
             return hold(look, cause, until).await;
         }
+        ctx.attempt(look.uid(), |attempt| attempt.passed = true);
     }
-    let issuers = issuers(look.certificate);
+    let issuers: Vec<IssuerRef> = issuers(look.certificate).cloned().collect();
     let index = ctx.attempt(look.uid(), |attempt| attempt.issuer.min(issuers.len() - 1));
     let Some(reference) = issuers.get(index) else {
         return Ok(Action::await_change());
@@ -74,6 +81,9 @@ pub async fn obtain(look: &Look<'_>, wanted: &Wanted, known: &Known, cause: Caus
         }
     };
     let outcome = match signer {
+        Signer::Ca(ca) if let Some(failure) = signing::in_vain(&issuer, &ca, cause, look.status().not_after) => {
+            Err(failure)
+        }
         Signer::Ca(ca) => {
             let Ok(permit) = ctx.writes.acquire().await else {
                 return Ok(Action::await_change());
@@ -83,14 +93,14 @@ pub async fn obtain(look: &Look<'_>, wanted: &Wanted, known: &Known, cause: Caus
                 Err(failure) => Err(failure),
             };
             drop(permit);
-            deliver(look, wanted, known, cause, signed, &issuer, false).await?
+            deliver(look, wanted, known, cause, signed, at_once(&issuer)).await?
         }
         Signer::SelfSigned => {
             let signed = match generate(look, wanted, known, cause).await? {
                 Ok(key) => signing::by_itself(wanted, key, look.now),
                 Err(failure) => Err(failure),
             };
-            deliver(look, wanted, known, cause, signed, &issuer, false).await?
+            deliver(look, wanted, known, cause, signed, at_once(&issuer)).await?
         }
         Signer::Acme(signer) => {
             Acme {
@@ -111,11 +121,9 @@ pub async fn obtain(look: &Look<'_>, wanted: &Wanted, known: &Known, cause: Caus
     }
 }
 
-fn issuers(certificate: &Certificate) -> Vec<IssuerRef> {
-    std::iter::once(&certificate.spec.issuer_ref)
-        .chain(&certificate.spec.fallback_issuer_refs)
-        .cloned()
-        .collect()
+/// The issuers of a certificate, in the order in which they are asked.
+pub fn issuers(certificate: &Certificate) -> impl Iterator<Item = &IssuerRef> {
+    std::iter::once(&certificate.spec.issuer_ref).chain(&certificate.spec.fallback_issuer_refs)
 }
 
 fn not_ready(message: String) -> Failure {
@@ -155,14 +163,13 @@ async fn hold(look: &Look<'_>, cause: Cause, until: jiff::Timestamp) -> Result<A
             ),
         );
     }
-    Ok(look.rest(until))
+    Ok(look.rest(plan::or_requested(look.certificate, look.now, until)))
 }
 
 /// The issuer cannot or will not: the next one is asked, and when there is none the attempt has failed.
 async fn refused(look: &Look<'_>, issuers: &[IssuerRef], failure: Failure, cause: Cause) -> Result<Action, WriteError> {
     let ctx = look.ctx();
-    let said = ctx.attempt(look.uid(), |attempt| attempt.refusals.clone());
-    let index = ctx.attempt(look.uid(), |attempt| attempt.issuer);
+    let (said, index) = ctx.attempt(look.uid(), |attempt| (attempt.refusals.clone(), attempt.issuer));
     if failure.may_fall_back()
         && let Some(next) = issuers.get(index + 1)
     {
@@ -173,25 +180,28 @@ async fn refused(look: &Look<'_>, issuers: &[IssuerRef], failure: Failure, cause
             next.kind(),
             next.name
         );
-        ctx.attempt(look.uid(), |attempt| {
+        let queued = ctx.attempt(look.uid(), |attempt| {
             attempt.issuer = index + 1;
             attempt.refusals.push(failure.message.clone());
+            attempt.queued.take()
         });
+        if let Some((signer, name)) = queued {
+            ctx.leave(&signer, &name);
+        }
         ctx.tell(look.certificate, EventType::Warning, "FallbackIssuer", &note);
         return Ok(Action::requeue(Duration::ZERO));
     }
     // An order that was only interrupted stays where it is, unless others were asked before: the next attempt begins with the first.
-    if !said.is_empty() || !keeps_order(failure.class) {
+    if !(ctx.orders.has_landed(look.uid()) || said.is_empty() && keeps_order(failure.class)) {
         abandon(look, "it failed").await;
     }
     let mut failure = failure;
     if !said.is_empty() {
         failure.message = format!("{}; before that: {}", failure.message, said.join("; "));
-        failure.class = if keeps_order(failure.class) {
-            Class::Refused
-        } else {
-            failure.class
-        };
+        // What a CA told us to wait is never shortened.
+        if failure.class == Class::Transient {
+            failure.class = Class::Refused;
+        }
     }
     look.fail(&failure, Some(cause)).await
 }
@@ -203,29 +213,36 @@ async fn generate(
     known: &Known,
     cause: Cause,
 ) -> Result<Result<Arc<PrivateKey>, Failure>, WriteError> {
-    let read;
-    let mut held = known.held();
-    if wanted.keep_key && held.is_none() && known.facts.is_some() && cause != Cause::Consent {
-        read = look.read_secret().await?;
-        held = read.held();
+    let mut kept = known.held().map(|held| held.key.clone());
+    // A certificate that cannot be read takes no key with it.
+    if wanted.keep_key && kept.is_none() && known.facts.is_some() && cause != Cause::Consent {
+        kept = look.read_key().await?;
     }
-    if let KeyParameters::Rsa(_) = wanted.key
-        && held.is_none_or(|held| !wanted.keep_key || held.key.parameters() != wanted.key)
-    {
+    if let Some(key) = kept.filter(|key| wanted.keep_key && key.parameters() == wanted.key) {
+        return Ok(Ok(key));
+    }
+    let parameters = wanted.key;
+    let made = if let KeyParameters::Rsa(_) = parameters {
         // Seconds of arithmetic, which would hold up the others.
-        let parameters = wanted.key;
-        let made = tokio::task::spawn_blocking(move || PrivateKey::generate(parameters)).await;
-        return Ok(match made {
-            Ok(Ok(key)) => Ok(Arc::new(key)),
-            Ok(Err(error)) => Err(Failure::new(Class::Transient, "KeyGenerationFailed", error.to_string())),
-            Err(_) => Err(Failure::new(
-                Class::Transient,
-                "KeyGenerationFailed",
-                "the key could not be made",
-            )),
-        });
+        tokio::task::spawn_blocking(move || PrivateKey::generate(parameters))
+            .await
+            .map_err(|_| "the key could not be made".to_owned())
+            .and_then(|made| made.map_err(|error| error.to_string()))
+    } else {
+        PrivateKey::generate(parameters).map_err(|error| error.to_string())
+    };
+    Ok(made
+        .map(Arc::new)
+        .map_err(|message| Failure::new(Class::Transient, "KeyGenerationFailed", message)))
+}
+
+/// Signed by an issuer in this process.
+fn at_once(issuer: &Key) -> Signed {
+    Signed {
+        issuer: issuer.signing(),
+        ordered: false,
+        gives_advice: false,
     }
-    Ok(signing::key(wanted, held))
 }
 
 /// Brings a signed pair home, and counts it.
@@ -235,16 +252,11 @@ async fn deliver(
     known: &Known,
     cause: Cause,
     signed: Result<Held, Failure>,
-    issuer: &Key,
-    gives_advice: bool,
+    by: Signed,
 ) -> Result<Result<Action, Failure>, WriteError> {
     let held = match signed {
         Ok(held) => held,
         Err(failure) => return Ok(Err(failure)),
-    };
-    let by = Signed {
-        issuer: issuer.signing(),
-        gives_advice,
     };
     let delivery = Delivery {
         wanted,
@@ -266,8 +278,8 @@ async fn deliver(
             "Issued"
         };
         look.ctx().metrics.issuance(Issuance {
-            issuer_kind: issuer.kind.as_str(),
-            issuer: &issuer.name,
+            issuer_kind: by.issuer.kind.as_str(),
+            issuer: &by.issuer.name,
             reason,
             took: Some(took.unwrap_or_default()),
         });
@@ -287,14 +299,23 @@ pub async fn abandon(look: &Look<'_>, why: &str) {
         );
         end(look, &mut flight);
         delete_key(look).await;
+    } else if look.status().acme.is_some_and(|acme| acme.order_url.is_some()) {
+        // Of before a restart: its key at least is not left lying about.
+        delete_key(look).await;
     }
 }
 
 /// An order has ended: answers are taken away, and the next in the queue may go.
 fn end(look: &Look<'_>, flight: &mut Flight) {
     flight.clean_up();
-    let next = flight.signer.queue(|queue| queue.done(&queue_key(look), look.now));
-    wake(look.ctx(), next);
+    look.ctx().leave(&flight.signer, &queue_key(look));
+}
+
+/// An order that pauses takes nobody's place, or a few that go on failing would hold up all the others.
+/// It takes its own again with its next step.
+fn pause(look: &Look<'_>, flight: Flight) {
+    look.ctx().leave(&flight.signer, &queue_key(look));
+    look.ctx().orders.put(look.uid(), flight);
 }
 
 /// A Certificate is gone, by its key in the queue: so is what was under way for it.
@@ -303,21 +324,12 @@ pub fn gone(ctx: &Context, key: &str) {
     ctx.forget(uid);
     if let Some(mut flight) = ctx.orders.take(uid) {
         flight.clean_up();
-        wake(ctx, flight.signer.queue(|queue| queue.done(key, (ctx.now)())));
-    }
-}
-
-fn wake(ctx: &Context, keys: Vec<String>) {
-    for key in keys {
-        let mut parts = key.splitn(3, '/');
-        if let (Some(namespace), Some(name)) = (parts.next(), parts.next()) {
-            ctx.wake(&Ref::new(name).within(namespace));
-        }
+        ctx.leave(&flight.signer, key);
     }
 }
 
 fn queue_key(look: &Look<'_>) -> String {
-    format!("{}/{}/{}", look.namespace(), look.certificate.name_any(), look.uid())
+    identity(look.certificate)
 }
 
 /// One ACME step.
@@ -334,12 +346,19 @@ impl Acme<'_> {
     async fn step(self) -> Result<Result<Action, Failure>, WriteError> {
         let look = self.look;
         let mut flight = match look.ctx().orders.take(look.uid()) {
-            Some(flight) if flight.request_hash == self.wanted.request_hash && flight.issuer == *self.issuer => flight,
+            Some(flight) if self.goes_on(&flight) => {
+                flight.signer.queue(|queue| queue.resume(&queue_key(look)));
+                flight
+            }
             other => {
+                // With another account the order cannot be taken up again; with other solvers it can.
+                let moved = other
+                    .as_ref()
+                    .is_some_and(|stale| stale.signer.account.uri() != self.signer.account.uri());
                 if let Some(mut stale) = other {
                     end(look, &mut stale);
                 }
-                match self.take_off().await? {
+                match self.take_off(moved).await? {
                     Ok(flight) => flight,
                     Err(Ok(action)) => return Ok(Ok(action)),
                     Err(Err(failure)) => return Ok(Err(failure)),
@@ -357,7 +376,7 @@ impl Acme<'_> {
             }
             Progress::Issued => self.land(flight).await,
             Progress::Paused(failure) => {
-                look.ctx().orders.put(look.uid(), flight);
+                pause(look, flight);
                 Ok(Err(failure))
             }
             Progress::Failed(failure) => {
@@ -389,15 +408,24 @@ impl Acme<'_> {
         }
     }
 
+    /// Whether an order in flight is still for what is wanted, and from the issuer as it is now: one whose spec
+    /// was mended must not be kept to the solvers that failed.
+    fn goes_on(&self, flight: &Flight) -> bool {
+        flight.request_hash == self.wanted.request_hash
+            && flight.issuer == *self.issuer
+            && (flight.held.is_some() || Arc::ptr_eq(&flight.signer, &self.signer))
+    }
+
     /// The order of before a restart, or a new one. The inner error is what to do instead.
-    async fn take_off(&self) -> Result<Result<Flight, Result<Action, Failure>>, WriteError> {
+    async fn take_off(&self, moved: bool) -> Result<Result<Flight, Result<Action, Failure>>, WriteError> {
         let look = self.look;
         let challenges = match order::solvers(&self.signer, self.wanted, look.certificate.labels()) {
             Ok(challenges) => challenges,
             Err(failure) => return Ok(Err(Err(failure))),
         };
         let status = look.status();
-        if let Some(acme) = &status.acme
+        if !moved
+            && let Some(acme) = &status.acme
             && let Some(url) = &acme.order_url
             && acme.order_request.as_deref() == Some(&self.wanted.request_hash)
             && acme.order_issuer == Some(self.issuer.signing())
@@ -405,7 +433,8 @@ impl Acme<'_> {
         {
             self.signer.queue(|queue| queue.resume(&queue_key(look)));
             match Flight::resume(self.issuer.clone(), self.signer.clone(), self.wanted, key, url).await {
-                Ok(flight) => {
+                Ok(mut flight) => {
+                    flight.recorded = true;
                     tracing::info!(
                         namespace = look.namespace(),
                         certificate = look.certificate.name_any(),
@@ -415,7 +444,14 @@ impl Acme<'_> {
                     return Ok(Ok(flight));
                 }
                 Err(acme::AcmeError::OrderGone { .. }) => {}
-                Err(error) => return Ok(Err(Err(self.refused(&error, Endpoint::Order, false)))),
+                Err(error) => {
+                    let failure = self.refused(&error, Endpoint::Order, false);
+                    look.ctx().leave(&self.signer, &queue_key(look));
+                    // A server that never answers for it may be one that the issuer has left.
+                    if failure.class != Class::Transient || status.failed_attempts.unwrap_or_default() < LOST_AFTER {
+                        return Ok(Err(Err(failure)));
+                    }
+                }
             }
         }
         let replaces = self.replaces();
@@ -424,7 +460,11 @@ impl Acme<'_> {
             not_after: status.not_after,
             replaces: replaces.is_some(),
         };
-        match self.signer.queue(|queue| queue.admit(&wanted, look.now)) {
+        let admission = self.signer.queue(|queue| queue.admit(&wanted, look.now));
+        look.ctx().attempt(look.uid(), |attempt| {
+            attempt.queued = (admission != Admission::Go).then(|| (self.signer.clone(), wanted.key.clone()));
+        });
+        match admission {
             Admission::Go => {}
             Admission::Queued => return Ok(Err(Ok(Action::requeue(LOOK_AGAIN)))),
             Admission::NotBefore(time) => {
@@ -439,8 +479,7 @@ impl Acme<'_> {
         match self.place(replaces.clone(), challenges).await {
             Ok(Ok(flight)) => Ok(Ok(flight)),
             other => {
-                let next = self.signer.queue(|queue| queue.done(&wanted.key, look.now));
-                wake(look.ctx(), next);
+                look.ctx().leave(&self.signer, &wanted.key);
                 other.map(|result| result.map_err(Err))
             }
         }
@@ -458,6 +497,10 @@ impl Acme<'_> {
         {
             return Ok(Err(failure));
         }
+        // An order each minute for want of a password would use up the CA's limits.
+        if let Err(failure) = delivery::passwords(look).await? {
+            return Ok(Err(failure));
+        }
         let key = match generate(look, self.wanted, self.known, self.cause).await? {
             Ok(key) => key,
             Err(failure) => return Ok(Err(failure)),
@@ -466,14 +509,19 @@ impl Acme<'_> {
             return delivery::told(error).map(Err);
         }
         let renews = replaces.is_some();
-        let flight = match Flight::begin(self.issuer.clone(), self.signer.clone(), self.wanted, key, replaces).await {
+        let mut flight = match Flight::begin(self.issuer.clone(), self.signer.clone(), self.wanted, key, replaces).await
+        {
             Ok(flight) => flight,
-            Err(error) => return Ok(Err(self.refused(&error, Endpoint::NewOrder, renews))),
+            Err(error) => {
+                // No order, or one whose URL nobody knows: its key is of no use any more.
+                delete_key(look).await;
+                return Ok(Err(self.refused(&error, Endpoint::NewOrder, renews)));
+            }
         };
         let next = self
             .signer
             .queue(|queue| queue.placed(&queue_key(look), renews, look.now));
-        wake(look.ctx(), next);
+        look.ctx().wake_named(&next);
         let status = self.order_status(&flight, challenges);
         let written = look.write_status(&status).await;
         if let Err(error) = written {
@@ -481,6 +529,7 @@ impl Acme<'_> {
             look.ctx().orders.put(look.uid(), flight);
             return Err(error);
         }
+        flight.recorded = true;
         Ok(Ok(flight))
     }
 
@@ -523,12 +572,10 @@ impl Acme<'_> {
 
     /// Progress is written when it lasts: most orders are done before anybody could read of it.
     async fn tell_progress(&self, flight: &mut Flight) -> Result<(), WriteError> {
-        let status = self.look.status();
-        let known = status.acme.as_ref().and_then(|acme| acme.order_url.as_deref()) == Some(flight.url());
-        let worth = flight.told.elapsed() >= WORTH_TELLING;
-        if known && !worth {
+        if flight.recorded && flight.told.elapsed() < WORTH_TELLING {
             return Ok(());
         }
+        let known = flight.recorded;
         flight.told = Instant::now();
         let status = self.order_status(flight, flight.challenges());
         let same = |status: &gatehouse_crds::certificate::CertificateStatus| {
@@ -542,10 +589,12 @@ impl Acme<'_> {
         if known && !overdue && same(&status) == same(&self.look.status()) {
             return Ok(());
         }
-        self.look.write_status(&status).await
+        self.look.write_status(&status).await?;
+        flight.recorded = true;
+        Ok(())
     }
 
-    /// The certificate is there: it goes into its Secret, and the order's key can go.
+    /// The certificate is there: it goes into its Secret, and the order's key goes.
     async fn land(&self, mut flight: Flight) -> Result<Result<Action, Failure>, WriteError> {
         let look = self.look;
         let Some(held) = flight.held.clone() else {
@@ -565,28 +614,27 @@ impl Acme<'_> {
             self.known,
             self.cause,
             Ok(held),
-            self.issuer,
-            gives_advice,
+            Signed {
+                issuer: self.issuer.signing(),
+                ordered: true,
+                gives_advice,
+            },
         )
         .await
         {
             Ok(Ok(action)) => {
                 end(look, &mut flight);
-                delete_key(look).await;
                 Ok(Ok(action))
             }
             // The certificate stays in hand until it can be written.
-            Ok(Err(failure)) if keeps_order(failure.class) => {
-                look.ctx().orders.put(look.uid(), flight);
-                Ok(Err(failure))
-            }
             Ok(Err(failure)) => {
-                end(look, &mut flight);
-                delete_key(look).await;
+                flight.clean_up();
+                pause(look, flight);
                 Ok(Err(failure))
             }
             Err(error) => {
-                look.ctx().orders.put(look.uid(), flight);
+                flight.clean_up();
+                pause(look, flight);
                 Err(error)
             }
         }
@@ -595,10 +643,14 @@ impl Acme<'_> {
 
 /// The Secret that holds the key of an order in flight.
 fn key_name(look: &Look<'_>) -> String {
-    format!("gatehouse-order-{}", look.uid())
+    format!("{KEY_PREFIX}{}", look.uid())
 }
 
 const KEY: &str = "tls.key";
+/// What the names of these Secrets begin with; the UID of the Certificate follows.
+const KEY_PREFIX: &str = "gatehouse-order-";
+/// What these Secrets are labelled.
+const ORDER: &str = "acme-order";
 
 async fn read_key(look: &Look<'_>) -> Result<Option<Arc<PrivateKey>>, WriteError> {
     let name = key_name(look);
@@ -621,7 +673,7 @@ async fn write_key(look: &Look<'_>, key: &PrivateKey) -> Result<(), WriteError> 
     let labels = [
         (names::MANAGED, names::TRUE),
         (names::APP_MANAGED_BY, names::FIELD_MANAGER),
-        (names::APP_COMPONENT, "acme-order"),
+        (names::APP_COMPONENT, ORDER),
     ];
     let secret = Secret {
         metadata: ObjectMeta {
@@ -650,8 +702,49 @@ async fn write_key(look: &Look<'_>, key: &PrivateKey) -> Result<(), WriteError> 
     }
 }
 
+/// Deletes the keys of orders that ended in a crash: one list at the start, and nothing ever after.
+///
+/// A key that somebody still needs is one whose Certificate has an order in its status, or is being
+/// worked on by now.
+pub async fn sweep(ctx: &Context, cache: &Cache, namespace: Option<&str>) {
+    let secrets: Api<Secret> = match namespace {
+        Some(namespace) => Api::namespaced(ctx.client.clone(), namespace),
+        None => Api::all(ctx.client.clone()),
+    };
+    let labels = format!("{}={},{}={ORDER}", names::MANAGED, names::TRUE, names::APP_COMPONENT);
+    let found = match secrets.list_metadata(&ListParams::default().labels(&labels)).await {
+        Ok(found) => found.items,
+        Err(error) => {
+            tracing::debug!(%error, "the keys of orders could not be listed");
+            return;
+        }
+    };
+    cache.synced().await;
+    for key in found {
+        let (namespace, name) = (key.namespace().unwrap_or_default(), key.name_any());
+        let Some(uid) = name.strip_prefix(KEY_PREFIX) else {
+            continue;
+        };
+        let owner = key
+            .annotations()
+            .get(names::CERTIFICATE)
+            .map(String::as_str)
+            .unwrap_or_default();
+        if ctx.is_busy(uid) || cache.has_order(&namespace, owner, uid) {
+            continue;
+        }
+        if let Err(error) = ctx
+            .writer
+            .delete::<Secret>(&ctx.secrets(&namespace), Target::unchanged(&key))
+            .await
+        {
+            tracing::debug!(%error, secret = name, "the key of an order of before could not be deleted");
+        }
+    }
+}
+
 /// Best effort: it belongs to the Certificate and goes with it at the latest.
-async fn delete_key(look: &Look<'_>) {
+pub async fn delete_key(look: &Look<'_>) {
     let name = key_name(look);
     if let Err(error) = look
         .ctx()

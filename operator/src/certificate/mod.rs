@@ -24,6 +24,8 @@ pub mod outcome;
 pub mod plan;
 pub mod renewal;
 pub mod rollout;
+#[cfg(test)]
+mod samples;
 pub mod secret;
 pub mod signing;
 pub mod wanted;

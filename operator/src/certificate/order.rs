@@ -59,6 +59,11 @@ impl Orders {
         self.lock().contains_key(uid)
     }
 
+    /// Whether the certificate of the one in flight is there, and only has yet to be written.
+    pub fn has_landed(&self, uid: &str) -> bool {
+        self.lock().get(uid).is_some_and(|flight| flight.held.is_some())
+    }
+
     /// Challenges that are in place and not yet decided, by type.
     pub fn challenges(&self) -> Vec<(&'static str, u64)> {
         let mut counts = [("dns-01", 0), ("http-01", 0)];
@@ -88,6 +93,8 @@ pub struct Flight {
     poll_at: Option<Instant>,
     /// The certificate, when it is there and has yet to be written.
     pub held: Option<Held>,
+    /// Whether the status names it.
+    pub recorded: bool,
     /// When its state was last written to the status.
     pub told: Instant,
 }
@@ -239,6 +246,7 @@ impl Flight {
             presented: HashMap::new(),
             poll_at: None,
             held: None,
+            recorded: false,
             told: Instant::now(),
         }
     }
@@ -586,3 +594,7 @@ pub fn failure(error: &AcmeError) -> Failure {
     };
     Failure::new(class, error.reason(), error.to_string())
 }
+
+#[cfg(test)]
+#[path = "order_tests.rs"]
+mod tests;

@@ -1,5 +1,7 @@
 //! The status as it is written: always the whole of it, made purely from the one before.
 
+use std::time::Duration;
+
 use gatehouse_crds::certificate::{
     AcmeStatus, AriStatus, Certificate, CertificateStatus, ChallengeStatus, LastFailure, SigningIssuer,
 };
@@ -12,7 +14,10 @@ use super::{
     plan::Cause,
     renewal,
 };
-use crate::kubernetes::conditions::{self, Status, Verdict};
+use crate::kubernetes::{
+    conditions::{self, Status, Verdict},
+    names,
+};
 
 /// A valid certificate for the spec is in the Secret.
 pub const READY: &str = "Ready";
@@ -68,15 +73,19 @@ impl Before<'_> {
         )
     }
 
+    /// Now in whole seconds, but never before the request that is answered now: it would be answered again.
+    fn stamp(self) -> Timestamp {
+        let now = renewal::whole_seconds(self.now);
+        let answered = renewal::requested(self.certificate).filter(|time| *time > now && *time <= self.now);
+        answered.map_or(now, |_| now.checked_add(Duration::from_secs(1)).unwrap_or(now))
+    }
+
     /// When the certificate that the status speaks of is to be renewed by the clock alone.
     pub fn clock(self) -> Option<Timestamp> {
         let status = self.certificate.status.as_ref()?;
-        Some(renewal::renewal_time(
-            status.not_before?,
-            status.not_after?,
-            &self.certificate.spec,
-            self.certificate_seed(),
-        ))
+        let (start, end) = (status.not_before?, status.not_after?);
+        let time = renewal::renewal_time(start, end, &self.certificate.spec, self.certificate_seed());
+        Some(time.max(renewal::soonest(status.issued_at.unwrap_or(start), end)))
     }
 
     /// Whether the certificate that the status speaks of is still good for the spec.
@@ -102,20 +111,13 @@ impl Before<'_> {
         }
         self.set(&mut status, ISSUING, true, cause.as_str(), message);
         status.next_attempt_time = order.as_ref().map(|order| renewal::whole_seconds(order.look_again));
-        let ari = status.acme.take().and_then(|acme| acme.ari);
+        status.acme = without_order(status.acme);
         if let Some(order) = order {
-            status.acme = Some(AcmeStatus {
-                order_url: Some(order.url),
-                order_issuer: Some(issuer.clone()),
-                order_request: Some(order.request_hash),
-                ari,
-                challenges: order.challenges,
-            });
-        } else {
-            status.acme = ari.map(|ari| AcmeStatus {
-                ari: Some(ari),
-                ..AcmeStatus::default()
-            });
+            let acme = status.acme.get_or_insert_default();
+            acme.order_url = Some(order.url);
+            acme.order_issuer = Some(issuer.clone());
+            acme.order_request = Some(order.request_hash);
+            acme.challenges = order.challenges;
         }
         status
     }
@@ -124,19 +126,22 @@ impl Before<'_> {
     pub fn issued(&self, issued: &Issued<'_>) -> CertificateStatus {
         let before = self.status();
         let leaf = issued.held.leaf();
+        let same = before.serial_number.as_ref() == Some(&leaf.serial_hex());
+        let issued_at = if issued.is_new {
+            self.stamp()
+        } else {
+            let known = if same { before.issued_at } else { issued.written };
+            renewal::whole_seconds(known.unwrap_or(leaf.not_before))
+        };
         let mut status = CertificateStatus {
             conditions: before.conditions.clone(),
             not_before: Some(renewal::whole_seconds(leaf.not_before)),
             not_after: Some(renewal::whole_seconds(leaf.not_after)),
             serial_number: Some(leaf.serial_hex()),
             fingerprint_sha256: Some(leaf.fingerprint_sha256()),
-            issuer: issued.issuer.clone().or(before.issuer),
-            issued_at: Some(renewal::whole_seconds(if issued.is_new {
-                self.now
-            } else {
-                before.issued_at.unwrap_or(leaf.not_before)
-            })),
-            revision: Some(before.revision.unwrap_or_default() + i64::from(issued.is_new || before.revision.is_none())),
+            issuer: issued.issuer.clone().or(before.issuer.filter(|_| same)),
+            issued_at: Some(issued_at),
+            revision: Some(before.revision.unwrap_or_default() + i64::from(!same)),
             failed_attempts: Some(0),
             acme: issued.first_advice.map(|time| AcmeStatus {
                 ari: Some(AriStatus {
@@ -147,21 +152,13 @@ impl Before<'_> {
             }),
             ..CertificateStatus::default()
         };
-        if !issued.is_new {
-            status.acme = status
-                .acme
-                .or(before.acme.and_then(|acme| acme.ari).map(|ari| AcmeStatus {
-                    ari: Some(ari),
-                    ..AcmeStatus::default()
-                }));
+        // Advice is about one certificate: taken for another's, it would renew that at once.
+        if same && before.acme.as_ref().is_some_and(|acme| acme.ari.is_some()) {
+            status.acme = without_order(before.acme);
         }
         let seed = self.seed(status.serial_number.as_deref().unwrap_or_default());
-        status.renewal_time = Some(renewal::renewal_time(
-            leaf.not_before,
-            leaf.not_after,
-            &self.certificate.spec,
-            seed,
-        ));
+        let time = renewal::renewal_time(leaf.not_before, leaf.not_after, &self.certificate.spec, seed);
+        status.renewal_time = Some(time.max(renewal::soonest(issued_at, leaf.not_after)));
         let secret = &self.certificate.spec.secret_name;
         let (reason, verb) = if issued.is_new {
             ("Issued", "was issued")
@@ -211,17 +208,14 @@ impl Before<'_> {
         );
         status.failed_attempts = Some(attempts);
         status.last_failure = Some(LastFailure {
-            time: renewal::whole_seconds(self.now),
+            time: self.stamp(),
             reason: failure.reason.to_owned(),
             message: failure.message.clone(),
         });
         status.next_attempt_time = Some(renewal::whole_seconds(next));
         // An order that was only interrupted is taken up again by the next attempt.
         if !keeps_order(failure.class) {
-            status.acme = status.acme.take().and_then(|acme| acme.ari).map(|ari| AcmeStatus {
-                ari: Some(ari),
-                ..AcmeStatus::default()
-            });
+            status.acme = without_order(status.acme);
         }
         if !serves {
             self.set(&mut status, READY, false, failure.reason, failure.message.clone());
@@ -235,9 +229,11 @@ impl Before<'_> {
         let mut status = self.status();
         let message = format!(
             "A new certificate is due, since {}; but so many are at once that it is held until {until}. \
-             If that is what you want, ask for it with: gatehouse renew {}",
+             If that is what you want, ask for it with: kubectl annotate --overwrite -n {} certificates.gatehouse.dev {} {}=$(date -u +%FT%TZ)",
             cause.because(),
-            self.certificate.metadata.name.as_deref().unwrap_or_default()
+            self.certificate.metadata.namespace.as_deref().unwrap_or_default(),
+            self.certificate.metadata.name.as_deref().unwrap_or_default(),
+            names::RENEW_REQUESTED_AT,
         );
         if !self.serves(&status, Some(cause)) {
             self.set(&mut status, READY, false, "ReissueHeld", message.clone());
@@ -260,6 +256,9 @@ impl Before<'_> {
         let mut status = self.status();
         status.renewal_time = Some(renewal);
         status.next_attempt_time = None;
+        // What failed is not needed any more, and neither is what was under way.
+        status.failed_attempts = status.failed_attempts.map(|_| 0);
+        status.acme = without_order(status.acme);
         let secret = &self.certificate.spec.secret_name;
         let message = match status.not_after {
             Some(end) => format!("The certificate in Secret {secret} is good until {end}."),
@@ -279,6 +278,15 @@ impl Before<'_> {
         );
         status
     }
+}
+
+/// What is known of the CA's advice, without the order.
+fn without_order(acme: Option<AcmeStatus>) -> Option<AcmeStatus> {
+    let ari = acme?.ari?;
+    Some(AcmeStatus {
+        ari: Some(ari),
+        ..AcmeStatus::default()
+    })
 }
 
 /// Whether an order outlives a failure of this class.
@@ -312,6 +320,12 @@ pub struct Issued<'a> {
     pub issuer: Option<SigningIssuer>,
     /// Whether it was signed now, or was there already.
     pub is_new: bool,
+    /// When we wrote the Secret, if it is ours.
+    pub written: Option<Timestamp>,
     /// When the CA is first asked for its advice; none for CAs without any.
     pub first_advice: Option<Timestamp>,
 }
+
+#[cfg(test)]
+#[path = "outcome_tests.rs"]
+mod tests;

@@ -10,7 +10,7 @@ use super::{
     renewal,
     wanted::{SpecError, Wanted, differs},
 };
-use crate::{kubernetes::names, pki::Fidelity};
+use crate::{issuer::registry::Since, kubernetes::names, pki::Fidelity};
 
 /// Everything that the decision depends on.
 #[derive(Clone, Copy, Debug)]
@@ -18,12 +18,13 @@ pub struct Input<'a> {
     pub certificate: &'a Certificate,
     pub wanted: &'a Result<Wanted, SpecError>,
     pub secret: Secret<'a>,
-    /// Whether the Certificate that a Secret names as its own, other than this one, is there and wants it.
-    pub other_claims_it: bool,
+    /// The other Certificate that has a better claim to the Secret: it wants it and has made it, or
+    /// was there first while there is none.
+    pub rival: Option<&'a str>,
     /// An order at a CA is under way.
     pub in_flight: bool,
-    /// The issuer can sign now.
-    pub issuer_ready: bool,
+    /// The latest good news of the issuers.
+    pub issuers: Since,
     pub now: Timestamp,
 }
 
@@ -125,6 +126,9 @@ pub fn plan(input: &Input<'_>) -> Plan {
         Ok(wanted) => wanted,
         Err(error) => return Plan::Refuse(Failure::new(Class::Spec, error.reason(), error.to_string())),
     };
+    if let Some(rival) = input.rival {
+        return Plan::Refuse(taken(&certificate.spec.secret_name, rival));
+    }
     let plan = match input.secret {
         Secret::Absent => Plan::Issue(if status(input).revision.is_some() {
             Cause::SecretMissing
@@ -142,11 +146,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
 
 fn by_metadata(input: &Input<'_>, wanted: &Wanted, facts: &Facts) -> Plan {
     if !is_ours(input, facts) {
-        return if input.other_claims_it {
-            conflict(facts, "it belongs to another Certificate, which wants it too")
-        } else {
-            Plan::ReadSecret
-        };
+        return Plan::ReadSecret;
     }
     let in_step = facts.intact
         && facts.serial_number.is_some()
@@ -167,9 +167,6 @@ fn by_metadata(input: &Input<'_>, wanted: &Wanted, facts: &Facts) -> Plan {
 
 fn by_contents(input: &Input<'_>, wanted: &Wanted, facts: &Facts, contents: &Result<Held, Damage>) -> Plan {
     let ours = is_ours(input, facts);
-    if !ours && input.other_claims_it {
-        return conflict(facts, "it belongs to another Certificate, which wants it too");
-    }
     let trouble = match contents {
         Err(damage) => Some(damage.to_string()),
         Ok(held) => misfit(wanted, facts, held, ours),
@@ -197,6 +194,14 @@ fn by_contents(input: &Input<'_>, wanted: &Wanted, facts: &Facts, contents: &Res
 fn misfit(wanted: &Wanted, facts: &Facts, held: &Held, ours: bool) -> Option<String> {
     if ours && spec_changed(wanted, facts) {
         return Some("it was made for another spec".into());
+    }
+    if ours
+        && facts
+            .chain_hash
+            .as_deref()
+            .is_some_and(|written| differs(written, &held.chain_hash()))
+    {
+        return Some("tls.crt or ca.crt is not what was issued".into());
     }
     let mismatches = held
         .leaf()
@@ -233,7 +238,7 @@ fn due(input: &Input<'_>, wanted: &Wanted, facts: &Facts) -> Option<Cause> {
     if spec_changed(wanted, facts) {
         return Some(Cause::SpecChanged);
     }
-    if requested(input).is_some_and(|time| status.issued_at.is_none_or(|issued| time > issued)) {
+    if is_requested(input.certificate, input.now) {
         return Some(Cause::Requested);
     }
     if status.not_after.is_some_and(|end| end <= input.now) {
@@ -248,10 +253,22 @@ fn due(input: &Input<'_>, wanted: &Wanted, facts: &Facts) -> Option<Cause> {
     None
 }
 
-/// The owner's request for a renewal.
+/// The owner's request for a renewal, once its time has come.
 fn requested(input: &Input<'_>) -> Option<Timestamp> {
-    let notes = input.certificate.metadata.annotations.as_ref()?;
-    notes.get(names::RENEW_REQUESTED_AT)?.parse().ok()
+    renewal::requested(input.certificate).filter(|time| *time <= input.now)
+}
+
+/// Whether its owner wants a renewal that has not been answered yet.
+pub fn is_requested(certificate: &Certificate, now: Timestamp) -> bool {
+    let issued_at = certificate.status.as_ref().and_then(|status| status.issued_at);
+    renewal::requested(certificate).is_some_and(|time| time <= now && issued_at.is_none_or(|issued| time > issued))
+}
+
+/// `time`, or the time of a request yet to come when that is sooner.
+pub fn or_requested(certificate: &Certificate, now: Timestamp, time: Timestamp) -> Timestamp {
+    renewal::requested(certificate)
+        .filter(|asked| *asked > now)
+        .map_or(time, |asked| asked.min(time))
 }
 
 fn before<'a>(input: &Input<'a>) -> Before<'a> {
@@ -293,7 +310,11 @@ fn serve(input: &Input<'_>, facts: &Facts) -> Plan {
         Some(check) if check <= input.now => Plan::AskAdvice { renewal },
         check => Plan::Serve {
             renewal,
-            next: check.map_or(renewal, |check| check.min(renewal)),
+            next: or_requested(
+                input.certificate,
+                input.now,
+                check.map_or(renewal, |check| check.min(renewal)),
+            ),
         },
     }
 }
@@ -312,11 +333,26 @@ fn hold(input: &Input<'_>) -> Option<Plan> {
     let asked_since = requested(input).is_some_and(|time| time > failure.time);
     // What was waited for is there; and a Secret that was in the way would have been seen by now.
     let arrived = match failure.reason.as_str() {
-        "IssuerNotReady" => input.issuer_ready,
+        "IssuerNotReady" => input.issuers.ready.max(input.issuers.mended) >= Some(failure.time),
         "SecretConflict" => true,
-        _ => false,
+        // The CA's word, which no change of ours takes back.
+        "RateLimited" => false,
+        _ => input.issuers.mended.is_some_and(|time| time >= failure.time),
     };
-    (same_spec && !asked_since && !arrived).then_some(Plan::Hold { until })
+    (same_spec && !asked_since && !arrived).then(|| Plan::Hold {
+        until: or_requested(input.certificate, input.now, until),
+    })
+}
+
+/// A Secret that another Certificate wants, and had first.
+fn taken(name: &str, rival: &str) -> Failure {
+    Failure::new(
+        Class::Waiting(std::time::Duration::from_secs(60)),
+        "SecretConflict",
+        format!(
+            "Secret {name} belongs to another Certificate, {rival}, which wants it too. Choose another secretName for one of them."
+        ),
+    )
 }
 
 /// A Secret that is in the way.
@@ -336,3 +372,10 @@ pub fn secret_conflict(name: &str, trouble: &str) -> Failure {
         ),
     )
 }
+
+#[cfg(test)]
+#[path = "plan_cases.rs"]
+mod cases;
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use gatehouse_crds::certificate::{AriStatus, CertificateSpec};
+use gatehouse_crds::certificate::{AriStatus, Certificate, CertificateSpec};
 use jiff::{SignedDuration, Timestamp};
+
+use crate::kubernetes::names;
 
 /// Lifetimes below this are renewed at their half instead of their last third (Let's Encrypt's
 /// advice for short-lived certificates).
@@ -38,6 +40,15 @@ pub fn renewal_time(not_before: Timestamp, not_after: Timestamp, spec: &Certific
     whole_seconds(not_after.checked_sub(before).unwrap_or(not_before))
 }
 
+/// No renewal by the clock comes sooner after the issue: a twentieth of the time that was left then.
+///
+/// A `renewBefore` of nearly the whole lifetime, or one that a CA shortens by backdating, would
+/// otherwise renew as fast as the CA can sign.
+pub fn soonest(issued_at: Timestamp, not_after: Timestamp) -> Timestamp {
+    let left = not_after.duration_since(issued_at).max(SignedDuration::ZERO);
+    whole_seconds(issued_at.checked_add(left / 20).unwrap_or(issued_at))
+}
+
 /// The moment at which the CA would like the renewal, if it said so and may say so.
 ///
 /// A stable random moment in its window (RFC 9773 section 4.2). None when the certificate in hand is itself
@@ -65,6 +76,12 @@ pub fn advised_time(
         .checked_add(Duration::from_millis(seed % span))
         .ok()
         .map(whole_seconds)
+}
+
+/// The owner's request for a renewal. One whose time is yet to come is due then, not before.
+pub fn requested(certificate: &Certificate) -> Option<Timestamp> {
+    let notes = certificate.metadata.annotations.as_ref()?;
+    notes.get(names::RENEW_REQUESTED_AT)?.parse().ok()
 }
 
 /// Status times have whole seconds.
@@ -131,6 +148,13 @@ mod tests {
                 due(days, more)
             );
         }
+    }
+
+    #[test]
+    fn no_renewal_follows_straight_on_the_issue() {
+        let (issued, end) = (at("2026-01-01T01:00:00Z"), at("2026-01-01T02:00:00Z"));
+        assert_eq!(soonest(issued, end), at("2026-01-01T01:03:00Z"));
+        assert_eq!(soonest(end, issued), end);
     }
 
     #[test]

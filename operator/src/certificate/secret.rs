@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::{
     failure::{Class, Failure},
-    holding::{ARI_IDENTIFIER, CAUSE, DATA_KEYS, Held, OUTPUT_HASH, REQUEST_HASH, TLS},
+    holding::{ARI_IDENTIFIER, CAUSE, CHAIN_HASH, DATA_KEYS, Held, OUTPUT_HASH, REQUEST_HASH, TLS},
     wanted::Wanted,
 };
 use crate::{kubernetes::names, pki};
@@ -66,6 +66,7 @@ pub fn body(
     note(names::SERIAL_NUMBER, Some(leaf.serial_hex()));
     note(REQUEST_HASH, Some(wanted.request_hash.clone()));
     note(OUTPUT_HASH, Some(wanted.output_hash.clone()));
+    note(CHAIN_HASH, Some(held.chain_hash()));
     note(DATA_KEYS, Some(keys));
     note(CAUSE, notes.cause.clone());
     note(ARI_IDENTIFIER, notes.ari_identifier.clone());
@@ -123,3 +124,7 @@ fn key_failure(error: pki::KeyError) -> Failure {
         format!("the private key cannot be written: {error}"),
     )
 }
+
+#[cfg(test)]
+#[path = "secret_tests.rs"]
+mod tests;

@@ -7,26 +7,30 @@ use jiff::Timestamp;
 use super::{
     failure::{Class, Failure},
     holding::Held,
+    plan::Cause,
     renewal,
     wanted::Wanted,
 };
 use crate::{
-    issuer::registry::CaSigner,
+    issuer::registry::{CaSigner, Key},
     pki::{self, AuthorityError, Chain, Issued, PrivateKey, Validity, certificate::CertificateError},
 };
 
 /// Lifetime when neither the user nor the CA has an opinion.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(90 * 86_400);
 
-/// The key to be certified: the one that is there, if it is to be kept and fits; else a new one.
-pub fn key(wanted: &Wanted, held: Option<&Held>) -> Result<Arc<PrivateKey>, Failure> {
-    let kept = held.filter(|held| wanted.keep_key && held.key.parameters() == wanted.key);
-    match kept {
-        Some(held) => Ok(held.key.clone()),
-        None => PrivateKey::generate(wanted.key)
-            .map(Arc::new)
-            .map_err(|error| Failure::new(Class::Transient, "KeyGenerationFailed", error.to_string())),
-    }
+/// Why a renewal would be in vain: the CA's end caps the new certificate's, which would end no later than the old.
+/// Renewed at half of what is left again and again, it would keep everybody busy to the CA's last second.
+pub fn in_vain(issuer: &Key, ca: &CaSigner, cause: Cause, not_after: Option<Timestamp>) -> Option<Failure> {
+    let end = ca.authority.certificate().not_after;
+    let by_time = matches!(cause, Cause::Due | Cause::Advised);
+    (by_time && not_after.is_some_and(|not_after| end <= not_after)).then(|| {
+        Failure::new(
+            Class::Waiting(Duration::from_secs(300)),
+            "IssuerNotReady",
+            format!("{issuer} ends at {end} itself, so that a new certificate would last no longer than the one that is there: renew the CA in its Secret"),
+        )
+    })
 }
 
 /// Signs with the CA, whose end caps the certificate's.
@@ -81,5 +85,54 @@ fn refused(error: &AuthorityError) -> Failure {
         ),
         AuthorityError::Request(_) => Failure::new(Class::Spec, "Invalid", error.to_string()),
         _ => Failure::new(Class::Refused, "Rejected", error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::pki::{Authority, Extras, KeyEncoding};
+
+    fn wanted(more: &str) -> Wanted {
+        let spec = format!("secretName: a\nissuerRef: {{name: ca}}\n{more}");
+        Wanted::parse(&serde_saphyr::from_str(&spec).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_ca_that_ends_with_the_certificate_is_not_asked_for_another() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let root = wanted("commonName: root\nisCA: true\nduration: 2h");
+        let key = Arc::new(PrivateKey::generate(root.key).unwrap());
+        let pem = key.to_pem(KeyEncoding::Pkcs8).unwrap();
+        let root = by_itself(&root, key, now).unwrap();
+        let ca = CaSigner {
+            authority: Authority::load(root.chain.pem().as_bytes(), pem.as_bytes(), None, now).unwrap(),
+            extras: Extras::default(),
+        };
+        let issuer = Key {
+            kind: gatehouse_crds::certificate::IssuerKind::Issuer,
+            namespace: "app".into(),
+            name: "ca".into(),
+        };
+        let ends = |spec: &str| {
+            let wanted = wanted(spec);
+            let key = Arc::new(PrivateKey::generate(wanted.key).unwrap());
+            Some(by_ca(&ca, &wanted, key, now).unwrap().leaf().not_after)
+        };
+        let (capped, short) = (ends("dnsNames: [a.test]"), ends("dnsNames: [a.test]\nduration: 1h"));
+        assert_eq!(
+            in_vain(&issuer, &ca, Cause::Due, capped).unwrap().reason,
+            "IssuerNotReady"
+        );
+        assert_eq!(in_vain(&issuer, &ca, Cause::Due, short), None);
+        for cause in [
+            Cause::SpecChanged,
+            Cause::Requested,
+            Cause::SecretDamaged,
+            Cause::Expired,
+        ] {
+            assert_eq!(in_vain(&issuer, &ca, cause, capped), None, "{cause:?}");
+        }
     }
 }

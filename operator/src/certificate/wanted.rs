@@ -295,7 +295,8 @@ fn output_hash(spec: &api::CertificateSpec) -> String {
     }))
 }
 
-fn hash(value: &serde_json::Value) -> String {
+/// Fingerprint of a value, by the recipe of today.
+pub fn hash(value: &serde_json::Value) -> String {
     let digest = digest(&SHA256, value.to_string().as_bytes());
     let hex: String = digest
         .as_ref()

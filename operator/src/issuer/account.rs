@@ -65,7 +65,31 @@ pub async fn establish(
         eab,
         terms_agreed: true,
     };
-    Account::establish(client, key, &options).await.map_err(not_ready)
+    Account::establish(client, key, &options)
+        .await
+        .map_err(|error| advised(spec, error))
+}
+
+/// [`not_ready`] with what to look at in the spec, where the error alone does not tell.
+fn advised(spec: &AcmeIssuer, error: AcmeError) -> NotReady {
+    let advice = match (&error, &spec.external_account_binding) {
+        (AcmeError::Tls { .. }, _) => {
+            Some("if a private CA signed the server's certificate, name it in spec.acme.caBundle".to_owned())
+        }
+        (AcmeError::Network { .. } | AcmeError::Timeout { .. }, _) => {
+            Some("check spec.acme.server, and that the operator may connect to it".to_owned())
+        }
+        (AcmeError::Unauthorized { .. } | AcmeError::Rejected(_), Some(binding)) => Some(format!(
+            "check the external account binding: keyID and the key in Secret {}",
+            binding.key_secret_ref.name
+        )),
+        _ => None,
+    };
+    let mut told = not_ready(error);
+    if let Some(advice) = advice {
+        told.message = format!("{}; {advice}", told.message);
+    }
+    told
 }
 
 /// What the CA or the network said, as the issuer's condition says it.

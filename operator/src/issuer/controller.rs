@@ -18,10 +18,11 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    core::{ClusterResourceScope, DeserializeGuard},
+    core::{ClusterResourceScope, DeserializeGuard, PartialObjectMeta},
     runtime::controller::Action,
 };
 use serde::de::DeserializeOwned;
+use serde_json::json;
 
 use super::{
     NotReady, account,
@@ -54,6 +55,8 @@ pub trait AnyIssuer: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwn
     fn status(&self) -> Option<&IssuerStatus>;
     /// The API through which its status is written.
     fn api(client: Client, namespace: &str) -> Api<Self>;
+    /// The same for an object whose spec cannot be read.
+    fn bare_api(client: Client, namespace: &str) -> Api<PartialObjectMeta<Self>>;
 }
 
 impl AnyIssuer for Issuer {
@@ -68,6 +71,9 @@ impl AnyIssuer for Issuer {
     where
         Self: Resource<Scope = NamespaceResourceScope>,
     {
+        Api::namespaced(client, namespace)
+    }
+    fn bare_api(client: Client, namespace: &str) -> Api<PartialObjectMeta<Self>> {
         Api::namespaced(client, namespace)
     }
 }
@@ -86,6 +92,9 @@ impl AnyIssuer for ClusterIssuer {
     {
         Api::all(client)
     }
+    fn bare_api(client: Client, _: &str) -> Api<PartialObjectMeta<Self>> {
+        Api::all(client)
+    }
 }
 
 /// What a reconcile works with.
@@ -102,6 +111,8 @@ pub struct Context {
     pub allow_loopback: bool,
     /// Failures in a row.
     pub failures: Mutex<HashMap<Key, u32>>,
+    /// By the UID of an issuer, the generation that was told to be unreadable: our own status makes us look again.
+    pub unreadable: Mutex<HashMap<String, i64>>,
     /// Told when an issuer's state is to be looked at again, out of turn.
     pub again: tokio::sync::mpsc::UnboundedSender<Key>,
     pub now: fn() -> Timestamp,
@@ -133,14 +144,12 @@ pub async fn reconcile<K: AnyIssuer>(
 ) -> Result<Action, std::convert::Infallible> {
     let started = tokio::time::Instant::now();
     let key = key::<K>(object.as_ref());
-    ctx.registry.found(&key);
     let (action, failed) = match &object.0 {
         Ok(issuer) => look(issuer, &key, &ctx).await,
         Err(error) => {
-            tracing::warn!(issuer = %key, namespace = key.namespace, %error, "an issuer that cannot be read is left alone");
-            ctx.registry
-                .set(key.clone(), State::NotReady(format!("{key} cannot be read: {error}")));
-            (Action::await_change(), true)
+            let state = State::NotReady(format!("{key} cannot be read: {error}"));
+            ctx.registry.set(&key, state, (ctx.now)());
+            (unreadable(&object, &key, &error.to_string(), &ctx).await, true)
         }
     };
     ctx.metrics.reconciled(K::KIND.as_str(), started.elapsed(), failed);
@@ -156,7 +165,7 @@ async fn look<K: AnyIssuer>(issuer: &K, key: &Key, ctx: &Context) -> (Action, bo
             ctx.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
             status.acme = acme_status(signer);
             ready(issuer, &mut status, true, "Ready", message.clone(), now);
-            ctx.registry.set(key.clone(), State::Ready(signer.clone()));
+            ctx.registry.set(key, State::Ready(signer.clone()), now);
             (LOOK_AGAIN, false)
         }
         Err(trouble) => {
@@ -164,7 +173,7 @@ async fn look<K: AnyIssuer>(issuer: &K, key: &Key, ctx: &Context) -> (Action, bo
             let known = ctx.registry.get(key);
             // An account that worked a moment ago goes on working as far as it can while the network is down.
             if !(trouble.transient && matches!(known, Some(State::Ready(Signer::Acme(_))))) {
-                ctx.registry.set(key.clone(), State::NotReady(message));
+                ctx.registry.set(key, State::NotReady(message), now);
             }
             ready(issuer, &mut status, false, trouble.reason, trouble.message.clone(), now);
             (pause(key, trouble, ctx), true)
@@ -193,6 +202,51 @@ async fn look<K: AnyIssuer>(issuer: &K, key: &Key, ctx: &Context) -> (Action, bo
         }
     }
     (Action::requeue(pause), failed)
+}
+
+/// An issuer that cannot be decoded (written past validation): it is told once, and harms no other.
+async fn unreadable<K: AnyIssuer>(object: &DeserializeGuard<K>, key: &Key, error: &str, ctx: &Context) -> Action {
+    let (uid, generation) = (
+        object.uid().unwrap_or_default(),
+        object.meta().generation.unwrap_or_default(),
+    );
+    let told = ctx.unreadable.lock().unwrap_or_else(PoisonError::into_inner).get(&uid) == Some(&generation);
+    if told {
+        return Action::await_change();
+    }
+    tracing::warn!(issuer = %key, namespace = key.namespace, error, "an issuer that cannot be read is left alone");
+    let message = format!("This {} cannot be read: {error}. Mend its spec.", K::KIND.as_str());
+    let mut conditions = Vec::new();
+    let verdict = Verdict {
+        type_: "Ready",
+        status: Status::False,
+        reason: "Invalid",
+        message: message.clone(),
+    };
+    conditions::set(&mut conditions, &verdict, Some(generation), (ctx.now)());
+    let api = K::bare_api(ctx.client.clone(), &key.namespace);
+    let body = json!({ "conditions": conditions });
+    match ctx.writer.apply_status(&api, Target::named(&key.name), body).await {
+        Ok(_) => {}
+        Err(error) if error.is_not_found() => return Action::await_change(),
+        Err(error) => {
+            tracing::warn!(issuer = %key, %error, "an issuer's status could not be written");
+            return Action::requeue(FIRST_PAUSE);
+        }
+    }
+    let reference = ObjectReference {
+        api_version: Some(K::api_version(&()).into()),
+        kind: Some(K::kind(&()).into()),
+        name: Some(key.name.clone()),
+        namespace: object.namespace(),
+        uid: Some(uid.clone()),
+        ..ObjectReference::default()
+    };
+    ctx.events
+        .publish(&reference, EventType::Warning, "Invalid", "Examine", &message);
+    let mut unreadable = ctx.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+    unreadable.insert(uid, generation);
+    Action::await_change()
 }
 
 fn ready<K: AnyIssuer>(

@@ -6,6 +6,7 @@ use std::{
 };
 
 use gatehouse_crds::certificate::{IssuerKind, IssuerRef, SigningIssuer};
+use jiff::Timestamp;
 use tokio::sync::broadcast;
 
 use super::signer::AcmeSigner;
@@ -75,9 +76,43 @@ pub enum State {
     Ready(Signer),
 }
 
-/// All issuers that have been looked at.
+impl State {
+    fn is_ready(&self) -> bool {
+        matches!(self, Self::Ready(_))
+    }
+}
+
+impl Signer {
+    /// Whether `other` would sign no differently.
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Ca(one), Self::Ca(other)) => {
+                one.authority.certificate().fingerprint_sha256() == other.authority.certificate().fingerprint_sha256()
+            }
+            (Self::SelfSigned, Self::SelfSigned) => true,
+            (Self::Acme(one), Self::Acme(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+}
+
+/// When something changed for the better, for those who failed before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Since {
+    /// It became ready.
+    pub ready: Option<Timestamp>,
+    /// It was mended or replaced while we watched: a restart, which finds it ready, does not count.
+    pub mended: Option<Timestamp>,
+}
+
+struct Entry {
+    state: State,
+    since: Since,
+}
+
+/// All issuers that exist.
 pub struct Registry {
-    states: RwLock<HashMap<Key, State>>,
+    states: RwLock<HashMap<Key, Entry>>,
     changed: broadcast::Sender<Key>,
 }
 
@@ -97,17 +132,40 @@ impl Registry {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .get(key)
-            .cloned()
+            .map(|entry| entry.state.clone())
     }
 
-    /// Notes how it stands and wakes whoever waits for it.
-    pub fn set(&self, key: Key, state: State) {
-        self.states
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(key.clone(), state);
-        // No receiver, nobody to wake.
-        let _ = self.changed.send(key);
+    /// Since when `key` is as it is.
+    pub fn since(&self, key: &Key) -> Since {
+        let states = self.states.read().unwrap_or_else(PoisonError::into_inner);
+        states.get(key).map(|entry| entry.since).unwrap_or_default()
+    }
+
+    /// Notes how it stands, and wakes whoever waits for it if that is news to them. One that was
+    /// deleted while it was looked at stays deleted.
+    pub fn set(&self, key: &Key, state: State, now: Timestamp) {
+        let mut states = self.states.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(entry) = states.get_mut(key) else { return };
+        let is_news = match (&entry.state, &state) {
+            (State::Ready(before), State::Ready(after)) => !before.is_same(after),
+            (State::NotReady(_), State::NotReady(_)) | (State::Ready(_), _) => false,
+            _ => true,
+        };
+        if !state.is_ready() {
+            entry.since = Since::default();
+        } else if is_news {
+            let mended = (!matches!(entry.state, State::Examining)).then_some(now);
+            entry.since = Since {
+                ready: entry.since.ready.or(Some(now)),
+                mended,
+            };
+        }
+        entry.state = state;
+        drop(states);
+        if is_news {
+            // No receiver, nobody to wake.
+            let _ = self.changed.send(key.clone());
+        }
     }
 
     /// It exists.
@@ -116,7 +174,10 @@ impl Registry {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .entry(key.clone())
-            .or_insert(State::Examining);
+            .or_insert(Entry {
+                state: State::Examining,
+                since: Since::default(),
+            });
     }
 
     /// It is gone.
@@ -135,5 +196,67 @@ impl Registry {
     /// Every change from now on.
     pub fn changes(&self) -> broadcast::Receiver<Key> {
         self.changed.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn key() -> Key {
+        Key {
+            kind: IssuerKind::Issuer,
+            namespace: "app".into(),
+            name: "ca".into(),
+        }
+    }
+
+    #[test]
+    fn only_news_wakes_those_who_wait() {
+        let registry = Registry::default();
+        let mut changes = registry.changes();
+        let mut news = || changes.try_recv().is_ok();
+        let not_ready = || State::NotReady("no".into());
+        let ready = || State::Ready(Signer::SelfSigned);
+        registry.found(&key());
+        assert!(!news());
+        registry.set(&key(), not_ready(), at(1));
+        assert!(news());
+        registry.set(&key(), not_ready(), at(2));
+        assert!(!news());
+        registry.set(&key(), ready(), at(3));
+        assert!(news());
+        registry.set(&key(), ready(), at(4));
+        assert!(!news(), "looked at again, it is the same");
+        let since = Since {
+            ready: Some(at(3)),
+            mended: Some(at(3)),
+        };
+        assert_eq!(registry.since(&key()), since);
+        registry.remove(&key());
+        assert!(news());
+    }
+
+    #[test]
+    fn a_restart_mends_nothing() {
+        let registry = Registry::default();
+        registry.found(&key());
+        registry.set(&key(), State::Ready(Signer::SelfSigned), at(1));
+        assert_eq!(registry.since(&key()).ready, Some(at(1)));
+        assert_eq!(registry.since(&key()).mended, None);
+    }
+
+    #[test]
+    fn an_issuer_deleted_while_it_was_looked_at_stays_deleted() {
+        let registry = Registry::default();
+        registry.found(&key());
+        registry.remove(&key());
+        registry.set(&key(), State::Ready(Signer::SelfSigned), at(1));
+        assert!(registry.get(&key()).is_none());
     }
 }

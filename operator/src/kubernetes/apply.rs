@@ -108,6 +108,11 @@ impl Writer {
         Self { leadership, metrics }
     }
 
+    /// Passes the guard for a write that goes elsewhere than to the API server.
+    pub fn check(&self) -> Result<(), WriteError> {
+        Ok(self.leadership.check()?)
+    }
+
     /// Applies `body` server-side. Type, name and preconditions are filled in from `K` and `target`.
     pub async fn apply<K>(
         &self,

@@ -17,6 +17,7 @@ use tokio::{
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 
+use super::to_the_end;
 use crate::{
     certificate::{
         cache::{Cache, Guarded, Inlets, Ref},
@@ -61,6 +62,12 @@ pub(super) fn spawn(
         work.spawn(async move {
             stopped.run_until_cancelled(watch).await;
         });
+        let (sweeping, swept, namespace) = (context.clone(), cache.clone(), scope.clone());
+        let stopped = stop.clone();
+        work.spawn(async move {
+            let sweep = issue::sweep(&sweeping, &swept, namespace.as_deref());
+            stopped.run_until_cancelled(sweep).await;
+        });
         let trigger = cache.watch_certificates(certificates, into_certificates, gone.clone());
         let controller = Controller::for_stream(trigger, cache.certificates())
             .with_config(Config::default().concurrency(AT_ONCE))
@@ -75,11 +82,12 @@ pub(super) fn spawn(
                     cache: cache.clone(),
                 }),
             );
-        work.spawn(controller.for_each(|result| async {
+        let controller = controller.for_each(|result| async {
             if let Err(error) = result {
                 tracing::debug!(%error, "a Certificate was not looked at");
             }
-        }));
+        });
+        work.spawn(to_the_end(controller, cache.certificates(), stop.clone()));
     }
 }
 
@@ -117,7 +125,5 @@ fn concerned(cache: Arc<Cache>, changes: broadcast::Receiver<Key>) -> impl Strea
 
 fn asks(certificate: &Certificate, keys: &HashSet<Key>) -> bool {
     let namespace = certificate.metadata.namespace.as_deref().unwrap_or_default();
-    std::iter::once(&certificate.spec.issuer_ref)
-        .chain(&certificate.spec.fallback_issuer_refs)
-        .any(|reference| keys.contains(&Key::of(reference, namespace)))
+    issue::issuers(certificate).any(|reference| keys.contains(&Key::of(reference, namespace)))
 }

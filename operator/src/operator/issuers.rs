@@ -13,7 +13,7 @@ use kube::{
     runtime::{
         WatchStreamExt,
         controller::Controller,
-        reflector::{ObjectRef, Store, store},
+        reflector::{self, ObjectRef, Store},
         watcher::{self, Event, watcher},
     },
 };
@@ -21,10 +21,10 @@ use tokio::{
     sync::{broadcast, mpsc},
     task::JoinSet,
 };
-use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
 use tokio_util::sync::CancellationToken;
 
-use super::Settings;
+use super::{Settings, to_the_end};
 use crate::issuer::{
     controller::{AnyIssuer, Context, key, reconcile},
     registry::Key,
@@ -37,6 +37,7 @@ enum Knock {
     Issuer(Key),
     /// Whoever uses this Secret: namespace and name.
     Secret(String, String),
+    All,
 }
 
 /// Starts them.
@@ -80,37 +81,50 @@ fn controller<K: AnyIssuer>(
     knock: &broadcast::Sender<Knock>,
     stop: &CancellationToken,
 ) {
-    let (reader, mut writer) = store();
-    let (registry, known) = (context.registry.clone(), reader.clone());
+    let (reader, mut writer) = reflector::store();
+    let (registry, known, listed, store) = (context.registry.clone(), reader.clone(), reader.clone(), reader.clone());
     let trigger = watcher(api, watcher::Config::default())
         .default_backoff()
         .modify(|object| object.managed_fields_mut().clear())
         .map(move |event| {
+            let mut before = Vec::new();
             match &event {
                 Ok(Event::Apply(object) | Event::InitApply(object)) => registry.found(&key::<K>(object)),
                 Ok(Event::Delete(object)) => registry.remove(&key::<K>(object)),
+                // What went while the watch was interrupted is told by nobody.
+                Ok(Event::InitDone) => before = listed.state(),
                 _ => {}
             }
             if let Ok(event) = &event {
                 writer.apply_watcher_event(event);
+            }
+            for object in before {
+                if listed.get(&ObjectRef::from_obj(object.as_ref())).is_none() {
+                    registry.remove(&key::<K>(object.as_ref()));
+                }
             }
             event
         })
         .applied_objects();
     let cluster_namespace = context.cluster_namespace.clone();
     let knocks = BroadcastStream::new(knock.subscribe())
-        .filter_map(|news| std::future::ready(news.ok()))
+        .map(|news| match news {
+            Ok(news) => news,
+            // Too many at once to be told one by one: everybody is concerned.
+            Err(BroadcastStreamRecvError::Lagged(_)) => Knock::All,
+        })
         .map(move |news| futures::stream::iter(answering(&known, &news, &cluster_namespace)))
         .flatten();
     let controller = Controller::for_stream(trigger, reader)
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .reconcile_on(knocks)
         .run(reconcile::<K>, |_, never, _| match *never {}, context.clone());
-    work.spawn(controller.for_each(|result| async {
+    let controller = controller.for_each(|result| async {
         if let Err(error) = result {
             tracing::debug!(%error, "an issuer was not looked at");
         }
-    }));
+    });
+    work.spawn(to_the_end(controller, store, stop.clone()));
 }
 
 /// The issuers here that the news is for.
@@ -120,6 +134,7 @@ fn answering<K: AnyIssuer>(
     cluster_namespace: &str,
 ) -> Vec<ObjectRef<DeserializeGuard<K>>> {
     let concerns = |object: &DeserializeGuard<K>| match news {
+        Knock::All => true,
         Knock::Issuer(wanted) => key::<K>(object) == *wanted,
         Knock::Secret(namespace, name) => {
             let own = if K::KIND == IssuerKind::ClusterIssuer {

@@ -14,8 +14,12 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt;
 use jiff::Timestamp;
-use kube::Client;
+use kube::{
+    Client,
+    runtime::reflector::{Lookup, Store},
+};
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -182,6 +186,7 @@ pub async fn run(config: kube::Config, settings: Settings) -> Result<(), Operato
             cluster_namespace: settings.own_namespace.clone(),
             allow_loopback: settings.allow_loopback,
             failures: Mutex::default(),
+            unreadable: Mutex::default(),
             again,
             now: Timestamp::now,
         });
@@ -210,6 +215,24 @@ pub async fn run(config: kube::Config, settings: Settings) -> Result<(), Operato
         let _ = tokio::time::timeout(Duration::from_secs(5), election).await;
     }
     outcome
+}
+
+/// Runs a controller to its end. kube holds the first reconciles until `store` is filled, also when it was asked to end
+/// before: then there is nothing in hand, and nothing to wait for.
+async fn to_the_end<K>(controller: impl Future<Output = ()>, store: Store<K>, stop: CancellationToken)
+where
+    K: Lookup<DynamicType = ()> + Clone + 'static,
+{
+    let idle = async {
+        stop.cancelled().await;
+        if store.wait_until_ready().now_or_never().is_some() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = controller => {}
+        () = idle => {}
+    }
 }
 
 /// SIGTERM or Ctrl-C.

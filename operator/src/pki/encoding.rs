@@ -1,9 +1,7 @@
-//! PEM (RFC 7468), and further forms of a key and its chain.
+//! PEM (RFC 7468).
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
-
-use super::key::{KeyEncoding, KeyError, PrivateKey};
 
 /// One PEM section with its final line end. The text is wiped when dropped, since it may be a key.
 pub(super) fn pem_section(label: &str, der: &[u8]) -> Zeroizing<String> {
@@ -45,33 +43,12 @@ pub fn certificates_pem<'a>(certificates: impl IntoIterator<Item = &'a [u8]>) ->
     })
 }
 
-/// cert-manager's `CombinedPEM` (`tls-combined.pem`): the key, then the chain, as PEM.
-pub fn combined_pem(key: &PrivateKey, encoding: KeyEncoding, chain_pem: &str) -> Result<Zeroizing<String>, KeyError> {
-    let key = key.to_pem(encoding)?;
-    let mut combined = Zeroizing::new(String::with_capacity(key.len() + chain_pem.len() + 1));
-    combined.push_str(&key);
-    combined.push_str(chain_pem);
-    Ok(combined)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn combined_pem_is_the_key_and_then_the_chain() {
-        let key = PrivateKey::generate(super::super::KeyParameters::Ed25519).unwrap();
-        let chain = certificates_pem([&[1_u8, 2, 3][..], &[4_u8][..]]);
-        let combined = combined_pem(&key, KeyEncoding::Pkcs8, &chain).unwrap();
-        assert_eq!(pem_labels(&combined), ["PRIVATE KEY", "CERTIFICATE", "CERTIFICATE"]);
-        assert_eq!(
-            PrivateKey::from_pem(combined.as_bytes()).unwrap().pkcs8_der(),
-            key.pkcs8_der()
-        );
-    }
 
     proptest! {
         #[test]

@@ -18,10 +18,10 @@ use rustls_pki_types::pem::PemObject;
 use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::time::Instant;
 
-use super::address;
 use super::error::{AcmeError, MAX_DETAIL};
 use super::problem::printable;
 use super::resolve::{GuardedResolver, RefusedAddress};
+use crate::issuer::address;
 
 pub(super) use super::answer::Answer;
 
@@ -209,7 +209,7 @@ impl HttpClient {
         let host = uri.host().unwrap_or_default();
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         if let Ok(literal) = bare.parse()
-            && address::check(literal, self.allow_loopback).is_err()
+            && address::refused(literal, self.allow_loopback).is_some()
         {
             return Err(AcmeError::AddressRefused {
                 host: authority(&uri),

@@ -225,8 +225,11 @@ impl FairQueue {
 
     /// Who of the waiting may go now, the first in rank first.
     fn next(&mut self, now: Timestamp) -> Vec<String> {
-        self.waiting.retain(|_, (_, asked)| is_here(*asked, now));
         let free = self.cap.saturating_sub(self.in_flight.len());
+        if free == 0 {
+            return Vec::new();
+        }
+        self.waiting.retain(|_, (_, asked)| is_here(*asked, now));
         let gated = self.state.new_order_not_before.is_some();
         let mut ranked: Vec<&Wanted> = self.candidates(now).collect();
         if gated {
@@ -253,6 +256,10 @@ impl FairQueue {
     /// Whether `wanted`, which waits, is among [`next`](Self::next), in one pass.
     fn is_next(&self, wanted: &Wanted, now: Timestamp) -> bool {
         let free = self.cap.saturating_sub(self.in_flight.len());
+        // Thousands may wait: most of them find this and look no further.
+        if free == 0 {
+            return false;
+        }
         let mine = self.rank(wanted, now);
         let ahead = || self.candidates(now).filter(|w| self.rank(w, now) < mine);
         if self.state.new_order_not_before.is_none() {

@@ -2,8 +2,8 @@
 //!
 //! The certificate's controller takes one step per reconcile through the traits in [`steps`]:
 //! nothing here sleeps or polls in a loop. What to do next is decided by pure functions:
-//! [`next_step`] for an order, [`poll_after`] for when to look again, [`renewal_moment`] for
-//! when to renew, [`FairQueue`] for who may order.
+//! [`next_step`] for an order, [`poll_after`] for when to look again,
+//! [`FairQueue`] for who may order.
 //!
 //! ```text
 //! AcmeClient (one a server: directory, nonces, connections)
@@ -15,7 +15,6 @@
 //! more for the first (counted at Pebble): newOrder, authz, challenge, authz, finalize, order, certificate.
 
 mod account;
-pub mod address;
 mod answer;
 mod ari;
 mod client;
@@ -34,7 +33,7 @@ mod view;
 mod tests;
 
 pub use account::{Account, AccountOptions};
-pub use ari::{RenewalIdError, RenewalInfo, Window, renewal_id, renewal_moment};
+pub use ari::{RenewalInfo, Window};
 pub use client::{AcmeClient, Directory, DirectoryMeta};
 pub use error::{AcmeError, MAX_DETAIL};
 pub use http::{Endpoint, HttpClient, HttpOptions, RequestObserver};

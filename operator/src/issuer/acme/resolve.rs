@@ -1,4 +1,4 @@
-//! Names to addresses, without those that [`address`](super::address) refuses.
+//! Names to addresses, without those that [`address`] refuses.
 //!
 //! The check is here, on the very addresses that are then connected to, because a name that was
 //! looked up beforehand may point elsewhere a moment later.
@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use hyper_util::client::legacy::connect::dns::Name;
 use tower::Service;
 
-use super::address;
+use crate::issuer::address;
 
 /// Every address of a name was refused; the first of them.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +48,7 @@ fn permitted(found: &[SocketAddr], allow_loopback: bool) -> io::Result<Vec<Socke
     let good: Vec<SocketAddr> = found
         .iter()
         .copied()
-        .filter(|socket| address::check(socket.ip(), allow_loopback).is_ok())
+        .filter(|socket| address::refused(socket.ip(), allow_loopback).is_none())
         .collect();
     match (good.is_empty(), found.first()) {
         (true, Some(first)) => Err(io::Error::other(RefusedAddress { address: first.ip() })),

@@ -3,7 +3,6 @@
 
 mod apis;
 mod scenarios;
-mod speed;
 
 use std::{
     collections::BTreeMap,

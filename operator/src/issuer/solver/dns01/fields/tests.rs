@@ -106,3 +106,26 @@ fn a_service_account_cannot_send_its_token_elsewhere() {
     let fields = Fields::new(kind, &catalogue::entry(kind), values, "the solver").unwrap();
     assert!(matches!(google(&fields), Err(Error::Parse(message)) if message.contains("token_uri")));
 }
+
+#[test]
+fn the_reference_lists_every_provider_with_its_fields() {
+    let named = |fields: &[Field], secret: bool| {
+        let names: Vec<_> = fields
+            .iter()
+            .filter(|field| field.secret == secret)
+            .map(|field| format!("`{}`{}", field.name, if field.required { "" } else { " (optional)" }))
+            .collect();
+        names.join(", ")
+    };
+    let mut table = String::from("| `type` | Keys of the Secret | Settings | TTL |\n|---|---|---|---|\n");
+    for kind in ProviderType::ALL {
+        let entry = catalogue::entry(*kind);
+        let (keys, settings) = (named(entry.fields, true), named(entry.fields, false));
+        table.push_str(&format!(
+            "| `{}` | {keys} | {settings} | {} s |\n",
+            kind.as_str(),
+            entry.ttl
+        ));
+    }
+    crate::reference::check("dns-providers.md", "providers", &table);
+}

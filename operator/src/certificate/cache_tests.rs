@@ -1,0 +1,192 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use super::*;
+
+/// A Certificate as the watch gives it.
+fn certificate(name: &str, uid: &str, secret: &str, made: &str) -> Guarded {
+    serde_json::from_value(serde_json::json!({
+        "apiVersion": "gatehouse.dev/v1alpha1",
+        "kind": "Certificate",
+        "metadata": {"name": name, "namespace": "app", "uid": uid, "creationTimestamp": made, "resourceVersion": "1"},
+        "spec": {"secretName": secret, "issuerRef": {"name": "ca"}, "dnsNames": ["web.test"]},
+    }))
+    .unwrap()
+}
+
+/// A cache, and what comes out of it as gone.
+struct World {
+    cache: Arc<Cache>,
+    certificates: Writer<Guarded>,
+    gone: mpsc::UnboundedReceiver<String>,
+    gone_in: mpsc::UnboundedSender<String>,
+}
+
+impl World {
+    fn new() -> Self {
+        let (cache, inlets) = Cache::new();
+        let (certificates, _, _) = inlets.split();
+        let (gone_in, gone) = mpsc::unbounded_channel();
+        Self {
+            cache,
+            certificates,
+            gone,
+            gone_in,
+        }
+    }
+
+    fn list(&mut self, objects: Vec<Guarded>) {
+        self.see(Event::Init);
+        for object in objects {
+            self.see(Event::InitApply(object));
+        }
+        self.see(Event::InitDone);
+    }
+
+    fn see(&mut self, event: Event<Guarded>) {
+        self.cache
+            .take_certificate(&event, &mut self.certificates, &self.gone_in);
+    }
+
+    fn gone(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.gone.try_recv().ok()).collect()
+    }
+}
+
+const EARLY: &str = "2026-01-01T00:00:00Z";
+const LATE: &str = "2026-01-01T00:00:01Z";
+
+#[test]
+fn of_two_that_want_one_secret_the_first_may_make_it() {
+    let mut world = World::new();
+    world.list(vec![
+        certificate("a", "1", "tls", LATE),
+        certificate("b", "2", "tls", EARLY),
+        certificate("c", "3", "other", EARLY),
+    ]);
+    assert_eq!(world.cache.first_claim("app", "tls").as_deref(), Some("b"));
+    world.see(Event::Delete(certificate("b", "2", "tls", EARLY)));
+    assert_eq!(world.cache.first_claim("app", "tls").as_deref(), Some("a"));
+    assert_eq!(world.cache.first_claim("elsewhere", "tls"), None);
+}
+
+#[test]
+fn an_order_is_known_by_the_status_of_this_very_certificate() {
+    let mut world = World::new();
+    let mut ordering = certificate("a", "1", "a-tls", EARLY);
+    let status = serde_json::json!({"acme": {"orderURL": "https://ca.test/order/1"}});
+    ordering.0.as_mut().unwrap().status = Some(serde_json::from_value(status).unwrap());
+    world.list(vec![ordering, certificate("b", "2", "b-tls", EARLY)]);
+    assert!(world.cache.has_order("app", "a", "1"));
+    for (name, uid) in [("a", "0"), ("b", "2"), ("c", "3")] {
+        assert!(!world.cache.has_order("app", name, uid), "{name}");
+    }
+}
+
+#[test]
+fn what_went_while_the_watch_was_interrupted_is_gone_too() {
+    let mut world = World::new();
+    world.list(vec![
+        certificate("a", "1", "a-tls", EARLY),
+        certificate("b", "2", "b-tls", EARLY),
+        certificate("c", "3", "c-tls", EARLY),
+    ]);
+    assert_eq!(world.gone(), Vec::<String>::new());
+    // b went, c was made anew.
+    world.list(vec![
+        certificate("a", "1", "a-tls", EARLY),
+        certificate("c", "4", "c-tls", LATE),
+    ]);
+    let mut gone = world.gone();
+    gone.sort();
+    assert_eq!(gone, ["app/b/2", "app/c/3"]);
+    world.see(Event::Delete(certificate("a", "1", "a-tls", EARLY)));
+    assert_eq!(world.gone(), ["app/a/1"]);
+}
+
+/// The same Certificate, at a later version.
+fn version_of(version: u64) -> Guarded {
+    let mut object = certificate("a", "1", "a-tls", EARLY);
+    object.0.as_mut().unwrap().metadata.resource_version = Some(version.to_string());
+    object
+}
+
+/// What our write of the status gave back.
+fn wrote(world: &World, version: u64) {
+    world.cache.await_certificate(&version_of(version).0.unwrap());
+}
+
+/// Its Secret, as a watch or a write gives it.
+fn secret(version: u64) -> Facts {
+    Facts {
+        namespace: "app".into(),
+        name: "a-tls".into(),
+        certificate: Some("a".into()),
+        resource_version: version.to_string(),
+        ..Facts::default()
+    }
+}
+
+fn lag(world: &World) -> Option<Duration> {
+    world.cache.lag("app", "a")
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_write_the_cache_lags_until_the_watch_shows_it() {
+    let mut world = World::new();
+    world.list(vec![version_of(1)]);
+    assert_eq!(lag(&world), None);
+    wrote(&world, 7);
+    assert_eq!(lag(&world), Some(PATIENCE));
+    world.see(Event::Apply(version_of(6)));
+    assert!(lag(&world).is_some(), "an older version is not ours");
+    world.see(Event::Apply(version_of(7)));
+    assert_eq!(lag(&world), None);
+
+    // The watch was faster than the answer.
+    world.see(Event::Apply(version_of(9)));
+    wrote(&world, 9);
+    assert_eq!(lag(&world), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_writes_are_waited_for() {
+    let mut world = World::new();
+    world.list(vec![version_of(1)]);
+    let certificate = version_of(1).0.unwrap();
+    world.cache.await_secret(&certificate, &secret(5));
+    wrote(&world, 6);
+    world.see(Event::Apply(version_of(6)));
+    assert!(lag(&world).is_some(), "the Secret is still to come");
+    world.cache.note_secret(&Event::Apply(secret(4)));
+    assert!(lag(&world).is_some());
+    world.cache.note_secret(&Event::Apply(secret(5)));
+    assert_eq!(lag(&world), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_never_shows_it_is_not_waited_for_longer_than_patience() {
+    let mut world = World::new();
+    world.list(vec![version_of(1)]);
+    wrote(&world, 7);
+    tokio::time::advance(PATIENCE.checked_sub(Duration::from_millis(1)).unwrap()).await;
+    assert_eq!(lag(&world), Some(Duration::from_millis(1)));
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert_eq!(lag(&world), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fresh_list_or_a_deletion_ends_the_waiting() {
+    for end in [
+        vec![Event::Init, Event::InitApply(version_of(3)), Event::InitDone],
+        vec![Event::Delete(version_of(3))],
+    ] {
+        let mut world = World::new();
+        world.list(vec![version_of(1)]);
+        wrote(&world, 7);
+        assert!(lag(&world).is_some());
+        for event in end {
+            world.see(event);
+        }
+        assert_eq!(lag(&world), None);
+    }
+}

@@ -1,0 +1,113 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+use super::*;
+use crate::certificate::samples::{self, hours, issued_at};
+
+#[test]
+fn names_and_addresses_are_split_as_solvers_know_them() {
+    let dns = |name: &str| acme::Identifier::Dns(name.into());
+    for (identifier, expected) in [
+        (dns("a.test"), (solver::Identifier::Dns("a.test".into()), false)),
+        (dns("*.a.test"), (solver::Identifier::Dns("a.test".into()), true)),
+        (
+            acme::Identifier::Ip("192.0.2.7".parse().unwrap()),
+            (solver::Identifier::Ip("192.0.2.7".parse().unwrap()), false),
+        ),
+    ] {
+        assert_eq!(split(&identifier), expected);
+    }
+}
+
+#[test]
+fn what_a_ca_answers_decides_when_it_is_asked_again() {
+    let detail = || "no".to_owned();
+    let limited = |retry_after| AcmeError::RateLimited {
+        retry_after,
+        detail: detail(),
+    };
+    let unavailable = |retry_after| AcmeError::Unavailable {
+        status: 503,
+        retry_after,
+        detail: detail(),
+    };
+    let host = || "ca.test".to_owned();
+    for (error, class, reason) in [
+        (limited(Some(hours(2))), Class::RetryAfter(hours(2)), "RateLimited"),
+        (limited(None), Class::RetryAfter(hours(1)), "RateLimited"),
+        (unavailable(Some(hours(3))), Class::RetryAfter(hours(3)), "Network"),
+        (unavailable(None), Class::Transient, "Network"),
+        (
+            AcmeError::Network {
+                host: host(),
+                detail: detail(),
+            },
+            Class::Transient,
+            "Network",
+        ),
+        (
+            AcmeError::Timeout {
+                host: host(),
+                after: Duration::from_secs(30),
+            },
+            Class::Transient,
+            "Network",
+        ),
+        (
+            AcmeError::Malformed {
+                status: 200,
+                host: host(),
+                detail: detail(),
+            },
+            Class::Transient,
+            "Network",
+        ),
+        (AcmeError::BadNonce { attempts: 5 }, Class::Transient, "Network"),
+    ] {
+        let failure = failure(&error);
+        assert_eq!((failure.class, failure.reason), (class, reason), "{error}");
+        assert!(failure.may_fall_back(), "{error}");
+    }
+    let account = failure(&AcmeError::AccountDoesNotExist { detail: detail() });
+    assert!(matches!(account.class, Class::Waiting(_)), "{account:?}");
+    assert_eq!(failure(&AcmeError::Invalid(detail())).class, Class::Refused);
+}
+
+#[test]
+fn an_order_ends_by_its_kind_of_failure() {
+    let end = |kind| {
+        ended(&acme::Failure {
+            kind,
+            problems: Vec::new(),
+        })
+    };
+    let class = |progress| match progress {
+        Progress::Failed(failure) => failure.class,
+        _ => panic!("it has failed"),
+    };
+    assert_eq!(class(end(FailureKind::ChallengeFailed)), Class::Refused);
+    assert_eq!(class(end(FailureKind::Rejected)), Class::Refused);
+    assert_eq!(class(end(FailureKind::RateLimited)), Class::RetryAfter(hours(1)));
+    assert_eq!(class(end(FailureKind::ServerFailed)), Class::Transient);
+    assert!(matches!(end(FailureKind::Lapsed), Progress::Lapsed(_)));
+}
+
+#[test]
+fn a_chain_is_taken_only_if_it_is_what_was_asked_for() {
+    let certificate = samples::certificate("");
+    let (wanted, held) = (samples::wanted(&certificate), samples::pair(&certificate, issued_at()));
+    let pem = held.chain.pem();
+    let chain = chosen(std::slice::from_ref(&pem), Some("No Such Root"), &wanted, &held.key).unwrap();
+    assert_eq!(chain.leaf.serial_hex(), held.leaf().serial_hex());
+
+    let refused = |chains: &[String], wanted: &Wanted, key: &PrivateKey| {
+        let failure = chosen(chains, None, wanted, key).unwrap_err();
+        assert_eq!((failure.reason, failure.class), ("Rejected", Class::Refused));
+        failure.message
+    };
+    refused(&[], &wanted, &held.key);
+    refused(&["junk".into()], &wanted, &held.key);
+    let other = samples::pair(&certificate, issued_at());
+    refused(std::slice::from_ref(&pem), &wanted, &other.key);
+    let more = samples::wanted(&samples::certificate("ipAddresses: [192.0.2.7]"));
+    let message = refused(&[pem], &more, &held.key);
+    assert!(message.contains("192.0.2.7"), "{message}");
+}

@@ -1,0 +1,579 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+use std::time::Duration;
+
+use gatehouse_crds::certificate::{AcmeStatus, AriStatus};
+use k8s_openapi::{ByteString, apimachinery::pkg::apis::meta::v1::Time};
+use proptest::prelude::*;
+
+use super::*;
+use crate::certificate::{
+    holding::{self, CAUSE, CHAIN_HASH, OUTPUT_HASH, REQUEST_HASH},
+    samples::{self, after, days, hours, issued_at},
+};
+use crate::issuer::registry::Since;
+
+type Body = k8s_openapi::api::core::v1::Secret;
+
+/// A Certificate, its Secret, and the moment at which both are looked at.
+#[derive(Clone)]
+struct Scene {
+    certificate: Certificate,
+    secret: Option<Body>,
+    rival: Option<&'static str>,
+    in_flight: bool,
+    issuer_ready: bool,
+    now: Timestamp,
+}
+
+/// Just applied: no Secret, no status.
+fn fresh() -> Scene {
+    Scene {
+        certificate: samples::certificate(""),
+        secret: None,
+        rival: None,
+        in_flight: false,
+        issuer_ready: true,
+        now: issued_at(),
+    }
+}
+
+/// Issued for 90 days, an hour ago, and untouched since.
+fn issued() -> Scene {
+    let certificate = samples::certificate("");
+    let held = samples::pair(&certificate, issued_at());
+    Scene {
+        secret: Some(samples::written(&certificate, &held, Cause::First)),
+        certificate: samples::with_issued(certificate, &held, issued_at()),
+        now: after(hours(1)),
+        ..fresh()
+    }
+}
+
+/// Not issued by us: somebody's pair for `name` is in the way of a new Certificate.
+fn foreign(name: &str) -> Scene {
+    let other = Certificate {
+        spec: gatehouse_crds::certificate::CertificateSpec {
+            dns_names: vec![name.into()],
+            ..samples::certificate("").spec
+        },
+        ..samples::certificate("")
+    };
+    let mut secret = samples::written(&other, &samples::pair(&other, issued_at()), Cause::First);
+    secret.metadata.annotations = None;
+    secret.metadata.managed_fields = None;
+    fresh().over(secret)
+}
+
+impl Scene {
+    fn over(mut self, secret: Body) -> Self {
+        self.secret = Some(secret);
+        self
+    }
+
+    fn at(mut self, now: Timestamp) -> Self {
+        self.now = now;
+        self
+    }
+
+    fn certificate(mut self, change: impl FnOnce(&mut Certificate)) -> Self {
+        change(&mut self.certificate);
+        self
+    }
+
+    /// The user changes the spec.
+    fn spec(self, more: &str) -> Self {
+        let spec = samples::certificate(more).spec;
+        self.certificate(|certificate| {
+            certificate.spec = spec;
+            certificate.metadata.generation = Some(2);
+        })
+    }
+
+    fn requested(self, time: Timestamp) -> Self {
+        self.certificate(|certificate| {
+            certificate.metadata.annotations = Some([(names::RENEW_REQUESTED_AT.into(), time.to_string())].into());
+        })
+    }
+
+    fn failed(self, reason: &str, until: Timestamp) -> Self {
+        self.certificate(|certificate| samples::fail(certificate, reason, until))
+    }
+
+    /// The CA advises to renew between `start` and an hour later, and is asked again at `check`.
+    fn advised(self, start: Timestamp, check: Timestamp) -> Self {
+        self.certificate(|certificate| {
+            certificate.status.as_mut().unwrap().acme = Some(AcmeStatus {
+                ari: Some(AriStatus {
+                    window_start: Some(start),
+                    window_end: Some(start.checked_add(hours(1)).unwrap()),
+                    next_check_time: Some(check),
+                    ..AriStatus::default()
+                }),
+                ..AcmeStatus::default()
+            });
+        })
+    }
+
+    fn secret(mut self, change: impl FnOnce(&mut Body)) -> Self {
+        change(self.secret.as_mut().unwrap());
+        self
+    }
+
+    /// An annotation of the Secret, as an older or newer Gatehouse wrote it.
+    fn note(self, key: &str, value: &str) -> Self {
+        self.secret(|secret| {
+            let notes = secret.metadata.annotations.as_mut().unwrap();
+            notes.insert(key.into(), value.into());
+        })
+    }
+
+    fn gone(mut self) -> Self {
+        self.secret = None;
+        self
+    }
+
+    fn claimed(mut self) -> Self {
+        self.rival = Some("elder");
+        self
+    }
+
+    /// As the controller does: by the metadata, and by the contents when the plan wants to read them.
+    fn plan(&self) -> Plan {
+        let wanted = Wanted::parse(&self.certificate.spec);
+        let decide = |secret: Secret<'_>| {
+            plan(&Input {
+                certificate: &self.certificate,
+                wanted: &wanted,
+                secret,
+                rival: self.rival,
+                in_flight: self.in_flight,
+                issuers: Since {
+                    ready: self.issuer_ready.then_some(self.now),
+                    ..Since::default()
+                },
+                now: self.now,
+            })
+        };
+        let Some(secret) = &self.secret else {
+            return decide(Secret::Absent);
+        };
+        let facts = Facts::of(&secret.metadata);
+        match decide(Secret::Seen(&facts)) {
+            Plan::ReadSecret => decide(Secret::Read(&facts, &holding::read(secret))),
+            plan => plan,
+        }
+    }
+
+    /// The plan in a word or two.
+    fn verdict(&self) -> String {
+        match self.plan() {
+            Plan::Issue(cause) => format!("issue {}", cause.as_str()),
+            Plan::Refuse(failure) => format!("refuse {}", failure.reason),
+            Plan::Hold { .. } => "hold".into(),
+            Plan::Serve { .. } => "serve".into(),
+            Plan::AskAdvice { .. } => "ask".into(),
+            Plan::Write => "write".into(),
+            Plan::Leave => "leave".into(),
+            Plan::ReadSecret => "read".into(),
+        }
+    }
+}
+
+fn check(table: &[(&str, Scene, &str)]) {
+    for (case, scene, expected) in table {
+        assert_eq!(scene.verdict(), *expected, "{case}");
+    }
+}
+
+#[test]
+fn a_missing_secret_is_made() {
+    check(&[
+        ("the first", fresh(), "issue First"),
+        ("gone after it was issued", issued().gone(), "issue SecretMissing"),
+        (
+            "an older Certificate wants it",
+            fresh().claimed(),
+            "refuse SecretConflict",
+        ),
+        ("suspended", fresh().spec("suspend: true"), "leave"),
+        (
+            "being deleted",
+            fresh().certificate(|it| it.metadata.deletion_timestamp = Some(Time(issued_at()))),
+            "leave",
+        ),
+        (
+            "a spec that cannot be",
+            fresh().spec("ipAddresses: [nonsense]"),
+            "refuse Invalid",
+        ),
+    ]);
+}
+
+#[test]
+fn a_disturbed_secret_is_judged_by_what_is_in_it() {
+    let take = |path: &'static [&'static str]| move |secret: &mut Body| samples::take(secret, path);
+    let edit = |key: &'static str, value: &'static str| move |secret: &mut Body| samples::edit(secret, key, value);
+    let stranger = samples::pair(&samples::certificate(""), issued_at());
+    let of_another = samples::certificate("commonName: other.example.com");
+    let of_another = samples::pair(&of_another, issued_at());
+    let swap = |held: &Held| {
+        let data = [
+            ("tls.crt", held.chain.pem()),
+            (
+                "tls.key",
+                held.key.to_pem(crate::pki::KeyEncoding::Pkcs8).unwrap().to_string(),
+            ),
+            ("ca.crt", held.ca.clone().unwrap()),
+        ];
+        move |secret: &mut Body| data.iter().for_each(|(key, value)| samples::edit(secret, key, value))
+    };
+    check(&[
+        ("untouched", issued(), "serve"),
+        (
+            "garbage for a certificate",
+            issued().secret(edit("tls.crt", "junk")),
+            "issue SecretDamaged",
+        ),
+        (
+            "garbage for a key",
+            issued().secret(edit("tls.key", "junk")),
+            "issue SecretDamaged",
+        ),
+        (
+            "an emptied key",
+            issued().secret(edit("tls.key", "")),
+            "issue SecretDamaged",
+        ),
+        (
+            "another key",
+            issued().secret(|secret| {
+                let pem = stranger.key.to_pem(crate::pki::KeyEncoding::Pkcs8).unwrap();
+                samples::edit(secret, "tls.key", &pem);
+            }),
+            "issue SecretDamaged",
+        ),
+        (
+            "no CA any more",
+            issued().secret(|secret| {
+                samples::take(secret, &["f:data", "f:ca.crt"]);
+                secret.data.as_mut().unwrap().remove("ca.crt");
+            }),
+            "issue SecretDamaged",
+        ),
+        (
+            "the pair of another Certificate",
+            issued().secret(swap(&of_another)),
+            "issue SecretDamaged",
+        ),
+        (
+            "the label taken away",
+            issued().secret(take(&["f:metadata", "f:labels", "f:gatehouse.dev/managed"])),
+            "write",
+        ),
+        (
+            "a note taken away",
+            issued().secret(take(&["f:metadata", "f:annotations", "f:gatehouse.dev/serial-number"])),
+            "write",
+        ),
+        (
+            "something added by another",
+            issued().secret(|secret| {
+                let fields = serde_json::json!({"f:data": {"f:extra": {}}});
+                secret
+                    .metadata
+                    .managed_fields
+                    .as_mut()
+                    .unwrap()
+                    .push(samples::entry("kubectl-edit", "Update", fields));
+                secret
+                    .data
+                    .as_mut()
+                    .unwrap()
+                    .insert("extra".into(), ByteString("x".into()));
+            }),
+            "serve",
+        ),
+        (
+            "another form is wanted",
+            issued().spec("secretTemplate: {labels: {team: shop}}"),
+            "write",
+        ),
+    ]);
+}
+
+#[test]
+fn a_foreign_secret_is_adopted_or_left_alone() {
+    let consents = |secret: &mut Body| {
+        secret.metadata.annotations = Some([(names::ADOPT.into(), names::TRUE.into())].into());
+    };
+    let of = |name: &'static str| {
+        move |secret: &mut Body| {
+            secret.metadata.annotations = Some([(names::CERTIFICATE.into(), name.into())].into());
+        }
+    };
+    check(&[
+        ("it fits", foreign("www.example.com"), "write"),
+        (
+            "it fits, and has run out",
+            foreign("www.example.com").at(after(days(91))),
+            "issue Due",
+        ),
+        ("it does not fit", foreign("other.example.com"), "refuse SecretConflict"),
+        (
+            "it does not fit, with consent",
+            foreign("other.example.com").secret(consents),
+            "issue Consent",
+        ),
+        (
+            "it fits, with consent",
+            foreign("www.example.com").secret(consents),
+            "write",
+        ),
+        (
+            "it is of another type",
+            foreign("www.example.com").secret(|secret| secret.type_ = Some("Opaque".into())),
+            "refuse SecretConflict",
+        ),
+        (
+            "it is of another type, with consent",
+            foreign("www.example.com").secret(|secret| {
+                secret.type_ = Some("Opaque".into());
+                consents(secret);
+            }),
+            "issue Consent",
+        ),
+        (
+            "another Certificate has it",
+            foreign("www.example.com").secret(of("elder")).claimed(),
+            "refuse SecretConflict",
+        ),
+        (
+            "another Certificate had it and is gone",
+            foreign("www.example.com").secret(of("elder")),
+            "write",
+        ),
+    ]);
+}
+
+#[test]
+fn a_good_certificate_is_replaced_for_a_reason() {
+    let soon = after(hours(2));
+    check(&[
+        (
+            "another name is wanted",
+            issued().spec("commonName: www.example.com"),
+            "issue SpecChanged",
+        ),
+        (
+            "another key is wanted",
+            issued().spec("privateKey: {size: 384}"),
+            "issue SpecChanged",
+        ),
+        (
+            "another issuer is wanted",
+            issued().certificate(|it| it.spec.issuer_ref.name = "other".into()),
+            "issue SpecChanged",
+        ),
+        (
+            "only the time of renewal is another",
+            issued().spec("renewBefore: 24h"),
+            "serve",
+        ),
+        ("requested", issued().requested(after(hours(1))), "issue Requested"),
+        (
+            "requested before it was issued",
+            issued().requested(issued_at()),
+            "serve",
+        ),
+        ("not yet due", issued().at(after(days(58))), "serve"),
+        ("due", issued().at(after(days(60))), "issue Due"),
+        ("run out", issued().at(after(days(91))), "issue Expired"),
+        (
+            "the CA advises it",
+            issued().advised(issued_at(), soon).at(after(hours(1))),
+            "issue Advised",
+        ),
+        (
+            "the CA advises it for later",
+            issued().advised(after(days(3)), soon),
+            "serve",
+        ),
+        (
+            "the CA is to be asked",
+            issued().advised(after(days(3)), after(Duration::ZERO)),
+            "ask",
+        ),
+        (
+            "the CA advised this one already",
+            issued().advised(issued_at(), soon).note(CAUSE, "Advised"),
+            "serve",
+        ),
+        (
+            "later than the CA says, by the clock",
+            issued().advised(after(days(80)), soon).at(after(days(60))),
+            "issue Due",
+        ),
+    ]);
+}
+
+#[test]
+fn after_a_failure_there_is_a_pause_and_some_things_end_it() {
+    let (now, later) = (after(days(70)), after(days(71)));
+    let due = || issued().at(now);
+    check(&[
+        ("within the pause", due().failed("Rejected", later), "hold"),
+        ("after it", due().failed("Rejected", now), "issue Due"),
+        ("also without a certificate", fresh().failed("Rejected", later), "hold"),
+        (
+            "also run out",
+            due().at(after(days(91))).failed("Network", after(days(92))),
+            "hold",
+        ),
+        (
+            "the spec was changed",
+            due().failed("Rejected", later).spec("duration: 480h"),
+            "issue SpecChanged",
+        ),
+        (
+            "requested since",
+            due().failed("Rejected", later).requested(now),
+            "issue Requested",
+        ),
+        (
+            "requested before the failure",
+            due().failed("Rejected", later).requested(after(days(68))),
+            "hold",
+        ),
+        (
+            "the issuer is ready now",
+            due().failed("IssuerNotReady", later),
+            "issue Due",
+        ),
+        (
+            "the issuer is not ready yet",
+            Scene {
+                issuer_ready: false,
+                ..due().failed("IssuerNotReady", later)
+            },
+            "hold",
+        ),
+        (
+            "the Secret in the way is gone",
+            fresh().failed("SecretConflict", later),
+            "issue First",
+        ),
+        (
+            "an order is in flight",
+            Scene {
+                in_flight: true,
+                ..due().failed("Network", later)
+            },
+            "issue Due",
+        ),
+    ]);
+}
+
+#[test]
+fn an_upgrade_never_issues_again() {
+    let without = |key: &'static str| {
+        issued().secret(move |secret| {
+            secret.metadata.annotations.as_mut().unwrap().remove(key);
+        })
+    };
+    check(&[
+        (
+            "another recipe of the request's hash",
+            issued().note(REQUEST_HASH, "0-5eed"),
+            "serve",
+        ),
+        (
+            "another recipe of the output's hash",
+            issued().note(OUTPUT_HASH, "0-5eed"),
+            "write",
+        ),
+        (
+            "another recipe of the chain's hash",
+            issued().note(OUTPUT_HASH, "0-5eed").note(CHAIN_HASH, "0-5eed"),
+            "write",
+        ),
+        ("no hash of the request", without(REQUEST_HASH), "serve"),
+        ("no hash of the output", without(OUTPUT_HASH), "write"),
+        ("no hash of the chain", without(CHAIN_HASH), "serve"),
+        ("no cause", without(CAUSE), "serve"),
+        (
+            "no notes at all",
+            issued().secret(|secret| secret.metadata.annotations = None),
+            "write",
+        ),
+        (
+            "no record of who wrote what",
+            issued().secret(|secret| secret.metadata.managed_fields = None),
+            "write",
+        ),
+        (
+            "no status (restored from a backup without it)",
+            issued().certificate(|it| it.status = None),
+            "write",
+        ),
+    ]);
+}
+
+#[test]
+fn the_next_look_is_at_the_renewal_or_the_next_question() {
+    let scene = issued();
+    let renewal = scene.certificate.status.as_ref().unwrap().renewal_time.unwrap();
+    assert_eq!(scene.plan(), Plan::Serve { renewal, next: renewal });
+    let check = after(days(1));
+    assert_eq!(
+        scene.clone().advised(after(days(80)), check).plan(),
+        Plan::Serve { renewal, next: check }
+    );
+    let Plan::Serve { renewal: moved, next } = scene.advised(after(days(3)), check).plan() else {
+        panic!("it serves");
+    };
+    assert_eq!(next, check);
+    assert!(after(days(3)) <= moved && moved < after(days(3) + hours(1)), "{moved}");
+}
+
+#[test]
+fn a_conflict_says_what_to_do() {
+    let Plan::Refuse(failure) = foreign("other.example.com").plan() else {
+        panic!("it is refused");
+    };
+    for part in ["Secret web-tls", "another secretName", "gatehouse.dev/adopt=true"] {
+        assert!(failure.message.contains(part), "{part}: {}", failure.message);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+    #[test]
+    fn an_intact_certificate_that_is_not_due_is_never_issued_again(
+        // A third of 90 days before the end, less the twentieth of it that renewals are spread over.
+        seconds in 0u64..58 * 86_400,
+        (rival, in_flight, issuer_ready) in any::<(bool, bool, bool)>(),
+        failed in proptest::option::of(0u64..90 * 86_400),
+        requested in proptest::option::of(0u64..90 * 86_400),
+        recipe in proptest::option::of("[02-9]-[0-9a-f]{4}"),
+        advised in proptest::option::of(0u64..30 * 86_400),
+    ) {
+        static SCENE: std::sync::LazyLock<Scene> = std::sync::LazyLock::new(issued);
+        let now = after(Duration::from_secs(seconds));
+        let mut scene = Scene { rival: rival.then_some("elder"), in_flight, issuer_ready, ..SCENE.clone() }.at(now);
+        if let Some(until) = failed {
+            scene = scene.failed("Rejected", after(Duration::from_secs(until)));
+        }
+        // Not after it was issued.
+        if let Some(before) = requested {
+            scene = scene.requested(issued_at().checked_sub(Duration::from_secs(before)).unwrap());
+        }
+        if let Some(recipe) = recipe {
+            scene = scene.note(REQUEST_HASH, &recipe).note(CHAIN_HASH, &recipe);
+        }
+        if let Some(ahead) = advised {
+            scene = scene.advised(now.checked_add(Duration::from_secs(1 + ahead)).unwrap(), now);
+        }
+        let plan = scene.plan();
+        prop_assert!(!matches!(plan, Plan::Issue(_)), "{plan:?}");
+    }
+}

@@ -1,0 +1,252 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use super::*;
+use gatehouse_crds::certificate::{IssuerKind, SigningIssuer};
+
+use crate::certificate::outcome::{Before, Issued};
+
+const START: &str = "2026-01-01T00:00:00Z";
+const END: &str = "2026-04-01T00:00:00Z";
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+/// A Certificate that was issued at [`START`] and is good until [`END`]; `more` is merged into it.
+fn certificate(more: &str) -> Certificate {
+    let mut value = serde_json::json!({
+        "apiVersion": "gatehouse.dev/v1alpha1",
+        "kind": "Certificate",
+        "metadata": {"name": "web", "namespace": "app", "uid": "u", "generation": 1},
+        "spec": {"secretName": "web-tls", "issuerRef": {"name": "ca"}, "dnsNames": ["web.test"]},
+        "status": {
+            "conditions": [
+                {"type": "Ready", "status": "True", "reason": "Issued", "message": "", "observedGeneration": 1, "lastTransitionTime": START},
+                {"type": "Issuing", "status": "False", "reason": "Issued", "message": "", "observedGeneration": 1, "lastTransitionTime": START},
+            ],
+            "notBefore": START, "notAfter": END, "serialNumber": "01", "issuedAt": START, "revision": 1,
+        },
+    });
+    let more: serde_json::Value = serde_saphyr::from_str(more).unwrap();
+    merge(&mut value, &more);
+    serde_json::from_value(value).unwrap()
+}
+
+fn merge(into: &mut serde_json::Value, more: &serde_json::Value) {
+    match (into, more) {
+        (serde_json::Value::Object(into), serde_json::Value::Object(more)) => {
+            for (key, value) in more {
+                merge(into.entry(key.clone()).or_insert(serde_json::Value::Null), value);
+            }
+        }
+        (into, more) => *into = more.clone(),
+    }
+}
+
+/// Its Secret, as we wrote it.
+fn facts(certificate: &Certificate) -> Facts {
+    let wanted = Wanted::parse(&certificate.spec).unwrap();
+    Facts {
+        namespace: "app".into(),
+        name: "web-tls".into(),
+        certificate: Some("web".into()),
+        intact: true,
+        serial_number: Some("01".into()),
+        not_after: Some(at(END)),
+        request_hash: Some(wanted.request_hash),
+        output_hash: Some(wanted.output_hash),
+        ..Facts::default()
+    }
+}
+
+/// The decision when the Secret is as `facts` say.
+fn decide(certificate: &Certificate, facts: Option<&Facts>, now: &str) -> Plan {
+    plan(&Input {
+        certificate,
+        wanted: &Wanted::parse(&certificate.spec),
+        secret: facts.map_or(Secret::Absent, Secret::Seen),
+        rival: None,
+        in_flight: false,
+        issuers: Since::default(),
+        now: at(now),
+    })
+}
+
+fn requested(time: &str) -> Certificate {
+    certificate(&format!(
+        "metadata: {{annotations: {{gatehouse.dev/renew-requested-at: \"{time}\"}}}}"
+    ))
+}
+
+#[test]
+fn a_request_in_the_future_is_due_then_and_not_before() {
+    let asked = requested("2026-01-10T00:00:00Z");
+    let facts = facts(&asked);
+    assert!(
+        matches!(decide(&asked, Some(&facts), "2026-01-09T23:59:59Z"), Plan::Serve { next, .. } if next == at("2026-01-10T00:00:00Z"))
+    );
+    assert_eq!(
+        decide(&asked, Some(&facts), "2026-01-10T00:00:00Z"),
+        Plan::Issue(Cause::Requested)
+    );
+}
+
+#[test]
+fn a_request_is_answered_once_though_it_came_in_the_same_second() {
+    let asked = requested("2026-01-10T00:00:00.5Z");
+    let failure = Failure::new(Class::Transient, "Network", "no");
+    let now = at("2026-01-10T00:00:00.7Z");
+    let mut failed = asked.clone();
+    failed.status = Some(
+        Before {
+            certificate: &asked,
+            now,
+        }
+        .failed(&failure, Some(Cause::Requested)),
+    );
+    assert!(matches!(
+        decide(&failed, Some(&facts(&asked)), "2026-01-10T00:00:00.8Z"),
+        Plan::Hold { .. }
+    ));
+}
+
+/// A pair for the tests' spec, and the facts of the Secret that we wrote it to.
+fn pair() -> crate::certificate::holding::Held {
+    let spec = certificate("{}").spec;
+    let wanted = Wanted::parse(&spec).unwrap();
+    let key = crate::pki::PrivateKey::generate(wanted.key).unwrap();
+    crate::certificate::signing::by_itself(&wanted, key.into(), at("2026-03-01T00:00:00Z")).unwrap()
+}
+
+#[test]
+fn a_pair_that_a_crash_kept_out_of_the_status_is_noted_as_what_it_is() {
+    // The advice is about the certificate before: its window is past.
+    let before = certificate(
+        r#"{metadata: {annotations: {gatehouse.dev/renew-requested-at: "2026-03-01T00:00:00Z"}},
+            status: {issuer: {kind: Issuer, name: old},
+                     acme: {orderURL: "https://ca.test/order/1",
+                            ari: {windowStart: "2026-02-01T00:00:00Z", windowEnd: "2026-02-02T00:00:00Z"}}}}"#,
+    );
+    let held = pair();
+    let now = at("2026-03-01T00:00:10Z");
+    let status = Before {
+        certificate: &before,
+        now,
+    }
+    .issued(&Issued {
+        held: &held,
+        issuer: Some(SigningIssuer {
+            kind: IssuerKind::Issuer,
+            name: "ca".into(),
+        }),
+        is_new: false,
+        written: Some(at("2026-03-01T00:00:05Z")),
+        first_advice: None,
+    });
+    assert_eq!(status.revision, Some(2));
+    assert_eq!(status.issuer.as_ref().unwrap().name, "ca");
+    assert_eq!(status.issued_at, Some(at("2026-03-01T00:00:05Z")));
+    assert_eq!(status.acme, None);
+    let mut after = before.clone();
+    let facts = Facts {
+        serial_number: status.serial_number.clone(),
+        not_after: status.not_after,
+        ..facts(&before)
+    };
+    after.status = Some(status);
+    assert!(matches!(
+        decide(&after, Some(&facts), "2026-03-01T00:00:11Z"),
+        Plan::Serve { .. }
+    ));
+}
+
+#[test]
+fn what_was_under_way_leaves_no_trace_once_all_is_well() {
+    let before = certificate(
+        r#"{status: {failedAttempts: 3,
+                     acme: {orderURL: "https://ca.test/order/1", ari: {nextCheckTime: "2026-02-01T00:00:00Z"}}}}"#,
+    );
+    let now = at("2026-01-02T00:00:00Z");
+    let status = Before {
+        certificate: &before,
+        now,
+    }
+    .serving(at("2026-03-01T00:00:00Z"));
+    assert_eq!(status.failed_attempts, Some(0));
+    let acme = status.acme.unwrap();
+    assert_eq!(acme.order_url, None);
+    assert_eq!(acme.ari.unwrap().next_check_time, Some(at("2026-02-01T00:00:00Z")));
+}
+
+#[test]
+fn a_request_in_the_second_of_an_issue_is_answered_and_once() {
+    let asked = requested("2026-01-10T00:00:00.5Z");
+    let mut before = asked.clone();
+    before.status.as_mut().unwrap().issued_at = Some(at("2026-01-10T00:00:00Z"));
+    let now = at("2026-01-10T00:00:00.7Z");
+    assert!(is_requested(&before, now), "issued just before");
+    let held = pair();
+    let mut after = before.clone();
+    after.status = Some(
+        Before {
+            certificate: &before,
+            now,
+        }
+        .issued(&Issued {
+            held: &held,
+            issuer: None,
+            is_new: true,
+            written: None,
+            first_advice: None,
+        }),
+    );
+    assert!(!is_requested(&after, at("2026-01-10T00:00:00.8Z")));
+}
+
+#[test]
+fn a_request_stands_until_a_certificate_answers_it() {
+    let asked = requested("2026-01-10T00:00:00Z");
+    assert!(!is_requested(&asked, at("2026-01-09T23:59:59Z")));
+    assert!(is_requested(&asked, at("2026-01-10T00:00:00Z")));
+    let mut answered = asked.clone();
+    answered.status.as_mut().unwrap().issued_at = Some(at("2026-01-10T00:00:00Z"));
+    assert!(!is_requested(&answered, at("2026-01-11T00:00:00Z")));
+    assert!(!is_requested(&certificate("{}"), at("2026-01-11T00:00:00Z")));
+}
+
+#[test]
+fn an_issuer_that_was_mended_ends_the_pause_and_one_that_was_ready_all_along_does_not() {
+    let hold = |reason: &str, since: Since| {
+        let failed = certificate(&format!(
+            r#"{{status: {{lastFailure: {{time: "2026-03-10T00:00:00Z", reason: {reason}, message: refused}},
+                          nextAttemptTime: "2026-03-11T00:00:00Z"}}}}"#
+        ));
+        let decision = plan(&Input {
+            certificate: &failed,
+            wanted: &Wanted::parse(&failed.spec),
+            secret: Secret::Seen(&facts(&failed)),
+            rival: None,
+            in_flight: false,
+            issuers: since,
+            now: at("2026-03-10T01:00:00Z"),
+        });
+        matches!(decision, Plan::Hold { .. })
+    };
+    let (before, after) = (Some(at("2026-03-09T23:00:00Z")), Some(at("2026-03-10T00:30:00Z")));
+    for (reason, ready, mended, held) in [
+        ("IssuerNotReady", None, None, true),
+        ("IssuerNotReady", before, before, true),
+        ("IssuerNotReady", after, None, false),
+        ("IssuerNotReady", before, after, false),
+        ("ChallengeFailed", after, None, true),
+        ("ChallengeFailed", before, before, true),
+        ("ChallengeFailed", before, after, false),
+        ("RateLimited", after, after, true),
+    ] {
+        assert_eq!(
+            hold(reason, Since { ready, mended }),
+            held,
+            "{reason} {ready:?} {mended:?}"
+        );
+    }
+}

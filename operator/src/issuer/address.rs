@@ -1,0 +1,90 @@
+//! Which addresses nothing that a user names may have: ACME servers, name servers, providers' APIs.
+//!
+//! An Issuer is written by a tenant, the operator's network is not the tenant's: without this a
+//! `server:` URL would be a way to the cloud's metadata service or to the operator's own Pod.
+//! Private addresses are fine: they live in the cluster.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Metadata and host services of clouds that are not link-local: AWS over IPv6, Alibaba, Azure.
+const METADATA: &[IpAddr] = &[
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+];
+
+/// Why `address` must not be connected to, in words after "which is"; none when it may. IPv4 within IPv6
+/// (mapped, NAT64) counts as IPv4.
+pub fn refused(address: IpAddr, allow_loopback: bool) -> Option<&'static str> {
+    let address = embedded(address);
+    let (this_network, link_local) = match address {
+        IpAddr::V4(v4) => (v4.octets().first() == Some(&0), v4.is_link_local()),
+        IpAddr::V6(v6) => (v6.is_unspecified(), v6.is_unicast_link_local()),
+    };
+    if link_local {
+        Some("link-local")
+    } else if METADATA.contains(&address) {
+        Some("a cloud's metadata service")
+    } else if this_network || address.is_multicast() || address == IpAddr::V4(Ipv4Addr::BROADCAST) {
+        Some("not the address of a host")
+    } else if address.is_loopback() && !allow_loopback {
+        Some("loopback")
+    } else {
+        None
+    }
+}
+
+fn embedded(address: IpAddr) -> IpAddr {
+    let IpAddr::V6(v6) = address else {
+        return address;
+    };
+    // RFC 6052 §2.1: the well-known prefix of NAT64.
+    if let [0x64, 0xff9b, 0, 0, 0, 0, high, low] = v6.segments() {
+        let [a, b] = high.to_be_bytes();
+        let [c, d] = low.to_be_bytes();
+        return IpAddr::V4(Ipv4Addr::new(a, b, c, d));
+    }
+    v6.to_canonical()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn metadata_and_link_local_are_always_refused_and_loopback_unless_allowed() {
+        let metadata = Some("a cloud's metadata service");
+        let (link_local, loopback, no_host) = (Some("link-local"), Some("loopback"), Some("not the address of a host"));
+        // (address, refused, refused when loopback is allowed)
+        let table = [
+            ("203.0.113.7", None, None),
+            ("10.0.0.53", None, None),
+            ("2001:db8::53", None, None),
+            ("fd00::1", None, None),
+            ("169.254.169.254", link_local, link_local),
+            ("::ffff:169.254.169.254", link_local, link_local),
+            ("64:ff9b::a9fe:a9fe", link_local, link_local),
+            ("fe80::1", link_local, link_local),
+            ("febf::1", link_local, link_local),
+            ("fd00:ec2::254", metadata, metadata),
+            ("100.100.100.200", metadata, metadata),
+            ("168.63.129.16", metadata, metadata),
+            ("127.0.0.1", loopback, None),
+            ("127.8.8.8", loopback, None),
+            ("::1", loopback, None),
+            ("::ffff:127.0.0.1", loopback, None),
+            ("64:ff9b::7f00:1", loopback, None),
+            ("0.0.0.0", no_host, no_host),
+            ("0.1.2.3", no_host, no_host),
+            ("::", no_host, no_host),
+            ("224.0.0.1", no_host, no_host),
+            ("255.255.255.255", no_host, no_host),
+        ];
+        for (address, strict, relaxed) in table {
+            let parsed = address.parse().unwrap();
+            assert_eq!(refused(parsed, false), strict, "{address}");
+            assert_eq!(refused(parsed, true), relaxed, "{address} with loopback");
+        }
+    }
+}

@@ -1,0 +1,667 @@
+//! What users get wrong: the condition, the event and the status say what and how to mend it, nothing is lost, and after
+//! mending the certificate is there soon.
+//!
+//! "Soon" is well under the pause before the next attempt by the clock, a minute at the least, so that a test that passes
+//! shows that the mend itself was noticed. Where the operator does not watch what is mended (Opaque Secrets, quotas), the
+//! user asks for a renewal, as the test does.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test code: to panic is how it reports"
+)]
+
+use gatehouse_tests::cluster::condition;
+use gatehouse_tests::pki::{Ca, new_key_pems};
+use gatehouse_tests::stage::{SOON, base64, http01, text};
+use gatehouse_tests::{Pebble, Stage, pebble, ports};
+use k8s_openapi::api::core::v1::{ResourceQuota, Secret};
+use kube::api::{DeleteParams, ListParams};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, KeyUsagePurpose};
+use serde_json::{Value, json};
+use time::{Duration, OffsetDateTime};
+
+const TLS: &str = "kubernetes.io/tls";
+
+async fn own_pebble(stage: &Stage, options: pebble::Options) -> Pebble {
+    let options = pebble::Options {
+        dns: Some(stage.world.knot().address()),
+        http_port: Some(stage.world.http01_port),
+        ..options
+    };
+    stage.world.another_pebble(options).await
+}
+
+/// Waits until an Issuer says why it is not ready, with an event about it.
+async fn issuer_refused(stage: &Stage, name: &str, reason: &str, words: &[&str]) {
+    let issuer = stage
+        .cluster
+        .wait(&stage.issuers(), name, reason, SOON, |issuer| {
+            condition(issuer, "Ready").is_some_and(|ready| {
+                ready["status"] == "False"
+                    && ready["reason"] == reason
+                    && ready["observedGeneration"] == json!(issuer.metadata.generation)
+            })
+        })
+        .await;
+    let message = condition(&issuer, "Ready").unwrap()["message"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    for word in words {
+        assert!(
+            message.contains(word),
+            "Issuer {name}: the message lacks {word:?}: {message}"
+        );
+    }
+    gatehouse_tests::process::eventually(&format!("an event of Issuer {name}"), SOON, || async {
+        let events = stage.cluster.events("Issuer", &stage.namespace, name).await;
+        events
+            .into_iter()
+            .find(|event| event.reason.as_deref() == Some(reason) && event.type_.as_deref() == Some("Warning"))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_issuer_that_does_not_exist_is_named_and_its_arrival_is_noticed() {
+    let stage = Stage::set("unknown").await;
+    stage
+        .certificate(
+            "one",
+            json!({"issuerRef": {"name": "absent"}, "dnsNames": ["one.test"]}),
+        )
+        .await;
+    let cluster_wide = json!({"name": format!("absent-{}", stage.namespace), "kind": "ClusterIssuer"});
+    stage
+        .certificate("two", json!({"issuerRef": cluster_wide, "dnsNames": ["two.test"]}))
+        .await;
+    let words = [
+        "there is no Issuer absent",
+        &stage.namespace,
+        "make it, or correct spec.issuerRef",
+        "kind: ClusterIssuer",
+    ];
+    stage.refused("one", "IssuerNotReady", &words).await;
+    stage
+        .refused(
+            "two",
+            "IssuerNotReady",
+            &[
+                "there is no ClusterIssuer absent-",
+                "make it, or correct spec.issuerRef",
+            ],
+        )
+        .await;
+
+    stage.apply("Issuer", "absent", &json!({"selfSigned": {}})).await;
+    let name = cluster_wide["name"].as_str().unwrap();
+    stage.apply("ClusterIssuer", name, &json!({"selfSigned": {}})).await;
+    for certificate in ["one", "two"] {
+        let ready = stage.ready(certificate, 1).await;
+        assert_eq!(ready.status.unwrap().last_failure, None);
+    }
+    stage
+        .cluster_issuers()
+        .delete(name, &DeleteParams::default())
+        .await
+        .unwrap();
+}
+
+/// A CA certificate, and its key, with something the matter.
+fn ca(change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(DnType::CommonName, "a CA of a test");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.not_before = OffsetDateTime::now_utc() - Duration::days(2);
+    params.not_after = OffsetDateTime::now_utc() + Duration::days(300);
+    change(&mut params);
+    (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+}
+
+#[tokio::test]
+async fn a_ca_that_may_not_sign_says_why_and_signs_once_it_is_mended() {
+    let stage = Stage::set("bad-ca").await;
+    let (good, good_key) = ca(|_| {});
+    let table: [(&str, &str, (String, String), &str, &[&str]); 6] = [
+        (
+            "no-ca-bit",
+            TLS,
+            ca(|params| {
+                params.is_ca = IsCa::ExplicitNoCa;
+                params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+            }),
+            "NotACertificateAuthority",
+            &["a CA of a test", "issue it with isCA: true"],
+        ),
+        (
+            "no-cert-sign",
+            TLS,
+            ca(|params| params.key_usages = vec![KeyUsagePurpose::CrlSign]),
+            "MayNotSignCertificates",
+            &["a CA of a test", "re-issue it with the usage \"cert sign\""],
+        ),
+        (
+            "expired",
+            TLS,
+            ca(|params| params.not_after = OffsetDateTime::now_utc() - Duration::days(1)),
+            "AuthorityExpired",
+            &["expired at", "renew it"],
+        ),
+        (
+            "other-key",
+            TLS,
+            (good.clone(), new_key_pems().unwrap().0),
+            "KeyMismatch",
+            &["tls.crt"],
+        ),
+        (
+            "rubbish",
+            TLS,
+            ("rubbish".to_owned(), good_key.clone()),
+            "InvalidCertificate",
+            &["tls.crt", "not usable", "BEGIN CERTIFICATE"],
+        ),
+        (
+            "no-key",
+            "Opaque",
+            (good.clone(), String::new()),
+            "SecretMalformed",
+            &["has no tls.key"],
+        ),
+    ];
+    for (name, kind, (certificate, key), ..) in &table {
+        stage
+            .make_secret(
+                &format!("{name}-pair"),
+                kind,
+                &[("tls.crt", certificate), ("tls.key", key)],
+            )
+            .await;
+    }
+    let missing: (&str, &str, &[&str]) = (
+        "missing",
+        "SecretMissing",
+        &["missing-pair does not exist", "make one of type kubernetes.io/tls"],
+    );
+    let all = table.iter().map(|(name, _, _, reason, words)| (*name, *reason, *words));
+    let all: Vec<_> = all.chain([missing]).collect();
+    for (name, ..) in &all {
+        stage
+            .apply("Issuer", name, &json!({"ca": {"secretName": format!("{name}-pair")}}))
+            .await;
+        stage
+            .certificate(
+                name,
+                json!({"issuerRef": {"name": name}, "dnsNames": [format!("{name}.test")]}),
+            )
+            .await;
+    }
+    for (name, reason, words) in &all {
+        issuer_refused(&stage, name, reason, words).await;
+        let issuer = format!("Issuer {name} cannot sign");
+        let words: Vec<&str> = std::iter::once(issuer.as_str()).chain(words.iter().copied()).collect();
+        stage.refused(name, "IssuerNotReady", &words).await;
+        assert!(
+            stage
+                .cluster
+                .secret(&stage.namespace, &format!("{name}-tls"))
+                .await
+                .is_none()
+        );
+    }
+
+    stage
+        .make_secret("missing-pair", TLS, &[("tls.crt", &good), ("tls.key", &good_key)])
+        .await;
+    let pair = json!({"data": {"tls.crt": base64(good.as_bytes()), "tls.key": base64(good_key.as_bytes())}});
+    for (name, ..) in &table {
+        stage.patch(&stage.secrets(), &format!("{name}-pair"), &pair).await;
+    }
+    // No watch shows Opaque Secrets; whoever mends one touches what uses it.
+    let touch = json!({"metadata": {"annotations": {"example.com/touched": "yes"}}});
+    stage.patch(&stage.issuers(), "no-key", &touch).await;
+    for (name, ..) in &all {
+        stage.outcome(name, 1, &good, &[&format!("{name}.test")]).await;
+    }
+    stage.operator.assert_no_secret(&[&good_key]);
+}
+
+#[tokio::test]
+async fn an_acme_server_that_cannot_be_used_says_why_and_is_used_once_it_can() {
+    let stage = Stage::set("bad-acme").await;
+    let key = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
+    let bound = own_pebble(
+        &stage,
+        pebble::Options {
+            external_accounts: vec![("kid-1".to_owned(), key.to_owned())],
+            ..pebble::Options::default()
+        },
+    )
+    .await;
+    stage
+        .make_secret("eab", "Opaque", &[("right", key), ("wrong", &key.replace('z', "y"))])
+        .await;
+    let good = |name: &str, pebble: &Pebble| stage.acme(pebble, &format!("{name}-account"), json!([http01()]));
+    let binding = |key: &str, id: &str| json!({"keyID": id, "keySecretRef": {"name": "eab", "key": key}});
+
+    let mut unreachable = good("unreachable", stage.world.pebble());
+    unreachable["acme"]["server"] = json!(format!("https://127.0.0.1:{}/dir", ports::free()));
+    let mut untrusted = good("untrusted", stage.world.pebble());
+    untrusted["acme"]["caBundle"] = json!(base64(Ca::new("somebody else").unwrap().pem().as_bytes()));
+    let mut wrong_key = good("wrong-key", &bound);
+    wrong_key["acme"]["externalAccountBinding"] = binding("wrong", "kid-1");
+    let mut wrong_id = good("wrong-id", &bound);
+    wrong_id["acme"]["externalAccountBinding"] = binding("right", "kid-2");
+    let mut no_entry = good("no-entry", &bound);
+    no_entry["acme"]["externalAccountBinding"] = binding("absent", "kid-1");
+    let unbound = good("unbound", &bound);
+
+    let table: [(&str, Value, &str, &[&str], &Pebble); 6] = [
+        (
+            "unreachable",
+            unreachable,
+            "Network",
+            &["cannot reach 127.0.0.1", "check spec.acme.server"],
+            stage.world.pebble(),
+        ),
+        (
+            "untrusted",
+            untrusted,
+            "UntrustedServer",
+            &["TLS with 127.0.0.1", "UnknownIssuer", "caBundle"],
+            stage.world.pebble(),
+        ),
+        (
+            "wrong-key",
+            wrong_key,
+            "AccountRefused",
+            &["refuses the account", "keyID and the key in Secret eab"],
+            &bound,
+        ),
+        (
+            "wrong-id",
+            wrong_id,
+            "AccountRefused",
+            &["refuses the account", "keyID and the key in Secret eab"],
+            &bound,
+        ),
+        (
+            "no-entry",
+            no_entry,
+            "SecretMalformed",
+            &["under absent in Secret eab"],
+            &bound,
+        ),
+        (
+            "unbound",
+            unbound,
+            "ExternalAccountRequired",
+            &["set spec.acme.externalAccountBinding"],
+            &bound,
+        ),
+    ];
+    for (name, spec, ..) in &table {
+        stage.apply("Issuer", name, spec).await;
+        stage
+            .certificate(
+                name,
+                json!({"issuerRef": {"name": name}, "dnsNames": [format!("{name}.example.test")]}),
+            )
+            .await;
+    }
+    for (name, _, reason, words, _) in &table {
+        issuer_refused(&stage, name, reason, words).await;
+        let issuer = format!("Issuer {name} cannot sign");
+        let words: Vec<&str> = std::iter::once(issuer.as_str()).chain(words.iter().copied()).collect();
+        stage.refused(name, "IssuerNotReady", &words).await;
+    }
+    assert_eq!(bound.orders(), 0, "an order was placed without an account");
+
+    for (name, .., pebble) in &table {
+        let mut spec = good(name, pebble);
+        if std::ptr::eq(*pebble, &bound) {
+            spec["acme"]["externalAccountBinding"] = binding("right", "kid-1");
+        }
+        stage.apply("Issuer", name, &spec).await;
+    }
+    for (name, .., pebble) in &table {
+        let root = pebble.root().await.unwrap();
+        stage.outcome(name, 1, &root, &[&format!("{name}.example.test")]).await;
+    }
+    stage.operator.assert_no_secret(&[key, &key.replace('z', "y")]);
+}
+
+#[tokio::test]
+async fn a_name_that_the_ca_rejects_is_named_and_another_one_is_taken_at_once() {
+    let stage = Stage::set("rejected").await;
+    let pebble = own_pebble(
+        &stage,
+        pebble::Options {
+            blocklist: vec!["blocked.example.test".to_owned()],
+            ..pebble::Options::default()
+        },
+    )
+    .await;
+    stage
+        .issuer("strict", stage.acme(&pebble, "account", json!([http01()])))
+        .await;
+    let spec = |name: &str| json!({"issuerRef": {"name": "strict"}, "dnsNames": ["fine.example.test", name]});
+    stage.certificate("one", spec("www.blocked.example.test")).await;
+    stage.refused("one", "Rejected", &["www.blocked.example.test"]).await;
+    let uid = stage.certificates().get("one").await.unwrap().metadata.uid.unwrap();
+    stage
+        .cluster
+        .wait_gone(&stage.secrets(), &format!("gatehouse-order-{uid}"), SOON)
+        .await;
+
+    stage.certificate("one", spec("www.example.test")).await;
+    let root = pebble.root().await.unwrap();
+    stage
+        .outcome("one", 1, &root, &["fine.example.test", "www.example.test"])
+        .await;
+    assert_eq!(pebble.issued(), 1);
+}
+
+#[tokio::test]
+async fn a_name_without_a_solver_says_what_to_write_and_waits_for_the_issuer() {
+    let stage = Stage::set("no-solver").await;
+    let pebble = own_pebble(&stage, pebble::Options::default()).await;
+    stage.tsig().await;
+    let mut elsewhere = http01();
+    elsewhere["selector"] = json!({"dnsZones": ["elsewhere.test"]});
+    stage
+        .issuer("few", stage.acme(&pebble, "account", json!([elsewhere])))
+        .await;
+    let spec = |names: Value| json!({"issuerRef": {"name": "few"}, "dnsNames": names});
+    stage.certificate("name", spec(json!(["a.example.test"]))).await;
+    stage.certificate("wildcard", spec(json!(["*.elsewhere.test"]))).await;
+    stage
+        .certificate(
+            "address",
+            json!({"issuerRef": {"name": "few"}, "ipAddresses": ["127.0.0.1"]}),
+        )
+        .await;
+    stage
+        .refused(
+            "name",
+            "NoSolver",
+            &["a.example.test", "elsewhere.test", "dnsZones: [a.example.test]"],
+        )
+        .await;
+    stage
+        .refused(
+            "wildcard",
+            "NoSolver",
+            &[
+                "a wildcard needs dns01",
+                "selector: {dnsZones: [elsewhere.test]} with dns01",
+            ],
+        )
+        .await;
+    stage
+        .refused(
+            "address",
+            "NoSolver",
+            &["an IP address needs http01", "without a selector"],
+        )
+        .await;
+    assert_eq!(pebble.orders(), 0, "an order was placed that nobody can answer");
+
+    stage
+        .apply(
+            "Issuer",
+            "few",
+            &stage.acme(&pebble, "account", json!([http01(), stage.dns01()])),
+        )
+        .await;
+    let root = pebble.root().await.unwrap();
+    stage.outcome("name", 1, &root, &["a.example.test"]).await;
+    stage.outcome("address", 1, &root, &["127.0.0.1"]).await;
+    // No zone of the test's DNS server; the solver is found all the same, and the name is what to mend now.
+    stage
+        .certificate("wildcard", spec(json!(["*.solved.example.test"])))
+        .await;
+    stage.outcome("wildcard", 1, &root, &["*.solved.example.test"]).await;
+}
+
+#[tokio::test]
+async fn a_dns_server_that_has_no_zone_or_refuses_the_key_is_named() {
+    let stage = Stage::set("bad-dns").await;
+    let pebble = own_pebble(&stage, pebble::Options::default()).await;
+    stage
+        .make_secret("tsig", "Opaque", &[("secret", &base64(&[7; 32]))])
+        .await;
+    stage
+        .issuer("dns", stage.acme(&pebble, "account", json!([stage.dns01()])))
+        .await;
+    let spec = |name: &str| json!({"issuerRef": {"name": "dns"}, "dnsNames": [name]});
+    stage.certificate("zoneless", spec("www.nobody.invalid")).await;
+    stage.certificate("refused", spec("refused.example.test")).await;
+    stage
+        .refused(
+            "zoneless",
+            "ChallengeFailed",
+            &["no DNS zone found for", "www.nobody.invalid"],
+        )
+        .await;
+    let server = stage.world.knot().address().to_string();
+    stage
+        .refused(
+            "refused",
+            "ChallengeFailed",
+            &["refused.example.test", &server, "refused", "tsig"],
+        )
+        .await;
+
+    // The key's Secret is Opaque: whoever mends it asks for another attempt. The order that waits is taken up again.
+    let right = json!({"data": {"secret": base64(stage.world.knot().secret().as_bytes())}});
+    stage.patch(&stage.secrets(), "tsig", &right).await;
+    let orders = pebble.orders();
+    stage.request_renewal("refused").await;
+    let root = pebble.root().await.unwrap();
+    stage.outcome("refused", 1, &root, &["refused.example.test"]).await;
+    assert_eq!(
+        pebble.orders(),
+        orders,
+        "another order was placed although the first could be finished"
+    );
+    stage.certificate("zoneless", spec("zoned.example.test")).await;
+    stage.outcome("zoneless", 1, &root, &["zoned.example.test"]).await;
+    stage
+        .operator
+        .assert_no_secret(&[&stage.world.knot().secret(), &base64(&[7; 32])]);
+}
+
+#[tokio::test]
+async fn a_secret_of_somebody_else_is_not_touched_without_consent() {
+    let stage = Stage::set("conflict").await;
+    let root = stage.internal_ca("conflict-ca").await;
+    let base =
+        |secret: &str| json!({"issuerRef": {"name": "conflict-ca"}, "dnsNames": ["own.test"], "secretName": secret});
+    let folder = tempfile::tempdir().unwrap();
+    let pair = Ca::new("stranger").unwrap().serving(folder.path(), "stranger").unwrap();
+    let [certificate, key] = [pair.certificate, pair.key].map(|file| std::fs::read_to_string(file).unwrap());
+    stage.make_secret("opaque", "Opaque", &[("precious", "data")]).await;
+    stage
+        .make_secret("foreign", TLS, &[("tls.crt", &certificate), ("tls.key", &key)])
+        .await;
+    stage.certificate("first", base("shared")).await;
+    let first = stage.outcome("first", 1, &root, &["own.test"]).await;
+
+    for name in ["opaque", "foreign"] {
+        stage.certificate(name, base(name)).await;
+    }
+    stage.certificate("second", base("shared")).await;
+    let consent = "gatehouse.dev/adopt=true";
+    stage
+        .refused(
+            "opaque",
+            "SecretConflict",
+            &["Secret opaque", "it is of type Opaque", consent],
+        )
+        .await;
+    stage
+        .refused("foreign", "SecretConflict", &["Secret foreign", "own.test", consent])
+        .await;
+    stage
+        .refused(
+            "second",
+            "SecretConflict",
+            &["Secret shared", "belongs to another Certificate, first"],
+        )
+        .await;
+    for name in ["opaque", "foreign", "second"] {
+        stage.event(name, "SecretConflict").await;
+    }
+    assert_eq!(text(&stage.secret("opaque").await, "precious"), "data");
+    assert_eq!(text(&stage.secret("foreign").await, "tls.crt"), certificate);
+    assert_eq!(text(&stage.secret("shared").await, "tls.crt"), first.chain.pem);
+
+    let adopt = json!({"metadata": {"annotations": {"gatehouse.dev/adopt": "true"}}});
+    stage.patch(&stage.secrets(), "foreign", &adopt).await;
+    stage.outcome("foreign", 1, &root, &["own.test"]).await;
+    // No watch shows Opaque Secrets.
+    stage.patch(&stage.secrets(), "opaque", &adopt).await;
+    stage.request_renewal("opaque").await;
+    stage.outcome("opaque", 1, &root, &["own.test"]).await;
+    stage.certificate("second", base("its-own")).await;
+    stage.outcome("second", 1, &root, &["own.test"]).await;
+    assert_eq!(
+        stage.ready("first", 1).await.status,
+        first.certificate.status,
+        "the owner was disturbed"
+    );
+}
+
+#[tokio::test]
+async fn a_quota_that_forbids_the_secret_is_told_before_anything_is_ordered() {
+    let stage = Stage::set("quota").await;
+    let root = stage.internal_ca("quota-ca").await;
+    let pebble = own_pebble(&stage, pebble::Options::default()).await;
+    stage
+        .issuer("acme", stage.acme(&pebble, "account", json!([http01()])))
+        .await;
+    let count = stage.secrets().list(&ListParams::default()).await.unwrap().items.len();
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"},
+        "spec": {"hard": {"secrets": count.to_string()}}});
+    stage.cluster.apply(&stage.namespace, &quota.to_string()).await;
+    let quotas = stage.cluster.api::<ResourceQuota>(&stage.namespace);
+    stage
+        .cluster
+        .wait(&quotas, "few", "counted", SOON, |quota| {
+            quota.status.as_ref().is_some_and(|s| s.used.is_some())
+        })
+        .await;
+    stage
+        .certificate(
+            "internal",
+            json!({"issuerRef": {"name": "quota-ca"}, "dnsNames": ["internal.test"]}),
+        )
+        .await;
+    stage
+        .certificate(
+            "public",
+            json!({"issuerRef": {"name": "acme"}, "dnsNames": ["public.example.test"]}),
+        )
+        .await;
+    for name in ["internal", "public"] {
+        stage.refused(name, "SecretWriteFailed", &["exceeded quota: few"]).await;
+    }
+    assert_eq!(
+        pebble.orders(),
+        0,
+        "an order was placed whose certificate cannot be kept"
+    );
+
+    quotas.delete("few", &DeleteParams::default()).await.unwrap();
+    for name in ["internal", "public"] {
+        stage.request_renewal(name).await;
+    }
+    stage.outcome("internal", 1, &root, &["internal.test"]).await;
+    let root = pebble.root().await.unwrap();
+    stage.outcome("public", 1, &root, &["public.example.test"]).await;
+    assert_eq!(pebble.orders(), 1);
+}
+
+#[tokio::test]
+async fn a_keystore_without_its_password_is_told_with_the_command_that_makes_it() {
+    let stage = Stage::set("password").await;
+    let root = stage.internal_ca("password-ca").await;
+    let store =
+        |secret: &str| json!({"pkcs12": {"create": true, "passwordSecretRef": {"name": secret, "key": "password"}}});
+    let spec = |secret: &str| json!({"issuerRef": {"name": "password-ca"}, "dnsNames": ["a.test"], "keystores": store(secret)});
+    stage.make_secret("empty", "Opaque", &[("other", "x")]).await;
+    stage.certificate("absent", spec("absent")).await;
+    stage.certificate("empty", spec("empty")).await;
+    // One that serves already goes on serving while its new keystore cannot be made.
+    stage
+        .certificate(
+            "serving",
+            json!({"issuerRef": {"name": "password-ca"}, "dnsNames": ["a.test"]}),
+        )
+        .await;
+    stage.outcome("serving", 1, &root, &["a.test"]).await;
+    stage.certificate("serving", spec("absent")).await;
+    for name in ["absent", "empty"] {
+        let command = format!("kubectl create secret generic {name} --from-literal=password=");
+        stage
+            .refused(name, "KeystoreFailed", &["under password in Secret", &command])
+            .await;
+        assert!(
+            stage
+                .cluster
+                .secret(&stage.namespace, &format!("{name}-tls"))
+                .await
+                .is_none()
+        );
+    }
+    let serving = stage
+        .cluster
+        .wait(
+            &stage.certificates(),
+            "serving",
+            "told of the password",
+            SOON,
+            |certificate| {
+                let last = certificate
+                    .status
+                    .as_ref()
+                    .and_then(|status| status.last_failure.clone());
+                last.is_some_and(|last| last.reason == "KeystoreFailed")
+            },
+        )
+        .await;
+    assert_eq!(condition(&serving, "Ready").unwrap()["status"], "True");
+
+    stage
+        .make_secret("absent", "Opaque", &[("password", "secret-enough")])
+        .await;
+    stage
+        .patch(
+            &stage.secrets(),
+            "empty",
+            &json!({"stringData": {"password": "secret-enough"}}),
+        )
+        .await;
+    for name in ["absent", "empty"] {
+        stage.request_renewal(name).await;
+        let outcome = stage.outcome(name, 1, &root, &["a.test"]).await;
+        assert!(outcome.secret.data.unwrap().contains_key("keystore.p12"));
+    }
+    stage.request_renewal("serving").await;
+    let whole = |secret: &Secret| {
+        secret
+            .data
+            .as_ref()
+            .is_some_and(|data| data.contains_key("keystore.p12"))
+    };
+    stage
+        .cluster
+        .wait(&stage.secrets(), "serving-tls", "with its keystore", SOON, whole)
+        .await;
+    stage.operator.assert_no_secret(&["secret-enough"]);
+}

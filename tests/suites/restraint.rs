@@ -1,0 +1,210 @@
+//! What an operator does not do: issue everything again after a mishap, an upgrade or a restart.
+//!
+//! Each scenario has an operator of its own that stays within its namespace.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test code: to panic is how it reports"
+)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gatehouse_crds::certificate::Certificate;
+use gatehouse_tests::cluster::condition;
+use gatehouse_tests::process::eventually;
+use gatehouse_tests::scene::Scene;
+use gatehouse_tests::stage::{SOON, text};
+use gatehouse_tests::{Stage, World};
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt as _;
+use kube::api::{DeleteParams, ListParams};
+use serde_json::{Value, json};
+
+/// A namespace with an operator that nobody shares.
+async fn alone(name: &str) -> (Scene, Stage) {
+    let world = World::shared().await;
+    let scene = Scene::new(&world, name).await;
+    let stage = Stage {
+        operator: Arc::new(scene.operator().await),
+        cluster: world.cluster().await,
+        namespace: scene.namespace.clone(),
+        world,
+    };
+    (scene, stage)
+}
+
+async fn certificates(stage: &Stage) -> BTreeMap<String, Certificate> {
+    let list = stage.certificates().list(&ListParams::default()).await.unwrap();
+    let ours = list.items.into_iter().filter(|it| !it.name_any().ends_with("-root"));
+    ours.map(|it| (it.name_any(), it)).collect()
+}
+
+fn revision(certificate: &Certificate) -> i64 {
+    let status = certificate.status.as_ref();
+    status.and_then(|status| status.revision).unwrap_or_default()
+}
+
+fn is_held(certificate: &Certificate) -> bool {
+    condition(certificate, "Issuing").is_some_and(|issuing| issuing["reason"] == "ReissueHeld")
+}
+
+#[tokio::test]
+async fn when_all_secrets_vanish_ten_come_back_at_once_and_the_rest_slowly() {
+    const COUNT: usize = 30;
+    let (_scene, stage) = alone("storm").await;
+    let root = stage.internal_ca("ca").await;
+    let mut yaml = String::new();
+    for number in 0..COUNT {
+        yaml += &format!(
+            "apiVersion: gatehouse.dev/v1alpha1\nkind: Certificate\nmetadata: {{name: web-{number}}}\n\
+             spec: {{secretName: web-{number}-tls, issuerRef: {{name: ca}}, dnsNames: [web-{number}.test]}}\n---\n"
+        );
+    }
+    stage.cluster.apply(&stage.namespace, &yaml).await;
+    for number in 0..COUNT {
+        stage.ready(&format!("web-{number}"), 1).await;
+    }
+
+    let everything = ListParams::default().fields("type=kubernetes.io/tls,metadata.name!=ca-root");
+    stage
+        .secrets()
+        .delete_collection(&DeleteParams::default(), &everything)
+        .await
+        .unwrap();
+    let sorted = eventually("ten issued and the rest held", SOON, || async {
+        let all = certificates(&stage).await;
+        let (held, issued) = (
+            all.values().filter(|it| is_held(it)).count(),
+            all.values().filter(|it| revision(it) == 2).count(),
+        );
+        (held + issued == COUNT).then_some((all, held, issued))
+    });
+    let (all, held, issued) = sorted.await;
+    assert_eq!((issued, held), (10, COUNT - 10));
+    assert_eq!(
+        stage.operator.metric("gatehouse_reissue_held").await.unwrap(),
+        Some(20.0)
+    );
+
+    let mut times: Vec<_> = all
+        .values()
+        .filter(|it| is_held(it))
+        .map(|it| it.status.as_ref().unwrap().next_attempt_time.expect("a time"))
+        .collect();
+    times.sort_unstable();
+    // Ten more in ten minutes.
+    for pair in times.windows(2) {
+        let apart = pair[1].as_second() - pair[0].as_second();
+        assert!((58..=62).contains(&apart), "{apart} s apart");
+    }
+    let soonest = times[0];
+    let mut held: Vec<_> = all.values().filter(|it| is_held(it)).collect();
+    held.sort_by_key(|it| it.status.as_ref().unwrap().next_attempt_time);
+    let (next, last) = (held[0].name_any(), held[held.len() - 1].name_any());
+    let ready = condition(held[0], "Ready").unwrap();
+    assert_eq!(
+        (ready["status"].as_str(), ready["reason"].as_str()),
+        (Some("False"), Some("ReissueHeld"))
+    );
+    assert!(
+        ready["message"]
+            .as_str()
+            .unwrap()
+            .contains("gatehouse.dev/renew-requested-at"),
+        "{ready}"
+    );
+    let note = stage.event(&next, "IssuanceFailed").await;
+    assert!(note.starts_with("Held until"), "{note}");
+
+    // Its owner wants it now.
+    stage.request_renewal(&last).await;
+    stage.outcome(&last, 2, &root, &[&format!("{last}.test")]).await;
+    eventually("one less is held", SOON, || async {
+        let held = stage.operator.metric("gatehouse_reissue_held").await.unwrap();
+        held.filter(|held| *held <= 19.0)
+    })
+    .await;
+
+    // The next comes by itself, at its time.
+    let within = Duration::from_secs(100);
+    let through = stage
+        .cluster
+        .wait(&stage.certificates(), &next, "let through", within, |it| {
+            revision(it) == 2
+        })
+        .await;
+    assert!(through.status.unwrap().issued_at.unwrap() >= soonest);
+    stage.outcome(&next, 2, &root, &[&format!("{next}.test")]).await;
+    let all = certificates(&stage).await;
+    assert!(
+        all.values().filter(|it| is_held(it)).count() >= COUNT - 14,
+        "the others wait"
+    );
+}
+
+#[tokio::test]
+async fn an_upgraded_operator_issues_nothing_again() {
+    let (scene, mut stage) = alone("upgrade").await;
+    let root = stage.internal_ca("ca").await;
+    let names = ["recipe", "bare", "bookless"];
+    let mut before = BTreeMap::new();
+    for name in names {
+        let spec = json!({"issuerRef": {"name": "ca"}, "dnsNames": [format!("{name}.test")]});
+        stage.certificate(name, spec).await;
+        let outcome = stage.outcome(name, 1, &root, &[&format!("{name}.test")]).await;
+        before.insert(name, outcome.secret);
+    }
+    Arc::get_mut(&mut stage.operator)
+        .unwrap()
+        .terminate(SOON)
+        .await
+        .expect("it ends by itself");
+
+    // As another version wrote it: other recipes of the fingerprints; no notes at all; no fingerprint of the chain.
+    let all: Vec<&String> = before["bare"].metadata.annotations.as_ref().unwrap().keys().collect();
+    let none: serde_json::Map<String, Value> = all.into_iter().map(|key| (key.clone(), Value::Null)).collect();
+    let note = |key: &str, value: Value| json!({format!("gatehouse.dev/{key}"): value});
+    let mut recipes = note("request-hash", "0-5eed".into());
+    for key in ["output-hash", "chain-hash"] {
+        recipes[format!("gatehouse.dev/{key}")] = "0-5eed".into();
+    }
+    for (name, annotations) in [
+        ("recipe", recipes),
+        ("bare", none.into()),
+        ("bookless", note("chain-hash", Value::Null)),
+    ] {
+        let patch = json!({"metadata": {"annotations": annotations}});
+        stage.patch(&stage.secrets(), &format!("{name}-tls"), &patch).await;
+    }
+    stage.operator = Arc::new(scene.operator().await);
+    for name in names {
+        let kept = &before[name];
+        // Why it was once issued is known from its notes only.
+        let notes = |secret: &Secret| {
+            let mut notes = secret.metadata.annotations.clone().unwrap_or_default();
+            notes.remove("gatehouse.dev/cause");
+            notes
+        };
+        let mended = |secret: &Secret| notes(secret) == notes(kept);
+        let secret = format!("{name}-tls");
+        // One whose fingerprint of the chain alone is missing is not even written.
+        if name != "bookless" {
+            stage
+                .cluster
+                .wait(&stage.secrets(), &secret, "as we write it", SOON, mended)
+                .await;
+        }
+        let after = stage.outcome(name, 1, &root, &[&format!("{name}.test")]).await;
+        assert_eq!(after.secret.data, kept.data, "{name}");
+    }
+    let log = stage.operator.log();
+    assert!(
+        !log.contains("\"cause\":\"Secret") && !log.contains("\"cause\":\"Spec"),
+        "nothing was issued"
+    );
+    assert_eq!(text(&before["recipe"], "ca.crt"), root);
+}

@@ -1,0 +1,291 @@
+//! The Secret: healed when it is damaged, taken over when it fits, never overwritten when it is somebody else's.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test code: to panic is how it reports"
+)]
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use gatehouse_tests::chain::verify;
+use gatehouse_tests::cluster::condition;
+use gatehouse_tests::stage::{SOON, base64, http01, text};
+use gatehouse_tests::{Record, Stage, pebble};
+use kube::api::DeleteParams;
+use serde_json::{Value, json};
+
+/// As long as a non-event is watched: many times what the operator needs for a write here.
+const A_WHILE: Duration = Duration::from_secs(2);
+
+/// A Certificate by the Issuer `ca`, with a second form of the pair.
+async fn first(stage: &Stage, root: &str, name: &str) -> gatehouse_tests::stage::Outcome {
+    let host = format!("{name}.test");
+    let spec =
+        json!({"issuerRef": {"name": "ca"}, "dnsNames": [host], "additionalOutputFormats": [{"type": "CombinedPEM"}]});
+    stage.certificate(name, spec).await;
+    stage.outcome(name, 1, root, &[&host]).await
+}
+
+/// A pair as somebody would make one without us.
+fn by_openssl(host: &str) -> (String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let [key, certificate] = ["key", "crt"].map(|name| folder.path().join(name));
+    let output = std::process::Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+        ])
+        .args(["-days", "90", "-subj"])
+        .arg(format!("/CN={host}"))
+        .args(["-addext", &format!("subjectAltName=DNS:{host}")])
+        .args(["-addext", "keyUsage=critical,digitalSignature,keyEncipherment"])
+        .args([
+            "-addext",
+            "extendedKeyUsage=serverAuth",
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+        ])
+        .arg("-keyout")
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let read = |file| std::fs::read_to_string(file).unwrap();
+    (read(certificate), read(key))
+}
+
+#[tokio::test]
+async fn a_pair_that_is_lost_or_broken_is_made_anew() {
+    let stage = Stage::set("broken").await;
+    let root = stage.internal_ca("ca").await;
+    let data = |key: &str, value: Value| json!({"data": {key: value}});
+    let junk = Value::from(base64(b"junk"));
+    for (name, patch) in [
+        ("deleted", None),
+        ("certificate", Some(data("tls.crt", junk.clone()))),
+        ("key", Some(data("tls.key", junk.clone()))),
+        ("no-ca", Some(data("ca.crt", Value::Null))),
+    ] {
+        let before = first(&stage, &root, name).await;
+        let secret = format!("{name}-tls");
+        match patch {
+            Some(patch) => drop(stage.patch(&stage.secrets(), &secret, &patch).await),
+            None => drop(stage.secrets().delete(&secret, &DeleteParams::default()).await.unwrap()),
+        }
+        let after = stage.outcome(name, 2, &root, &[&format!("{name}.test")]).await;
+        assert_ne!(before.chain.serial, after.chain.serial, "{name}");
+        assert_eq!(text(&after.secret, "ca.crt"), root, "{name}");
+        let cause = if name == "deleted" {
+            "SecretMissing"
+        } else {
+            "SecretDamaged"
+        };
+        assert_eq!(
+            after.secret.metadata.annotations.unwrap()["gatehouse.dev/cause"],
+            cause,
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_touch_the_pair_is_mended_without_another_certificate() {
+    let stage = Stage::set("mended").await;
+    let root = stage.internal_ca("ca").await;
+    let before = first(&stage, &root, "web").await;
+    let metadata = |kind: &str, key: &str, value: Value| json!({"metadata": {kind: {key: value}}});
+    for (what, patch) in [
+        ("the other form", json!({"data": {"tls-combined.pem": base64(b"junk")}})),
+        ("a label", metadata("labels", "gatehouse.dev/managed", Value::Null)),
+        (
+            "an annotation",
+            metadata("annotations", "gatehouse.dev/serial-number", Value::Null),
+        ),
+        (
+            "whose it is",
+            metadata("annotations", "gatehouse.dev/certificate", Value::Null),
+        ),
+        (
+            "a changed annotation",
+            metadata("annotations", "gatehouse.dev/not-after", "2020-01-01T00:00:00Z".into()),
+        ),
+    ] {
+        let broken = stage.patch(&stage.secrets(), "web-tls", &patch).await;
+        let version = broken.metadata.resource_version.unwrap();
+        stage
+            .cluster
+            .wait(&stage.secrets(), "web-tls", what, SOON, |secret| {
+                let same = |of: fn(&k8s_openapi::api::core::v1::Secret) -> Value| of(secret) == of(&before.secret);
+                secret.metadata.resource_version.as_ref() != Some(&version)
+                    && same(|secret| json!(secret.data))
+                    && same(|secret| json!(secret.metadata.labels))
+                    && same(|secret| json!(secret.metadata.annotations))
+            })
+            .await;
+        let after = stage.outcome("web", 1, &root, &["web.test"]).await;
+        assert_eq!(after.chain.serial, before.chain.serial, "{what}");
+        assert_eq!(
+            condition(&after.certificate, "Ready").unwrap()["reason"],
+            "Issued",
+            "{what}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn pairs_that_were_swapped_are_made_anew() {
+    let stage = Stage::set("swapped").await;
+    let root = stage.internal_ca("ca").await;
+    let (a, b) = (first(&stage, &root, "a").await, first(&stage, &root, "b").await);
+    for (into, from) in [("a-tls", &b), ("b-tls", &a)] {
+        let data = json!({"data": from.secret.data});
+        stage.patch(&stage.secrets(), into, &data).await;
+    }
+    for name in ["a", "b"] {
+        stage.outcome(name, 2, &root, &[&format!("{name}.test")]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_pair_that_fits_is_adopted_without_an_order() {
+    let stage = Stage::set("adopted").await;
+    let pebble = stage.world.another_pebble(pebble::Options::default()).await;
+    stage
+        .issuer("acme", stage.acme(&pebble, "account", json!([http01()])))
+        .await;
+    let (certificate, key) = by_openssl("fits.example.test");
+    stage
+        .make_secret(
+            "fits-tls",
+            "kubernetes.io/tls",
+            &[("tls.crt", &certificate), ("tls.key", &key)],
+        )
+        .await;
+    stage
+        .certificate(
+            "fits",
+            json!({"issuerRef": {"name": "acme"}, "dnsNames": ["fits.example.test"]}),
+        )
+        .await;
+    let adopted = stage.ready("fits", 1).await;
+    assert_eq!(condition(&adopted, "Ready").unwrap()["reason"], "Adopted");
+    let secret = stage.secret("fits-tls").await;
+    assert_eq!((text(&secret, "tls.crt"), text(&secret, "tls.key")), (certificate, key));
+    assert_eq!(secret.metadata.labels.unwrap()["gatehouse.dev/managed"], "true");
+    assert_eq!(
+        secret.metadata.annotations.unwrap()["gatehouse.dev/certificate"],
+        "fits"
+    );
+    assert_eq!(pebble.orders(), 0, "nothing was ordered");
+}
+
+#[tokio::test]
+async fn a_foreign_pair_that_does_not_fit_is_left_alone_until_its_owner_consents() {
+    let stage = Stage::set("conflict").await;
+    let root = stage.internal_ca("ca").await;
+    let (certificate, key) = by_openssl("other.test");
+    let data = [("tls.crt", certificate.as_str()), ("tls.key", key.as_str())];
+    stage.make_secret("pair-tls", "kubernetes.io/tls", &data).await;
+    stage
+        .make_secret("opaque-tls", "Opaque", &[("password", "theirs")])
+        .await;
+    for name in ["pair", "opaque"] {
+        let (secret, host) = (format!("{name}-tls"), format!("{name}.test"));
+        let theirs = stage.secret(&secret).await;
+        stage
+            .certificate(name, json!({"issuerRef": {"name": "ca"}, "dnsNames": [host]}))
+            .await;
+        let words = [secret.as_str(), "gatehouse.dev/adopt=true"];
+        stage.refused(name, "SecretConflict", &words).await;
+        assert_eq!(
+            stage.secret(&secret).await,
+            theirs,
+            "{name}: not a field of it was touched"
+        );
+
+        let consent = json!({"metadata": {"annotations": {"gatehouse.dev/adopt": "true"}}});
+        stage.patch(&stage.secrets(), &secret, &consent).await;
+        if name == "opaque" {
+            // Only TLS Secrets are watched; its owner need not wait for the minute to pass.
+            stage.request_renewal(name).await;
+        }
+        stage.ready(name, 1).await;
+        verify(&stage.secret(&secret).await, &root, &[&host]).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn of_two_certificates_with_one_secret_the_second_is_told_and_the_first_undisturbed() {
+    let stage = Stage::set("two").await;
+    let root = stage.internal_ca("ca").await;
+    let one = |name: &str| {
+        json!({"apiVersion": "gatehouse.dev/v1alpha1", "kind": "Certificate", "metadata": {"name": name},
+               "spec": {"secretName": "shared", "issuerRef": {"name": "ca"}, "dnsNames": [format!("{name}.test")]}})
+    };
+    // Together, so that neither finds a Secret.
+    let both = format!("{}\n---\n{}\n", one("a"), one("b"));
+    stage.cluster.apply(&stage.namespace, &both).await;
+    let first = stage.outcome("a", 1, &root, &["a.test"]).await;
+    stage
+        .refused("b", "SecretConflict", &["shared", "another secretName"])
+        .await;
+    // A non-event: they do not take it from each other.
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(stage.secret("shared").await, first.secret);
+    assert_eq!(
+        stage.certificates().get("a").await.unwrap().status,
+        first.certificate.status
+    );
+    // When the first goes, the second may have what is left: not its pair, so its owner has to say so.
+    stage
+        .certificates()
+        .delete("a", &DeleteParams::default())
+        .await
+        .unwrap();
+    stage
+        .secrets()
+        .delete("shared", &DeleteParams::default())
+        .await
+        .unwrap();
+    stage.outcome("b", 1, &root, &["b.test"]).await;
+}
+
+#[tokio::test]
+async fn three_rotations_never_show_half_a_pair_nor_lose_what_others_added() {
+    let stage = Stage::set("rotations").await;
+    let root = stage.internal_ca("ca").await;
+    first(&stage, &root, "web").await;
+    let theirs = json!({"metadata": {"labels": {"team": "shop"}, "annotations": {"note": "theirs"}},
+                        "data": {"extra": base64(b"theirs")}});
+    stage.patch(&stage.secrets(), "web-tls", &theirs).await;
+    let record = Record::of(&stage.secrets(), "web-tls").await;
+    for revision in 2..=4 {
+        stage.request_renewal("web").await;
+        stage.outcome("web", revision, &root, &["web.test"]).await;
+    }
+    let versions = record.versions();
+    let mut serials = BTreeSet::new();
+    for secret in &versions {
+        let chain = verify(secret, &root, &["web.test"]).expect("a whole pair at every moment");
+        assert!(
+            text(secret, "tls-combined.pem").ends_with(&chain.pem),
+            "every form is of one pair"
+        );
+        serials.insert(chain.serial);
+        assert_eq!(text(secret, "extra"), "theirs");
+        assert_eq!(secret.metadata.labels.as_ref().unwrap()["team"], "shop");
+        assert_eq!(secret.metadata.annotations.as_ref().unwrap()["note"], "theirs");
+    }
+    assert_eq!(serials.len(), 4, "{} versions", versions.len());
+    assert_eq!(versions.len(), 4, "one write a rotation");
+}
