@@ -42,6 +42,7 @@ impl World {
         self.see(Event::InitDone);
     }
 
+    #[allow(clippy::needless_pass_by_value)]
     fn see(&mut self, event: Event<Guarded>) {
         self.cache
             .take_certificate(&event, &mut self.certificates, &self.gone_in);

@@ -1,4 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+// Tables of whole scenes.
+#![allow(clippy::large_stack_arrays)]
 use std::time::Duration;
 
 use gatehouse_crds::certificate::{AcmeStatus, AriStatus};
