@@ -1,5 +1,14 @@
 //! The CA, the API server and the objects themselves misbehave: what is wrong is told where the user looks, nothing else
 //! suffers, and when it is over the Certificate becomes Ready by itself.
+// A scenario is read from top to bottom, however long; its values are made in place.
+#![allow(
+    clippy::too_many_lines,
+    clippy::format_collect,
+    clippy::format_push_string,
+    clippy::type_complexity,
+    clippy::needless_pass_by_value,
+    clippy::borrow_as_ptr
+)]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,6 +1,15 @@
 //! What an operator does not do: issue everything again after a mishap, an upgrade or a restart.
 //!
 //! Each scenario has an operator of its own that stays within its namespace.
+// A scenario is read from top to bottom, however long; its values are made in place.
+#![allow(
+    clippy::too_many_lines,
+    clippy::format_collect,
+    clippy::format_push_string,
+    clippy::type_complexity,
+    clippy::needless_pass_by_value,
+    clippy::borrow_as_ptr
+)]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,6 +1,15 @@
 //! A certificate is replaced when it should be, and only then.
 //!
 //! What has to wait (lives of half a minute, the CA's first advice) waits together, in one test.
+// A scenario is read from top to bottom, however long; its values are made in place.
+#![allow(
+    clippy::too_many_lines,
+    clippy::format_collect,
+    clippy::format_push_string,
+    clippy::type_complexity,
+    clippy::needless_pass_by_value,
+    clippy::borrow_as_ptr
+)]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
