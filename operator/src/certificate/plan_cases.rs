@@ -20,7 +20,7 @@ struct Scene {
     secret: Option<Body>,
     rival: Option<&'static str>,
     in_flight: bool,
-    issuer_ready: bool,
+    issuers: Since,
     now: Timestamp,
 }
 
@@ -31,7 +31,7 @@ fn fresh() -> Scene {
         secret: None,
         rival: None,
         in_flight: false,
-        issuer_ready: true,
+        issuers: Since::default(),
         now: issued_at(),
     }
 }
@@ -146,7 +146,7 @@ impl Scene {
                 secret,
                 rival: self.rival,
                 in_flight: self.in_flight,
-                issuer_ready: self.issuer_ready,
+                issuers: self.issuers,
                 now: self.now,
             })
         };
@@ -447,10 +447,7 @@ fn after_a_failure_there_is_a_pause_and_some_things_end_it() {
         ),
         (
             "the issuer is not ready yet",
-            Scene {
-                issuer_ready: false,
-                ..due().failed("IssuerNotReady", later)
-            },
+            due().failed("IssuerNotReady", later),
             "hold",
         ),
         (
@@ -546,7 +543,7 @@ proptest! {
     #[test]
     fn an_intact_certificate_that_is_not_due_is_never_issued_again(
         seconds in 0u64..59 * 86_400,
-        (rival, in_flight, issuer_ready) in any::<(bool, bool, bool)>(),
+        (rival, in_flight) in any::<(bool, bool)>(),
         failed in proptest::option::of(0u64..90 * 86_400),
         requested in proptest::option::of(0u64..90 * 86_400),
         recipe in proptest::option::of("[02-9]-[0-9a-f]{4}"),
@@ -554,7 +551,7 @@ proptest! {
     ) {
         static SCENE: std::sync::LazyLock<Scene> = std::sync::LazyLock::new(issued);
         let now = after(Duration::from_secs(seconds));
-        let mut scene = Scene { rival: rival.then_some("elder"), in_flight, issuer_ready, ..SCENE.clone() }.at(now);
+        let mut scene = Scene { rival: rival.then_some("elder"), in_flight, ..SCENE.clone() }.at(now);
         if let Some(until) = failed {
             scene = scene.failed("Rejected", after(Duration::from_secs(until)));
         }
