@@ -441,11 +441,6 @@ fn after_a_failure_there_is_a_pause_and_some_things_end_it() {
             "hold",
         ),
         (
-            "the issuer is ready now",
-            due().failed("IssuerNotReady", later),
-            "issue Due",
-        ),
-        (
             "the issuer is not ready yet",
             due().failed("IssuerNotReady", later),
             "hold",
