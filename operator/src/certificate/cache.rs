@@ -21,7 +21,10 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 
 use super::holding::Facts;
 
@@ -45,6 +48,14 @@ pub struct Cache {
     by_secret: Mutex<HashMap<Key, Vec<String>>>,
     awaited: Mutex<HashMap<Key, Awaited>>,
     touched: mpsc::UnboundedSender<Ref>,
+    listed: watch::Sender<Listed>,
+}
+
+/// Which lists have arrived.
+#[derive(Clone, Copy, Debug, Default)]
+struct Listed {
+    certificates: bool,
+    secrets: bool,
 }
 
 /// What we wrote and have not yet seen come back.
@@ -73,6 +84,7 @@ impl Cache {
             by_secret: Mutex::default(),
             awaited: Mutex::default(),
             touched,
+            listed: watch::Sender::default(),
         };
         (
             Arc::new(cache),
@@ -91,9 +103,10 @@ impl Cache {
 
     /// Waits until both lists have arrived.
     pub async fn synced(&self) {
-        // An error says that the watch has ended for good: the process is on its way out.
-        let _ = self.certificates.wait_until_ready().await;
-        let _ = self.secrets.wait_until_ready().await;
+        // Not by the stores' own `wait_until_ready`: of several who wait there only the last is woken (kube 5.0).
+        let mut listed = self.listed.subscribe();
+        // An error says that the cache is gone, and the process on its way out.
+        let _ = listed.wait_for(|listed| listed.certificates && listed.secrets).await;
     }
 
     /// A Secret's facts.
@@ -199,6 +212,7 @@ impl Cache {
         inlet.apply_watcher_event(event);
         if matches!(event, Event::InitDone) {
             self.index_all();
+            self.listed.send_modify(|listed| listed.certificates = true);
             ended.retain(|identity| !self.has(identity));
         }
         for identity in ended {
@@ -266,6 +280,7 @@ impl Cache {
             Event::Apply(facts) | Event::Delete(facts) => touch(facts),
             // After an interruption anything may have changed meanwhile.
             Event::InitDone => {
+                self.listed.send_modify(|listed| listed.secrets = true);
                 self.lock_awaited().clear();
                 for certificate in self.certificates.state() {
                     self.touch(&ObjectRef::from_obj(certificate.as_ref()));

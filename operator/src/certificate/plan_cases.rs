@@ -12,7 +12,6 @@ use crate::certificate::{
     holding::{self, CAUSE, CHAIN_HASH, OUTPUT_HASH, REQUEST_HASH},
     samples::{self, after, days, hours, issued_at},
 };
-use crate::issuer::registry::Since;
 
 type Body = k8s_openapi::api::core::v1::Secret;
 
@@ -23,7 +22,7 @@ struct Scene {
     secret: Option<Body>,
     rival: Option<&'static str>,
     in_flight: bool,
-    issuer_ready: bool,
+    issuers: Since,
     now: Timestamp,
 }
 
@@ -34,7 +33,7 @@ fn fresh() -> Scene {
         secret: None,
         rival: None,
         in_flight: false,
-        issuer_ready: true,
+        issuers: Since::default(),
         now: issued_at(),
     }
 }
@@ -149,10 +148,7 @@ impl Scene {
                 secret,
                 rival: self.rival,
                 in_flight: self.in_flight,
-                issuers: Since {
-                    ready: self.issuer_ready.then_some(self.now),
-                    ..Since::default()
-                },
+                issuers: self.issuers,
                 now: self.now,
             })
         };
@@ -447,16 +443,8 @@ fn after_a_failure_there_is_a_pause_and_some_things_end_it() {
             "hold",
         ),
         (
-            "the issuer is ready now",
-            due().failed("IssuerNotReady", later),
-            "issue Due",
-        ),
-        (
             "the issuer is not ready yet",
-            Scene {
-                issuer_ready: false,
-                ..due().failed("IssuerNotReady", later)
-            },
+            due().failed("IssuerNotReady", later),
             "hold",
         ),
         (
@@ -553,7 +541,7 @@ proptest! {
     fn an_intact_certificate_that_is_not_due_is_never_issued_again(
         // A third of 90 days before the end, less the twentieth of it that renewals are spread over.
         seconds in 0u64..58 * 86_400,
-        (rival, in_flight, issuer_ready) in any::<(bool, bool, bool)>(),
+        (rival, in_flight) in any::<(bool, bool)>(),
         failed in proptest::option::of(0u64..90 * 86_400),
         requested in proptest::option::of(0u64..90 * 86_400),
         recipe in proptest::option::of("[02-9]-[0-9a-f]{4}"),
@@ -561,7 +549,7 @@ proptest! {
     ) {
         static SCENE: std::sync::LazyLock<Scene> = std::sync::LazyLock::new(issued);
         let now = after(Duration::from_secs(seconds));
-        let mut scene = Scene { rival: rival.then_some("elder"), in_flight, issuer_ready, ..SCENE.clone() }.at(now);
+        let mut scene = Scene { rival: rival.then_some("elder"), in_flight, ..SCENE.clone() }.at(now);
         if let Some(until) = failed {
             scene = scene.failed("Rejected", after(Duration::from_secs(until)));
         }
