@@ -166,7 +166,7 @@ async fn an_upgraded_operator_issues_nothing_again() {
 
     // As another version wrote it: other recipes of the fingerprints; no notes at all; no fingerprint of the chain.
     let all: Vec<&String> = before["bare"].metadata.annotations.as_ref().unwrap().keys().collect();
-    let none: serde_json::Map<String, Value> = all.into_iter().map(|key| (key.clone(), Value::Null)).collect();
+    let bare: serde_json::Map<String, Value> = all.into_iter().map(|key| (key.clone(), Value::Null)).collect();
     let note = |key: &str, value: Value| json!({format!("gatehouse.dev/{key}"): value});
     let mut recipes = note("request-hash", "0-5eed".into());
     for key in ["output-hash", "chain-hash"] {
@@ -174,7 +174,7 @@ async fn an_upgraded_operator_issues_nothing_again() {
     }
     for (name, annotations) in [
         ("recipe", recipes),
-        ("bare", none.into()),
+        ("bare", bare.into()),
         ("bookless", note("chain-hash", Value::Null)),
     ] {
         let patch = json!({"metadata": {"annotations": annotations}});
