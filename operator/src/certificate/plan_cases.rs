@@ -177,15 +177,15 @@ impl Scene {
     }
 }
 
-fn check(table: &[(&str, Scene, &str)]) {
+fn check(table: Vec<(&str, Scene, &str)>) {
     for (case, scene, expected) in table {
-        assert_eq!(scene.verdict(), *expected, "{case}");
+        assert_eq!(scene.verdict(), expected, "{case}");
     }
 }
 
 #[test]
 fn a_missing_secret_is_made() {
-    check(&[
+    check(vec![
         ("the first", fresh(), "issue First"),
         ("gone after it was issued", issued().gone(), "issue SecretMissing"),
         (
@@ -225,7 +225,7 @@ fn a_disturbed_secret_is_judged_by_what_is_in_it() {
         ];
         move |secret: &mut Body| data.iter().for_each(|(key, value)| samples::edit(secret, key, value))
     };
-    check(&[
+    check(vec![
         ("untouched", issued(), "serve"),
         (
             "garbage for a certificate",
@@ -309,7 +309,7 @@ fn a_foreign_secret_is_adopted_or_left_alone() {
             secret.metadata.annotations = Some([(names::CERTIFICATE.into(), name.into())].into());
         }
     };
-    check(&[
+    check(vec![
         ("it fits", foreign("www.example.com"), "write"),
         (
             "it fits, and has run out",
@@ -356,7 +356,7 @@ fn a_foreign_secret_is_adopted_or_left_alone() {
 #[test]
 fn a_good_certificate_is_replaced_for_a_reason() {
     let soon = after(hours(2));
-    check(&[
+    check(vec![
         (
             "another name is wanted",
             issued().spec("commonName: www.example.com"),
@@ -418,7 +418,7 @@ fn a_good_certificate_is_replaced_for_a_reason() {
 fn after_a_failure_there_is_a_pause_and_some_things_end_it() {
     let (now, later) = (after(days(70)), after(days(71)));
     let due = || issued().at(now);
-    check(&[
+    check(vec![
         ("within the pause", due().failed("Rejected", later), "hold"),
         ("after it", due().failed("Rejected", now), "issue Due"),
         ("also without a certificate", fresh().failed("Rejected", later), "hold"),
@@ -470,7 +470,7 @@ fn an_upgrade_never_issues_again() {
             secret.metadata.annotations.as_mut().unwrap().remove(key);
         })
     };
-    check(&[
+    check(vec![
         (
             "another recipe of the request's hash",
             issued().note(REQUEST_HASH, "0-5eed"),
