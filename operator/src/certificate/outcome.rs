@@ -212,7 +212,8 @@ impl Before<'_> {
             reason: failure.reason.to_owned(),
             message: failure.message.clone(),
         });
-        status.next_attempt_time = Some(renewal::whole_seconds(next));
+        // Never sooner than the CA said.
+        status.next_attempt_time = Some(renewal::whole_seconds_up(next));
         // An order that was only interrupted is taken up again by the next attempt.
         if !keeps_order(failure.class) {
             status.acme = without_order(status.acme);

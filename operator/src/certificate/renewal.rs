@@ -89,6 +89,16 @@ pub fn whole_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
+/// The next whole second: for times before which nothing may happen.
+pub fn whole_seconds_up(time: Timestamp) -> Timestamp {
+    let whole = whole_seconds(time);
+    if whole < time {
+        whole.checked_add(Duration::from_secs(1)).unwrap_or(time)
+    } else {
+        whole
+    }
+}
+
 /// A number that is always the same for the same texts, and otherwise as good as random.
 pub fn seed(texts: &[&str]) -> u64 {
     let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
