@@ -1,5 +1,5 @@
 //! The YAML beside the crate is what the types say.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::{fs, path::Path};
 

@@ -288,6 +288,7 @@ impl Stage {
     }
 
     /// An ACME issuer's spec for a Pebble, its account in Secret `<account>`.
+    #[allow(clippy::needless_pass_by_value, reason = "the callers make it in place")]
     pub fn acme(&self, pebble: &Pebble, account: &str, solvers: Value) -> Value {
         json!({"acme": {
             "server": pebble.directory(),

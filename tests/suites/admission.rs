@@ -1,5 +1,14 @@
 //! The CRDs on a real API server: what is refused, with the word that says what to write instead; what is accepted, whole;
 //! and what kubectl shows of it.
+// A scenario is read from top to bottom, however long; its values are made in place.
+#![allow(
+    clippy::too_many_lines,
+    clippy::format_collect,
+    clippy::format_push_string,
+    clippy::type_complexity,
+    clippy::needless_pass_by_value,
+    clippy::borrow_as_ptr
+)]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

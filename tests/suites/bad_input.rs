@@ -4,6 +4,15 @@
 //! "Soon" is well under the pause before the next attempt by the clock, a minute at the least, so that a test that passes
 //! shows that the mend itself was noticed. Where the operator does not watch what is mended (Opaque Secrets, quotas), the
 //! user asks for a renewal, as the test does.
+// A scenario is read from top to bottom, however long; its values are made in place.
+#![allow(
+    clippy::too_many_lines,
+    clippy::format_collect,
+    clippy::format_push_string,
+    clippy::type_complexity,
+    clippy::needless_pass_by_value,
+    clippy::borrow_as_ptr
+)]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

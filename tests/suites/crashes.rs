@@ -2,6 +2,15 @@
 //! at the CA, and at the end there is a chain that verifies.
 //!
 //! Nothing in the operator helps to stop it: a gate on each of its sides holds one request, or one answer, while it is killed.
+// A scenario is read from top to bottom, however long; its values are made in place.
+#![allow(
+    clippy::too_many_lines,
+    clippy::format_collect,
+    clippy::format_push_string,
+    clippy::type_complexity,
+    clippy::needless_pass_by_value,
+    clippy::borrow_as_ptr
+)]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

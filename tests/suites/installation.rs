@@ -1,5 +1,14 @@
 //! What `config/` installs is accepted by a real API server, and the operator works with exactly the rights that it gives:
 //! nothing is forbidden, and nothing is allowed that is never used. What the operator says holds no secret.
+// A scenario is read from top to bottom, however long; its values are made in place.
+#![allow(
+    clippy::too_many_lines,
+    clippy::format_collect,
+    clippy::format_push_string,
+    clippy::type_complexity,
+    clippy::needless_pass_by_value,
+    clippy::borrow_as_ptr
+)]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,4 +1,13 @@
 //! Two replicas, of which one works: what the other does meanwhile, and how soon it takes over.
+// A scenario is read from top to bottom, however long; its values are made in place.
+#![allow(
+    clippy::too_many_lines,
+    clippy::format_collect,
+    clippy::format_push_string,
+    clippy::type_complexity,
+    clippy::needless_pass_by_value,
+    clippy::borrow_as_ptr
+)]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,6 +1,15 @@
 //! What an operator does not do: issue everything again after a mishap, an upgrade or a restart.
 //!
 //! Each scenario has an operator of its own that stays within its namespace.
+// A scenario is read from top to bottom, however long; its values are made in place.
+#![allow(
+    clippy::too_many_lines,
+    clippy::format_collect,
+    clippy::format_push_string,
+    clippy::type_complexity,
+    clippy::needless_pass_by_value,
+    clippy::borrow_as_ptr
+)]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -57,14 +66,14 @@ async fn when_all_secrets_vanish_ten_come_back_at_once_and_the_rest_slowly() {
     const COUNT: usize = 30;
     let (_scene, stage) = alone("storm").await;
     let root = stage.internal_ca("ca").await;
-    let mut yaml = String::new();
-    for number in 0..COUNT {
-        yaml += &format!(
+    let manifest = |number| {
+        format!(
             "apiVersion: gatehouse.dev/v1alpha1\nkind: Certificate\nmetadata: {{name: web-{number}}}\n\
              spec: {{secretName: web-{number}-tls, issuerRef: {{name: ca}}, dnsNames: [web-{number}.test]}}\n---\n"
-        );
-    }
-    stage.cluster.apply(&stage.namespace, &yaml).await;
+        )
+    };
+    let yaml: Vec<String> = (0..COUNT).map(manifest).collect();
+    stage.cluster.apply(&stage.namespace, &yaml.concat()).await;
     for number in 0..COUNT {
         stage.ready(&format!("web-{number}"), 1).await;
     }
@@ -166,7 +175,7 @@ async fn an_upgraded_operator_issues_nothing_again() {
 
     // As another version wrote it: other recipes of the fingerprints; no notes at all; no fingerprint of the chain.
     let all: Vec<&String> = before["bare"].metadata.annotations.as_ref().unwrap().keys().collect();
-    let none: serde_json::Map<String, Value> = all.into_iter().map(|key| (key.clone(), Value::Null)).collect();
+    let bare: serde_json::Map<String, Value> = all.into_iter().map(|key| (key.clone(), Value::Null)).collect();
     let note = |key: &str, value: Value| json!({format!("gatehouse.dev/{key}"): value});
     let mut recipes = note("request-hash", "0-5eed".into());
     for key in ["output-hash", "chain-hash"] {
@@ -174,7 +183,7 @@ async fn an_upgraded_operator_issues_nothing_again() {
     }
     for (name, annotations) in [
         ("recipe", recipes),
-        ("bare", none.into()),
+        ("bare", bare.into()),
         ("bookless", note("chain-hash", Value::Null)),
     ] {
         let patch = json!({"metadata": {"annotations": annotations}});
@@ -184,12 +193,12 @@ async fn an_upgraded_operator_issues_nothing_again() {
     for name in names {
         let kept = &before[name];
         // Why it was once issued is known from its notes only.
-        let notes = |secret: &Secret| {
-            let mut notes = secret.metadata.annotations.clone().unwrap_or_default();
-            notes.remove("gatehouse.dev/cause");
-            notes
+        let told = |secret: &Secret| {
+            let mut told = secret.metadata.annotations.clone().unwrap_or_default();
+            told.remove("gatehouse.dev/cause");
+            told
         };
-        let mended = |secret: &Secret| notes(secret) == notes(kept);
+        let mended = |secret: &Secret| told(secret) == told(kept);
         let secret = format!("{name}-tls");
         // One whose fingerprint of the chain alone is missing is not even written.
         if name != "bookless" {

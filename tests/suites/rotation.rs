@@ -1,6 +1,15 @@
 //! A certificate is replaced when it should be, and only then.
 //!
 //! What has to wait (lives of half a minute, the CA's first advice) waits together, in one test.
+// A scenario is read from top to bottom, however long; its values are made in place.
+#![allow(
+    clippy::too_many_lines,
+    clippy::format_collect,
+    clippy::format_push_string,
+    clippy::type_complexity,
+    clippy::needless_pass_by_value,
+    clippy::borrow_as_ptr
+)]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -67,7 +76,7 @@ async fn ask_now(stage: &Stage, name: &str) {
             ari(certificate).next_check_time.is_some()
         })
         .await;
-    let past = Timestamp::now() - Duration::from_secs(60);
+    let past = Timestamp::now() - Duration::from_mins(1);
     let patch = json!({"status": {"acme": {"ari": {"nextCheckTime": past.to_string()}}}});
     stage
         .certificates()
@@ -79,7 +88,7 @@ async fn ask_now(stage: &Stage, name: &str) {
 /// The window is over already: renew at once.
 async fn advise_at_once(pebble: &Pebble, secret: &Secret) -> Timestamp {
     let end = Timestamp::from_second(Timestamp::now().as_second() - 3600).unwrap();
-    let start = end - Duration::from_secs(3600);
+    let start = end - Duration::from_hours(1);
     pebble
         .set_renewal_window(&text(secret, "tls.crt"), start, end)
         .await
@@ -278,7 +287,7 @@ async fn advice_for_later_moves_the_renewal_and_nonsense_moves_nothing() {
     let first = first_by_acme(&stage, &pebble, "later").await;
     let by_clock = first.certificate.status.as_ref().unwrap().renewal_time.unwrap();
     let start = Timestamp::from_second(Timestamp::now().as_second() + 86_400).unwrap();
-    let end = start + Duration::from_secs(3600);
+    let end = start + Duration::from_hours(1);
     let pem = text(&first.secret, "tls.crt");
     pebble.set_renewal_window(&pem, start, end).await.unwrap();
     ask_now(&stage, "later").await;

@@ -1,4 +1,13 @@
 //! The Secret: healed when it is damaged, taken over when it fits, never overwritten when it is somebody else's.
+// A scenario is read from top to bottom, however long; its values are made in place.
+#![allow(
+    clippy::too_many_lines,
+    clippy::format_collect,
+    clippy::format_push_string,
+    clippy::type_complexity,
+    clippy::needless_pass_by_value,
+    clippy::borrow_as_ptr
+)]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

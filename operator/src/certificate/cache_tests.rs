@@ -42,6 +42,7 @@ impl World {
         self.see(Event::InitDone);
     }
 
+    #[allow(clippy::needless_pass_by_value)]
     fn see(&mut self, event: Event<Guarded>) {
         self.cache
             .take_certificate(&event, &mut self.certificates, &self.gone_in);
@@ -188,5 +189,24 @@ async fn a_fresh_list_or_a_deletion_ends_the_waiting() {
             world.see(event);
         }
         assert_eq!(lag(&world), None);
+    }
+}
+
+/// kube's own store wakes only one of those who wait for it: the others would hang for ever.
+#[tokio::test]
+async fn all_who_wait_for_the_lists_are_woken_and_none_before_both_are_there() {
+    let mut world = World::new();
+    let waiting: Vec<_> = (0..3)
+        .map(|_| {
+            let cache = world.cache.clone();
+            tokio::spawn(async move { cache.synced().await })
+        })
+        .collect();
+    world.list(vec![certificate("a", "1", "tls", EARLY)]);
+    tokio::task::yield_now().await;
+    assert!(waiting.iter().all(|waiter| !waiter.is_finished()));
+    world.cache.note_secret(&Event::InitDone);
+    for waiter in waiting {
+        waiter.await.unwrap();
     }
 }

@@ -54,7 +54,7 @@ pub async fn reconcile(object: Arc<Guarded>, scope: Arc<Scope>) -> Result<Action
                 certificate,
                 now: (scope.ctx.now)(),
             };
-            let outcome = match look.reconcile().await {
+            let outcome = match Box::pin(look.reconcile()).await {
                 Ok(action) => (action, false),
                 Err(error) => (look.write_failed(&error).await, true),
             };
@@ -144,7 +144,7 @@ impl<'a> Look<'a> {
             known = self.read_secret().await?;
             decision = self.decide(&wanted, &known);
         }
-        self.carry_out(decision, wanted, known).await
+        Box::pin(self.carry_out(decision, wanted, known)).await
     }
 
     /// Reads the target Secret, whatever its type.
@@ -261,7 +261,8 @@ impl<'a> Look<'a> {
                 }
             }
             Plan::Issue(cause) => match &wanted {
-                Ok(wanted) => issue::obtain(self, wanted, &known, cause).await,
+                // Boxed: an order's future is large, and most looks need none of it.
+                Ok(wanted) => Box::pin(issue::obtain(self, wanted, &known, cause)).await,
                 Err(_) => Ok(Action::await_change()),
             },
             Plan::Serve { renewal, next } => {

@@ -103,7 +103,7 @@ pub async fn obtain(look: &Look<'_>, wanted: &Wanted, known: &Known, cause: Caus
             deliver(look, wanted, known, cause, signed, at_once(&issuer)).await?
         }
         Signer::Acme(signer) => {
-            Acme {
+            let step = Acme {
                 look,
                 wanted,
                 known,
@@ -111,8 +111,8 @@ pub async fn obtain(look: &Look<'_>, wanted: &Wanted, known: &Known, cause: Caus
                 issuer: &issuer,
                 signer,
             }
-            .step()
-            .await?
+            .step();
+            Box::pin(step).await?
         }
     };
     match outcome {
@@ -374,7 +374,7 @@ impl Acme<'_> {
                 look.ctx().orders.put(look.uid(), flight);
                 result.map(|()| Ok(Action::requeue(after)))
             }
-            Progress::Issued => self.land(flight).await,
+            Progress::Issued => Box::pin(self.land(flight)).await,
             Progress::Paused(failure) => {
                 pause(look, flight);
                 Ok(Err(failure))

@@ -15,12 +15,11 @@ use crate::pki::{
     },
 };
 
+/// A name in the Secret, and its content.
+type Keystore = (&'static str, Zeroizing<Vec<u8>>);
+
 /// Makes them: names and contents. The creation time of JKS entries is the certificate's notBefore.
-pub fn made(
-    wanted: Option<&Keystores>,
-    held: &Held,
-    passwords: &Passwords,
-) -> Result<Vec<(&'static str, Zeroizing<Vec<u8>>)>, Failure> {
+pub fn made(wanted: Option<&Keystores>, held: &Held, passwords: &Passwords) -> Result<Vec<Keystore>, Failure> {
     let mut made = Vec::new();
     let Some(wanted) = wanted else { return Ok(made) };
     let chain = held.chain.der();
@@ -69,6 +68,7 @@ pub fn made(
     Ok(made)
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn failure(error: KeystoreError) -> Failure {
     Failure::new(
         Class::Waiting(std::time::Duration::from_secs(60)),

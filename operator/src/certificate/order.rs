@@ -477,13 +477,12 @@ async fn present(
         dns_value: view.dns_txt_value.clone(),
     };
     let result = async {
-        let (solver, since) = match known.get(&view.url) {
-            Some(presented) => (presented.solver.clone(), presented.since),
-            None => {
-                let solver = signer.solver(index).await?;
-                solver.present(&challenge).await?;
-                (solver, now)
-            }
+        let (solver, since) = if let Some(presented) = known.get(&view.url) {
+            (presented.solver.clone(), presented.since)
+        } else {
+            let solver = signer.solver(index).await?;
+            solver.present(&challenge).await?;
+            (solver, now)
         };
         let readiness = solver.check(&challenge, since, now).await?;
         let message = match &readiness {

@@ -75,9 +75,18 @@ impl Before<'_> {
 
     /// Now in whole seconds, but never before the request that is answered now: it would be answered again.
     fn stamp(self) -> Timestamp {
-        let now = renewal::whole_seconds(self.now);
-        let answered = renewal::requested(self.certificate).filter(|time| *time > now && *time <= self.now);
-        answered.map_or(now, |_| now.checked_add(Duration::from_secs(1)).unwrap_or(now))
+        self.answering(renewal::whole_seconds(self.now), self.now)
+    }
+
+    /// The same for what was written in that second, by the API server's clock.
+    fn stamp_of(self, second: Timestamp) -> Timestamp {
+        let next = second.checked_add(Duration::from_secs(1)).unwrap_or(second);
+        self.answering(renewal::whole_seconds(second), next)
+    }
+
+    fn answering(self, second: Timestamp, until: Timestamp) -> Timestamp {
+        let answered = renewal::requested(self.certificate).filter(|time| *time > second && *time <= until);
+        answered.map_or(second, |_| second.checked_add(Duration::from_secs(1)).unwrap_or(second))
     }
 
     /// When the certificate that the status speaks of is to be renewed by the clock alone.
@@ -130,7 +139,11 @@ impl Before<'_> {
         let issued_at = if issued.is_new {
             self.stamp()
         } else {
-            let known = if same { before.issued_at } else { issued.written };
+            let known = if same {
+                before.issued_at
+            } else {
+                issued.written.map(|second| self.stamp_of(second))
+            };
             renewal::whole_seconds(known.unwrap_or(leaf.not_before))
         };
         let mut status = CertificateStatus {

@@ -20,7 +20,10 @@ use super::{
     signing,
     wanted::Wanted,
 };
-use crate::kubernetes::{conditions, names};
+use crate::{
+    kubernetes::{conditions, names},
+    pki::PrivateKey,
+};
 
 /// When the samples are issued.
 pub(super) fn issued_at() -> Timestamp {
@@ -62,8 +65,8 @@ pub(super) fn wanted(certificate: &Certificate) -> Wanted {
 /// The pair that `certificate` asks for, signed at `now` for 90 days unless its spec says otherwise.
 pub(super) fn pair(certificate: &Certificate, now: Timestamp) -> Held {
     let wanted = wanted(certificate);
-    let key = std::sync::Arc::new(crate::pki::PrivateKey::generate(wanted.key).unwrap());
-    signing::by_itself(&wanted, key, now).unwrap()
+    let key = PrivateKey::generate(wanted.key).unwrap();
+    signing::by_itself(&wanted, key.into(), now).unwrap()
 }
 
 pub(super) fn ca() -> SigningIssuer {

@@ -71,11 +71,14 @@ pub fn body(
     note(CAUSE, notes.cause.clone());
     note(ARI_IDENTIFIER, notes.ari_identifier.clone());
 
-    let mut metadata = json!({ "labels": labels, "annotations": annotations });
-    if certificate.spec.secret_deletion_policy == Some(SecretDeletionPolicy::Delete)
-        && let Some(owner) = certificate.owner_ref(&())
-    {
-        metadata["ownerReferences"] = json!([owner]);
+    let owner = (certificate.spec.secret_deletion_policy == Some(SecretDeletionPolicy::Delete))
+        .then(|| certificate.owner_ref(&()))
+        .flatten();
+    let mut metadata = serde_json::Map::new();
+    metadata.insert("labels".into(), json!(labels));
+    metadata.insert("annotations".into(), json!(annotations));
+    if let Some(owner) = owner {
+        metadata.insert("ownerReferences".into(), json!([owner]));
     }
     Ok(json!({ "metadata": metadata, "type": TLS, "data": data }))
 }
@@ -117,6 +120,7 @@ fn data(
     Ok(data)
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn key_failure(error: pki::KeyError) -> Failure {
     Failure::new(
         Class::Transient,

@@ -298,13 +298,12 @@ fn output_hash(spec: &api::CertificateSpec) -> String {
 /// Fingerprint of a value, by the recipe of today.
 pub fn hash(value: &serde_json::Value) -> String {
     let digest = digest(&SHA256, value.to_string().as_bytes());
-    let hex: String = digest
+    let number = digest
         .as_ref()
         .iter()
         .take(16)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("1-{hex}")
+        .fold(0, |number: u128, byte| number << 8 | u128::from(*byte));
+    format!("1-{number:032x}")
 }
 
 /// Whether two hashes were made by the same recipe and differ.

@@ -93,6 +93,7 @@ fn advised(spec: &AcmeIssuer, error: AcmeError) -> NotReady {
 }
 
 /// What the CA or the network said, as the issuer's condition says it.
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 pub fn not_ready(error: AcmeError) -> NotReady {
     let reason = match &error {
         AcmeError::ExternalAccountRequired { .. } => "ExternalAccountRequired",

@@ -21,6 +21,9 @@ use super::{
 /// Credentials are read again at least this often: a Secret that was changed is used without a word.
 const SOLVER_LIFE: Duration = Duration::from_secs(300);
 
+/// A solver, and since when it is there.
+type Built = (Arc<dyn Solver>, Instant);
+
 /// An ACME account, ready to order.
 pub struct AcmeSigner {
     pub account: Account,
@@ -32,7 +35,7 @@ pub struct AcmeSigner {
     again: (mpsc::UnboundedSender<Key>, Key),
     workshop: Arc<Workshop>,
     secrets: Arc<dyn SecretReader>,
-    solvers: tokio::sync::Mutex<HashMap<usize, (Arc<dyn Solver>, Instant)>>,
+    solvers: tokio::sync::Mutex<HashMap<usize, Built>>,
 }
 
 impl AcmeSigner {

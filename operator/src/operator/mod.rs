@@ -94,6 +94,7 @@ pub enum OperatorError {
 }
 
 /// Runs until a signal, or until leadership is lost.
+#[allow(clippy::too_many_lines, reason = "what starts when is read in one place")]
 pub async fn run(config: kube::Config, settings: Settings) -> Result<(), OperatorError> {
     let stop = CancellationToken::new();
     let signalled = signals().map_err(OperatorError::Signals)?;

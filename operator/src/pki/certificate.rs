@@ -122,7 +122,7 @@ impl Certificate {
     ) -> Result<(), CertificateError> {
         match extension {
             ParsedExtension::SubjectAlternativeName(names) => {
-                names.general_names.iter().for_each(|name| self.read_name(name))
+                names.general_names.iter().for_each(|name| self.read_name(name));
             }
             ParsedExtension::BasicConstraints(constraints) => {
                 self.is_ca = constraints.ca;

@@ -121,11 +121,17 @@ fn the_reference_lists_every_provider_with_its_fields() {
     for kind in ProviderType::ALL {
         let entry = catalogue::entry(*kind);
         let (keys, settings) = (named(entry.fields, true), named(entry.fields, false));
-        table.push_str(&format!(
-            "| `{}` | {keys} | {settings} | {} s |\n",
+        table.extend([
+            "| `",
             kind.as_str(),
-            entry.ttl
-        ));
+            "` | ",
+            &keys,
+            " | ",
+            &settings,
+            " | ",
+            &entry.ttl.to_string(),
+            " s |\n",
+        ]);
     }
     crate::reference::check("dns-providers.md", "providers", &table);
 }
