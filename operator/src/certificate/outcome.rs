@@ -131,7 +131,12 @@ impl Before<'_> {
             self.stamp()
         } else {
             let known = if same { before.issued_at } else { issued.written };
-            renewal::whole_seconds(known.unwrap_or(leaf.not_before))
+            let known = renewal::whole_seconds(known.unwrap_or(leaf.not_before));
+            // The time of a write has whole seconds: a request of the same second, which it answered, would seem newer.
+            let answered = renewal::requested(self.certificate)
+                .filter(|asked| !same && issued.answers_request && renewal::whole_seconds(*asked) == known);
+            let after = |_| known.checked_add(Duration::from_secs(1)).unwrap_or(known);
+            answered.filter(|asked| *asked > known).map_or(known, after)
         };
         let mut status = CertificateStatus {
             conditions: before.conditions.clone(),
@@ -321,6 +326,8 @@ pub struct Issued<'a> {
     pub issuer: Option<SigningIssuer>,
     /// Whether it was signed now, or was there already.
     pub is_new: bool,
+    /// Whether a pair that we wrote before, and could not note, was made because a renewal was requested.
+    pub answers_request: bool,
     /// When we wrote the Secret, if it is ours.
     pub written: Option<Timestamp>,
     /// When the CA is first asked for its advice; none for CAs without any.
