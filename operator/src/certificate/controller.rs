@@ -211,6 +211,7 @@ impl<'a> Look<'a> {
         let issuers = issue::issuers(self.certificate)
             .map(|reference| self.ctx().registry.since(&Key::of(reference, &self.namespace())))
             .fold(Since::default(), |all, one| Since {
+                examined: all.examined.max(one.examined),
                 ready: all.ready.max(one.ready),
                 mended: all.mended.max(one.mended),
             });

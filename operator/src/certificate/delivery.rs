@@ -98,6 +98,7 @@ pub async fn deliver(look: &Look<'_>, delivery: &Delivery<'_>) -> Result<Result<
             .map(|signed| signed.issuer.clone())
             .or_else(|| own?.signing_issuer()),
         is_new,
+        answers_request: own.is_some_and(|facts| facts.cause.as_deref() == Some(Cause::Requested.as_str())),
         written: own.and_then(|facts| facts.written),
         first_advice: gives_advice.then(|| advice::first(look.before().certificate_seed(), look.now)),
     });

@@ -75,18 +75,9 @@ impl Before<'_> {
 
     /// Now in whole seconds, but never before the request that is answered now: it would be answered again.
     fn stamp(self) -> Timestamp {
-        self.answering(renewal::whole_seconds(self.now), self.now)
-    }
-
-    /// The same for what was written in that second, by the API server's clock.
-    fn stamp_of(self, second: Timestamp) -> Timestamp {
-        let next = second.checked_add(Duration::from_secs(1)).unwrap_or(second);
-        self.answering(renewal::whole_seconds(second), next)
-    }
-
-    fn answering(self, second: Timestamp, until: Timestamp) -> Timestamp {
-        let answered = renewal::requested(self.certificate).filter(|time| *time > second && *time <= until);
-        answered.map_or(second, |_| second.checked_add(Duration::from_secs(1)).unwrap_or(second))
+        let now = renewal::whole_seconds(self.now);
+        let answered = renewal::requested(self.certificate).filter(|time| *time > now && *time <= self.now);
+        answered.map_or(now, |_| now.checked_add(Duration::from_secs(1)).unwrap_or(now))
     }
 
     /// When the certificate that the status speaks of is to be renewed by the clock alone.
@@ -139,12 +130,13 @@ impl Before<'_> {
         let issued_at = if issued.is_new {
             self.stamp()
         } else {
-            let known = if same {
-                before.issued_at
-            } else {
-                issued.written.map(|second| self.stamp_of(second))
-            };
-            renewal::whole_seconds(known.unwrap_or(leaf.not_before))
+            let known = if same { before.issued_at } else { issued.written };
+            let known = renewal::whole_seconds(known.unwrap_or(leaf.not_before));
+            // The time of a write has whole seconds: a request of the same second, which it answered, would seem newer.
+            let answered = renewal::requested(self.certificate)
+                .filter(|asked| !same && issued.answers_request && renewal::whole_seconds(*asked) == known);
+            let after = |_| known.checked_add(Duration::from_secs(1)).unwrap_or(known);
+            answered.filter(|asked| *asked > known).map_or(known, after)
         };
         let mut status = CertificateStatus {
             conditions: before.conditions.clone(),
@@ -334,6 +326,8 @@ pub struct Issued<'a> {
     pub issuer: Option<SigningIssuer>,
     /// Whether it was signed now, or was there already.
     pub is_new: bool,
+    /// Whether a pair that we wrote before, and could not note, was made because a renewal was requested.
+    pub answers_request: bool,
     /// When we wrote the Secret, if it is ours.
     pub written: Option<Timestamp>,
     /// When the CA is first asked for its advice; none for CAs without any.

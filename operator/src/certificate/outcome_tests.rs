@@ -65,6 +65,7 @@ fn the_first_certificate_is_told_whole() {
         held: &held,
         issuer: Some(ca()),
         is_new: true,
+        answers_request: false,
         written: None,
         first_advice: Some(first_check),
     });
@@ -221,6 +222,7 @@ fn a_renewal_counts_and_an_adoption_is_the_first() {
         held: &held,
         issuer: None,
         is_new: false,
+        answers_request: false,
         written: None,
         first_advice: None,
     };

@@ -333,7 +333,14 @@ fn hold(input: &Input<'_>) -> Option<Plan> {
     let asked_since = requested(input).is_some_and(|time| time > failure.time);
     // What was waited for is there; and a Secret that was in the way would have been seen by now.
     let arrived = match failure.reason.as_str() {
-        "IssuerNotReady" => input.issuers.ready.max(input.issuers.mended) >= Some(failure.time),
+        "IssuerNotReady" => {
+            let Since {
+                examined,
+                ready,
+                mended,
+            } = input.issuers;
+            examined.max(ready).max(mended) >= Some(failure.time)
+        }
         "SecretConflict" => true,
         // The CA's word, which no change of ours takes back.
         "RateLimited" => false,

@@ -140,6 +140,7 @@ fn a_pair_that_a_crash_kept_out_of_the_status_is_noted_as_what_it_is() {
             name: "ca".into(),
         }),
         is_new: false,
+        answers_request: false,
         written: Some(at("2026-03-01T00:00:05Z")),
         first_advice: None,
     });
@@ -196,6 +197,7 @@ fn a_request_in_the_second_of_an_issue_is_answered_and_once() {
             held: &held,
             issuer: None,
             is_new: true,
+            answers_request: false,
             written: None,
             first_advice: None,
         }),
@@ -244,7 +246,14 @@ fn an_issuer_that_was_mended_ends_the_pause_and_one_that_was_ready_all_along_doe
         ("RateLimited", after, after, true),
     ] {
         assert_eq!(
-            hold(reason, Since { ready, mended }),
+            hold(
+                reason,
+                Since {
+                    ready,
+                    mended,
+                    ..Since::default()
+                }
+            ),
             held,
             "{reason} {ready:?} {mended:?}"
         );

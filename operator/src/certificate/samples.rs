@@ -86,6 +86,7 @@ pub(super) fn with_issued(mut certificate: Certificate, held: &Held, now: Timest
         held,
         issuer: Some(ca()),
         is_new: true,
+        answers_request: false,
         written: None,
         first_advice: None,
     });

@@ -99,6 +99,8 @@ impl Signer {
 /// When something changed for the better, for those who failed before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Since {
+    /// It was looked at for the first time: who was told before that it does not exist is told better now.
+    pub examined: Option<Timestamp>,
     /// It became ready.
     pub ready: Option<Timestamp>,
     /// It was mended or replaced while we watched: a restart, which finds it ready, does not count.
@@ -151,11 +153,16 @@ impl Registry {
             (State::NotReady(_), State::NotReady(_)) | (State::Ready(_), _) => false,
             _ => true,
         };
+        let examined = entry.since.examined.or(Some(now));
         if !state.is_ready() {
-            entry.since = Since::default();
+            entry.since = Since {
+                examined,
+                ..Since::default()
+            };
         } else if is_news {
             let mended = (!matches!(entry.state, State::Examining)).then_some(now);
             entry.since = Since {
+                examined,
                 ready: entry.since.ready.or(Some(now)),
                 mended,
             };
@@ -234,6 +241,7 @@ mod tests {
         registry.set(&key(), ready(), at(4));
         assert!(!news(), "looked at again, it is the same");
         let since = Since {
+            examined: Some(at(1)),
             ready: Some(at(3)),
             mended: Some(at(3)),
         };
