@@ -17,7 +17,7 @@ use kube::{
     core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
         WatchStreamExt,
-        reflector::{self, ObjectRef, Store, store, store::Writer},
+        reflector::{ObjectRef, Store, store, store::Writer},
         watcher::{self, Event, watcher},
     },
 };
@@ -48,9 +48,25 @@ pub struct Cache {
     by_secret: Mutex<HashMap<Key, Vec<String>>>,
     awaited: Mutex<HashMap<Key, Awaited>>,
     touched: mpsc::UnboundedSender<Ref>,
-    /// Whether the lists of Certificates and of Secrets have arrived. Many wait for that, and of the tasks that
-    /// wait for a store of kube only the last is woken (`DelayedInit` polls a oneshot channel).
-    listed: [watch::Receiver<bool>; 2],
+    listed: watch::Sender<Listed>,
+}
+
+/// Which lists have arrived.
+#[derive(Clone, Copy, Debug, Default)]
+struct Listed {
+    certificates: bool,
+    secrets: bool,
+    /// The process is on its way out: what has not arrived will not.
+    over: bool,
+}
+
+/// Tells those who wait for the lists that they wait in vain, when the watch is dropped.
+struct LastWord<'a>(&'a watch::Sender<Listed>);
+
+impl Drop for LastWord<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|listed| listed.over = true);
+    }
 }
 
 /// What we wrote and have not yet seen come back.
@@ -62,34 +78,9 @@ struct Awaited {
 
 /// The cache's inlets.
 pub struct Inlets {
-    certificates: Inlet<Guarded>,
-    secrets: Inlet<Facts>,
+    certificates: Writer<Guarded>,
+    secrets: Writer<Facts>,
     touched: mpsc::UnboundedReceiver<Ref>,
-}
-
-/// Where a watch puts what it sees.
-pub struct Inlet<K: reflector::Lookup<DynamicType = ()> + Clone + 'static> {
-    store: Writer<K>,
-    /// Nobody waits any more when it is gone.
-    listed: watch::Sender<bool>,
-}
-
-impl<K: reflector::Lookup<DynamicType = ()> + Clone + 'static> Inlet<K> {
-    fn new(store: Writer<K>) -> (Self, watch::Receiver<bool>) {
-        let (listed, receiver) = watch::channel(false);
-        (Self { store, listed }, receiver)
-    }
-
-    fn take(&mut self, event: &Event<K>) {
-        self.store.apply_watcher_event(event);
-    }
-
-    /// After [`Self::take`] and whatever follows from it.
-    fn taken(&self, event: &Event<K>) {
-        if matches!(event, Event::InitDone) {
-            self.listed.send_replace(true);
-        }
-    }
 }
 
 impl Cache {
@@ -97,17 +88,14 @@ impl Cache {
     pub fn new() -> (Arc<Self>, Inlets) {
         let (certificates, certificates_in) = store();
         let secrets_in = Writer::<Facts>::default();
-        let secrets = secrets_in.as_reader();
-        let (certificates_in, certificates_listed) = Inlet::new(certificates_in);
-        let (secrets_in, secrets_listed) = Inlet::new(secrets_in);
         let (touched, touched_out) = mpsc::unbounded_channel();
         let cache = Self {
             certificates,
-            secrets,
+            secrets: secrets_in.as_reader(),
             by_secret: Mutex::default(),
             awaited: Mutex::default(),
             touched,
-            listed: [certificates_listed, secrets_listed],
+            listed: watch::Sender::default(),
         };
         (
             Arc::new(cache),
@@ -124,12 +112,13 @@ impl Cache {
         self.certificates.clone()
     }
 
-    /// Waits until both lists have arrived.
-    pub async fn synced(&self) {
-        for listed in &self.listed {
-            // An error says that the watch has ended for good: the process is on its way out.
-            let _ = listed.clone().wait_for(|listed| *listed).await;
-        }
+    /// Waits until both lists have arrived; false when they will not, and nothing is known.
+    pub async fn synced(&self) -> bool {
+        // Not by the stores' own `wait_until_ready`: of several who wait there only the last is woken (kube 5.0).
+        let mut listed = self.listed.subscribe();
+        let arrived = |listed: &Listed| listed.certificates && listed.secrets;
+        let last = listed.wait_for(|listed| listed.over || arrived(listed)).await;
+        last.is_ok_and(|listed| arrived(&listed))
     }
 
     /// A Secret's facts.
@@ -171,7 +160,7 @@ impl Cache {
     pub fn watch_certificates(
         self: &Arc<Self>,
         api: Api<Guarded>,
-        mut inlet: Inlet<Guarded>,
+        mut inlet: Writer<Guarded>,
         gone: mpsc::UnboundedSender<String>,
     ) -> impl Stream<Item = Result<Guarded, watcher::Error>> + Send + use<> {
         let cache = self.clone();
@@ -193,9 +182,10 @@ impl Cache {
     pub async fn watch_secrets(
         self: Arc<Self>,
         api: Api<PartialObjectMeta<Secret>>,
-        mut inlet: Inlet<Facts>,
+        mut inlet: Writer<Facts>,
         changed: mpsc::UnboundedSender<(String, String)>,
     ) {
+        let _last_word = LastWord(&self.listed);
         let config = watcher::Config::default()
             .fields("type=kubernetes.io/tls")
             .page_size(PAGE);
@@ -204,9 +194,8 @@ impl Cache {
             match event {
                 Ok(event) => {
                     let event = facts(event);
-                    inlet.take(&event);
+                    inlet.apply_watcher_event(&event);
                     self.note_secret(&event);
-                    inlet.taken(&event);
                     if let Event::Apply(facts) | Event::Delete(facts) = &event {
                         // No issuer listens: the process is on its way out.
                         let _ = changed.send((facts.namespace.clone(), facts.name.clone()));
@@ -222,7 +211,7 @@ impl Cache {
     fn take_certificate(
         &self,
         event: &Event<Guarded>,
-        inlet: &mut Inlet<Guarded>,
+        inlet: &mut Writer<Guarded>,
         gone: &mpsc::UnboundedSender<String>,
     ) {
         let mut ended = Vec::new();
@@ -233,12 +222,12 @@ impl Cache {
             _ => {}
         }
         self.note_certificate(event);
-        inlet.take(event);
+        inlet.apply_watcher_event(event);
         if matches!(event, Event::InitDone) {
             self.index_all();
+            self.listed.send_modify(|listed| listed.certificates = true);
             ended.retain(|identity| !self.has(identity));
         }
-        inlet.taken(event);
         for identity in ended {
             // Nobody forgets any more: the process is on its way out.
             let _ = gone.send(identity);
@@ -304,6 +293,7 @@ impl Cache {
             Event::Apply(facts) | Event::Delete(facts) => touch(facts),
             // After an interruption anything may have changed meanwhile.
             Event::InitDone => {
+                self.listed.send_modify(|listed| listed.secrets = true);
                 self.lock_awaited().clear();
                 for certificate in self.certificates.state() {
                     self.touch(&ObjectRef::from_obj(certificate.as_ref()));
@@ -445,7 +435,7 @@ impl Cache {
 
 impl Inlets {
     /// For [`Cache::watch_certificates`] and [`Cache::watch_secrets`], and the Certificates that are touched.
-    pub fn split(self) -> (Inlet<Guarded>, Inlet<Facts>, mpsc::UnboundedReceiver<Ref>) {
+    pub fn split(self) -> (Writer<Guarded>, Writer<Facts>, mpsc::UnboundedReceiver<Ref>) {
         (self.certificates, self.secrets, self.touched)
     }
 }

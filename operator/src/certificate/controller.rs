@@ -128,7 +128,9 @@ impl<'a> Look<'a> {
 
     async fn reconcile(&self) -> Result<Action, WriteError> {
         let (ctx, cache) = (self.ctx(), &self.scope.cache);
-        cache.synced().await;
+        if !cache.synced().await {
+            return Ok(Action::await_change());
+        }
         if let Some(lag) = cache.lag(&self.namespace(), &self.certificate.name_any()) {
             return Ok(Action::requeue(lag));
         }

@@ -719,7 +719,9 @@ pub async fn sweep(ctx: &Context, cache: &Cache, namespace: Option<&str>) {
             return;
         }
     };
-    cache.synced().await;
+    if !cache.synced().await {
+        return;
+    }
     for key in found {
         let (namespace, name) = (key.namespace().unwrap_or_default(), key.name_any());
         let Some(uid) = name.strip_prefix(KEY_PREFIX) else {
