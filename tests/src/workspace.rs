@@ -1,12 +1,16 @@
 //! Where things are in the workspace and on this machine.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-/// The top folder of the workspace.
+/// The top folder of the workspace: of the one that runs, which is not always the one that filled the cache of builds.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("tests/ is in the workspace")
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    ROOT.get_or_init(|| {
+        let own =
+            std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+        own.parent().expect("tests/ is in the workspace").to_owned()
+    })
 }
 
 /// The folder that outlives a checkout: `$XDG_CACHE_HOME/gatehouse`, else `~/.cache/gatehouse`.
