@@ -1,5 +1,6 @@
 //! The API types of Gatehouse, and the CRDs generated from them. No I/O and no client.
 
+pub mod alert;
 pub mod certificate;
 pub mod duration;
 pub mod issuer;
@@ -15,6 +16,8 @@ pub fn all() -> Vec<CustomResourceDefinition> {
         certificate::Certificate::crd(),
         issuer::Issuer::crd(),
         issuer::ClusterIssuer::crd(),
+        alert::AlertPolicy::crd(),
+        alert::ClusterAlertPolicy::crd(),
     ]
 }
 

@@ -3,6 +3,7 @@
 //! A room for each thing that users name, and a few for the trade; `docs/explanation/` tells how
 //! they work together.
 
+pub mod alert;
 pub mod certificate;
 pub mod cli;
 pub mod issuer;

@@ -1,0 +1,166 @@
+//! What is told to a receiver, before any format: plain values, which also stand in the durable queue.
+
+use std::{fmt, sync::Arc};
+
+use gatehouse_crds::alert::{Rule, Severity};
+use gatehouse_crds::certificate::{Certificate, LastFailure, SigningIssuer};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// One delivery to one receiver.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Message {
+    /// `webhook-id`: the same on every try, so that a receiver can drop a repeat.
+    pub id: String,
+    /// When it was put into the queue.
+    pub time: Timestamp,
+    /// The policy that sends it: `<namespace>/<name>`, or `<name>` of a ClusterAlertPolicy.
+    pub policy: String,
+    pub content: Content,
+}
+
+/// What a delivery says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Content {
+    /// One alert.
+    Alert(Alert),
+    /// Many of a kind at once. Never sent to an Alertmanager, which groups by itself.
+    Group(Group),
+    /// Alerts for an Alertmanager, which takes many in one request.
+    Batch {
+        alerts: Vec<Alert>,
+        /// For how many seconds those that fire are to be believed without a word from us.
+        valid_seconds: u64,
+    },
+    /// A sign of life; the next one comes after so many seconds.
+    Heartbeat { interval_seconds: u64 },
+    /// Somebody wants to see whether alerts arrive.
+    Test,
+}
+
+/// Whether it goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Status {
+    Firing,
+    Resolved,
+}
+
+impl Status {
+    /// As it stands in a payload.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Firing => "firing",
+            Self::Resolved => "resolved",
+        }
+    }
+}
+
+/// A Certificate and a rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Alert {
+    pub status: Status,
+    pub severity: Severity,
+    pub rule: Rule,
+    /// The same for as long as the Certificate exists: 32 hexadecimal digits made of its UID and the rule.
+    pub fingerprint: String,
+    /// Since when it fires.
+    pub since: Timestamp,
+    /// When it ended; only with [`Status::Resolved`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Timestamp>,
+    pub subject: Arc<Subject>,
+}
+
+/// Alerts that began together, by rule and issuer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Group {
+    /// Resolved when the last of them ended.
+    pub status: Status,
+    pub severity: Severity,
+    pub rule: Rule,
+    /// The same for as long as the group is open: 32 hexadecimal digits.
+    pub fingerprint: String,
+    pub since: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Timestamp>,
+    /// Who is asked for their certificates, when all name the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<SigningIssuer>,
+    /// How many they are; when it is over, how many they were.
+    pub count: usize,
+    /// The first of them, at most [`Group::NAMED`].
+    pub first: Vec<Arc<Subject>>,
+}
+
+impl Group {
+    /// So many are named.
+    pub const NAMED: usize = 20;
+}
+
+/// What a receiver is told of a Certificate. Holds no secret.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Subject {
+    pub namespace: String,
+    pub name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_name: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns_names: Vec<String>,
+    /// Who signed, or else who is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<SigningIssuer>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial_number: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewal_time: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_attempts: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<LastFailure>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt_time: Option<Timestamp>,
+}
+
+impl Subject {
+    /// So many names are told; a Certificate may have more.
+    const NAMES: usize = 20;
+
+    /// What the object says now.
+    pub fn of(certificate: &Certificate) -> Self {
+        let status = certificate.status.clone().unwrap_or_default();
+        let asked = || SigningIssuer {
+            kind: certificate.spec.issuer_ref.kind(),
+            name: certificate.spec.issuer_ref.name.clone(),
+        };
+        Self {
+            namespace: certificate.metadata.namespace.clone().unwrap_or_default(),
+            name: certificate.metadata.name.clone().unwrap_or_default(),
+            secret_name: Some(certificate.spec.secret_name.clone()),
+            dns_names: certificate.spec.dns_names.iter().take(Self::NAMES).cloned().collect(),
+            issuer: Some(status.issuer.unwrap_or_else(asked)),
+            serial_number: status.serial_number,
+            not_before: status.not_before,
+            not_after: status.not_after,
+            renewal_time: status.renewal_time,
+            failed_attempts: status.failed_attempts.filter(|attempts| *attempts > 0),
+            last_failure: status.last_failure,
+            next_attempt_time: status.next_attempt_time,
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
