@@ -159,7 +159,7 @@ fn by_metadata(input: &Input<'_>, wanted: &Wanted, facts: &Facts) -> Plan {
     if let Some(cause) = due(input, wanted, facts) {
         return Plan::Issue(cause);
     }
-    if facts.output_hash.as_deref() != Some(&wanted.output_hash) {
+    if facts.output_hash.as_deref() != Some(&wanted.output_hash) || facts.template != wanted.template {
         return Plan::ReadSecret;
     }
     serve(input, facts)
