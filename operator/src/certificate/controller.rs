@@ -1,6 +1,10 @@
 //! Carries out what [`plan`](super::plan) decides.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{Arc, Once},
+    time::Duration,
+};
 
 use gatehouse_crds::certificate::{Certificate, CertificateStatus};
 use jiff::Timestamp;
@@ -10,6 +14,7 @@ use serde_json::json;
 
 use super::{
     advice,
+    breaker::Trace,
     cache::{Cache, Guarded, identity},
     context::{Context, until},
     delivery::{self, Delivery},
@@ -42,6 +47,35 @@ const LONGEST_REST: Duration = Duration::from_secs(7 * 86_400);
 pub struct Scope {
     pub ctx: Arc<Context>,
     pub cache: Arc<Cache>,
+    recalled: Once,
+}
+
+impl Scope {
+    /// Nothing was looked at yet.
+    pub fn new(ctx: Arc<Context>, cache: Arc<Cache>) -> Self {
+        Self {
+            ctx,
+            cache,
+            recalled: Once::new(),
+        }
+    }
+
+    /// Tells the breaker once what was before this operator, when the lists are there.
+    fn recall(&self, now: Timestamp) {
+        self.recalled.call_once(|| {
+            let certificates = self.cache.certificates().state();
+            let trace = |object: &Arc<Guarded>| {
+                let certificate = object.0.as_ref().ok()?;
+                let namespace = certificate.namespace().unwrap_or_default();
+                let facts = self.cache.secret(&namespace, &certificate.spec.secret_name);
+                let cause = facts.as_ref().and_then(|facts| facts.cause.as_deref());
+                Some((certificate.uid()?, Trace::of(certificate, cause, now)?))
+            };
+            let traces = certificates.iter().filter_map(trace).collect();
+            let total = self.ctx.total();
+            self.ctx.breaker(|breaker| breaker.recall(traces, total, now));
+        });
+    }
 }
 
 /// One look at a Certificate, and one step for it.
@@ -131,6 +165,7 @@ impl<'a> Look<'a> {
         if !cache.synced().await {
             return Ok(Action::await_change());
         }
+        self.scope.recall(self.now);
         if let Some(lag) = cache.lag(&self.namespace(), &self.certificate.name_any()) {
             return Ok(Action::requeue(lag));
         }

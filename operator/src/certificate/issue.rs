@@ -51,8 +51,9 @@ pub async fn obtain(look: &Look<'_>, wanted: &Wanted, known: &Known, cause: Caus
     // What goes to a CA or a name server is a write as well.
     ctx.writer.check()?;
     let is_unasked = cause.is_unasked() && !plan::is_requested(look.certificate, look.now);
-    // Asked once for an attempt, however many steps it takes.
-    if is_unasked && !ctx.orders.has(look.uid()) && !ctx.attempt(look.uid(), |attempt| attempt.passed) {
+    // Asked once for an attempt, however many steps it takes, and restarts.
+    let under_way = || ctx.orders.has(look.uid()) || look.status().acme.is_some_and(|acme| acme.order_url.is_some());
+    if is_unasked && !under_way() && !ctx.attempt(look.uid(), |attempt| attempt.passed) {
         let total = ctx.total();
         if let Verdict::Held { until } = ctx.breaker(|breaker| breaker.ask(look.uid(), total, look.now)) {
             return hold(look, cause, until).await;

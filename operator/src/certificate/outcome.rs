@@ -23,6 +23,8 @@ use crate::kubernetes::{
 pub const READY: &str = "Ready";
 /// One is being obtained.
 pub const ISSUING: &str = "Issuing";
+/// The breaker holds it.
+pub const HELD: &str = "ReissueHeld";
 
 /// The status that is there, and what it is written for.
 #[derive(Clone, Copy, Debug)]
@@ -242,9 +244,9 @@ impl Before<'_> {
             names::RENEW_REQUESTED_AT,
         );
         if !self.serves(&status, Some(cause)) {
-            self.set(&mut status, READY, false, "ReissueHeld", message.clone());
+            self.set(&mut status, READY, false, HELD, message.clone());
         }
-        self.set(&mut status, ISSUING, false, "ReissueHeld", message);
+        self.set(&mut status, ISSUING, false, HELD, message);
         status.next_attempt_time = Some(renewal::whole_seconds(until));
         status
     }

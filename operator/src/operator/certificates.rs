@@ -77,10 +77,7 @@ pub(super) fn spawn(
             .run(
                 reconcile,
                 |_, never, _| match *never {},
-                Arc::new(Scope {
-                    ctx: context.clone(),
-                    cache: cache.clone(),
-                }),
+                Arc::new(Scope::new(context.clone(), cache.clone())),
             );
         let controller = controller.for_each(|result| async {
             if let Err(error) = result {
