@@ -337,6 +337,45 @@ async fn a_certificate_deleted_in_mid_order_leaves_nothing_behind() {
 }
 
 #[tokio::test]
+async fn a_certificate_suspended_in_mid_order_says_so_and_orders_anew_when_it_goes_on() {
+    let scene = Scene::new(&World::shared().await, "suspended").await;
+    let _operator = scene.operator().await;
+    scene.acme_issuer().await;
+    let host = scene.host("www");
+    let mut stop = scene.ca.hold_request(Method::POST, "/chalZ/");
+    scene.apply(&manifests::certificate("web", "acme", &[&host])).await;
+    stop.reached(SOON).await;
+    let suspend = async |value: bool| {
+        let patch = Patch::Merge(json!({"spec": {"suspend": value}}));
+        let certificates = scene.certificates();
+        certificates
+            .patch("web", &PatchParams::default(), &patch)
+            .await
+            .unwrap();
+    };
+    suspend(true).await;
+    stop.release().await;
+    let suspended = scene
+        .cluster
+        .wait(&scene.certificates(), "web", "suspended", SOON, |it| {
+            condition(it, "Issuing").is_some_and(|issuing| issuing["reason"] == "Suspended")
+        })
+        .await;
+    assert_eq!(condition(&suspended, "Issuing").unwrap()["status"], "False");
+    assert_eq!(condition(&suspended, "Ready").unwrap()["reason"], "Suspended");
+    let status = suspended.status.unwrap();
+    assert_eq!((status.acme, status.next_attempt_time), (None, None));
+    eventually("the record and the order's key are taken away", SOON, || async {
+        let record = scene.world.knot().txt(&format!("_acme-challenge.{host}")).await.unwrap();
+        (record.is_empty() && scene.order_keys().await.is_empty()).then_some(())
+    })
+    .await;
+    assert_eq!(scene.finalized(), 0);
+    suspend(false).await;
+    scene.verified("web", &[&host]).await;
+}
+
+#[tokio::test]
 async fn a_namespace_deleted_in_mid_order_is_gone_in_seconds_and_the_operator_goes_on() {
     let scene = Scene::new(&World::shared().await, "going").await;
     let other = scene.cluster.namespace("staying").await;
@@ -380,6 +419,29 @@ async fn a_namespace_deleted_in_mid_order_is_gone_in_seconds_and_the_operator_go
         .wait_condition(&certificates, "web", "Ready", "True", Duration::from_secs(10))
         .await;
     assert!(operator.health("/healthz").await.unwrap().0.is_success());
+
+    // One that served and cannot be read any more keeps what its status says beside.
+    let before = scene.certificates().get("good").await.unwrap().status.unwrap();
+    scene.apply(&garbage("Certificate", "good", "{issuerRef: 3}")).await;
+    let api = scene
+        .cluster
+        .dynamic("gatehouse.dev/v1alpha1", "Certificate", &scene.namespace)
+        .await
+        .unwrap();
+    let after = scene
+        .cluster
+        .wait(&api, "good", "told to be invalid", SOON, |object| {
+            condition_is(object, "Ready", "False")
+        })
+        .await;
+    let mut status = after.data["status"].clone();
+    let mut expected = json!(before);
+    assert_eq!(condition(&after, "Ready").unwrap()["reason"], "Invalid");
+    assert_eq!(condition(&after, "Issuing").unwrap()["status"], "False");
+    for status in [&mut status, &mut expected] {
+        status.as_object_mut().unwrap().remove("conditions");
+    }
+    assert_eq!(status, expected);
 }
 
 /// Two hundred orders hang at a server that takes connections and says nothing.

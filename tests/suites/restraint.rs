@@ -188,7 +188,7 @@ async fn who_is_held_stays_held_through_a_restart_and_nobody_slips_through() {
     .await;
 
     for secret in ["web-0-tls", "web-1-tls"] {
-        Arc::get_mut(&mut stage.operator).unwrap().kill();
+        Arc::get_mut(&mut stage.operator).unwrap().kill9();
         stage.secrets().delete(secret, &DeleteParams::default()).await.unwrap();
         stage.operator = Arc::new(scene.operator().await);
         let name = secret.trim_end_matches("-tls");

@@ -8,9 +8,7 @@ use std::{
 
 use gatehouse_crds::certificate::{Certificate, CertificateStatus};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ObjectReference;
-use kube::{Api, Resource, ResourceExt, core::PartialObjectMeta, runtime::controller::Action};
-use serde_json::json;
+use kube::{ResourceExt, runtime::controller::Action};
 
 use super::{
     advice,
@@ -23,13 +21,14 @@ use super::{
     issue,
     outcome::Before,
     plan::{self, Cause, Input, Plan},
+    unreadable,
     wanted::{SpecError, Wanted},
 };
 use crate::{
     issuer::registry::{Key, Since},
     kubernetes::{
         apply::{Target, WriteError},
-        conditions::{self, Status, Verdict},
+        conditions,
         events::EventType,
     },
     pki::PrivateKey,
@@ -37,7 +36,7 @@ use crate::{
 };
 
 /// Longest pause after writes to the API server failed.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// So many refusals in a row are no passing trouble of the API server.
 const REFUSALS: u32 = 4;
 /// Nothing is left alone for longer: a second chance should a watch have missed something.
@@ -99,7 +98,7 @@ pub async fn reconcile(object: Arc<Guarded>, scope: Arc<Scope>) -> Result<Action
             }
             outcome
         }
-        Err(error) => (unreadable(&object, &error.to_string(), &scope).await, true),
+        Err(error) => (unreadable::tell(&object, &error.to_string(), &scope).await, true),
     };
     scope.ctx.metrics.reconciled("Certificate", started.elapsed(), failed);
     Ok(action)
@@ -276,6 +275,9 @@ impl<'a> Look<'a> {
         match decision {
             Plan::Leave => {
                 ctx.forget(self.uid());
+                if self.certificate.metadata.deletion_timestamp.is_none() {
+                    self.write_status(&self.before().suspended()).await?;
+                }
                 Ok(Action::await_change())
             }
             // The second look was taken already; what changed meanwhile comes by the watch.
@@ -418,57 +420,6 @@ pub fn sentence(message: &str) -> String {
         message.to_owned()
     } else {
         format!("{message}.")
-    }
-}
-
-/// An object that cannot be decoded (written past validation): it is told, and harms no other.
-async fn unreadable(object: &Guarded, error: &str, scope: &Scope) -> Action {
-    let ctx = &scope.ctx;
-    let (uid, generation) = (object.uid().unwrap_or_default(), object.meta().generation);
-    if generation.is_some() && ctx.attempt(&uid, |attempt| attempt.unreadable) == generation {
-        return Action::await_change();
-    }
-    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-    tracing::warn!(
-        namespace,
-        certificate = name,
-        error,
-        "a Certificate that cannot be read is left alone"
-    );
-    let message = format!("This Certificate cannot be read: {error}. Mend its spec.");
-    let reference = ObjectReference {
-        api_version: Some(Certificate::api_version(&()).into()),
-        kind: Some(Certificate::kind(&()).into()),
-        name: Some(name.clone()),
-        namespace: Some(namespace.clone()),
-        uid: object.uid(),
-        ..ObjectReference::default()
-    };
-    ctx.events
-        .publish(&reference, EventType::Warning, "IssuanceFailed", "Read", &message);
-    let mut conditions = Vec::new();
-    let verdict = Verdict {
-        type_: super::outcome::READY,
-        status: Status::False,
-        reason: "Invalid",
-        message,
-    };
-    conditions::set(&mut conditions, &verdict, object.meta().generation, (ctx.now)());
-    let api: Api<PartialObjectMeta<Certificate>> = Api::namespaced(ctx.client.clone(), &namespace);
-    match ctx
-        .writer
-        .apply_status(&api, Target::named(&name), json!({ "conditions": conditions }))
-        .await
-    {
-        Ok(_) => {
-            ctx.attempt(&uid, |attempt| attempt.unreadable = generation);
-            Action::await_change()
-        }
-        Err(error) if error.is_not_found() => Action::await_change(),
-        Err(error) => {
-            tracing::warn!(%error, namespace, certificate = name, "its status could not be written");
-            Action::requeue(LONGEST_PAUSE)
-        }
     }
 }
 

@@ -28,4 +28,5 @@ pub mod rollout;
 mod samples;
 pub mod secret;
 pub mod signing;
+mod unreadable;
 pub mod wanted;

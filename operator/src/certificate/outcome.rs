@@ -25,6 +25,8 @@ pub const READY: &str = "Ready";
 pub const ISSUING: &str = "Issuing";
 /// The breaker holds it.
 pub const HELD: &str = "ReissueHeld";
+/// Its owner suspended it.
+const SUSPENDED: &str = "Suspended";
 
 /// The status that is there, and what it is written for.
 #[derive(Clone, Copy, Debug)]
@@ -248,6 +250,19 @@ impl Before<'_> {
         }
         self.set(&mut status, ISSUING, false, HELD, message);
         status.next_attempt_time = Some(renewal::whole_seconds(until));
+        status
+    }
+
+    /// Its owner suspended it: nothing is under way any more.
+    pub fn suspended(&self) -> CertificateStatus {
+        let mut status = self.status();
+        let message = "spec.suspend is true: nothing is done until it is taken away.";
+        if !conditions::is_true(&status.conditions, READY) {
+            self.set(&mut status, READY, false, SUSPENDED, message.into());
+        }
+        self.set(&mut status, ISSUING, false, SUSPENDED, message.into());
+        status.next_attempt_time = None;
+        status.acme = without_order(status.acme);
         status
     }
 
