@@ -366,7 +366,12 @@ async fn a_certificate_suspended_in_mid_order_says_so_and_orders_anew_when_it_go
     let status = suspended.status.unwrap();
     assert_eq!((status.acme, status.next_attempt_time), (None, None));
     eventually("the record and the order's key are taken away", SOON, || async {
-        let record = scene.world.knot().txt(&format!("_acme-challenge.{host}")).await.unwrap();
+        let record = scene
+            .world
+            .knot()
+            .txt(&format!("_acme-challenge.{host}"))
+            .await
+            .unwrap();
         (record.is_empty() && scene.order_keys().await.is_empty()).then_some(())
     })
     .await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use gatehouse_crds::certificate::{AriStatus, CertificateStatus};
 use jiff::Timestamp;
 
-use super::{controller::Look, holding::Facts, plan::Cause, renewal};
+use super::{holding::Facts, look::Look, plan::Cause, renewal};
 use crate::issuer::{
     acme::AcmeAccount,
     registry::{Key, Signer, State},

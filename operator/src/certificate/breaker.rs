@@ -151,7 +151,9 @@ impl Trace {
         if issuing.status == "True" {
             return is_unasked(&issuing.reason).then_some(Self::Passed { at: now });
         }
-        let at = status.issued_at.filter(|at| now.duration_since(*at).unsigned_abs() < REFILL)?;
+        let at = status
+            .issued_at
+            .filter(|at| now.duration_since(*at).unsigned_abs() < REFILL)?;
         is_unasked(cause?).then_some(Self::Passed { at })
     }
 }

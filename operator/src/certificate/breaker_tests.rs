@@ -65,7 +65,11 @@ fn a_restart_fills_no_bucket_and_frees_nobody() {
     breaker.recall(traces.clone(), 10, at(30));
     assert_eq!(breaker.held(), 3);
     for (uid, seconds) in [("10", 60), ("11", 120), ("12", 180)] {
-        assert_eq!(breaker.ask(uid, 10, at(30)), Verdict::Held { until: at(seconds) }, "{uid}");
+        assert_eq!(
+            breaker.ask(uid, 10, at(30)),
+            Verdict::Held { until: at(seconds) },
+            "{uid}"
+        );
     }
     // Who comes new comes last.
     assert_eq!(breaker.ask("new", 10, at(30)), Verdict::Held { until: at(240) });
@@ -106,9 +110,15 @@ fn a_trace_is_what_the_status_and_the_secret_tell() {
     assert_eq!(Trace::of(&issued, missing, soon), Some(Trace::Passed { at: now }));
     assert_eq!(Trace::of(&issued, Some("Due"), soon), None);
     assert_eq!(Trace::of(&issued, None, soon), None);
-    assert_eq!(Trace::of(&issued, missing, samples::after(Duration::from_secs(600))), None);
+    assert_eq!(
+        Trace::of(&issued, missing, samples::after(Duration::from_secs(600))),
+        None
+    );
 
-    let before = Before { certificate: &issued, now };
+    let before = Before {
+        certificate: &issued,
+        now,
+    };
     let with = |status| {
         let mut certificate = issued.clone();
         certificate.status = Some(status);

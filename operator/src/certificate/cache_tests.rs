@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use super::*;
+use super::{awaited::PATIENCE, *};
 
 /// A Certificate as the watch gives it.
 fn certificate(name: &str, uid: &str, secret: &str, made: &str) -> Guarded {

@@ -12,10 +12,10 @@ use zeroize::Zeroizing;
 
 use super::{
     advice,
-    controller::{Known, Look},
     failure::{Class, Failure},
     holding::{Facts, Held, TLS},
-    issue,
+    look::{Known, Look},
+    order_key,
     outcome::Issued,
     plan::{self, Cause, Plan},
     rollout,
@@ -89,7 +89,7 @@ pub async fn deliver(look: &Look<'_>, delivery: &Delivery<'_>) -> Result<Result<
     };
     let was_ordered = look.status().acme.is_some_and(|acme| acme.order_url.is_some());
     if was_ordered || delivery.issuer.is_some_and(|signed| signed.ordered) {
-        issue::delete_key(look).await;
+        order_key::delete(look).await;
     }
     let status = look.before().issued(&Issued {
         held: delivery.held,

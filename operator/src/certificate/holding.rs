@@ -161,7 +161,11 @@ pub fn template_mark<'a>(labels: impl Iterator<Item = &'a str>, annotations: imp
     let mut keys: Vec<_> = labels
         .filter(|key| !LABELS.contains(key))
         .map(|key| ("label", key))
-        .chain(annotations.filter(|key| !NOTES.contains(key)).map(|key| ("annotation", key)))
+        .chain(
+            annotations
+                .filter(|key| !NOTES.contains(key))
+                .map(|key| ("annotation", key)),
+        )
         .collect();
     keys.sort_unstable();
     let mut hasher = DefaultHasher::new();

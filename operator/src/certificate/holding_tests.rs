@@ -50,7 +50,8 @@ fn what_we_wrote_is_intact_until_somebody_takes_a_field_of_it() {
 
 #[test]
 fn a_label_or_annotation_of_the_template_is_missed_when_somebody_takes_it() {
-    let template = "secretTemplate: {labels: {team: shop, tier: edge}, annotations: {note: ours, gatehouse.dev/cause: x}}";
+    let template =
+        "secretTemplate: {labels: {team: shop, tier: edge}, annotations: {note: ours, gatehouse.dev/cause: x}}";
     let certificate = samples::certificate(template);
     let wanted = samples::wanted(&certificate);
     let whole = samples::written(&certificate, &samples::pair(&certificate, issued_at()), Cause::First);
@@ -58,7 +59,11 @@ fn a_label_or_annotation_of_the_template_is_missed_when_somebody_takes_it() {
     assert_eq!(mark(&whole), wanted.template);
     assert_eq!(mark(&written()), samples::wanted(&samples::certificate("")).template);
     assert_ne!(mark(&written()), wanted.template);
-    for (map, key) in [("f:labels", "f:team"), ("f:labels", "f:tier"), ("f:annotations", "f:note")] {
+    for (map, key) in [
+        ("f:labels", "f:team"),
+        ("f:labels", "f:tier"),
+        ("f:annotations", "f:note"),
+    ] {
         let mut secret = whole.clone();
         take(&mut secret, &["f:metadata", map, key]);
         assert_ne!(mark(&secret), wanted.template, "{key}");

@@ -1,10 +1,7 @@
 //! A Certificate that cannot be decoded (written past validation): it is told, and harms no other.
 
 use gatehouse_crds::certificate::Certificate;
-use k8s_openapi::{
-    api::core::v1::ObjectReference,
-    apimachinery::pkg::apis::meta::v1::Condition,
-};
+use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{
     Api, Resource, ResourceExt,
     api::{ApiResource, DynamicObject, ListParams},
@@ -88,7 +85,10 @@ async fn write(
     };
     let status = with(found.data.get("status"), verdict, object.meta().generation, (ctx.now)());
     let api: Api<PartialObjectMeta<Certificate>> = Api::namespaced(ctx.client.clone(), namespace);
-    ctx.writer.apply_status(&api, Target::same(&found), status).await.map(drop)
+    ctx.writer
+        .apply_status(&api, Target::same(&found), status)
+        .await
+        .map(drop)
 }
 
 /// A status as it is, whatever is in it, with one condition set.
@@ -119,14 +119,18 @@ mod tests {
         let now = "2026-11-21T10:00:00Z".parse().unwrap();
         let since = "2026-01-01T00:00:00Z";
         let issuing = json!({"type": "Issuing", "status": "False", "reason": "Issued", "message": "", "lastTransitionTime": since});
-        let ready = json!({"type": "Ready", "status": "True", "reason": "Issued", "message": "", "lastTransitionTime": since});
+        let ready =
+            json!({"type": "Ready", "status": "True", "reason": "Issued", "message": "", "lastTransitionTime": since});
         let before = json!({"revision": 3, "odd": {"a": [1]}, "conditions": [ready, issuing]});
         let told = json!({
             "type": "Ready", "status": "False", "reason": "Invalid", "message": "no",
             "observedGeneration": 2, "lastTransitionTime": "2026-11-21T10:00:00Z",
         });
         let after = with(Some(&before), &verdict, Some(2), now);
-        assert_eq!(after, json!({"revision": 3, "odd": {"a": [1]}, "conditions": [told, issuing]}));
+        assert_eq!(
+            after,
+            json!({"revision": 3, "odd": {"a": [1]}, "conditions": [told, issuing]})
+        );
         for odd in [None, Some(json!("text")), Some(json!({"conditions": "text"}))] {
             let after = with(odd.as_ref(), &verdict, Some(2), now);
             assert_eq!(after, json!({"conditions": [told]}), "{odd:?}");

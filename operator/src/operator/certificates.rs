@@ -23,7 +23,7 @@ use crate::{
         cache::{Cache, Guarded, Inlets, Ref},
         context::Context,
         controller::{Scope, reconcile},
-        issue,
+        issue, order_key,
     },
     issuer::registry::Key,
 };
@@ -65,7 +65,7 @@ pub(super) fn spawn(
         let (sweeping, swept, namespace) = (context.clone(), cache.clone(), scope.clone());
         let stopped = stop.clone();
         work.spawn(async move {
-            let sweep = issue::sweep(&sweeping, &swept, namespace.as_deref());
+            let sweep = order_key::sweep(&sweeping, &swept, namespace.as_deref());
             stopped.run_until_cancelled(sweep).await;
         });
         let trigger = cache.watch_certificates(certificates, into_certificates, gone.clone());
