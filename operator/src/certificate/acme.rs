@@ -159,6 +159,7 @@ impl Acme<'_> {
         let replaces = self.replaces();
         let wanted = acme::Wanted {
             key: queue_key(look),
+            namespace: look.namespace(),
             not_after: status.not_after,
             replaces: replaces.is_some(),
         };

@@ -27,6 +27,7 @@ mod plan;
 mod problem;
 mod resolve;
 mod steps;
+mod turns;
 mod view;
 
 #[cfg(test)]
