@@ -219,6 +219,33 @@ async fn a_busy_ca_is_asked_again_when_it_said_and_the_order_is_kept() {
 }
 
 #[tokio::test]
+async fn a_pause_that_the_ca_asks_for_in_mid_order_is_kept_by_all_of_the_account() {
+    const PAUSE: Duration = Duration::from_secs(6);
+    let scene = Scene::new(&World::shared().await, "pause").await;
+    let _operator = scene.operator().await;
+    scene.acme_issuer().await;
+    let (one, other) = (scene.host("one"), scene.host("other"));
+    scene.ca.answer(Method::POST, "/authZ/", 1, page(503, Some("6")));
+    scene.apply(&manifests::certificate("one", "acme", &[&one])).await;
+    failed(&scene, "one", "Network").await;
+    scene.apply(&manifests::certificate("other", "acme", &[&other])).await;
+    let told = failed(&scene, "other", "RateLimited").await;
+    let message = condition(&told, "Ready").unwrap()["message"].to_string();
+    assert!(message.contains("takes no orders before"), "{message}");
+    scene.verified("one", &[&one]).await;
+    scene.verified("other", &[&other]).await;
+    let seen = scene.ca.seen();
+    let busy = seen.iter().position(|seen| seen.status == 503).unwrap();
+    let next = seen[busy + 1..]
+        .iter()
+        .find(|seen| seen.method == Method::POST)
+        .unwrap();
+    let pause = next.at.duration_since(seen[busy].at);
+    assert!(pause >= PAUSE, "{pause:?}: {seen:#?}");
+    assert_eq!((scene.orders(), scene.finalized()), (2, 2));
+}
+
+#[tokio::test]
 async fn an_html_page_in_place_of_an_answer_is_told_and_survived() {
     let scene = Scene::new(&World::shared().await, "html").await;
     // The directory itself first: the issuer says so, and heals.

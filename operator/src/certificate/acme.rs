@@ -7,6 +7,7 @@ use kube::{ResourceExt, runtime::controller::Action};
 use tokio::time::Instant;
 
 use super::{
+    context::until,
     delivery::{self, Signed},
     failure::{Class, Failure},
     issue::{LOOK_AGAIN, deliver, end, generate, queue_key},
@@ -45,6 +46,15 @@ impl Acme<'_> {
     /// Takes it. The inner error is to be told.
     pub async fn step(self) -> Result<Result<Action, Failure>, WriteError> {
         let look = self.look;
+        // What is in hand needs no CA any more; everything else waits when it asks for a pause.
+        if !look.ctx().orders.has_landed(look.uid())
+            && let Some(time) = self
+                .signer
+                .queue(|queue| queue.not_before(Endpoint::Order, false, look.now))
+        {
+            look.ctx().leave(&self.signer, &queue_key(look));
+            return Ok(Err(self.not_before(time)));
+        }
         let mut flight = match look.ctx().orders.take(look.uid()) {
             Some(flight) if self.goes_on(&flight) => {
                 flight.signer.queue(|queue| queue.resume(&queue_key(look)));
@@ -67,7 +77,8 @@ impl Acme<'_> {
         };
         let progress = flight
             .advance(self.wanted, look.certificate.labels(), (look.ctx().now)())
-            .await;
+            .await
+            .unwrap_or_else(|error| order::interrupted(&error, self.refused(&error, Endpoint::Order, false)));
         match progress {
             Progress::Again(after) => {
                 let result = self.tell_progress(&mut flight).await;
@@ -170,14 +181,7 @@ impl Acme<'_> {
         match admission {
             Admission::Go => {}
             Admission::Queued => return Ok(Err(Ok(Action::requeue(LOOK_AGAIN)))),
-            Admission::NotBefore(time) => {
-                let told = Duration::try_from(time.duration_since(look.now)).unwrap_or_default();
-                return Ok(Err(Err(Failure::new(
-                    Class::RetryAfter(told),
-                    "RateLimited",
-                    format!("{} takes no orders before {time}", self.issuer),
-                ))));
-            }
+            Admission::NotBefore(time) => return Ok(Err(Err(self.not_before(time)))),
         }
         match self.place(replaces.clone(), challenges).await {
             Ok(Ok(flight)) => Ok(Ok(flight)),
@@ -186,6 +190,15 @@ impl Acme<'_> {
                 other.map(|result| result.map_err(Err))
             }
         }
+    }
+
+    /// The CA asked for a pause.
+    fn not_before(&self, time: jiff::Timestamp) -> Failure {
+        Failure::new(
+            Class::RetryAfter(until(time, self.look.now)),
+            "RateLimited",
+            format!("{} takes no orders before {time}", self.issuer),
+        )
     }
 
     /// Places a new order. Its key is kept before it, and its URL straight after.

@@ -17,9 +17,12 @@ use tokio::time::Instant;
 
 use self::{
     challenges::Presented,
-    ending::{chosen, ended, trouble},
+    ending::{chosen, ended},
 };
-pub use self::{challenges::solvers, ending::failure};
+pub use self::{
+    challenges::solvers,
+    ending::{failure, interrupted},
+};
 use super::{
     failure::{Class, Failure},
     holding::Held,
@@ -183,19 +186,22 @@ impl Flight {
         &self.session.view().url
     }
 
-    /// Takes as many steps as can be taken without waiting.
-    pub async fn advance(&mut self, wanted: &Wanted, labels: &BTreeMap<String, String>, now: Timestamp) -> Progress {
+    /// Takes as many steps as can be taken without waiting. After an error it is as it was before the last of them.
+    pub async fn advance(
+        &mut self,
+        wanted: &Wanted,
+        labels: &BTreeMap<String, String>,
+        now: Timestamp,
+    ) -> Result<Progress, AcmeError> {
         if self.held.is_some() {
-            return Progress::Issued;
+            return Ok(Progress::Issued);
         }
         for _ in 0..STEPS {
-            match self.step(wanted, labels, now).await {
-                Ok(Some(progress)) => return progress,
-                Ok(None) => {}
-                Err(error) => return trouble(&self.signer, &error),
+            if let Some(progress) = self.step(wanted, labels, now).await? {
+                return Ok(progress);
             }
         }
-        Progress::Again(Duration::from_millis(100))
+        Ok(Progress::Again(Duration::from_millis(100)))
     }
 
     async fn step(

@@ -8,10 +8,7 @@ use crate::{
         failure::{Class, Failure},
         wanted::Wanted,
     },
-    issuer::{
-        acme::{self, AcmeError, FailureKind},
-        signer::AcmeSigner,
-    },
+    issuer::acme::{self, AcmeError, FailureKind},
     pki::{Chain, Fidelity, PrivateKey},
 };
 
@@ -64,16 +61,14 @@ pub(super) fn ended(failure: &acme::Failure) -> Progress {
     }
 }
 
-/// A request that failed while an order is in flight.
-pub(super) fn trouble(signer: &AcmeSigner, error: &AcmeError) -> Progress {
-    let failure = failure(error);
+/// A request that failed while an order is in flight, and its [`failure`].
+pub fn interrupted(error: &AcmeError, failure: Failure) -> Progress {
     match error {
         AcmeError::OrderGone { .. } => Progress::Lapsed(failure),
-        AcmeError::AccountDoesNotExist { .. } => {
-            signer.forget();
-            Progress::Failed(failure)
-        }
-        AcmeError::Rejected(_) | AcmeError::Invalid(_) | AcmeError::InsecureUrl { .. } => Progress::Failed(failure),
+        AcmeError::AccountDoesNotExist { .. }
+        | AcmeError::Rejected(_)
+        | AcmeError::Invalid(_)
+        | AcmeError::InsecureUrl { .. } => Progress::Failed(failure),
         _ => Progress::Paused(failure),
     }
 }
