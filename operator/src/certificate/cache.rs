@@ -46,7 +46,17 @@ pub struct Cache {
     by_secret: Mutex<HashMap<Key, Vec<String>>>,
     awaited: Awaited,
     touched: mpsc::UnboundedSender<Ref>,
+    changes: mpsc::UnboundedSender<Change>,
     listed: watch::Sender<Listed>,
+}
+
+/// What is told of the Certificates, after it is in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It was made, changed or deleted: namespace and name.
+    One(String, String),
+    /// Any may have changed.
+    All,
 }
 
 /// Which lists have arrived.
@@ -72,6 +82,7 @@ pub struct Inlets {
     certificates: Writer<Guarded>,
     secrets: Writer<Facts>,
     touched: mpsc::UnboundedReceiver<Ref>,
+    changes: mpsc::UnboundedReceiver<Change>,
 }
 
 impl Cache {
@@ -80,12 +91,14 @@ impl Cache {
         let (certificates, certificates_in) = store();
         let secrets_in = Writer::<Facts>::default();
         let (touched, touched_out) = mpsc::unbounded_channel();
+        let (changes, changes_out) = mpsc::unbounded_channel();
         let cache = Self {
             certificates,
             secrets: secrets_in.as_reader(),
             by_secret: Mutex::default(),
             awaited: Awaited::default(),
             touched,
+            changes,
             listed: watch::Sender::default(),
         };
         (
@@ -94,6 +107,7 @@ impl Cache {
                 certificates: certificates_in,
                 secrets: secrets_in,
                 touched: touched_out,
+                changes: changes_out,
             },
         )
     }
@@ -218,6 +232,17 @@ impl Cache {
             self.index_all();
             self.listed.send_modify(|listed| listed.certificates = true);
             ended.retain(|identity| !self.has(identity));
+        }
+        let change = match event {
+            Event::Apply(object) | Event::Delete(object) => {
+                Some(Change::One(object.namespace().unwrap_or_default(), object.name_any()))
+            }
+            Event::InitDone => Some(Change::All),
+            Event::Init | Event::InitApply(_) => None,
+        };
+        if let Some(change) = change {
+            // Nobody raises the alarm any more: the process is on its way out.
+            let _ = self.changes.send(change);
         }
         for identity in ended {
             // Nobody forgets any more: the process is on its way out.
@@ -375,9 +400,17 @@ impl Cache {
 }
 
 impl Inlets {
-    /// For [`Cache::watch_certificates`] and [`Cache::watch_secrets`], and the Certificates that are touched.
-    pub fn split(self) -> (Writer<Guarded>, Writer<Facts>, mpsc::UnboundedReceiver<Ref>) {
-        (self.certificates, self.secrets, self.touched)
+    /// For [`Cache::watch_certificates`] and [`Cache::watch_secrets`], the Certificates that are touched, and what changes.
+    #[allow(clippy::type_complexity, reason = "taken apart on the spot")]
+    pub fn split(
+        self,
+    ) -> (
+        Writer<Guarded>,
+        Writer<Facts>,
+        mpsc::UnboundedReceiver<Ref>,
+        mpsc::UnboundedReceiver<Change>,
+    ) {
+        (self.certificates, self.secrets, self.touched, self.changes)
     }
 }
 

@@ -24,7 +24,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let (cache, inlets) = Cache::new();
-        let (certificates, _, _) = inlets.split();
+        let (certificates, _, _, _) = inlets.split();
         let (gone_in, gone) = mpsc::unbounded_channel();
         Self {
             cache,

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::to_the_end;
 use crate::{
     certificate::{
-        cache::{Cache, Guarded, Inlets, Ref},
+        cache::{Cache, Change, Guarded, Inlets, Ref},
         context::Context,
         controller::{Scope, reconcile},
         issue, order_key,
@@ -31,7 +31,8 @@ use crate::{
 /// Certificates worked on at once. Each step is short; one that hangs on a CA holds up only itself.
 const AT_ONCE: u16 = 1024;
 
-/// Starts them. `secrets` is told of each TLS Secret that changes, for the CAs among them.
+/// Starts them. `secrets` is told of each TLS Secret that changes, for the CAs among them. Gives what changes of the
+/// Certificates, scope by scope.
 pub(super) fn spawn(
     work: &mut JoinSet<()>,
     context: &Arc<Context>,
@@ -39,7 +40,8 @@ pub(super) fn spawn(
     scopes: &[Option<String>],
     secrets: &mpsc::UnboundedSender<(String, String)>,
     stop: &CancellationToken,
-) {
+) -> Vec<mpsc::UnboundedReceiver<Change>> {
+    let mut all_changes = Vec::new();
     let (gone, mut gone_out) = mpsc::unbounded_channel::<String>();
     let forgetting = context.clone();
     work.spawn(async move {
@@ -56,7 +58,8 @@ pub(super) fn spawn(
             ),
             None => (Api::all(client.clone()), Api::all(client)),
         };
-        let (into_certificates, into_secrets, touched) = inlets.split();
+        let (into_certificates, into_secrets, touched, changes) = inlets.split();
+        all_changes.push(changes);
         let watch = cache.clone().watch_secrets(metadata, into_secrets, secrets.clone());
         let stopped = stop.clone();
         work.spawn(async move {
@@ -86,6 +89,7 @@ pub(super) fn spawn(
         });
         work.spawn(to_the_end(controller, cache.certificates(), stop.clone()));
     }
+    all_changes
 }
 
 /// Certificates that a changed issuer is of interest to.
