@@ -25,7 +25,6 @@ mod limits;
 mod order;
 mod plan;
 mod problem;
-mod resolve;
 mod steps;
 mod turns;
 mod view;
