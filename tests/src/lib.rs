@@ -24,6 +24,7 @@ pub mod chain;
 pub mod challtestsrv;
 pub mod cluster;
 pub mod control_plane;
+mod debian;
 pub mod error;
 pub mod gate;
 pub mod keeper;
