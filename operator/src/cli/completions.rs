@@ -23,6 +23,71 @@ pub(super) struct ManFlags {
     folder: Option<PathBuf>,
 }
 
+/// What kubectl asks when `kubectl gatehouse …` is to be completed, by way of `kubectl_complete-gatehouse`.
+#[derive(Debug, Args)]
+pub(super) struct CompleteFlags {
+    /// The words so far; the last one is to be completed.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    words: Vec<String>,
+}
+
+/// The end of an answer in kubectl's protocol (Cobra's): no names of files are to be offered.
+const NO_FILES: &str = ":4\n";
+
+pub(super) fn complete(flags: &CompleteFlags, command: &Command) -> ExitCode {
+    let mut answer = candidates(command, &flags.words).join("\n");
+    if !answer.is_empty() {
+        answer.push('\n');
+    }
+    terminal::show(&format!("{answer}{NO_FILES}"));
+    ExitCode::from(FINE)
+}
+
+/// What the last word can become, each with a tab and what it means.
+fn candidates(command: &Command, words: &[String]) -> Vec<String> {
+    let Some((begun, before)) = words.split_last() else {
+        return Vec::new();
+    };
+    let command = before.iter().fold(command, |command, word| {
+        command.find_subcommand(word).unwrap_or(command)
+    });
+    let wants_value = |flag: &&clap::Arg| flag.get_action().takes_values();
+    if let Some(flag) = before.last().and_then(|word| flag(command, word)).filter(wants_value) {
+        let values = flag.get_possible_values();
+        let names = values.iter().map(|value| value.get_name().to_owned());
+        return names.filter(|name| name.starts_with(begun)).collect();
+    }
+    let described = |name: String, about: Option<&clap::builder::StyledStr>| {
+        let about = about.map(ToString::to_string).unwrap_or_default();
+        name.starts_with(begun).then(|| format!("{name}\t{about}"))
+    };
+    if begun.starts_with('-') {
+        let flags = command.get_arguments().filter(|flag| !flag.is_hide_set());
+        return flags
+            .filter_map(|flag| described(format!("--{}", flag.get_long()?), flag.get_help()))
+            .collect();
+    }
+    let values = command.get_positionals().flat_map(clap::Arg::get_possible_values);
+    let values = values
+        .map(|value| value.get_name().to_owned())
+        .filter(|name| name.starts_with(begun));
+    command
+        .get_subcommands()
+        .filter(|nested| !nested.is_hide_set())
+        .filter_map(|nested| described(nested.get_name().to_owned(), nested.get_about()))
+        .chain(values)
+        .collect()
+}
+
+fn flag<'a>(command: &'a Command, word: &str) -> Option<&'a clap::Arg> {
+    let long = word.strip_prefix("--");
+    let short = word.strip_prefix('-').filter(|rest| rest.len() == 1);
+    command.get_arguments().find(|flag| {
+        long.is_some_and(|long| flag.get_long() == Some(long))
+            || short.is_some_and(|short| flag.get_short() == short.chars().next())
+    })
+}
+
 pub(super) fn completions(flags: &CompletionFlags, command: &mut Command) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(flags.shell, command, "gatehouse", &mut script);
@@ -65,6 +130,31 @@ mod tests {
             for word in ["renew", "test-alert", "selector"] {
                 assert!(script.contains(word), "{shell}: {word}");
             }
+        }
+    }
+
+    #[test]
+    fn kubectl_is_told_what_a_word_can_become() {
+        let offered = |line: &str| {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            let all = candidates(&Arguments::command(), &words);
+            let names = all.iter().map(|offer| offer.split('\t').next().unwrap().to_owned());
+            names.collect::<Vec<_>>().join(" ")
+        };
+        for (line, words) in [
+            ("st", "status"),
+            ("", "operator status renew inspect test-alert crds completions man"),
+            ("status --wa", "--watch"),
+            ("status -o ", "json yaml wide"),
+            ("status --output=x --output y", "yaml"),
+            ("status -n app --sel", "--selector"),
+            ("inspect ", "secret"),
+            ("inspect secret --f", "--file"),
+            ("completions z", "zsh"),
+            ("status we", ""),
+            ("status -n k", ""),
+        ] {
+            assert_eq!(offered(line), words, "{line:?}");
         }
     }
 

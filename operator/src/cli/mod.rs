@@ -46,6 +46,8 @@ enum Command {
     Crds,
     Completions(completions::CompletionFlags),
     Man(completions::ManFlags),
+    #[command(name = "__complete", hide = true)]
+    Complete(completions::CompleteFlags),
 }
 
 /// Reads the arguments and does what they say. Exit codes: 0 fine, 1 something went wrong, 2 wrong usage or no cluster.
@@ -60,6 +62,7 @@ pub fn main() -> ExitCode {
         Command::TestAlert(flags) => test_alert::run(&flags),
         Command::Crds => crds::print(),
         Command::Completions(flags) => completions::completions(&flags, &mut Arguments::command()),
+        Command::Complete(flags) => completions::complete(&flags, &Arguments::command()),
         Command::Man(flags) => completions::man(&flags, Arguments::command()),
     }
 }
