@@ -24,18 +24,14 @@ pub(super) struct ManFlags {
 }
 
 /// What kubectl asks when `kubectl gatehouse …` is to be completed, by way of `kubectl_complete-gatehouse`.
-#[derive(Debug, Args)]
-pub(super) struct CompleteFlags {
-    /// The words so far; the last one is to be completed.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    words: Vec<String>,
-}
+pub(super) const HOOK: &str = "__complete";
 
 /// The end of an answer in kubectl's protocol (Cobra's): no names of files are to be offered.
 const NO_FILES: &str = ":4\n";
 
-pub(super) fn complete(flags: &CompleteFlags, command: &Command) -> ExitCode {
-    let mut answer = candidates(command, &flags.words).join("\n");
+/// Answers it: `words` are those so far, the last of them is to be completed.
+pub(super) fn complete(words: &[String], command: &Command) -> ExitCode {
+    let mut answer = candidates(command, words).join("\n");
     if !answer.is_empty() {
         answer.push('\n');
     }

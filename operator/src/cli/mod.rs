@@ -46,12 +46,17 @@ enum Command {
     Crds,
     Completions(completions::CompletionFlags),
     Man(completions::ManFlags),
-    #[command(name = "__complete", hide = true)]
-    Complete(completions::CompleteFlags),
 }
 
 /// Reads the arguments and does what they say. Exit codes: 0 fine, 1 something went wrong, 2 wrong usage or no cluster.
 pub fn main() -> ExitCode {
+    let mut words = std::env::args_os()
+        .skip(1)
+        .map(|word| word.to_string_lossy().into_owned());
+    // Not one of the commands, so that it is in no help, page or script.
+    if words.next().as_deref() == Some(completions::HOOK) {
+        return completions::complete(&words.collect::<Vec<_>>(), &Arguments::command());
+    }
     let matches = command().get_matches();
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match arguments.command {
@@ -62,7 +67,6 @@ pub fn main() -> ExitCode {
         Command::TestAlert(flags) => test_alert::run(&flags),
         Command::Crds => crds::print(),
         Command::Completions(flags) => completions::completions(&flags, &mut Arguments::command()),
-        Command::Complete(flags) => completions::complete(&flags, &Arguments::command()),
         Command::Man(flags) => completions::man(&flags, Arguments::command()),
     }
 }

@@ -54,7 +54,8 @@ fn section(command: &clap::Command, path: &str) -> String {
     if !nested.is_empty() {
         return nested;
     }
-    let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+    let about = command.get_long_about().or_else(|| command.get_about());
+    let about = about.map(ToString::to_string).unwrap_or_default();
     let rows: String = command
         .get_arguments()
         .filter(|argument| argument.get_help_heading().is_none())
@@ -101,7 +102,7 @@ fn the_reference_lists_every_command_that_people_call() {
     let all = Arguments::command();
     let sections: String = all
         .get_subcommands()
-        .filter(|command| command.get_name() != "operator" && !command.is_hide_set())
+        .filter(|command| command.get_name() != "operator")
         .map(|command| section(command, "gatehouse"))
         .collect();
     crate::reference::check("commands.md", "commands", &sections);

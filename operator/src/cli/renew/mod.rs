@@ -28,7 +28,9 @@ const TOGETHER: usize = 16;
 /// Who owns the annotation: not the operator.
 pub(super) const FIELD_MANAGER: &str = "gatehouse-cli";
 
-/// Asks for new certificates now. The old ones serve until the new ones are in their Secrets.
+/// Asks for new certificates now.
+///
+/// The old ones serve until the new ones are in their Secrets.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit codes: 0 asked for (with --wait: renewed), 1 something failed, 2 wrong usage or no cluster."
