@@ -6,6 +6,7 @@
 pub mod alert;
 pub mod certificate;
 pub mod cli;
+pub mod egress;
 pub mod issuer;
 pub mod kubernetes;
 pub mod operator;

@@ -7,7 +7,6 @@
 
 pub mod account;
 pub mod acme;
-mod address;
 pub mod ca;
 pub mod controller;
 pub mod registry;

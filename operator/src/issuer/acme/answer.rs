@@ -3,17 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{DATE, HeaderMap, LINK, LOCATION, RETRY_AFTER};
+use http::header::{HeaderMap, LINK, LOCATION};
 use http::{Uri, response};
 use jiff::Timestamp;
-use jiff::fmt::rfc2822::DateTimeParser;
 use serde::de::DeserializeOwned;
 
 use super::error::AcmeError;
-use super::problem::printable;
-
-/// The longest wait that we take from a server: beyond it nobody plans, and sums cannot overflow.
-const MAX_RETRY_AFTER: Duration = Duration::from_hours(30 * 24);
+use crate::egress::{printable, retry_after};
 
 /// The most alternate chains that we look at.
 const MAX_ALTERNATES: usize = 10;
@@ -92,24 +88,6 @@ fn is_base64url(nonce: &str) -> bool {
         .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
 
-/// RFC 9110 §10.2.3: seconds or a date. A date is measured against the server's own `Date`, so that
-/// a clock that is wrong on either side does not matter; `now` stands in where there is none.
-fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let value = text(headers, RETRY_AFTER.as_str())?;
-    let wait = if let Ok(seconds) = value.parse::<u64>() {
-        Duration::from_secs(seconds)
-    } else {
-        let parser = DateTimeParser::new();
-        let until = parser.parse_timestamp(&value).ok()?;
-        let from = text(headers, DATE.as_str())
-            .and_then(|date| parser.parse_timestamp(&date).ok())
-            .unwrap_or(now);
-        // A moment that is past means now.
-        Duration::try_from(until.duration_since(from)).unwrap_or(Duration::ZERO)
-    };
-    Some(wait.min(MAX_RETRY_AFTER))
-}
-
 fn alternates(uri: &Uri, headers: &HeaderMap) -> Vec<String> {
     headers
         .get_all(LINK)
@@ -162,30 +140,6 @@ mod tests {
             map.append(*name, value.parse().unwrap());
         }
         map
-    }
-
-    #[test]
-    fn retry_after_is_read_as_seconds_or_as_a_date_by_the_servers_clock() {
-        let now: Timestamp = "2026-11-21T10:00:00Z".parse().unwrap();
-        let late = "Sat, 21 Nov 2026 10:02:00 GMT";
-        let table = [
-            (vec![("retry-after", "120")], Some(120)),
-            (vec![("retry-after", " 0 ")], Some(0)),
-            (vec![("retry-after", late)], Some(120)),
-            (
-                vec![("retry-after", late), ("date", "Sat, 21 Nov 2026 10:01:30 GMT")],
-                Some(30),
-            ),
-            (vec![("retry-after", "Sat, 21 Nov 2026 09:00:00 GMT")], Some(0)),
-            (vec![("retry-after", "99999999999")], Some(30 * 24 * 3600)),
-            (vec![("retry-after", "soon")], None),
-            (vec![("retry-after", "-5")], None),
-            (vec![], None),
-        ];
-        for (pairs, expected) in table {
-            let got = retry_after(&headers(&pairs), now);
-            assert_eq!(got, expected.map(Duration::from_secs), "{pairs:?}");
-        }
     }
 
     #[test]

@@ -13,15 +13,11 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
-use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::time::Instant;
 
 use super::error::{AcmeError, MAX_DETAIL};
-use super::problem::printable;
-use super::resolve::{GuardedResolver, RefusedAddress};
-use crate::issuer::address;
+use crate::egress::tls::{self, Trust};
+use crate::egress::{Cause, GuardedResolver, address, printable};
 
 pub(super) use super::answer::Answer;
 
@@ -153,7 +149,7 @@ impl HttpClient {
         tcp.set_connect_timeout(Some(options.connect_timeout));
         // The scheme is checked for each request, in `send`: only tests may speak without TLS.
         let connector = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_tls_config(tls(options.ca_bundle.as_deref())?)
+            .with_tls_config(tls_of(options.ca_bundle.as_deref())?)
             .https_or_http()
             .enable_http1()
             .enable_http2()
@@ -207,8 +203,7 @@ impl HttpClient {
             _ => return Err(insecure()),
         }
         let host = uri.host().unwrap_or_default();
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        if let Ok(literal) = bare.parse()
+        if let Some(literal) = address::literal(host)
             && address::refused(literal, self.allow_loopback).is_some()
         {
             return Err(AcmeError::AddressRefused {
@@ -258,68 +253,35 @@ impl HttpClient {
         Ok(Answer::new(&uri, host, &parts, body))
     }
 
-    /// Finds the cause below hyper's words.
     fn failure(&self, host: &str, error: &(dyn StdError + 'static)) -> AcmeError {
         let host = host.to_owned();
-        let mut cause = Some(error);
-        let mut deepest = String::new();
-        while let Some(error) = cause {
-            if let Some(refused) = error.downcast_ref::<RefusedAddress>() {
-                return AcmeError::AddressRefused {
-                    host,
-                    address: refused.address.to_string(),
-                };
-            }
-            if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-                return AcmeError::Tls {
-                    host,
-                    detail: printable(&tls.to_string(), MAX_DETAIL),
-                };
-            }
-            deepest = error.to_string();
-            let io = error.downcast_ref::<std::io::Error>();
-            if io.is_some_and(|io| io.kind() == std::io::ErrorKind::TimedOut) {
-                return AcmeError::Timeout {
-                    host,
-                    after: self.timeout,
-                };
-            }
-            // `io::Error::source` skips what it wraps, and hyper-rustls wraps rustls' error so.
-            cause = match io.and_then(std::io::Error::get_ref) {
-                Some(wrapped) => Some(wrapped),
-                None => error.source(),
-            };
-        }
-        AcmeError::Network {
-            host,
-            detail: printable(&deepest, MAX_DETAIL),
+        match Cause::of(error) {
+            Cause::Refused(address) => AcmeError::AddressRefused {
+                host,
+                address: address.to_string(),
+            },
+            Cause::Tls(error) => AcmeError::Tls {
+                host,
+                detail: printable(&error.to_string(), MAX_DETAIL),
+            },
+            Cause::TimedOut => AcmeError::Timeout {
+                host,
+                after: self.timeout,
+            },
+            Cause::Other(detail) => AcmeError::Network {
+                host,
+                detail: printable(&detail, MAX_DETAIL),
+            },
         }
     }
 }
 
-fn tls(ca_bundle: Option<&[u8]>) -> Result<rustls::ClientConfig, AcmeError> {
-    let invalid = |what: &str| AcmeError::Invalid(format!("caBundle: {what}"));
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| AcmeError::Invalid(error.to_string()))?;
-    let Some(bundle) = ca_bundle else {
-        return Ok(builder
-            .with_platform_verifier()
-            .map_err(|error| AcmeError::Invalid(format!("cannot read the system's roots: {error}")))?
-            .with_no_client_auth());
+fn tls_of(ca_bundle: Option<&[u8]>) -> Result<rustls::ClientConfig, AcmeError> {
+    let trust = match ca_bundle {
+        None => Trust::platform().map_err(|error| AcmeError::Invalid(error.to_string()))?,
+        Some(bundle) => Trust::bundle(bundle).map_err(|error| AcmeError::Invalid(format!("caBundle: {error}")))?,
     };
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(bundle) {
-        let certificate = certificate.map_err(|_| invalid("it is not PEM"))?;
-        roots
-            .add(certificate)
-            .map_err(|error| invalid(&format!("a certificate cannot be a root: {error}")))?;
-    }
-    if roots.is_empty() {
-        return Err(invalid("it holds no certificate in PEM"));
-    }
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+    tls::config(&trust, None).map_err(|error| AcmeError::Invalid(error.to_string()))
 }
 
 /// Host and port, the port left out where it is 443.

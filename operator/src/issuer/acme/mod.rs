@@ -25,8 +25,8 @@ mod limits;
 mod order;
 mod plan;
 mod problem;
-mod resolve;
 mod steps;
+mod turns;
 mod view;
 
 #[cfg(test)]

@@ -9,12 +9,13 @@ use super::account::Account;
 use super::error::{AcmeError, MAX_DETAIL};
 use super::http::{Answer, Endpoint};
 use super::key::encode;
-use super::problem::{Problem, printable};
+use super::problem::Problem;
 use super::steps::AcmeOrder;
 use super::view::{
     AuthorizationStatus, AuthorizationView, Identifier, NewOrder, OrderStatus, OrderView, RawAuthorization,
     RawChallenge, RawOrder, timestamp,
 };
+use crate::egress::printable;
 
 /// Authorizations read in one step, and how many of them at a time: a certificate of a hundred
 /// names takes five steps.

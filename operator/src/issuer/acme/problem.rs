@@ -1,10 +1,11 @@
-//! Problem documents (RFC 7807, RFC 8555 §6.7), and texts of a server made fit to show.
+//! Problem documents (RFC 7807, RFC 8555 §6.7).
 
 use std::fmt;
 
 use serde::Deserialize;
 
 use super::error::MAX_DETAIL;
+use crate::egress::printable;
 
 const URN: &str = "urn:ietf:params:acme:error:";
 
@@ -140,52 +141,11 @@ impl fmt::Display for Problem {
     }
 }
 
-/// `text` with runs of blanks and of what does not print made one space, at most `max` characters.
-///
-/// A CA's text ends in a terminal, a status and a log: no escape sequences, no line breaks that
-/// forge a log line, no marks that turn the direction of writing.
-pub(super) fn printable(text: &str, max: usize) -> String {
-    let mut out = String::with_capacity(text.len().min(max));
-    let (mut count, mut blank) = (0, false);
-    for c in text.chars() {
-        let hidden = c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' | '\u{fffd}');
-        if hidden || c.is_whitespace() {
-            blank = count > 0;
-            continue;
-        }
-        for c in blank.then_some(' ').into_iter().chain([c]) {
-            if count == max {
-                return out;
-            }
-            out.push(c);
-            count += 1;
-        }
-        blank = false;
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
     use super::*;
-
-    #[test]
-    fn texts_are_cut_and_made_printable() {
-        let table = [
-            ("plain", "plain"),
-            ("  two\r\n\tlines \u{1b}[1m", "two lines [1m"),
-            ("right\u{202e}left", "right left"),
-            ("zürich", "zürich"),
-            ("", ""),
-        ];
-        for (text, expected) in table {
-            assert_eq!(printable(text, 50), expected);
-        }
-        assert_eq!(printable(&"ü".repeat(600), 500).chars().count(), 500);
-    }
 
     #[test]
     fn a_compound_problem_names_its_identifiers() {

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::SolverError;
-use crate::issuer::address;
+use crate::egress::address;
 
 /// The policy for addresses of name servers and provider APIs. Private ones are fine: they live in the cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

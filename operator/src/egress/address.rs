@@ -1,6 +1,6 @@
-//! Which addresses nothing that a user names may have: ACME servers, name servers, providers' APIs.
+//! Which addresses nothing that a user names may have: ACME servers, name servers, providers' APIs, receivers.
 //!
-//! An Issuer is written by a tenant, the operator's network is not the tenant's: without this a
+//! An Issuer or AlertPolicy is written by a tenant, the operator's network is not the tenant's: without this a
 //! `server:` URL would be a way to the cloud's metadata service or to the operator's own Pod.
 //! Private addresses are fine: they live in the cluster.
 
@@ -32,6 +32,11 @@ pub fn refused(address: IpAddr, allow_loopback: bool) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// The address that `host`, as it stands in a URL, is; none when it is a name. Such a host never passes through a resolver.
+pub fn literal(host: &str) -> Option<IpAddr> {
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
 fn embedded(address: IpAddr) -> IpAddr {

@@ -12,18 +12,20 @@ use std::task::{Context, Poll};
 use hyper_util::client::legacy::connect::dns::Name;
 use tower::Service;
 
-use crate::issuer::address;
+use super::address;
 
 /// Every address of a name was refused; the first of them.
 #[derive(Debug, thiserror::Error)]
 #[error("{address} is refused")]
-pub(super) struct RefusedAddress {
-    pub(super) address: IpAddr,
+pub struct RefusedAddress {
+    pub address: IpAddr,
 }
 
+/// The system's resolver, less the addresses that nobody may connect to.
 #[derive(Debug, Clone)]
-pub(super) struct GuardedResolver {
-    pub(super) allow_loopback: bool,
+pub struct GuardedResolver {
+    /// `--allow-loopback`, for development.
+    pub allow_loopback: bool,
 }
 
 impl Service<Name> for GuardedResolver {

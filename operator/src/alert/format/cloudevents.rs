@@ -1,0 +1,191 @@
+//! CloudEvents 1.0, structured JSON, as in `docs/reference/alert-policy.md`.
+//!
+//! <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md>
+
+use std::fmt::Write as _;
+
+use gatehouse_crds::alert::{Rule, Severity};
+use gatehouse_crds::certificate::SigningIssuer;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{Face, Letter, News};
+use crate::alert::message::{Alert, Group, Status, Subject};
+use crate::alert::words;
+
+pub(super) const CONTENT_TYPE: &str = "application/cloudevents+json";
+
+pub(super) fn body(letter: &Letter, face: &Face<'_>) -> Value {
+    let kind = match letter.news.rule() {
+        Some(rule) => format!("dev.gatehouse.certificate.{}", rule.as_snake()),
+        None if matches!(letter.news, News::Test) => "dev.gatehouse.test".to_owned(),
+        None => "dev.gatehouse.heartbeat".to_owned(),
+    };
+    json!({
+        "specversion": "1.0",
+        "id": letter.id,
+        "source": source(face.cluster),
+        "type": kind,
+        "subject": subject(letter),
+        "time": letter.time,
+        "datacontenttype": "application/json",
+        "data": data(letter),
+    })
+}
+
+/// A URI reference (RFC 3986 §4.1), whatever the cluster is called.
+fn source(cluster: &str) -> String {
+    let mut source = String::from("gatehouse.dev");
+    if !cluster.is_empty() {
+        source.push('/');
+    }
+    for byte in cluster.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            source.push(byte.into());
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(source, "%{byte:02X}");
+        }
+    }
+    source
+}
+
+fn subject(letter: &Letter) -> String {
+    match &letter.news {
+        News::Alert(alert) => alert.subject.to_string(),
+        News::Group(group) => match &group.issuer {
+            Some(issuer) => format!("{}/{}", issuer.kind.as_str(), issuer.name),
+            None => group.rule.as_str().to_owned(),
+        },
+        News::Heartbeat { .. } | News::Test => letter.policy.clone(),
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Data<'a> {
+    status: &'static str,
+    severity: Severity,
+    rule: Rule,
+    summary: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<Certificate<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    count: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issuer: Option<&'a SigningIssuer>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificates: Option<Vec<Certificate<'a>>>,
+    since: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed_attempts: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_failure: Option<Failure<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_attempt_time: Option<Timestamp>,
+    #[serde(rename = "runbookURL")]
+    runbook_url: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Certificate<'a> {
+    namespace: &'a str,
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret_name: Option<&'a str>,
+    dns_names: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issuer: Option<&'a SigningIssuer>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    serial_number: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_before: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_after: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    renewal_time: Option<Timestamp>,
+}
+
+#[derive(Serialize)]
+struct Failure<'a> {
+    reason: &'a str,
+    message: &'a str,
+}
+
+impl<'a> Certificate<'a> {
+    fn of(subject: &'a Subject) -> Self {
+        Self {
+            namespace: &subject.namespace,
+            name: &subject.name,
+            secret_name: subject.secret_name.as_deref(),
+            dns_names: &subject.dns_names,
+            issuer: subject.issuer.as_ref(),
+            serial_number: subject.serial_number.as_deref(),
+            not_before: subject.not_before,
+            not_after: subject.not_after,
+            renewal_time: subject.renewal_time,
+        }
+    }
+}
+
+/// The event's data, which also goes into PagerDuty's details.
+pub(super) fn data(letter: &Letter) -> Value {
+    let summary = letter.news.summary(letter.time, &letter.policy);
+    match &letter.news {
+        News::Alert(alert) => json!(of_alert(alert, summary)),
+        News::Group(group) => json!(of_group(group, summary)),
+        News::Heartbeat { interval } => json!({
+            "policy": letter.policy,
+            "summary": summary,
+            "intervalSeconds": interval.as_secs(),
+        }),
+        News::Test => json!({"policy": letter.policy, "summary": summary}),
+    }
+}
+
+fn of_alert(alert: &Alert, summary: String) -> Data<'_> {
+    let subject = &*alert.subject;
+    Data {
+        status: alert.status.as_str(),
+        severity: alert.severity,
+        rule: alert.rule,
+        summary,
+        certificate: Some(Certificate::of(subject)),
+        count: None,
+        issuer: None,
+        certificates: None,
+        since: alert.since,
+        ended: alert.ended.filter(|_| alert.status == Status::Resolved),
+        failed_attempts: subject.failed_attempts,
+        last_failure: subject.last_failure.as_ref().map(|failure| Failure {
+            reason: &failure.reason,
+            message: &failure.message,
+        }),
+        next_attempt_time: subject.next_attempt_time,
+        runbook_url: words::runbook(alert.rule),
+    }
+}
+
+fn of_group(group: &Group, summary: String) -> Data<'_> {
+    let certificates = group.first.iter().map(|subject| Certificate::of(subject));
+    Data {
+        status: group.status.as_str(),
+        severity: group.severity,
+        rule: group.rule,
+        summary,
+        certificate: None,
+        count: Some(group.count),
+        issuer: group.issuer.as_ref(),
+        certificates: Some(certificates.collect()),
+        since: group.since,
+        ended: group.ended.filter(|_| group.status == Status::Resolved),
+        failed_attempts: None,
+        last_failure: None,
+        next_attempt_time: None,
+        runbook_url: words::runbook(group.rule),
+    }
+}

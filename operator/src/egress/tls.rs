@@ -1,0 +1,117 @@
+//! Whom we trust at the other end, and who we are there.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, InconsistentKeys, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+/// Why there is no TLS to be had. Holds nothing of what was read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TlsError {
+    #[error("cannot read the system's roots: {0}")]
+    Platform(String),
+    #[error("it is not PEM")]
+    NotPem,
+    #[error("it holds no certificate in PEM")]
+    NoCertificate,
+    #[error("a certificate cannot be a root: {0}")]
+    NoRoot(String),
+    #[error("it holds no private key in PEM")]
+    NoKey,
+    #[error("the private key cannot be used")]
+    BadKey,
+    #[error("the first certificate is not the private key's")]
+    KeyMismatch,
+    #[error("{0}")]
+    Provider(String),
+}
+
+/// The roots that the other end's certificate must chain to. Cheap to clone.
+#[derive(Clone)]
+pub struct Trust(Arc<dyn ServerCertVerifier>);
+
+impl Trust {
+    /// Those of the platform. They are read from the disk: keep the result.
+    pub fn platform() -> Result<Self, TlsError> {
+        let verifier = rustls_platform_verifier::Verifier::new(provider())
+            .map_err(|error| TlsError::Platform(error.to_string()))?;
+        Ok(Self(Arc::new(verifier)))
+    }
+
+    /// Those of a bundle in PEM alone.
+    pub fn bundle(pem: &[u8]) -> Result<Self, TlsError> {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            let certificate = certificate.map_err(|_| TlsError::NotPem)?;
+            roots
+                .add(certificate)
+                .map_err(|error| TlsError::NoRoot(error.to_string()))?;
+        }
+        if roots.is_empty() {
+            return Err(TlsError::NoCertificate);
+        }
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
+            .build()
+            .map_err(|error| TlsError::NoRoot(error.to_string()))?;
+        Ok(Self(verifier))
+    }
+}
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Trust")
+    }
+}
+
+/// A certificate of ours with its key, for servers that ask who we are.
+#[derive(Clone)]
+pub struct Identity(Arc<CertifiedKey>);
+
+impl Identity {
+    /// The leaf comes first in `certificates`; both are PEM.
+    pub fn new(certificates: &[u8], key: &[u8]) -> Result<Self, TlsError> {
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(certificates)
+            .collect::<Result<_, _>>()
+            .map_err(|_| TlsError::NotPem)?;
+        if chain.is_empty() {
+            return Err(TlsError::NoCertificate);
+        }
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::NoKey)?;
+        let pair = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
+            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => TlsError::KeyMismatch,
+            rustls::Error::InvalidCertificate(_) => TlsError::NotPem,
+            _ => TlsError::BadKey,
+        })?;
+        Ok(Self(Arc::new(pair)))
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Identity")
+    }
+}
+
+/// For a client of ours, without ALPN, which the connector adds.
+pub fn config(trust: &Trust, identity: Option<&Identity>) -> Result<ClientConfig, TlsError> {
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TlsError::Provider(error.to_string()))?
+        // "Dangerous" as any verifier may be put there: this one is the platform's or webpki's.
+        .dangerous()
+        .with_custom_certificate_verifier(trust.0.clone());
+    Ok(match identity {
+        Some(identity) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.0.clone()))),
+        None => builder.with_no_client_auth(),
+    })
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
