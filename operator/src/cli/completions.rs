@@ -58,8 +58,8 @@ fn candidates(command: &Command, words: &[String]) -> Vec<String> {
         name.starts_with(begun).then(|| format!("{name}\t{about}"))
     };
     if begun.starts_with('-') {
-        let flags = command.get_arguments().filter(|flag| !flag.is_hide_set());
-        return flags
+        return command
+            .get_arguments()
             .filter_map(|flag| described(format!("--{}", flag.get_long()?), flag.get_help()))
             .collect();
     }
@@ -69,7 +69,6 @@ fn candidates(command: &Command, words: &[String]) -> Vec<String> {
         .filter(|name| name.starts_with(begun));
     command
         .get_subcommands()
-        .filter(|nested| !nested.is_hide_set())
         .filter_map(|nested| described(nested.get_name().to_owned(), nested.get_about()))
         .chain(values)
         .collect()

@@ -76,6 +76,7 @@ fn section(command: &clap::Command, path: &str) -> String {
     let codes = command
         .get_after_help()
         .map_or_else(String::new, |codes| format!("\n{codes}\n"));
+    let about = about.trim_end_matches('.');
     format!("## `{}`\n\n{about}.\n{table}{codes}\n", path.trim_start())
 }
 

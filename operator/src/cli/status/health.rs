@@ -114,6 +114,9 @@ pub(in crate::cli) fn of(certificate: &Certificate, now: Timestamp) -> Health {
     }
     let failure = issuing.filter(|issuing| issuing.reason != "Issued");
     if let Some(trouble) = failure.or(Some(ready).filter(|_| !is_ready)) {
+        if trouble.reason == SUSPENDED {
+            return Health::new(State::Issuing, UNSEEN, "it is not suspended any more".to_owned());
+        }
         let state = if trouble.reason == "ReissueHeld" {
             State::Held
         } else {

@@ -116,18 +116,7 @@ fn unadvised(paths: &[&str], of: &[Of]) -> Vec<String> {
 #[test]
 fn no_reason_of_a_certificate_is_without_advice() {
     let paths = [
-        "src/certificate/backoff.rs",
-        "src/certificate/controller.rs",
-        "src/certificate/delivery.rs",
-        "src/certificate/failure.rs",
-        "src/certificate/issue.rs",
-        "src/certificate/keystores.rs",
-        "src/certificate/order.rs",
-        "src/certificate/outcome.rs",
-        "src/certificate/plan.rs",
-        "src/certificate/secret.rs",
-        "src/certificate/signing.rs",
-        "src/certificate/wanted.rs",
+        "src/certificate",
         "src/issuer/acme/error.rs",
         "src/issuer/acme/plan.rs",
         "src/issuer/solver/select.rs",
