@@ -247,7 +247,11 @@ async fn a_receiver_that_is_gone_is_left_alone_until_the_policy_changes() {
     receiver_status(&scene, "ops", "stopped", |status| status.stopped).await;
     scene.apply(&orphan("api")).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let tried: Vec<Value> = receiver.received().iter().map(|received| received.json()).collect();
+    let tried: Vec<Value> = receiver
+        .received()
+        .iter()
+        .map(gatehouse_tests::receiver::Received::json)
+        .collect();
     assert_eq!(tried.len(), 1, "{tried:#?}");
     receiver.answer(Answer::default());
     let moved = json!([{"name": "ops", "webhook": {"url": receiver.url("/new")}}]);

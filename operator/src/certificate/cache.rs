@@ -177,7 +177,7 @@ impl Cache {
                     Ok(event) => cache.take_certificate(event, &mut inlet, &gone),
                     // Missing rights, for one: there is no object yet that could say so.
                     Err(error) => {
-                        tracing::warn!(%error, "the watch of Certificates was interrupted and will be resumed")
+                        tracing::warn!(%error, "the watch of Certificates was interrupted and will be resumed");
                     }
                 }
                 event
