@@ -3,6 +3,7 @@
 pub mod alert;
 pub mod certificate;
 pub mod duration;
+pub mod gateway;
 pub mod issuer;
 pub mod secret_ref;
 pub mod solver;
@@ -18,6 +19,7 @@ pub fn all() -> Vec<CustomResourceDefinition> {
         issuer::ClusterIssuer::crd(),
         alert::AlertPolicy::crd(),
         alert::ClusterAlertPolicy::crd(),
+        gateway::Gateway::crd(),
     ]
 }
 

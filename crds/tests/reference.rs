@@ -19,6 +19,7 @@ fn the_reference_of_each_kind_is_what_the_types_say() {
             "Certificate" => "certificate.md",
             "Issuer" => "issuer.md",
             "AlertPolicy" => "alert-policy.md",
+            "Gateway" => "gateway.md",
             // Their fields are an Issuer's and an AlertPolicy's, with a namespaceSelector.
             "ClusterIssuer" | "ClusterAlertPolicy" => continue,
             other => panic!("{other} has no page in docs/reference"),
