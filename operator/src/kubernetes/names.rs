@@ -18,6 +18,12 @@ pub const TRUE: &str = "true";
 /// Annotation: name of the Certificate that a Secret belongs to.
 pub const CERTIFICATE: &str = "gatehouse.dev/certificate";
 
+/// Label: name of the Gateway that an object was made for.
+pub const GATEWAY: &str = "gatehouse.dev/gateway";
+
+/// Annotation on a Gateway: the generation whose recreation its owner consents to.
+pub const RECREATE: &str = "gatehouse.dev/recreate";
+
 /// Annotation: who signed, as `<kind>/<name>`.
 pub const ISSUER: &str = "gatehouse.dev/issuer";
 

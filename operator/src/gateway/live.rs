@@ -1,0 +1,130 @@
+//! A Service as it is, as far as it concerns us.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Service;
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+use super::fields::{self, Paths};
+
+/// A Service that a Gateway owns.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Live {
+    pub name: String,
+    pub uid: String,
+    pub resource_version: String,
+    /// The UID of the Gateway that owns it.
+    pub owner: Option<String>,
+    pub created: Option<Timestamp>,
+    pub deleting: bool,
+    /// Metadata and spec as in the API, without what is of no interest.
+    pub value: Value,
+    /// Fields that we have applied.
+    pub owned: Paths,
+    pub ingress: Vec<Ingress>,
+}
+
+/// An address of a load balancer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ingress {
+    Address(IpAddr),
+    Name(String),
+}
+
+impl Live {
+    /// Of a Service with its managed fields.
+    pub fn of(service: &Service) -> Self {
+        let metadata = &service.metadata;
+        let owner = metadata.owner_references.iter().flatten().find(|owner| owner.kind == "Gateway" && owner.controller == Some(true));
+        let ingress = service.status.as_ref().and_then(|status| status.load_balancer.as_ref()?.ingress.as_ref());
+        let ingress = ingress.into_iter().flatten().filter_map(|ingress| {
+            let address = ingress.ip.as_ref().filter(|ip| !ip.is_empty()).and_then(|ip| ip.parse().ok());
+            let name = ingress.hostname.as_ref().filter(|name| !name.is_empty());
+            address.map(Ingress::Address).or_else(|| name.cloned().map(Ingress::Name))
+        });
+        Self {
+            name: service.name_any(),
+            uid: service.uid().unwrap_or_default(),
+            resource_version: service.resource_version().unwrap_or_default(),
+            owner: owner.map(|owner| owner.uid.clone()),
+            created: service.creation_timestamp().map(|time| time.0),
+            deleting: metadata.deletion_timestamp.is_some(),
+            value: json!({
+                "metadata": {"annotations": metadata.annotations, "labels": metadata.labels},
+                "spec": service.spec,
+            }),
+            owned: fields::owned(metadata.managed_fields.as_deref().unwrap_or_default()),
+            ingress: ingress.collect(),
+        }
+    }
+
+    fn spec(&self, field: &str) -> Option<&Value> {
+        self.value.get("spec")?.get(field)
+    }
+
+    /// `ClusterIP`, `NodePort`, `LoadBalancer` or `ExternalName`.
+    pub fn type_(&self) -> &str {
+        self.spec("type").and_then(Value::as_str).unwrap_or("ClusterIP")
+    }
+
+    pub fn class(&self) -> Option<&str> {
+        self.spec("loadBalancerClass").and_then(Value::as_str)
+    }
+
+    pub fn is_load_balancer(&self) -> bool {
+        self.type_() == "LoadBalancer"
+    }
+
+    /// `spec.ipFamilies`.
+    pub fn families(&self) -> Vec<&str> {
+        self.spec("ipFamilies").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
+    }
+
+    /// `spec.clusterIPs`, without `None`.
+    pub fn cluster_addresses(&self) -> Vec<&str> {
+        let addresses = self.spec("clusterIPs").and_then(Value::as_array);
+        addresses.into_iter().flatten().filter_map(Value::as_str).filter(|address| *address != "None").collect()
+    }
+
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        self.value.get("metadata")?.get("annotations")?.get(key)?.as_str()
+    }
+
+    pub fn annotations(&self) -> BTreeMap<String, String> {
+        self.words("annotations")
+    }
+
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        self.words("labels")
+    }
+
+    fn words(&self, field: &str) -> BTreeMap<String, String> {
+        let words = self.value.get("metadata").and_then(|metadata| metadata.get(field)).and_then(Value::as_object);
+        words
+            .into_iter()
+            .flatten()
+            .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+            .collect()
+    }
+
+    /// The node port of the port of this name.
+    pub fn node_port(&self, port: &str, transport: &str) -> Option<i32> {
+        let ports = self.spec("ports").and_then(Value::as_array)?;
+        let found = ports.iter().find(|found| {
+            found.get("name").and_then(Value::as_str).unwrap_or_default() == port
+                && found.get("protocol").and_then(Value::as_str).unwrap_or("TCP") == transport
+        })?;
+        i32::try_from(found.get("nodePort")?.as_i64()?).ok().filter(|port| *port > 0)
+    }
+
+    /// Whether it has a port of this number.
+    pub fn has_port(&self, number: i32, transport: &str) -> bool {
+        let ports = self.spec("ports").and_then(Value::as_array);
+        ports.into_iter().flatten().any(|found| {
+            found.get("port").and_then(Value::as_i64) == Some(number.into())
+                && found.get("protocol").and_then(Value::as_str).unwrap_or("TCP") == transport
+        })
+    }
+}

@@ -1,0 +1,152 @@
+//! What cannot be changed in place.
+
+use serde_json::{Value, json};
+
+use super::{
+    live::Live,
+    provider::{Exposure, create_only, says},
+    service::Wanted,
+};
+
+/// A difference between a Service and what is wanted of it that only a new one would mend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// The Service's name.
+    Name { from: String, to: String },
+    /// `spec.loadBalancerClass`.
+    Class { from: Option<String>, to: Option<String> },
+    /// An annotation that is read at creation only; none in `to` when it is to go.
+    Annotation { key: String, from: Option<String>, to: Option<String> },
+    /// Who may reach it.
+    Scope { to: &'static str },
+    /// Another provider's load balancer.
+    Provider,
+    /// `spec.ipFamilies[0]`.
+    Family { from: String, to: String },
+}
+
+impl Difference {
+    /// In words: `annotation a/b (now x, wanted y)`.
+    pub fn words(&self) -> String {
+        let or_none = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".into());
+        match self {
+            Self::Name { from, to } => format!("the Service's name (now {from}, wanted {to})"),
+            Self::Class { from, to } => format!("loadBalancerClass (now {}, wanted {})", or_none(from), or_none(to)),
+            Self::Annotation { key, from, to } => {
+                format!("annotation {key} (now {}, wanted {})", or_none(from), or_none(to))
+            }
+            Self::Scope { to } => format!("the scope (wanted {to})"),
+            Self::Provider => "the provider".to_owned(),
+            Self::Family { from, to } => format!("the first IP family (now {from}, wanted {to})"),
+        }
+    }
+}
+
+/// All of them. None while the Service is no load balancer and keeps its name: then there is nothing that a provider has read.
+pub fn differences(wanted: &Wanted, live: &Live) -> Vec<Difference> {
+    let mut found = Vec::new();
+    if let Some(name) = wanted.fixed_name.as_ref().filter(|name| **name != live.name) {
+        found.push(Difference::Name {
+            from: live.name.clone(),
+            to: name.clone(),
+        });
+    }
+    if let (Some(wanted), Some(there)) = (wanted.first_family(), live.families().first())
+        && wanted != *there
+    {
+        found.push(Difference::Family {
+            from: (*there).to_owned(),
+            to: wanted.to_owned(),
+        });
+    }
+    let Some(provider) = wanted.provider.filter(|_| live.is_load_balancer()) else {
+        return found;
+    };
+    let class = wanted.template.load_balancer_class.as_deref();
+    if class != live.class() {
+        found.push(Difference::Class {
+            from: live.class().map(Into::into),
+            to: class.map(Into::into),
+        });
+    }
+    let only = create_only(provider);
+    for key in only.annotations {
+        let (to, from) = (wanted.template.annotations.get(*key).map(String::as_str), live.annotation(key));
+        // What we have not written is another's and stays: to want nothing is no difference.
+        let ours = live.owned.contains(&format!("metadata/annotations/{key}"));
+        if to != from && (to.is_some() || ours) {
+            found.push(Difference::Annotation {
+                key: (*key).to_owned(),
+                from: from.map(Into::into),
+                to: to.map(Into::into),
+            });
+        }
+    }
+    let template = &wanted.template;
+    let asked = says(provider, &template.annotations, &template.labels, template.load_balancer_class.as_deref());
+    let there = says(provider, &live.annotations(), &live.labels(), live.class());
+    if only.scope && settled(asked) != settled(there) {
+        found.push(Difference::Scope {
+            to: if asked == Exposure::Internal { "Internal" } else { "External" },
+        });
+    }
+    found
+}
+
+/// To say nothing about the exposure is to be External, where there is a word for Internal.
+fn settled(exposure: Exposure) -> bool {
+    exposure == Exposure::Internal
+}
+
+/// `body` with what cannot be changed in place left as it is in `live`.
+pub fn pinned(mut body: Value, wanted: &Wanted, live: &Live, differences: &[Difference]) -> Value {
+    let keep = |body: &mut Value, section: &str, field: &str, value: Option<Value>| {
+        let Some(section) = body.get_mut(section).and_then(Value::as_object_mut) else {
+            return;
+        };
+        match value {
+            Some(value) => drop(section.insert(field.to_owned(), value)),
+            None => drop(section.remove(field)),
+        }
+    };
+    for difference in differences {
+        match difference {
+            Difference::Name { .. } => {}
+            Difference::Class { from, .. } => keep(&mut body, "spec", "loadBalancerClass", from.as_ref().map(|class| json!(class))),
+            Difference::Family { .. } => {
+                for field in ["ipFamilies", "ipFamilyPolicy"] {
+                    keep(&mut body, "spec", field, live.value.get("spec").and_then(|spec| spec.get(field)).cloned());
+                }
+            }
+            Difference::Annotation { key, from, .. } => keep_annotation(&mut body, key, from.as_deref()),
+            // All that we have written there stays.
+            Difference::Scope { .. } | Difference::Provider => {
+                let keys: Vec<String> = wanted
+                    .template
+                    .annotations
+                    .keys()
+                    .cloned()
+                    .chain(live.owned.iter().filter_map(|path| path.strip_prefix("metadata/annotations/").map(Into::into)))
+                    .collect();
+                for key in keys {
+                    keep_annotation(&mut body, &key, live.annotation(&key).filter(|_| true));
+                }
+            }
+        }
+    }
+    body
+}
+
+fn keep_annotation(body: &mut Value, key: &str, value: Option<&str>) {
+    let Some(metadata) = body.get_mut("metadata").and_then(Value::as_object_mut) else {
+        return;
+    };
+    let annotations = metadata.entry("annotations").or_insert_with(|| json!({}));
+    let Some(annotations) = annotations.as_object_mut() else {
+        return;
+    };
+    match value {
+        Some(value) => drop(annotations.insert(key.to_owned(), value.into())),
+        None => drop(annotations.remove(key)),
+    }
+}
