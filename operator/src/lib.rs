@@ -7,6 +7,7 @@ pub mod alert;
 pub mod certificate;
 pub mod cli;
 pub mod egress;
+pub mod gateway;
 pub mod issuer;
 pub mod kubernetes;
 pub mod operator;

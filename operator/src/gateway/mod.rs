@@ -1,0 +1,3 @@
+//! `Gateway`: a way in: a Service in front of Pods, as its cloud wants it.
+
+pub mod provider;
