@@ -230,7 +230,7 @@ pub fn labels(gateway: &str) -> BTreeMap<String, String> {
 }
 
 /// A name as the value of a label: a name may be longer.
-fn label_value(name: &str) -> String {
+pub fn label_value(name: &str) -> String {
     let cut: String = name.chars().take(LABEL).collect();
     cut.trim_end_matches(['-', '.']).to_owned()
 }
