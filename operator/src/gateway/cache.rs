@@ -21,7 +21,7 @@ use kube::{
 use tokio::sync::{mpsc, watch};
 
 use super::{endpoints::Slice, live::Live, plan::Foreign, service::label_value};
-use crate::kubernetes::names;
+use crate::{certificate::cache::Change, kubernetes::names};
 
 /// A Gateway, or why it is none.
 pub type Guarded = DeserializeGuard<Gateway>;
@@ -101,6 +101,7 @@ pub struct Cache {
     gateways: Store<Guarded>,
     known: Mutex<Known>,
     touched: mpsc::UnboundedSender<Ref>,
+    changes: mpsc::UnboundedSender<Change>,
     listed: watch::Sender<Listed>,
 }
 
@@ -109,6 +110,8 @@ pub struct Inlets {
     pub gateways: Writer<Guarded>,
     /// Gateways to be looked at.
     pub touched: mpsc::UnboundedReceiver<Ref>,
+    /// What is told of the Gateways, after it is in the store.
+    pub changes: mpsc::UnboundedReceiver<Change>,
 }
 
 impl Cache {
@@ -116,15 +119,18 @@ impl Cache {
     pub fn new() -> (Arc<Self>, Inlets) {
         let (reader, gateways) = store();
         let (touched, touched_out) = mpsc::unbounded_channel();
+        let (changes, changes_out) = mpsc::unbounded_channel();
         let cache = Self {
             gateways: reader,
             known: Mutex::default(),
             touched,
+            changes,
             listed: watch::Sender::default(),
         };
         let inlets = Inlets {
             gateways,
             touched: touched_out,
+            changes: changes_out,
         };
         (Arc::new(cache), inlets)
     }
@@ -139,6 +145,12 @@ impl Cache {
         let mut listed = self.listed.subscribe();
         // The sender lives as long as this does.
         let _ = listed.wait_for(|listed| listed.all()).await;
+    }
+
+    /// Waits until the Gateways have arrived.
+    pub async fn listed(&self) {
+        let mut listed = self.listed.subscribe();
+        let _ = listed.wait_for(|listed| listed.gateways).await;
     }
 
     /// The Services that the Gateway of this UID owns.
@@ -264,6 +276,17 @@ impl Cache {
                                 before.iter().filter(lost).for_each(|object| gone(object));
                             }
                             _ => {}
+                        }
+                        let change = match event {
+                            Event::Apply(object) | Event::Delete(object) => {
+                                Some(Change::One(object.namespace().unwrap_or_default(), object.name_any()))
+                            }
+                            Event::InitDone => Some(Change::All),
+                            Event::Init | Event::InitApply(_) => None,
+                        };
+                        if let Some(change) = change {
+                            // Nobody raises the alarm any more: the process is on its way out.
+                            let _ = cache.changes.send(change);
                         }
                     }
                     Err(error) => tracing::warn!(%error, "the watch of Gateways was interrupted and will be resumed"),

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     live::Live,
-    ports::{Ports, Transport},
+    ports::{Port, Ports, Transport},
     provider::{Protocols, Refusal, Template, template},
 };
 use crate::kubernetes::names;
@@ -171,15 +171,20 @@ impl Wanted {
                 "targetPort": port.target,
             });
             let asked = self.spec.node_ports.get(&port.name).copied();
-            // The API server keeps a node port with the number of the port; with its name, we do.
+            // With the number of the port the API server keeps a node port, unless we have said it ourselves: then we must go on
+            // saying it. With the name of a port whose number nobody wants any more, we do.
             let kept = || {
-                live.filter(|live| {
-                    !live.has_port(port.number, transport)
-                        || live
-                            .owned
-                            .contains(&format!("spec/ports/{}/{transport}/nodePort", port.number))
-                })
-                .and_then(|live| live.node_port(&port.name, transport))
+                let live = live?;
+                if live.has_port(port.number, transport) {
+                    let said = live
+                        .owned
+                        .contains(&format!("spec/ports/{}/{transport}/nodePort", port.number));
+                    return live.node_port_at(port.number, transport).filter(|_| said);
+                }
+                let before = live.number_of(&port.name, transport)?;
+                let wanted = |other: &Port| (other.number, other.transport) == (before, port.transport);
+                live.node_port_at(before, transport)
+                    .filter(|_| !self.ports.ports.iter().any(wanted))
             };
             let node_port = if type_ == ServiceType::ClusterIp {
                 None

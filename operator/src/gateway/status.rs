@@ -23,6 +23,8 @@ use crate::kubernetes::conditions::{self, Status, Verdict};
 pub const ACCEPTED: &str = "Accepted";
 pub const PROGRAMMED: &str = "Programmed";
 pub const EXPOSURE_VERIFIED: &str = "ExposureVerified";
+/// Reason: the scope is Internal, and there is a public address.
+pub const EXPOSURE_MISMATCH: &str = "ExposureMismatch";
 const RESOLVED_REFS: &str = "ResolvedRefs";
 
 /// So many addresses of nodes are named.
@@ -231,7 +233,7 @@ fn exposure(scope: Scope, facts: &Facts<'_>) -> Verdict {
         return verdict(
             type_,
             Status::False,
-            "ExposureMismatch",
+            EXPOSURE_MISMATCH,
             "The scope is Internal and the address was public: it was taken away",
         );
     }
@@ -256,7 +258,7 @@ fn exposure(scope: Scope, facts: &Facts<'_>) -> Verdict {
         Exposure::Public(which) => verdict(
             type_,
             Status::False,
-            "ExposureMismatch",
+            EXPOSURE_MISMATCH,
             format!(
                 "The scope is Internal, but {which} is a public address. See who else writes to the Service, and whether the provider is the right one"
             ),

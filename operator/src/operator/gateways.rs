@@ -32,8 +32,14 @@ pub(super) struct Place {
     pub(super) certificates: Arc<Certificates>,
 }
 
-/// Starts them.
-pub(super) fn spawn(work: &mut JoinSet<()>, context: &Arc<Context>, places: Vec<Place>, stop: &CancellationToken) {
+/// Starts them. Gives what changes of the Gateways, scope by scope.
+pub(super) fn spawn(
+    work: &mut JoinSet<()>,
+    context: &Arc<Context>,
+    places: Vec<Place>,
+    stop: &CancellationToken,
+) -> Vec<mpsc::UnboundedReceiver<Change>> {
+    let mut all_changes = Vec::new();
     for place in places {
         let Place {
             namespace,
@@ -81,7 +87,9 @@ pub(super) fn spawn(work: &mut JoinSet<()>, context: &Arc<Context>, places: Vec<
             }
         });
         work.spawn(to_the_end(controller, cache.gateways(), stop.clone()));
+        all_changes.push(inlets.changes);
     }
+    all_changes
 }
 
 /// Has the Gateways looked at whose Certificates or Secrets change.

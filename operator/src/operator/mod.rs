@@ -17,6 +17,7 @@ use std::{
 };
 
 use futures::FutureExt;
+use gatehouse_crds::alert::AlertKind;
 use jiff::Timestamp;
 use kube::{
     Client,
@@ -165,11 +166,20 @@ pub async fn run(config: kube::Config, settings: Settings) -> Result<(), Operato
         })
         .collect();
 
+    let gateway_caches: Vec<_> = gateway_places.iter().map(|place| place.cache.clone()).collect();
+
     let heartbeat = Heartbeat::default();
     let readiness = Readiness::awaiting(["start"]);
     let metrics_at = server::listen("metrics", settings.metrics_addr).await?;
     let health_at = server::listen("health", settings.health_addr).await?;
-    let scraped = metrics::registry(&metrics, leadership.clone(), snapshot::State(context.clone()));
+    let scraped = metrics::registry(
+        &metrics,
+        leadership.clone(),
+        snapshot::State {
+            context: context.clone(),
+            gateways: gateway_caches.clone(),
+        },
+    );
     serve_health_apart(health_at, heartbeat.clone(), readiness.clone(), &stop);
 
     let mut servers = JoinSet::new();
@@ -236,7 +246,7 @@ pub async fn run(config: kube::Config, settings: Settings) -> Result<(), Operato
                 let _ = tell.send(change);
             })
         });
-        let changes: Vec<_> = changes.collect();
+        let mut changes: Vec<_> = changes.map(|changes| (AlertKind::Certificate, changes)).collect();
         let gateways = Arc::new(gateway_controller::Context {
             client: client.clone(),
             writer: writer.clone(),
@@ -247,15 +257,16 @@ pub async fn run(config: kube::Config, settings: Settings) -> Result<(), Operato
             now: Timestamp::now,
             attempts: Mutex::default(),
         });
-        let gateway_caches: Vec<_> = gateway_places.iter().map(|place| place.cache.clone()).collect();
-        gateways::spawn(&mut work, &gateways, gateway_places, &stop);
-        gateways::follow(&mut work, gateway_caches, for_gateways, &stop);
+        let gateway_changes = gateways::spawn(&mut work, &gateways, gateway_places, &stop);
+        changes.extend(gateway_changes.into_iter().map(|changes| (AlertKind::Gateway, changes)));
+        gateways::follow(&mut work, gateway_caches.clone(), for_gateways, &stop);
         let parts = alerts::Parts {
             client: &client,
             writer: &writer,
             events: &events,
             metrics: &metrics,
             caches: &context.caches,
+            gateways: &gateway_caches,
             settings: &settings,
         };
         alerts::spawn(&mut work, &parts, changes, &stop);
