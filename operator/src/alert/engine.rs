@@ -237,6 +237,9 @@ impl<S: Sight, H: Hands> Engine<S, H> {
 
     fn policy(&mut self, key: PolicyKey, spec: Spec) {
         let now = self.hands.now();
+        for receiver in spec.policy.iter().flat_map(|policy| &policy.receivers) {
+            self.metrics.alert_receiver(&receiver.name);
+        }
         if self.policies.get(&key).is_some_and(|entry| entry.uid != spec.uid) {
             self.remove(&key);
         }
