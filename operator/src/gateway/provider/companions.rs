@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use gatehouse_crds::gateway::{IpFamily, Scope, ServiceSpec};
 
 use super::{
-    preset::{Internal, Place, Preset, Subnet, Takes, With},
+    preset::{Internal, Place, Preset, Subnet, Takes, Voice, With},
+    says::{Heard, hear},
     template::{CONFLICTING_ADDRESS, MISSING_COMPANION, Refusal, Template, UNSUPPORTED_FIELD, put as put_marks},
 };
 use crate::gateway::exposure::{self, Reach};
@@ -29,6 +30,12 @@ pub fn put(template: &mut Template, preset: &Preset, spec: &ServiceSpec, scope: 
     put_addresses(template, preset, spec, scope)
 }
 
+/// Whether the label that chooses the pool is there, and not another value of the user's.
+fn has_label(template: &Template, spec: &ServiceSpec) -> bool {
+    let wanted = spec.subnet.as_deref().and_then(|subnet| subnet.split_once('='));
+    wanted.is_some_and(|(key, value)| template.labels.get(key).is_some_and(|given| given == value))
+}
+
 /// Whether an Internal Gateway has what it needs. Asked last: the user's own annotations count.
 pub fn check(template: &Template, preset: &Preset, spec: &ServiceSpec) -> Result<(), Refusal> {
     let has = |key: &str| template.annotations.get(key).is_some_and(|value| !value.is_empty());
@@ -44,17 +51,19 @@ pub fn check(template: &Template, preset: &Preset, spec: &ServiceSpec) -> Result
         ) if !has(key) => Err(Refusal::new(
             MISSING_COMPANION,
             format!(
-                "An internal load balancer of {} needs a subnet: write {what}, in spec.service.subnet",
+                "An internal load balancer of {} needs a subnet: write in spec.service.subnet {what}",
                 preset.name
             ),
         )),
         (subnet, Internal::Pool) => {
             let chosen = match subnet {
                 Subnet::Annotation { key, .. } => has(key),
-                Subnet::Label => spec.subnet.is_some(),
+                Subnet::Label => has_label(template, spec),
                 Subnet::No(_) => false,
             };
-            let addressed = preset.voices.iter().any(|voice| has(voice.key));
+            // Words that are no address choose nothing, and 0.0.0.0 asks for any.
+            let heard = |voice: &Voice| Some(hear(voice, template.annotations.get(voice.key)?));
+            let addressed = preset.voices.iter().any(|voice| heard(voice) == Some(Heard::Internal));
             if chosen || addressed {
                 return Ok(());
             }
@@ -116,8 +125,13 @@ fn put_addresses(template: &mut Template, preset: &Preset, spec: &ServiceSpec, s
     if let Some((key, value)) = takes.requires
         && spec.annotations.get(key).is_none_or(|given| given != value)
     {
-        let instead = format!("leave them out, or add the annotation {key}: {value}");
-        return Err(unsupported(preset, "addresses without more", &instead));
+        return Err(Refusal::new(
+            UNSUPPORTED_FIELD,
+            format!(
+                "{} takes addresses only with the annotation {key}: {value}; add it, or leave addresses out",
+                preset.name
+            ),
+        ));
     }
     let mut placed: Vec<(Place, &str)> = Vec::new();
     for address in &spec.addresses {
@@ -140,10 +154,12 @@ fn put_addresses(template: &mut Template, preset: &Preset, spec: &ServiceSpec, s
         };
         let place = place.ok_or_else(|| unplaced(preset, address, takes, scope))?;
         if !matches!(place, Place::Many(_)) && placed.iter().any(|(other, _)| *other == place) {
-            return Err(unsupported(
-                preset,
-                "second address of the same kind",
-                "write one in spec.service.addresses",
+            return Err(Refusal::new(
+                UNSUPPORTED_FIELD,
+                format!(
+                    "{} takes one address: write only one in spec.service.addresses",
+                    preset.name
+                ),
             ));
         }
         placed.push((place, address));

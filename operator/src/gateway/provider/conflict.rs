@@ -3,23 +3,27 @@
 use gatehouse_crds::gateway::{Provider, ServiceSpec};
 
 use super::{
-    preset::{Internal, Preset, Served},
+    preset::{Internal, Preset, Served, Subnet},
     says::{Exposure, Heard, Whose, hear, says, whose},
     table::preset as row,
     template::{CONFLICTING_ANNOTATION, Refusal, Template},
 };
 
-/// Of an Internal Gateway: whether what the Service would say is Internal.
+/// Of an Internal Gateway: what the user has written that is not Internal, each by its name.
+pub fn by_the_user(provider: Provider, preset: &Preset, spec: &ServiceSpec) -> Result<(), Refusal> {
+    let found = by_class(provider, preset, spec)
+        .or_else(|| by_annotation(preset, spec))
+        .or_else(|| by_label(preset, spec));
+    found.map_or(Ok(()), |message| Err(Refusal::new(CONFLICTING_ANNOTATION, message)))
+}
+
+/// Of an Internal Gateway: whether all that the Service would say is Internal.
 pub fn check(provider: Provider, preset: &Preset, spec: &ServiceSpec, template: &Template) -> Result<(), Refusal> {
-    let refuse = |message| Err(Refusal::new(CONFLICTING_ANNOTATION, message));
-    if let Some(message) = by_class(provider, preset, spec).or_else(|| by_annotation(preset, spec)) {
-        return refuse(message);
-    }
     let class = template.load_balancer_class.as_deref();
     match says(provider, &template.annotations, &template.labels, class) {
         Exposure::Internal => Ok(()),
         Exposure::Unsaid if matches!(preset.internal, Internal::Pool) => Ok(()),
-        Exposure::External | Exposure::Unsaid => refuse(by_override(preset, spec)),
+        Exposure::External | Exposure::Unsaid => Err(Refusal::new(CONFLICTING_ANNOTATION, by_override(preset, spec))),
     }
 }
 
@@ -73,6 +77,16 @@ fn by_annotation(preset: &Preset, spec: &ServiceSpec) -> Option<String> {
             Heard::Internal | Heard::Nothing => None,
         }
     })
+}
+
+fn by_label(preset: &Preset, spec: &ServiceSpec) -> Option<String> {
+    let (Subnet::Label, Some((key, value))) = (&preset.subnet, spec.subnet.as_deref()?.split_once('=')) else {
+        return None;
+    };
+    let other = spec.labels.get(key).filter(|given| *given != value)?;
+    Some(format!(
+        "The label {key}: {other} in spec.service.labels chooses another pool than {key}={value} in spec.service.subnet: remove one of them"
+    ))
 }
 
 /// What is left: the user has taken away something that the preset needs to be understood.

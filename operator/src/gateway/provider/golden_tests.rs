@@ -99,7 +99,7 @@ fn written(provider: Provider, spec: &ServiceSpec) -> String {
 fn the_service_of_each_provider() {
     for provider in ALL.into_iter().chain([Provider::Other]) {
         let mut text = String::new();
-        for scope in [Scope::External, Scope::Internal] {
+        for (name, scope) in [("External", Scope::External), ("Internal", Scope::Internal)] {
             let bare = ServiceSpec {
                 scope: Some(scope),
                 ..ServiceSpec::default()
@@ -108,9 +108,9 @@ fn the_service_of_each_provider() {
                 written(provider, &bare),
                 written(provider, &everything(provider, scope)),
             );
-            text.push_str(&format!("# {scope:?}\n{bare}"));
+            text.extend(["# ", name, "\n", &bare]);
             if full != bare {
-                text.push_str(&format!("---\n# {scope:?}, with all that it takes\n{full}"));
+                text.extend(["---\n# ", name, ", with all that it takes\n", &full]);
             }
             if scope == Scope::External {
                 text.push_str("---\n");

@@ -95,16 +95,16 @@ fn a_class_is_never_changed_in_place() {
 }
 
 #[test]
-fn what_says_internal_is_create_only_wherever_the_scope_is() {
+fn where_the_scope_is_create_only_so_is_every_annotation_that_says_it() {
     for provider in ALL {
         let (row, only) = (preset(provider), create_only(provider));
-        let Internal::Marks(marks) = &row.internal else {
-            continue;
+        let marks = match &row.internal {
+            Internal::Marks(marks) => marks.annotations,
+            _ => &[],
         };
-        // The class stands for it where there is one.
-        if only.scope && marks.class.is_none() {
-            let covered = marks.annotations.iter().any(|(key, _)| only.annotations.contains(key));
-            assert!(covered, "{}", row.key);
+        let all = marks.iter().chain(row.external.annotations);
+        for (key, _) in all.filter(|_| only.scope) {
+            assert!(only.annotations.contains(key), "{}: {key}", row.key);
         }
     }
 }

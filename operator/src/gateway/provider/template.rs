@@ -75,6 +75,7 @@ pub fn template(provider: Provider, spec: &ServiceSpec, protocols: Protocols) ->
     template.annotations.extend(spec.annotations.clone());
     template.labels.extend(spec.labels.clone());
     if scope == Scope::Internal {
+        conflict::by_the_user(provider, preset, spec)?;
         companions::check(&template, preset, spec)?;
         conflict::check(provider, preset, spec, &template)?;
     }
@@ -121,26 +122,30 @@ fn lacks(preset: &'static Preset, spec: &ServiceSpec, scope: Scope, protocols: P
     };
     let lacks = &preset.lacks;
     let refuse = |reason, what: &str, lack: &Lack| {
-        let message = format!("{} has no {what}: {}", preset.name, lack.instead);
+        let message = format!("{} {what}: {}", preset.name, lack.instead);
         Err(Refusal::new(reason, message))
     };
     if let Some(lack) = missing(&lacks.udp)
         && protocols.udp
     {
-        return refuse(UNSUPPORTED_PROTOCOL, "UDP", lack);
+        return refuse(UNSUPPORTED_PROTOCOL, "has no UDP", lack);
     }
     if let Some(lack) = missing(&lacks.mixed)
         && protocols.udp
         && protocols.tcp
     {
-        return refuse(UNSUPPORTED_PROTOCOL, "TCP and UDP in one load balancer", lack);
+        return refuse(
+            UNSUPPORTED_PROTOCOL,
+            "doesn't mix TCP and UDP in one load balancer",
+            lack,
+        );
     }
     if let Some(lack) = missing(&lacks.source_ranges)
         && !spec.load_balancer_source_ranges.is_empty()
     {
         return refuse(
             UNSUPPORTED_FIELD,
-            "loadBalancerSourceRanges, and would admit everybody",
+            "doesn't read loadBalancerSourceRanges, and would admit everybody",
             lack,
         );
     }
@@ -148,7 +153,7 @@ fn lacks(preset: &'static Preset, spec: &ServiceSpec, scope: Scope, protocols: P
         && scope == Scope::Internal
         && spec.ip_families.contains(&IpFamily::V6)
     {
-        return refuse(UNSUPPORTED_FIELD, "IPv6 on internal load balancers", lack);
+        return refuse(UNSUPPORTED_FIELD, "has no IPv6 on internal load balancers", lack);
     }
     Ok(())
 }

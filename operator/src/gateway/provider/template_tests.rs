@@ -24,6 +24,11 @@ fn annotated(mut spec: ServiceSpec, key: &str, value: &str) -> ServiceSpec {
     spec
 }
 
+fn labelled(mut spec: ServiceSpec, key: &str, value: &str) -> ServiceSpec {
+    spec.labels.insert(key.into(), value.into());
+    spec
+}
+
 fn classed(mut spec: ServiceSpec, class: &str) -> ServiceSpec {
     spec.load_balancer_class = Some(class.into());
     spec
@@ -59,22 +64,15 @@ fn said(provider: Provider, template: &Template) -> Exposure {
     )
 }
 
+fn each(cases: &[(&str, String)]) -> String {
+    let lines: Vec<String> = cases.iter().map(|(what, said)| format!("{what}\n  {said}")).collect();
+    lines.join("\n")
+}
+
 #[test]
-fn each_refusal_says_what_to_write_instead() {
+fn what_would_not_be_internal_is_refused_by_its_name() {
     let gke = "networking.gke.io/load-balancer-type";
     let aws = "service.beta.kubernetes.io/aws-load-balancer-";
-    let ranges = ServiceSpec {
-        load_balancer_source_ranges: vec!["192.0.2.0/24".into()],
-        ..external()
-    };
-    let far = ServiceSpec {
-        global_access: Some(true),
-        ..internal()
-    };
-    let six = ServiceSpec {
-        ip_families: vec![IpFamily::V6],
-        ..internal()
-    };
     let cases = [
         (
             "Internal, and nobody knows whose",
@@ -169,6 +167,26 @@ fn each_refusal_says_what_to_write_instead() {
                 TCP,
             ),
         ),
+    ];
+    insta::with_settings!({omit_expression => true}, { insta::assert_snapshot!(each(&cases)); });
+}
+
+#[test]
+fn what_is_missing_or_cannot_be_is_refused_with_what_to_write_instead() {
+    let aws = "service.beta.kubernetes.io/aws-load-balancer-";
+    let ranges = ServiceSpec {
+        load_balancer_source_ranges: vec!["192.0.2.0/24".into()],
+        ..external()
+    };
+    let far = ServiceSpec {
+        global_access: Some(true),
+        ..internal()
+    };
+    let six = ServiceSpec {
+        ip_families: vec![IpFamily::V6],
+        ..internal()
+    };
+    let cases = [
         ("no subnet", refused(Provider::Tencent, &internal(), TCP)),
         (
             "no subnet, beside a switch",
@@ -179,6 +197,14 @@ fn each_refusal_says_what_to_write_instead() {
         (
             "a pool by name, where labels choose",
             refused(Provider::Cilium, &in_subnet(internal(), "private"), TCP),
+        ),
+        (
+            "another pool by label",
+            refused(
+                Provider::Cilium,
+                &labelled(in_subnet(internal(), "pool=private"), "pool", "public"),
+                TCP,
+            ),
         ),
         ("no pool, by namespace", refused(Provider::KubeVip, &internal(), TCP)),
         (
@@ -230,8 +256,7 @@ fn each_refusal_says_what_to_write_instead() {
             ),
         ),
     ];
-    let text: Vec<String> = cases.iter().map(|(what, said)| format!("{what}\n  {said}")).collect();
-    insta::with_settings!({omit_expression => true}, { insta::assert_snapshot!(text.join("\n")); });
+    insta::with_settings!({omit_expression => true}, { insta::assert_snapshot!(each(&cases)); });
 }
 
 #[test]

@@ -104,14 +104,14 @@ pub static AUTO_MODE: Preset = Preset {
         external: ELASTIC,
     },
     ipv6: Some((FAMILY, "dualstack")),
-    create_only: CreateOnly::new(&[TYPE, NAME], true),
+    create_only: CreateOnly::new(&[SCHEME, TYPE, NAME], true),
     ..PLAIN
 };
 
 /// kubernetes/cloud-provider-aws, pkg/providers/v1/aws.go.
 pub static IN_TREE: Preset = Preset {
     key: "AWS",
-    name: "AWS' cloud controller manager",
+    name: "AWS' cloud controller manager (classic load balancers)",
     recognised: Recognised {
         provider_ids: &["aws://"],
         ..NOWHERE
@@ -138,10 +138,10 @@ pub static IN_TREE: Preset = Preset {
         },
     },
     // kubernetes#64251: an existing one keeps its scheme.
-    create_only: CreateOnly::new(&[INTERNAL, TYPE], true),
+    create_only: CreateOnly::new(&[INTERNAL, SCHEME, TYPE], true),
     lacks: Lacks {
         udp: Some(Lack {
-            instead: "add the annotation service.beta.kubernetes.io/aws-load-balancer-type: nlb, as classic load balancers have no UDP",
+            instead: "add the annotation service.beta.kubernetes.io/aws-load-balancer-type: nlb",
             unless: Some(Unless::Annotation((TYPE, "nlb"))),
         }),
         // checkMixedProtocol.

@@ -53,6 +53,7 @@ pub static ALIBABA: Preset = Preset {
     create_only: CreateOnly::new(
         &[
             ALIBABA_SWITCH,
+            "service.beta.kubernetes.io/alicloud-loadbalancer-address-type",
             "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-vswitch-id",
             "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-ip",
         ],
@@ -61,7 +62,7 @@ pub static ALIBABA: Preset = Preset {
     lacks: Lacks {
         // Read in nlbv2, not in clbv1.
         source_ranges: Some(Lack {
-            instead: "write loadBalancerClass: alibabacloud.com/nlb, or the annotations service.beta.kubernetes.io/alibaba-cloud-loadbalancer-acl-status, -acl-id and -acl-type instead of loadBalancerSourceRanges",
+            instead: "write loadBalancerClass: alibabacloud.com/nlb, or the annotations service.beta.kubernetes.io/alibaba-cloud-loadbalancer-acl-status, -acl-id and -acl-type instead",
             unless: Some(Unless::Class("alibabacloud.com/nlb")),
         }),
         ..Lacks::NOTHING

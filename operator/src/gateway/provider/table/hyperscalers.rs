@@ -113,7 +113,7 @@ const OCI_TYPE: &str = "oci.oraclecloud.com/load-balancer-type";
 /// oracle/oci-cloud-controller-manager, docs/load-balancer-annotations.md and load_balancer_spec.go.
 pub static OCI: Preset = Preset {
     key: "OCI",
-    name: "Oracle Cloud, load balancer",
+    name: "Oracle's load balancer",
     recognised: Recognised {
         // The bare OCID in older clusters (providers/oci/util.go takes both).
         provider_ids: &["oci://", "ocid1.instance."],
@@ -150,7 +150,7 @@ pub static OCI: Preset = Preset {
 
 pub static OCI_NETWORK: Preset = Preset {
     key: "OCINetwork",
-    name: "Oracle Cloud, network load balancer",
+    name: "Oracle's network load balancer",
     internal: Internal::Marks(Marks::annotations(&[(OCI_TYPE, "nlb"), (OCI_NETWORK_SWITCH, "true")])),
     external: Marks::annotations(&[(OCI_TYPE, "nlb")]),
     served: &[Served::Annotation(OCI_TYPE, &["nlb"])],

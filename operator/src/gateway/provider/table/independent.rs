@@ -83,11 +83,9 @@ pub static HETZNER: Preset = Preset {
         false,
     ),
     lacks: Lacks {
-        udp: Some(Lack::always(
-            "leave UDP out: Hetzner's load balancers have TCP only; a Gateway of type NodePort has UDP",
-        )),
+        udp: Some(Lack::always("leave UDP out, or use a Gateway of type NodePort for it")),
         source_ranges: Some(Lack::always(
-            "leave loadBalancerSourceRanges out, and restrict who may connect in the application or with type: NodePort and Hetzner's firewalls",
+            "leave them out, and restrict who may connect in the application, or with type: NodePort and Hetzner's firewalls",
         )),
         ..Lacks::NOTHING
     },
@@ -149,9 +147,7 @@ pub static SCALEWAY: Preset = Preset {
         false,
     ),
     lacks: Lacks {
-        udp: Some(Lack::always(
-            "leave UDP out: Scaleway's controller skips ports that are not TCP; a Gateway of type NodePort has UDP",
-        )),
+        udp: Some(Lack::always("leave UDP out, or use a Gateway of type NodePort for it")),
         ..Lacks::NOTHING
     },
     clients: Clients::Proxied,
@@ -207,7 +203,7 @@ pub static LINODE: Preset = Preset {
     ),
     lacks: Lacks {
         source_ranges: Some(Lack::always(
-            "write the annotation service.beta.kubernetes.io/linode-loadbalancer-firewall-acl instead of loadBalancerSourceRanges",
+            "write the annotation service.beta.kubernetes.io/linode-loadbalancer-firewall-acl instead",
         )),
         ..Lacks::NOTHING
     },
@@ -235,7 +231,7 @@ pub static VULTR: Preset = Preset {
     ),
     lacks: Lacks {
         source_ranges: Some(Lack::always(
-            "write the annotation service.beta.kubernetes.io/vultr-loadbalancer-firewall-rules instead of loadBalancerSourceRanges",
+            "write the annotation service.beta.kubernetes.io/vultr-loadbalancer-firewall-rules instead",
         )),
         ..Lacks::NOTHING
     },
@@ -259,7 +255,7 @@ pub static EXOSCALE: Preset = Preset {
     )],
     lacks: Lacks {
         source_ranges: Some(Lack::always(
-            "leave loadBalancerSourceRanges out, and restrict who may connect with the security group of the nodes",
+            "leave them out, and restrict who may connect with the security group of the nodes",
         )),
         ..Lacks::NOTHING
     },
