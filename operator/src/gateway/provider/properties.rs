@@ -93,7 +93,7 @@ fn specs(provider: Provider, scope: Scope) -> impl Strategy<Value = ServiceSpec>
         option::weighted(0.6, text(vec!["subnet-1", "pool=private", "=", "169341"])),
         vec(text(addresses), 0..3),
         any::<bool>(),
-        vec(select(vec![IpFamily::V4, IpFamily::V6]), 0..2),
+        vec(select(vec![IpFamily::V4, IpFamily::V6]), 0..3),
         btree_map(text(vec!["pool", "team"]), text(vec!["private", "public"]), 0..2),
     )
         .prop_map(

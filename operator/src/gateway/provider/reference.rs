@@ -10,8 +10,8 @@ fn code(text: &str) -> String {
     format!("`{text}`")
 }
 
-fn lines(parts: Vec<String>) -> String {
-    parts.join("<br>")
+fn lines(parts: impl IntoIterator<Item = String>) -> String {
+    parts.into_iter().collect::<Vec<_>>().join("<br>")
 }
 
 fn table(head: &str, columns: usize, row: impl Fn(&Preset) -> Vec<String>) -> String {
@@ -37,7 +37,8 @@ fn internal(row: &Preset) -> String {
     match &row.internal {
         Internal::Marks(how) => lines(marks(how)),
         Internal::Subnet => "by `subnet`".into(),
-        Internal::Pool => "by the pool: `subnet` or private `addresses`".into(),
+        Internal::Pool if matches!(row.subnet, Subnet::No(_)) => "by private `addresses`".into(),
+        Internal::Pool => "by the pool: `subnet`, or private `addresses`".into(),
         Internal::Never(_) => "**cannot**".into(),
     }
 }
@@ -105,8 +106,7 @@ fn create_only(row: &Preset) -> String {
     lines(
         scope
             .into_iter()
-            .chain(row.create_only.annotations.iter().map(|key| code(key)))
-            .collect(),
+            .chain(row.create_only.annotations.iter().map(|key| code(key))),
     )
 }
 
@@ -134,7 +134,7 @@ fn cannot(row: &Preset) -> String {
         addresses("Internal", &row.addresses.internal),
         addresses("External", &row.addresses.external),
     ];
-    lines(parts.into_iter().flatten().collect())
+    lines(parts.into_iter().flatten())
 }
 
 fn takes_nothing(takes: &Takes) -> bool {
@@ -183,19 +183,20 @@ fn the_reference_has_what_each_provider_is_recognised_by() {
             Served::Class => None,
             Served::Annotation(key, values) => Some(format!("or {}", code(&format!("{key}: {}", values.join(", "))))),
         });
-        let classes = known.classes.iter().map(|class| code(class.name));
+        let classes = known.classes.iter().filter(|class| class.internal != Some(false));
+        let classes = classes.map(|class| code(class.name));
         vec![
             row.key.to_owned(),
-            lines(ids.chain(label).collect()),
-            lines(group.into_iter().chain(pool).collect()),
-            lines(classes.chain(any).chain(served).collect()),
+            lines(ids.chain(label)),
+            lines(group.into_iter().chain(pool)),
+            lines(classes.chain(any).chain(served)),
             match row.clients {
                 Clients::Seen => "yes",
                 Clients::Proxied => "no",
                 Clients::Unknown => "",
             }
             .to_owned(),
-            lines(row.health_checks.iter().map(|range| code(range)).collect()),
+            lines(row.health_checks.iter().map(|range| code(range))),
         ]
     });
     crate::reference::check("load-balancers.md", "recognised", &text);

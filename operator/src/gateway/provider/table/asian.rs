@@ -103,6 +103,7 @@ pub static BAIDU: Preset = Preset {
     key: "Baidu",
     name: "Baidu Cloud Container Engine",
     recognised: Recognised {
+        // Recalled, not found in print.
         provider_ids: &["cce://"],
         ..NOWHERE
     },
