@@ -8,4 +8,4 @@ mod status;
 pub use receiver::{Format, Receiver, Webhook};
 pub use rules::{Expiring, NotReady, RenewalFailed, Renewed, Rules, Severity, Switch, Threshold};
 pub use spec::{AlertPolicy, AlertPolicySpec, ClusterAlertPolicy, ClusterAlertPolicySpec};
-pub use status::{AlertPolicyStatus, FiringAlert, ReceiverStatus, Rule, TestResult, TestStatus};
+pub use status::{AlertKind, AlertPolicyStatus, FiringAlert, ReceiverStatus, Rule, TestResult, TestStatus};

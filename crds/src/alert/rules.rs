@@ -27,6 +27,9 @@ pub struct Rules {
     /// The circuit breaker holds its re-issue back. Warning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reissue_held: Option<Switch>,
+    /// An Internal Gateway has a public address. Critical.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exposure_mismatch: Option<Switch>,
     /// A new certificate took the place of the one before. Info; it ends by itself after five minutes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewed: Option<Renewed>,
@@ -41,6 +44,7 @@ impl Rules {
             renewal_failed: Some(RenewalFailed::default()),
             not_ready: Some(NotReady::default()),
             reissue_held: Some(Switch::default()),
+            exposure_mismatch: Some(Switch::default()),
             renewed: None,
         }
     }

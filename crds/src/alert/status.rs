@@ -30,12 +30,16 @@ pub struct AlertPolicyStatus {
     pub test: Option<TestStatus>,
 }
 
-/// One alert: a Certificate and a rule.
+/// One alert: a Certificate or a Gateway, and a rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FiringAlert {
     /// `<namespace>/<name>` of the Certificate.
-    pub certificate: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// `<namespace>/<name>` of the Gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<String>,
     /// The rule.
     pub rule: Rule,
     /// The worst that it was since it fires.
@@ -45,6 +49,23 @@ pub struct FiringAlert {
     /// When it was last handed to the receivers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_sent: Option<Timestamp>,
+}
+
+/// What an alert is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AlertKind {
+    Certificate,
+    Gateway,
+}
+
+impl AlertKind {
+    /// As in the types of events.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Certificate => "certificate",
+            Self::Gateway => "gateway",
+        }
+    }
 }
 
 /// A rule, by the name of its field in `spec.rules`.
@@ -57,16 +78,18 @@ pub enum Rule {
     NotReady,
     ReissueHeld,
     Renewed,
+    ExposureMismatch,
 }
 
 impl Rule {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Expiring,
         Self::Expired,
         Self::RenewalFailed,
         Self::NotReady,
         Self::ReissueHeld,
         Self::Renewed,
+        Self::ExposureMismatch,
     ];
 
     /// As it stands in the API.
@@ -78,6 +101,16 @@ impl Rule {
             Self::NotReady => "notReady",
             Self::ReissueHeld => "reissueHeld",
             Self::Renewed => "renewed",
+            Self::ExposureMismatch => "exposureMismatch",
+        }
+    }
+
+    /// What it is about.
+    pub fn kind(self) -> AlertKind {
+        if self == Self::ExposureMismatch {
+            AlertKind::Gateway
+        } else {
+            AlertKind::Certificate
         }
     }
 
@@ -90,6 +123,7 @@ impl Rule {
             Self::NotReady => "not_ready",
             Self::ReissueHeld => "reissue_held",
             Self::Renewed => "renewed",
+            Self::ExposureMismatch => "exposure_mismatch",
         }
     }
 }

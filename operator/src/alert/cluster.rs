@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
-use gatehouse_crds::alert::{AlertPolicy, AlertPolicyStatus, ClusterAlertPolicy};
+use gatehouse_crds::alert::{AlertKind, AlertPolicy, AlertPolicyStatus, ClusterAlertPolicy};
 use gatehouse_crds::certificate::Certificate;
+use gatehouse_crds::gateway::Gateway;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, ObjectReference};
 use kube::{
@@ -20,11 +21,13 @@ use super::{
     policy::{PolicyKey, Receiver},
     queue::Outcome,
     send::Sender,
+    state::Object,
     store::Store,
     target::Target,
 };
 use crate::{
     certificate::cache::{Cache, Guarded},
+    gateway::cache::{Cache as GatewayCache, Guarded as GuardedGateway},
     issuer::secrets::NamespaceSecrets,
     kubernetes::{
         apply::{self, Writer},
@@ -32,9 +35,10 @@ use crate::{
     },
 };
 
-/// Certificates and namespaces as the caches have them.
+/// Certificates, Gateways and namespaces as the caches have them.
 pub struct ClusterSight {
     pub caches: Vec<Arc<Cache>>,
+    pub gateways: Vec<Arc<GatewayCache>>,
     /// Labels of namespaces; none where ClusterAlertPolicies are not read.
     pub namespaces: Option<Reflected<PartialObjectMeta<Namespace>>>,
 }
@@ -51,10 +55,31 @@ impl Sight for ClusterSight {
         self.get(namespace, name)
     }
 
-    fn certificates(&self, namespace: Option<&str>) -> Vec<(String, String)> {
-        let all = self.caches.iter().flat_map(|cache| cache.certificates().state());
-        all.map(|object| (object.namespace().unwrap_or_default(), object.name_any()))
-            .filter(|(own, _)| namespace.is_none_or(|namespace| namespace == own))
+    fn gateway(&self, namespace: &str, name: &str) -> Option<Arc<GuardedGateway>> {
+        let wanted = ObjectRef::new(name).within(namespace);
+        self.gateways.iter().find_map(|cache| cache.gateways().get(&wanted))
+    }
+
+    fn objects(&self, namespace: Option<&str>) -> Vec<Object> {
+        let certificates = self.caches.iter().flat_map(|cache| cache.certificates().state());
+        let certificates = certificates.map(|object| {
+            (
+                AlertKind::Certificate,
+                object.namespace().unwrap_or_default(),
+                object.name_any(),
+            )
+        });
+        let gateways = self.gateways.iter().flat_map(|cache| cache.gateways().state());
+        let gateways = gateways.map(|object| {
+            (
+                AlertKind::Gateway,
+                object.namespace().unwrap_or_default(),
+                object.name_any(),
+            )
+        });
+        certificates
+            .chain(gateways)
+            .filter(|(_, own, _)| namespace.is_none_or(|namespace| namespace == own))
             .collect()
     }
 
@@ -134,15 +159,24 @@ impl Hands for ClusterHands {
     }
 
     fn undelivered(&self, subject: &Subject, note: &str) {
-        let Some(certificate) = self.sight.get(&subject.namespace, &subject.name) else {
-            return;
+        let (namespace, name) = (&subject.namespace, &subject.name);
+        let (kind, uid) = match subject.kind() {
+            AlertKind::Certificate => (
+                Certificate::kind(&()),
+                self.sight.get(namespace, name).map(|found| found.uid()),
+            ),
+            AlertKind::Gateway => (
+                Gateway::kind(&()),
+                self.sight.gateway(namespace, name).map(|found| found.uid()),
+            ),
         };
+        let Some(uid) = uid else { return };
         let reference = ObjectReference {
             api_version: Some(Certificate::api_version(&()).into()),
-            kind: Some(Certificate::kind(&()).into()),
-            name: Some(subject.name.clone()),
-            namespace: Some(subject.namespace.clone()),
-            uid: certificate.uid(),
+            kind: Some(kind.into()),
+            name: Some(name.clone()),
+            namespace: Some(namespace.clone()),
+            uid,
             ..ObjectReference::default()
         };
         self.events

@@ -11,8 +11,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use gatehouse_crds::alert::{AlertPolicyStatus, Severity, TestStatus};
+use gatehouse_crds::alert::{AlertKind, AlertPolicyStatus, Severity, TestStatus};
 use jiff::Timestamp;
+use kube::{Resource, api::ObjectMeta};
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -21,11 +22,12 @@ use super::{
     message::{Message, Subject},
     policy::{PolicyKey, Receiver},
     queue::{Outcome, Verdict},
-    rules::judge,
-    state::{Key, Name, State},
+    rules::{Judgement, RuleSet, judge, judge_gateway},
+    state::{Key, Name, Object, State},
 };
 use crate::{
     certificate::{cache::Guarded, context::until},
+    gateway::cache::Guarded as GuardedGateway,
     telemetry::metrics::Metrics,
 };
 
@@ -40,8 +42,10 @@ pub const POLICIES: usize = 100;
 pub trait Sight: Send + Sync + 'static {
     /// The Certificate of that name, when it is there.
     fn certificate(&self, namespace: &str, name: &str) -> Option<Arc<Guarded>>;
-    /// All Certificates, or those of one namespace, as namespace and name.
-    fn certificates(&self, namespace: Option<&str>) -> Vec<(String, String)>;
+    /// The Gateway of that name, when it is there.
+    fn gateway(&self, namespace: &str, name: &str) -> Option<Arc<GuardedGateway>>;
+    /// All Certificates and Gateways, or those of one namespace.
+    fn objects(&self, namespace: Option<&str>) -> Vec<Object>;
     /// The labels of a namespace.
     fn labels(&self, namespace: &str) -> Option<BTreeMap<String, String>>;
 }
@@ -53,18 +57,56 @@ pub trait Hands: Send + Sync + 'static {
     async fn save(&self, policy: &PolicyKey, uid: &str, state: Option<Vec<u8>>) -> Result<(), String>;
     async fn write_status(&self, policy: &PolicyKey, uid: &str, status: &AlertPolicyStatus) -> Result<(), String>;
     async fn send(&self, policy: &PolicyKey, receiver: &Receiver, message: &Message) -> Outcome;
-    /// Says on the Certificate that an alert about it has not arrived.
+    /// Says on the object that an alert about it has not arrived.
     fn undelivered(&self, subject: &Subject, note: &str);
     fn now(&self) -> Timestamp;
+}
+
+/// What alerts are about.
+pub(super) enum Watched {
+    Certificate(Arc<Guarded>),
+    Gateway(Arc<GuardedGateway>),
+}
+
+impl Watched {
+    fn is_readable(&self) -> bool {
+        match self {
+            Self::Certificate(object) => object.0.is_ok(),
+            Self::Gateway(object) => object.0.is_ok(),
+        }
+    }
+
+    pub(super) fn metadata(&self) -> &ObjectMeta {
+        match self {
+            Self::Certificate(object) => object.meta(),
+            Self::Gateway(object) => object.meta(),
+        }
+    }
+
+    fn judge(&self, rules: &RuleSet, now: Timestamp) -> Judgement {
+        match self {
+            Self::Certificate(object) => object.0.as_ref().map(|object| judge(object, rules, now)),
+            Self::Gateway(object) => object.0.as_ref().map(|object| judge_gateway(object, rules, now)),
+        }
+        .unwrap_or_default()
+    }
+
+    /// What is told of it; nothing of one that cannot be read.
+    pub(super) fn subject(&self) -> Option<Subject> {
+        match self {
+            Self::Certificate(object) => Some(Subject::of(object.0.as_ref().ok()?)),
+            Self::Gateway(object) => Some(Subject::of_gateway(object.0.as_ref().ok()?)),
+        }
+    }
 }
 
 /// What the engine is told.
 #[derive(Debug)]
 pub enum News {
-    /// A Certificate was made, changed or deleted: namespace and name.
-    Certificate(String, String),
+    /// A Certificate or a Gateway was made, changed or deleted.
+    Changed(Object),
     /// Any of them may have changed.
-    AllCertificates,
+    AllChanged,
     /// A policy is there, or why it cannot be carried out; none when it is gone.
     Policy(PolicyKey, Option<Box<Spec>>),
     /// All policies of a scope have been told.
@@ -92,7 +134,7 @@ pub struct Engine<S, H> {
     timers: BTreeSet<(Timestamp, Arc<Name>)>,
     timer_of: HashMap<Arc<Name>, Timestamp>,
     wakes: BTreeSet<(Timestamp, PolicyKey)>,
-    dirty: HashSet<(String, String)>,
+    dirty: HashSet<Object>,
     touched: BTreeSet<PolicyKey>,
     in_flight: HashMap<Option<String>, usize>,
     /// Policies that have to wait for others of their namespace.
@@ -178,18 +220,17 @@ impl<S: Sight, H: Hands> Engine<S, H> {
 
     fn take(&mut self, news: News) {
         match news {
-            News::Certificate(namespace, name) => {
-                self.dirty.insert((namespace, name));
+            News::Changed(object) => {
+                self.dirty.insert(object);
             }
-            News::AllCertificates => {
-                self.dirty.extend(self.sight.certificates(None));
-                let firing: Vec<Arc<Name>> = self.policies.values().flat_map(|entry| entry.state.names()).collect();
+            News::AllChanged => {
+                self.dirty.extend(self.sight.objects(None));
                 self.dirty
-                    .extend(firing.iter().map(|name| (name.namespace.clone(), name.name.clone())));
+                    .extend(self.policies.values().flat_map(|entry| entry.state.objects()));
             }
             News::Namespace(namespace) => {
                 if self.policies.values().any(Entry::reads_namespaces) {
-                    self.dirty.extend(self.sight.certificates(Some(&namespace)));
+                    self.dirty.extend(self.sight.objects(Some(&namespace)));
                 }
             }
             News::PoliciesListed => {
@@ -247,15 +288,9 @@ impl<S: Sight, H: Hands> Engine<S, H> {
             .or_insert_with(|| Entry::new(spec.uid.clone(), self.stored.remove(&spec.uid)));
         if entry.update(spec, now) {
             let namespace = key.namespace.as_deref();
-            self.dirty.extend(self.sight.certificates(namespace));
-            // What fires for Certificates that went meanwhile has ended.
-            self.dirty.extend(
-                entry
-                    .state
-                    .names()
-                    .iter()
-                    .map(|name| (name.namespace.clone(), name.name.clone())),
-            );
+            self.dirty.extend(self.sight.objects(namespace));
+            // What fires for objects that went meanwhile has ended.
+            self.dirty.extend(entry.state.objects());
         }
         if !known {
             self.crowd(key.namespace.as_deref());
@@ -278,7 +313,7 @@ impl<S: Sight, H: Hands> Engine<S, H> {
             if let Some(entry) = self.policies.get_mut(&key).filter(|entry| entry.crowded != crowded) {
                 entry.crowded = crowded;
                 self.touched.insert(key);
-                self.dirty.extend(self.sight.certificates(Some(namespace)));
+                self.dirty.extend(self.sight.objects(Some(namespace)));
             }
         }
     }
@@ -291,31 +326,35 @@ impl<S: Sight, H: Hands> Engine<S, H> {
             }
             self.timers.pop_first();
             self.timer_of.remove(&name);
-            self.dirty.insert((name.namespace.clone(), name.name.clone()));
+            // Only what is about Certificates comes by time alone.
+            self.dirty
+                .insert((AlertKind::Certificate, name.namespace.clone(), name.name.clone()));
         }
-        for (namespace, name) in std::mem::take(&mut self.dirty) {
-            self.judge(&namespace, &name, now);
+        for (kind, namespace, name) in std::mem::take(&mut self.dirty) {
+            self.judge(kind, &namespace, &name, now);
         }
     }
 
-    fn judge(&mut self, namespace: &str, name: &str, now: Timestamp) {
-        let found = self.sight.certificate(namespace, name);
-        let object = match found.as_deref().map(|object| object.0.as_ref()) {
-            // It cannot be read: nothing new is known of it.
-            Some(Err(_)) => return,
-            Some(Ok(certificate)) => Some(certificate),
-            None => None,
+    fn judge(&mut self, kind: AlertKind, namespace: &str, name: &str, now: Timestamp) {
+        let found = match kind {
+            AlertKind::Certificate => self.sight.certificate(namespace, name).map(Watched::Certificate),
+            AlertKind::Gateway => self.sight.gateway(namespace, name).map(Watched::Gateway),
         };
-        let known = object.map(|certificate| {
+        // It cannot be read: nothing new is known of it.
+        if found.as_ref().is_some_and(|object| !object.is_readable()) {
+            return;
+        }
+        let known = found.as_ref().map(|object| {
             Arc::new(Name {
                 namespace: namespace.to_owned(),
                 name: name.to_owned(),
-                uid: certificate.metadata.uid.clone().unwrap_or_default(),
+                uid: object.metadata().uid.clone().unwrap_or_default(),
             })
         });
         let mut next: Option<Timestamp> = None;
-        let labels = object
-            .and_then(|certificate| certificate.metadata.labels.clone())
+        let labels = found
+            .as_ref()
+            .and_then(|object| object.metadata().labels.clone())
             .unwrap_or_default();
         for (key, entry) in &mut self.policies {
             if key.namespace.as_deref().is_some_and(|own| own != namespace) {
@@ -324,13 +363,14 @@ impl<S: Sight, H: Hands> Engine<S, H> {
             let Some(Active { policy, state }) = entry.active() else {
                 continue;
             };
-            let covered =
-                object.filter(|_| policy.covers(namespace, &labels, |namespace| self.sight.labels(namespace)));
-            let judgement = covered.map(|certificate| judge(certificate, &policy.rules, now));
+            let covered = found
+                .as_ref()
+                .filter(|_| policy.covers(namespace, &labels, |namespace| self.sight.labels(namespace)));
+            let judgement = covered.map(|object| object.judge(&policy.rules, now));
             let observed = known
                 .as_ref()
                 .zip(judgement.as_ref().map(|judgement| judgement.findings.as_slice()));
-            state.observe(namespace, name, observed);
+            state.observe(kind, namespace, name, observed);
             next = judgement
                 .and_then(|judgement| judgement.next)
                 .into_iter()
@@ -340,7 +380,7 @@ impl<S: Sight, H: Hands> Engine<S, H> {
                 self.touched.insert(key.clone());
             }
         }
-        if let Some(name) = known {
+        if let Some(name) = known.filter(|_| kind == AlertKind::Certificate) {
             self.set_timer(name, next);
         }
     }

@@ -2,12 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use gatehouse_crds::alert::{AlertPolicyStatus, TestStatus};
+use gatehouse_crds::alert::{AlertKind, AlertPolicyStatus, TestStatus};
 use jiff::Timestamp;
 
 use super::{
     durable,
-    engine::Sight,
+    engine::{Sight, Watched},
     message::{Content, Message, Subject},
     policy::{Policy, Receiver},
     queue::{Outcome, Verdict},
@@ -166,11 +166,13 @@ impl Entry {
         if self.crowded {
             return Vec::new();
         }
-        let look = |name: &Name| {
-            let found = sight.certificate(&name.namespace, &name.name)?;
-            let certificate = found.0.as_ref().ok()?;
-            let same = certificate.metadata.uid.as_deref() == Some(&name.uid);
-            same.then(|| Arc::new(Subject::of(certificate)))
+        let look = |kind: AlertKind, name: &Name| {
+            let found = match kind {
+                AlertKind::Certificate => Watched::Certificate(sight.certificate(&name.namespace, &name.name)?),
+                AlertKind::Gateway => Watched::Gateway(sight.gateway(&name.namespace, &name.name)?),
+            };
+            let same = found.metadata().uid.as_deref() == Some(&name.uid);
+            found.subject().filter(|_| same).map(Arc::new)
         };
         let before = self.state.revision;
         let mut tell = Tell::new(policy, &look, now);

@@ -2,10 +2,13 @@
 
 use std::{fmt, sync::Arc};
 
-use gatehouse_crds::alert::{Rule, Severity};
+use gatehouse_crds::alert::{AlertKind, Rule, Severity};
 use gatehouse_crds::certificate::{Certificate, LastFailure, SigningIssuer};
+use gatehouse_crds::gateway::Gateway;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use crate::{gateway::status::EXPOSURE_VERIFIED, kubernetes::conditions};
 
 /// One delivery to one receiver.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,14 +61,14 @@ impl Status {
     }
 }
 
-/// A Certificate and a rule.
+/// An object and a rule.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Alert {
     pub status: Status,
     pub severity: Severity,
     pub rule: Rule,
-    /// The same for as long as the Certificate exists: 32 hexadecimal digits made of its UID and the rule.
+    /// The same for as long as the object exists: 32 hexadecimal digits made of its UID and the rule.
     pub fingerprint: String,
     /// Since when it fires.
     pub since: Timestamp,
@@ -102,7 +105,7 @@ impl Group {
     pub const NAMED: usize = 20;
 }
 
-/// What a receiver is told of a Certificate. Holds no secret.
+/// What a receiver is told of a Certificate or a Gateway. Holds no secret.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Subject {
@@ -129,6 +132,25 @@ pub struct Subject {
     pub last_failure: Option<LastFailure>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt_time: Option<Timestamp>,
+    /// It is a Gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<GatewayFacts>,
+}
+
+/// What a receiver is told of a Gateway.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayFacts {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    pub scope: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<String>,
+    /// What is wrong, as its status says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 impl Subject {
@@ -155,6 +177,48 @@ impl Subject {
             failed_attempts: status.failed_attempts.filter(|attempts| *attempts > 0),
             last_failure: status.last_failure,
             next_attempt_time: status.next_attempt_time,
+            gateway: None,
+        }
+    }
+
+    /// What a Gateway says now.
+    pub fn of_gateway(gateway: &Gateway) -> Self {
+        let status = gateway.status.clone().unwrap_or_default();
+        let word = |value: Option<serde_json::Value>| Some(value?.as_str()?.to_owned());
+        let scope = gateway
+            .spec
+            .service
+            .as_ref()
+            .and_then(|service| service.scope)
+            .unwrap_or_default();
+        let verified = conditions::find(&status.conditions, EXPOSURE_VERIFIED);
+        Self {
+            namespace: gateway.metadata.namespace.clone().unwrap_or_default(),
+            name: gateway.metadata.name.clone().unwrap_or_default(),
+            gateway: Some(GatewayFacts {
+                service_name: status.service_name.clone(),
+                provider: word(status.provider.and_then(|provider| serde_json::to_value(provider).ok())),
+                scope: word(serde_json::to_value(scope).ok()).unwrap_or_default(),
+                addresses: status
+                    .addresses
+                    .iter()
+                    .take(Self::NAMES)
+                    .map(|address| address.value.clone())
+                    .collect(),
+                message: verified
+                    .filter(|verified| verified.status == "False")
+                    .map(|verified| verified.message.clone()),
+            }),
+            ..Self::default()
+        }
+    }
+
+    /// Certificate or Gateway.
+    pub fn kind(&self) -> AlertKind {
+        if self.gateway.is_some() {
+            AlertKind::Gateway
+        } else {
+            AlertKind::Certificate
         }
     }
 }

@@ -1,15 +1,17 @@
-//! Which alerts a Certificate raises at a moment, and when that changes by time alone.
+//! Which alerts a Certificate or a Gateway raises at a moment, and when that changes by time alone.
 
 use std::time::Duration;
 
 use gatehouse_crds::{
     alert::{Rule, Rules, Severity, Switch, Threshold},
     certificate::Certificate,
+    gateway::Gateway,
 };
 use jiff::Timestamp;
 
 use crate::{
     certificate::outcome::{ISSUING, READY},
+    gateway::status::{EXPOSURE_MISMATCH, EXPOSURE_VERIFIED},
     kubernetes::conditions,
 };
 
@@ -27,6 +29,7 @@ pub struct RuleSet {
     not_ready: Option<Duration>,
     reissue_held: bool,
     renewed: bool,
+    exposure_mismatch: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -75,6 +78,7 @@ impl RuleSet {
                 after.unwrap_or(Duration::from_secs(600))
             }),
             reissue_held: on(&rules.reissue_held),
+            exposure_mismatch: on(&rules.exposure_mismatch),
             renewed: rules
                 .renewed
                 .as_ref()
@@ -83,12 +87,12 @@ impl RuleSet {
     }
 }
 
-/// One alert that a Certificate raises now.
+/// One alert that an object raises now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Finding {
     pub rule: Rule,
     pub severity: Severity,
-    /// When it began, as far as the Certificate tells.
+    /// When it began, as far as the object tells.
     pub since: Timestamp,
 }
 
@@ -134,6 +138,23 @@ pub fn judge(certificate: &Certificate, rules: &RuleSet, now: Timestamp) -> Judg
         trouble(certificate, rules, now, &mut judgement);
     }
     renewed(certificate, rules, now, &mut judgement);
+    judgement
+}
+
+/// Judges a Gateway by `rules`. Nothing of it changes by time alone.
+pub fn judge_gateway(gateway: &Gateway, rules: &RuleSet, now: Timestamp) -> Judgement {
+    let mut judgement = Judgement::default();
+    let conditions = gateway
+        .status
+        .as_ref()
+        .map(|status| status.conditions.as_slice())
+        .unwrap_or_default();
+    let mismatch = conditions::find(conditions, EXPOSURE_VERIFIED)
+        .filter(|verified| verified.status == "False" && verified.reason == EXPOSURE_MISMATCH);
+    if let (true, None, Some(mismatch)) = (rules.exposure_mismatch, &gateway.metadata.deletion_timestamp, mismatch) {
+        let since = mismatch.last_transition_time.0.min(now);
+        judgement.at(Rule::ExposureMismatch, Severity::Critical, since, now);
+    }
     judgement
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use gatehouse_crds::{
-    alert::{Rule, Severity},
+    alert::{AlertKind, Rule, Severity},
     certificate::SigningIssuer,
 };
 use jiff::Timestamp;
@@ -14,16 +14,26 @@ use serde::{Deserialize, Serialize};
 
 use super::{queue::Queue, rules::Finding};
 
-/// One Certificate that was or is there. Shared by all that fires for it.
+/// Names what an alert is about: kind, namespace and name.
+pub type Object = (AlertKind, String, String);
+
+/// One object that was or is there. Shared by all that fires for it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Name {
     #[serde(rename = "s")]
     pub namespace: String,
     #[serde(rename = "n")]
     pub name: String,
-    /// A Certificate that is deleted and made again is another one.
+    /// One that is deleted and made again is another one.
     #[serde(rename = "u")]
     pub uid: String,
+}
+
+impl Name {
+    /// `<namespace>/<name>`.
+    pub fn path(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
 }
 
 /// One alert.
@@ -33,6 +43,13 @@ pub struct Key {
     pub name: Arc<Name>,
     #[serde(rename = "r")]
     pub rule: Rule,
+}
+
+impl Key {
+    /// What it is about.
+    pub fn object(&self) -> Object {
+        (self.rule.kind(), self.name.namespace.clone(), self.name.name.clone())
+    }
 }
 
 /// It fires.
@@ -123,10 +140,10 @@ pub struct State {
 }
 
 impl State {
-    /// Takes what was found of the Certificate `namespace/name`: who it is and what it raises, or that it is none of ours.
-    pub fn observe(&mut self, namespace: &str, name: &str, found: Option<(&Arc<Name>, &[Finding])>) {
+    /// Takes what was found of the object `namespace/name`: who it is and what it raises, or that it is none of ours.
+    pub fn observe(&mut self, kind: AlertKind, namespace: &str, name: &str, found: Option<(&Arc<Name>, &[Finding])>) {
         let (own, findings) = found.map_or((None, [].as_slice()), |(own, findings)| (Some(own), findings));
-        for key in self.of(namespace, name) {
+        for key in self.of(kind, namespace, name) {
             let holds =
                 own.is_some_and(|own| *own == key.name) && findings.iter().any(|finding| finding.rule == key.rule);
             if !holds && let Some(firing) = self.firing.remove(&key) {
@@ -169,8 +186,8 @@ impl State {
         }
     }
 
-    /// What fires for the Certificate `namespace/name`, under whatever UID.
-    fn of(&self, namespace: &str, name: &str) -> Vec<Key> {
+    /// What fires for the object `namespace/name`, under whatever UID.
+    fn of(&self, kind: AlertKind, namespace: &str, name: &str) -> Vec<Key> {
         let from = Key {
             name: Arc::new(Name {
                 namespace: namespace.to_owned(),
@@ -184,15 +201,16 @@ impl State {
             .range(from..)
             .map(|(key, _)| key)
             .take_while(own)
+            .filter(|key| key.rule.kind() == kind)
             .cloned()
             .collect()
     }
 
-    /// The Certificates that something fires for.
-    pub fn names(&self) -> Vec<Arc<Name>> {
-        let mut names: Vec<Arc<Name>> = self.firing.keys().map(|key| key.name.clone()).collect();
-        names.dedup();
-        names
+    /// The objects that something fires for.
+    pub fn objects(&self) -> Vec<Object> {
+        let mut objects: Vec<Object> = self.firing.keys().map(Key::object).collect();
+        objects.dedup();
+        objects
     }
 
     /// Something is different from what is durable.

@@ -1,6 +1,6 @@
 //! A policy's status, made purely.
 
-use gatehouse_crds::alert::{AlertPolicyStatus, FiringAlert, ReceiverStatus, TestStatus};
+use gatehouse_crds::alert::{AlertKind, AlertPolicyStatus, FiringAlert, ReceiverStatus, TestStatus};
 use jiff::Timestamp;
 use std::cmp::Reverse;
 
@@ -126,7 +126,8 @@ fn firing(state: &State) -> Vec<FiringAlert> {
     all.into_iter()
         .take(NAMED)
         .map(|(key, firing)| FiringAlert {
-            certificate: format!("{}/{}", key.name.namespace, key.name.name),
+            certificate: (key.rule.kind() == AlertKind::Certificate).then(|| key.name.path()),
+            gateway: (key.rule.kind() == AlertKind::Gateway).then(|| key.name.path()),
             rule: key.rule,
             severity: firing.severity,
             since: whole_seconds(firing.since),

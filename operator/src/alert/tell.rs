@@ -8,7 +8,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use aws_lc_rs::digest;
-use gatehouse_crds::alert::{Format, Rule, Severity};
+use gatehouse_crds::alert::{AlertKind, Format, Rule, Severity};
 use gatehouse_crds::certificate::SigningIssuer;
 use jiff::Timestamp;
 
@@ -26,10 +26,13 @@ const GROWTH: Duration = Duration::from_secs(60);
 /// Alerts in one request to an Alertmanager.
 const BATCH: usize = 200;
 
+/// What is known of an object; none when it is gone.
+type Look<'a> = &'a dyn Fn(AlertKind, &Name) -> Option<Arc<Subject>>;
+
 /// What telling needs to know of the world.
 pub struct Tell<'a> {
     policy: &'a Policy,
-    look: &'a dyn Fn(&Name) -> Option<Arc<Subject>>,
+    look: Look<'a>,
     now: Timestamp,
     dropped: Vec<(String, usize)>,
 }
@@ -44,8 +47,8 @@ struct Words {
 }
 
 impl<'a> Tell<'a> {
-    /// By `policy`, at `now`. `look` says what is known of a Certificate; none when it is gone.
-    pub fn new(policy: &'a Policy, look: &'a dyn Fn(&Name) -> Option<Arc<Subject>>, now: Timestamp) -> Self {
+    /// By `policy`, at `now`.
+    pub fn new(policy: &'a Policy, look: Look<'a>, now: Timestamp) -> Self {
         Self {
             policy,
             look,
@@ -98,7 +101,7 @@ impl<'a> Tell<'a> {
         let storm = state.recent.len() + news.begun.len() > SINGLE;
         let mut bundles: BTreeMap<GroupKey, Vec<&Key>> = BTreeMap::new();
         for key in &news.begun {
-            let subject = self.subject(&key.name);
+            let subject = self.subject(key.rule.kind(), &key.name);
             let Some(firing) = state.firing.get_mut(key) else {
                 continue;
             };
@@ -125,16 +128,19 @@ impl<'a> Tell<'a> {
                 // Alone of its kind, and nothing to join: it has a line of its own.
                 [key] if !state.groups.contains_key(&bundle) => {
                     if let Some(firing) = state.firing.get(*key) {
-                        words
-                            .single
-                            .push(Content::Alert(alert(key, firing, self.subject(&key.name), None)));
+                        words.single.push(Content::Alert(alert(
+                            key,
+                            firing,
+                            self.subject(key.rule.kind(), &key.name),
+                            None,
+                        )));
                     }
                 }
                 keys => self.join(state, bundle, keys),
             }
         }
         for key in &news.worse {
-            let subject = self.subject(&key.name);
+            let subject = self.subject(key.rule.kind(), &key.name);
             let Some(firing) = state.firing.get_mut(key) else {
                 continue;
             };
@@ -172,7 +178,9 @@ impl<'a> Tell<'a> {
     /// Makes `keys` members of the group `bundle`, which opens with them if need be.
     fn join(&mut self, state: &mut State, bundle: GroupKey, keys: &[&Key]) {
         let bundle = Arc::new(bundle);
-        let issuer = keys.first().and_then(|key| self.subject(&key.name).issuer.clone());
+        let issuer = keys
+            .first()
+            .and_then(|key| self.subject(key.rule.kind(), &key.name).issuer.clone());
         let group = state.groups.entry(bundle.clone()).or_insert_with(|| Open {
             fingerprint: format!("{:032x}", rand::random::<u128>()),
             issuer,
@@ -203,7 +211,7 @@ impl<'a> Tell<'a> {
 
     fn ended(&mut self, state: &mut State, ended: Vec<(Key, Firing)>, words: &mut Words) {
         for (key, firing) in ended {
-            let over = alert(&key, &firing, self.subject(&key.name), Some(self.now));
+            let over = alert(&key, &firing, self.subject(key.rule.kind(), &key.name), Some(self.now));
             words.each.push(over.clone());
             let Some(bundle) = &firing.group else {
                 words.single.push(Content::Alert(over));
@@ -228,7 +236,7 @@ impl<'a> Tell<'a> {
         for (key, firing) in &mut state.firing {
             if repeats(firing) && firing.last_sent.is_some_and(due) {
                 firing.last_sent = Some(now);
-                let alert = alert(key, firing, subject(self.look, &key.name), None);
+                let alert = alert(key, firing, subject(self.look, key.rule.kind(), &key.name), None);
                 words.each.push(alert.clone());
                 if firing.group.is_none() {
                     words.single.push(Content::Alert(alert));
@@ -318,12 +326,16 @@ impl<'a> Tell<'a> {
             ended,
             issuer: group.issuer.clone(),
             count: if ended.is_some() { group.most } else { group.count },
-            first: group.first.iter().map(|name| self.subject(name)).collect(),
+            first: group
+                .first
+                .iter()
+                .map(|name| self.subject(key.rule.kind(), name))
+                .collect(),
         })
     }
 
-    fn subject(&self, name: &Name) -> Arc<Subject> {
-        subject(self.look, name)
+    fn subject(&self, kind: AlertKind, name: &Name) -> Arc<Subject> {
+        subject(self.look, kind, name)
     }
 }
 
@@ -335,8 +347,8 @@ pub fn heartbeat_at(policy: &Policy, state: &State, now: Timestamp) -> Option<Ti
 }
 
 /// What is told of a Certificate; of one that is gone, its name.
-fn subject(look: &dyn Fn(&Name) -> Option<Arc<Subject>>, name: &Name) -> Arc<Subject> {
-    look(name).unwrap_or_else(|| {
+fn subject(look: Look<'_>, kind: AlertKind, name: &Name) -> Arc<Subject> {
+    look(kind, name).unwrap_or_else(|| {
         Arc::new(Subject {
             namespace: name.namespace.clone(),
             name: name.name.clone(),

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use gatehouse_crds::alert::{Rule, Severity};
+use gatehouse_crds::alert::{AlertKind, Rule, Severity};
 use gatehouse_crds::certificate::{LastFailure, SigningIssuer};
 use jiff::Timestamp;
 
@@ -33,6 +33,7 @@ pub(super) fn headline(status: Status, severity: Severity, rule: Rule) -> String
         Rule::NotReady => "no valid certificate",
         Rule::ReissueHeld => "re-issue held back",
         Rule::Renewed => "certificate renewed",
+        Rule::ExposureMismatch => "internal gateway is public",
     };
     format!("{level}: {what}")
 }
@@ -77,6 +78,14 @@ fn firing(rule: Rule, subject: &Subject, at: Timestamp) -> String {
                  damaged at once"
             )
         }
+        Rule::ExposureMismatch => {
+            let message = subject.gateway.as_ref().and_then(|gateway| gateway.message.as_deref());
+            format!(
+                "Gateway {subject} {}: {}",
+                claim(rule),
+                message.unwrap_or("see its status")
+            )
+        }
         Rule::Renewed => match end.filter(|end| *end > at) {
             Some(end) => format!("Certificate {subject} was renewed and {}", valid(end, at)),
             None => format!("Certificate {subject} was renewed"),
@@ -91,6 +100,12 @@ fn resolved(alert: &Alert, at: Timestamp) -> String {
         return format!("The news that Certificate {subject} was renewed is closed");
     }
     let lasted = span(between(alert.since, ended));
+    if alert.rule.kind() == AlertKind::Gateway {
+        return format!(
+            "The alarm that Gateway {subject} {} is over after {lasted}",
+            claim(alert.rule)
+        );
+    }
     match subject.not_after.filter(|end| fresh(subject, *end, ended)) {
         Some(end) if alert.rule != Rule::ReissueHeld => format!(
             "Certificate {subject} was renewed and {}; the alarm that it {} is over after {lasted}",
@@ -119,7 +134,7 @@ pub(super) fn group(group: &Group, at: Timestamp) -> String {
         .issuer
         .as_ref()
         .map_or_else(String::new, |issuer| format!(" of {}", self::issuer(issuer)));
-    let who = format!("{} Certificates{whose} {}", group.count, claims(group.rule));
+    let who = format!("{} {}{whose} {}", group.count, plural(group.rule), claims(group.rule));
     if group.status == Status::Resolved {
         let lasted = span(between(group.since, group.ended.unwrap_or(at)));
         return format!("The alarm that {who} is over after {lasted}");
@@ -195,8 +210,21 @@ pub(super) fn issuer(issuer: &SigningIssuer) -> String {
 pub(super) fn facts(alert: &Alert) -> Vec<(&'static str, String)> {
     let subject = &*alert.subject;
     let failure = |failure: &LastFailure| format!("{}: {}", failure.reason, failure.message);
+    let gateway = subject.gateway.as_ref();
+    let kind = match alert.rule.kind() {
+        AlertKind::Certificate => "Certificate",
+        AlertKind::Gateway => "Gateway",
+    };
     let facts = [
-        ("Certificate", Some(subject.to_string())),
+        (kind, Some(subject.to_string())),
+        ("Service", gateway.and_then(|gateway| gateway.service_name.clone())),
+        ("Provider", gateway.and_then(|gateway| gateway.provider.clone())),
+        (
+            "Addresses",
+            gateway
+                .map(|gateway| gateway.addresses.join(", "))
+                .filter(|addresses| !addresses.is_empty()),
+        ),
         (
             "Names",
             Some(subject.dns_names.join(", ")).filter(|names| !names.is_empty()),
@@ -222,7 +250,7 @@ pub(super) fn facts(alert: &Alert) -> Vec<(&'static str, String)> {
 pub(super) fn group_facts(group: &Group) -> Vec<(&'static str, String)> {
     let certificates = named(group.first.iter().map(|subject| &**subject), group.count, Group::NAMED);
     let facts = [
-        ("Certificates", Some(certificates)),
+        (plural(group.rule), Some(certificates)),
         ("Issuer", group.issuer.as_ref().map(issuer)),
         ("Since", Some(moment(group.since))),
         ("Ended", group.ended.map(moment)),
@@ -301,6 +329,15 @@ fn claim(rule: Rule) -> &'static str {
         Rule::NotReady => "is not valid",
         Rule::ReissueHeld => "is held back",
         Rule::Renewed => "was renewed",
+        Rule::ExposureMismatch => "is meant to be internal and is public",
+    }
+}
+
+/// What a rule is about, when they are many.
+pub(super) fn plural(rule: Rule) -> &'static str {
+    match rule.kind() {
+        AlertKind::Certificate => "Certificates",
+        AlertKind::Gateway => "Gateways",
     }
 }
 
@@ -312,6 +349,7 @@ fn claims(rule: Rule) -> &'static str {
         Rule::NotReady => "have no valid certificate",
         Rule::ReissueHeld => "must be issued again, but are held back",
         Rule::Renewed => "were renewed",
+        Rule::ExposureMismatch => "are meant to be internal and are public",
     }
 }
 

@@ -32,9 +32,11 @@ impl Slice {
                 .collect(),
             ..Self::default()
         };
-        for endpoint in &slice.endpoints {
+        for endpoint in slice.endpoints.iter().flatten() {
             let conditions = endpoint.conditions.as_ref();
-            let ends = conditions.and_then(|conditions| conditions.terminating).unwrap_or_default();
+            let ends = conditions
+                .and_then(|conditions| conditions.terminating)
+                .unwrap_or_default();
             // Unknown counts as ready (EndpointConditions).
             if conditions.and_then(|conditions| conditions.ready).unwrap_or(true) {
                 found.ready = found.ready.saturating_add(1);
@@ -75,11 +77,17 @@ pub fn lack(pods: &[Pod], selector: &BTreeMap<String, String>, port: &Port) -> L
     if let Some(message) = portless(&matching, port) {
         return lack("TargetPortMissing", message);
     }
-    let unready: Vec<String> = matching.iter().filter_map(|pod| Some(format!("{} {}", name(pod), trouble(pod)?))).collect();
+    let unready: Vec<String> = matching
+        .iter()
+        .filter_map(|pod| Some(format!("{} {}", name(pod), trouble(pod)?)))
+        .collect();
     match unready.first() {
         Some(first) => lack(
             "PodsNotReady",
-            format!("{wanted} {} the selector and none is ready: {first}", if wanted == 1 { "Pod matches" } else { "Pods match" }),
+            format!(
+                "{wanted} {} the selector and none is ready: {first}",
+                if wanted == 1 { "Pod matches" } else { "Pods match" }
+            ),
         ),
         None => lack(
             "EndpointsPending",
@@ -115,7 +123,10 @@ fn nearest(pods: &[&Pod], selector: &BTreeMap<String, String>) -> String {
     let nearest = pods.iter().min_by_key(|pod| {
         let missing = missing(pod, selector);
         let absent = missing.iter().filter(|(_, _, has)| has.is_none()).count();
-        let unlike: usize = missing.iter().map(|(_, wanted, has)| has.map_or(64, |has| distance(wanted, has))).sum();
+        let unlike: usize = missing
+            .iter()
+            .map(|(_, wanted, has)| has.map_or(64, |has| distance(wanted, has)))
+            .sum();
         (missing.len(), absent, unlike, name(pod).to_owned())
     });
     let Some(pod) = nearest else {
@@ -162,12 +173,20 @@ fn portless(pods: &[&&Pod], port: &Port) -> Option<String> {
         .flat_map(|spec| &spec.containers)
         .flat_map(|container| container.ports.iter().flatten())
         .collect();
-    let fits = |found: &&&k8s_openapi::api::core::v1::ContainerPort| found.protocol.as_deref().unwrap_or(Transport::Tcp.as_str()) == transport;
+    let fits = |found: &&&k8s_openapi::api::core::v1::ContainerPort| {
+        found.protocol.as_deref().unwrap_or(Transport::Tcp.as_str()) == transport
+    };
     let has = match &port.target {
-        IntOrString::String(name) => declared.iter().filter(fits).any(|found| found.name.as_ref() == Some(name)),
+        IntOrString::String(name) => declared
+            .iter()
+            .filter(fits)
+            .any(|found| found.name.as_ref() == Some(name)),
         IntOrString::Int(number) => {
             declared.is_empty()
-                || declared.iter().filter(fits).any(|found| found.container_port == *number)
+                || declared
+                    .iter()
+                    .filter(fits)
+                    .any(|found| found.container_port == *number)
                 || pods.iter().any(|pod| trouble(pod).is_none())
         }
     };
@@ -189,29 +208,55 @@ fn portless(pods: &[&&Pod], port: &Port) -> Option<String> {
     } else {
         format!("they have {}", there.join(", "))
     };
-    Some(format!("No container of the Pods has the port {} ({transport}): {there}", target(&port.target)))
+    Some(format!(
+        "No container of the Pods has the port {} ({transport}): {there}",
+        target(&port.target)
+    ))
 }
 
 /// What keeps a Pod from being ready, as the end of a sentence that begins with its name; none when it is.
 fn trouble(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref();
     let conditions = status.and_then(|status| status.conditions.as_ref());
-    let condition = |type_: &str| conditions.iter().copied().flatten().find(|condition| condition.type_ == type_);
+    let condition = |type_: &str| {
+        conditions
+            .iter()
+            .copied()
+            .flatten()
+            .find(|condition| condition.type_ == type_)
+    };
     if condition("Ready").is_some_and(|ready| ready.status == "True") {
         return None;
     }
     let containers = status.and_then(|status| status.container_statuses.as_ref());
     let waiting = containers.into_iter().flatten().find_map(|container| {
         let waiting = container.state.as_ref()?.waiting.as_ref()?;
-        Some(format!("waits: container {}: {}", container.name, waiting.reason.as_deref().unwrap_or("no reason given")))
+        Some(format!(
+            "waits: container {}: {}",
+            container.name,
+            waiting.reason.as_deref().unwrap_or("no reason given")
+        ))
     });
     let unscheduled = condition("PodScheduled").filter(|scheduled| scheduled.status == "False");
     let unscheduled = unscheduled.map(|scheduled| {
-        format!("is not scheduled: {}", scheduled.message.as_deref().unwrap_or("no reason given"))
+        format!(
+            "is not scheduled: {}",
+            scheduled.message.as_deref().unwrap_or("no reason given")
+        )
     });
     let unready = containers.into_iter().flatten().find(|container| !container.ready);
-    let unready = unready.map(|container| format!("is not ready: container {} does not pass its readiness probe, or starts", container.name));
-    Some(waiting.or(unscheduled).or(unready).unwrap_or_else(|| "is not ready".into()))
+    let unready = unready.map(|container| {
+        format!(
+            "is not ready: container {} does not pass its readiness probe, or starts",
+            container.name
+        )
+    });
+    Some(
+        waiting
+            .or(unscheduled)
+            .or(unready)
+            .unwrap_or_else(|| "is not ready".into()),
+    )
 }
 
 #[cfg(test)]

@@ -45,7 +45,10 @@ fn a_pod_of_two_families_counts_once_and_a_port_that_its_containers_lack_does_no
         slice("IPv4", json!([{"name": "admin"}]), &[true]),
         slice("IPv4", Value::Null, &[true]),
     ];
-    assert_eq!((ready(&slices, "http"), ready(&slices, "admin"), slices[0].not_ready), (2, 0, 1));
+    assert_eq!(
+        (ready(&slices, "http"), ready(&slices, "admin"), slices[0].not_ready),
+        (2, 0, 1)
+    );
 }
 
 #[test]
@@ -61,24 +64,51 @@ fn an_endpoint_that_ends_is_not_awaited_and_one_without_a_word_is_ready() {
 #[test]
 fn no_match_names_the_pod_that_is_nearest_and_what_differs() {
     let pods = [
-        pod("web-1", json!({"app": "shop-web", "tier": "front"}), json!([]), ready_status()),
-        pod("api-1", json!({"app": "shop-apl", "tier": "back"}), json!([]), ready_status()),
+        pod(
+            "web-1",
+            json!({"app": "shop-web", "tier": "front"}),
+            json!([]),
+            ready_status(),
+        ),
+        pod(
+            "api-1",
+            json!({"app": "shop-apl", "tier": "back"}),
+            json!([]),
+            ready_status(),
+        ),
     ];
     assert_eq!(
         said(&pods, json!({"app": "shop-api"}), json!(80)),
-        ("NoMatchingPods", "No Pod of this namespace matches app=shop-api. Nearest is api-1: app is shop-apl there, not shop-api".into())
+        (
+            "NoMatchingPods",
+            "No Pod of this namespace matches app=shop-api. Nearest is api-1: app is shop-apl there, not shop-api"
+                .into()
+        )
     );
     assert_eq!(
         said(&pods, json!({"app": "shop-apl", "track": "stable"}), json!(80)).1,
         "No Pod of this namespace matches app=shop-apl,track=stable. Nearest is api-1: it has no label track"
     );
-    assert!(said(&pods, json!({"role": "x"}), json!(80)).1.ends_with("and none has such a label"));
-    assert!(said(&[], json!({"role": "x"}), json!(80)).1.ends_with("there are no Pods here"));
+    assert!(
+        said(&pods, json!({"role": "x"}), json!(80))
+            .1
+            .ends_with("and none has such a label")
+    );
+    assert!(
+        said(&[], json!({"role": "x"}), json!(80))
+            .1
+            .ends_with("there are no Pods here")
+    );
 }
 
 #[test]
 fn pods_that_are_over_do_not_match() {
-    let pods = [pod("job-1", json!({"app": "a"}), json!([]), json!({"phase": "Succeeded"}))];
+    let pods = [pod(
+        "job-1",
+        json!({"app": "a"}),
+        json!([]),
+        json!({"phase": "Succeeded"}),
+    )];
     assert_eq!(said(&pods, json!({"app": "a"}), json!(80)).0, "NoMatchingPods");
 }
 
@@ -89,11 +119,21 @@ fn a_pod_that_is_not_ready_says_why() {
     let unscheduled = json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"}]});
     let probing = json!({"phase": "Running", "containerStatuses": [{"name": "app", "ready": false, "image": "i", "imageID": "", "restartCount": 0}]});
     for (status, words) in [
-        (waiting, "1 Pod matches the selector and none is ready: a-1 waits: container app: ImagePullBackOff"),
+        (
+            waiting,
+            "1 Pod matches the selector and none is ready: a-1 waits: container app: ImagePullBackOff",
+        ),
         (unscheduled, "a-1 is not scheduled: 0/3 nodes are available"),
-        (probing, "a-1 is not ready: container app does not pass its readiness probe"),
+        (
+            probing,
+            "a-1 is not ready: container app does not pass its readiness probe",
+        ),
     ] {
-        let (reason, message) = said(&[pod("a-1", json!({"app": "a"}), json!([]), status)], json!({"app": "a"}), json!(80));
+        let (reason, message) = said(
+            &[pod("a-1", json!({"app": "a"}), json!([]), status)],
+            json!({"app": "a"}),
+            json!(80),
+        );
         assert_eq!(reason, "PodsNotReady");
         assert!(message.contains(words), "{message}");
     }
@@ -101,22 +141,42 @@ fn a_pod_that_is_not_ready_says_why() {
 
 #[test]
 fn a_port_that_no_container_has_is_named_with_those_that_there_are() {
-    let pods = [pod("a-1", json!({"app": "a"}), json!([{"name": "web", "containerPort": 8080}]), ready_status())];
+    let pods = [pod(
+        "a-1",
+        json!({"app": "a"}),
+        json!([{"name": "web", "containerPort": 8080}]),
+        ready_status(),
+    )];
     assert_eq!(
         said(&pods, json!({"app": "a"}), json!("http")),
-        ("TargetPortMissing", "No container of the Pods has the port http (TCP): they have web (8080/TCP)".into())
+        (
+            "TargetPortMissing",
+            "No container of the Pods has the port http (TCP): they have web (8080/TCP)".into()
+        )
     );
     assert_eq!(said(&pods, json!({"app": "a"}), json!("web")).0, "EndpointsPending");
     // A number works without being declared.
     assert_eq!(said(&pods, json!({"app": "a"}), json!(3000)).0, "EndpointsPending");
-    let unready = [pod("a-1", json!({"app": "a"}), json!([{"containerPort": 8080}]), json!({"phase": "Running"}))];
+    let unready = [pod(
+        "a-1",
+        json!({"app": "a"}),
+        json!([{"containerPort": 8080}]),
+        json!({"phase": "Running"}),
+    )];
     assert_eq!(said(&unready, json!({"app": "a"}), json!(3000)).0, "TargetPortMissing");
     assert_eq!(said(&unready, json!({"app": "a"}), json!(8080)).0, "PodsNotReady");
 }
 
 #[test]
 fn words_are_as_far_apart_as_their_letters() {
-    for (one, other, far) in [("", "", 0), ("abc", "abc", 0), ("abc", "abd", 1), ("abc", "ab", 1), ("kitten", "sitting", 3), ("", "abc", 3)] {
+    for (one, other, far) in [
+        ("", "", 0),
+        ("abc", "abc", 0),
+        ("abc", "abd", 1),
+        ("abc", "ab", 1),
+        ("kitten", "sitting", 3),
+        ("", "abc", 3),
+    ] {
         assert_eq!(distance(one, other), far, "{one} {other}");
         assert_eq!(distance(other, one), far, "{other} {one}");
     }

@@ -38,8 +38,7 @@ pub fn of(address: IpAddr) -> Reach {
 /// of the private network knows them, too.
 pub fn is_internal_name(name: &str) -> bool {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
-    name.starts_with("internal-")
-        && (name.ends_with(".elb.amazonaws.com") || name.ends_with(".elb.amazonaws.com.cn"))
+    name.starts_with("internal-") && (name.ends_with(".elb.amazonaws.com") || name.ends_with(".elb.amazonaws.com.cn"))
 }
 
 /// An address that a load balancer was given, and what is known of it.
@@ -100,12 +99,36 @@ mod tests {
     #[test]
     fn every_range_is_judged_at_its_edges() {
         let private = [
-            "10.0.0.0", "10.255.255.255", "172.16.0.1", "172.31.255.255", "192.168.3.4", "100.64.0.1", "100.127.255.255",
-            "127.0.0.1", "169.254.1.1", "fd12::1", "fc00::", "fe80::1", "::1", "::ffff:10.1.2.3",
+            "10.0.0.0",
+            "10.255.255.255",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.3.4",
+            "100.64.0.1",
+            "100.127.255.255",
+            "127.0.0.1",
+            "169.254.1.1",
+            "fd12::1",
+            "fc00::",
+            "fe80::1",
+            "::1",
+            "::ffff:10.1.2.3",
         ];
         let public = [
-            "9.255.255.255", "11.0.0.0", "172.15.255.255", "172.32.0.0", "192.167.255.255", "192.169.0.0", "100.63.255.255",
-            "100.128.0.0", "203.0.113.7", "8.8.8.8", "2001:db8::1", "2600::1", "fe00::1", "::ffff:8.8.8.8",
+            "9.255.255.255",
+            "11.0.0.0",
+            "172.15.255.255",
+            "172.32.0.0",
+            "192.167.255.255",
+            "192.169.0.0",
+            "100.63.255.255",
+            "100.128.0.0",
+            "203.0.113.7",
+            "8.8.8.8",
+            "2001:db8::1",
+            "2600::1",
+            "fe00::1",
+            "::ffff:8.8.8.8",
         ];
         for address in private {
             assert_eq!(of(address.parse().unwrap()), Reach::Private, "{address}");
@@ -119,7 +142,10 @@ mod tests {
     fn one_public_address_among_private_ones_is_public_and_no_answer_is_no_acquittal() {
         let address = |text: &str| Known::Address(text.parse().unwrap());
         let name = |addresses: &[&str]| {
-            Known::Name("lb.test".into(), addresses.iter().map(|address| address.parse().unwrap()).collect())
+            Known::Name(
+                "lb.test".into(),
+                addresses.iter().map(|address| address.parse().unwrap()).collect(),
+            )
         };
         assert_eq!(judge(&[address("10.0.0.1"), name(&["10.0.0.2"])]), Verdict::Private);
         assert_eq!(
@@ -130,7 +156,15 @@ mod tests {
             judge(&[Known::Unresolved("lb.test".into(), "x".into()), address("203.0.113.1")]),
             Verdict::Public("203.0.113.1".into())
         );
-        for unknown in [vec![], vec![name(&[])], vec![Known::Unasked("lb.test".into())], vec![address("10.0.0.1"), Known::Unresolved("lb.test".into(), "timeout".into())]] {
+        for unknown in [
+            vec![],
+            vec![name(&[])],
+            vec![Known::Unasked("lb.test".into())],
+            vec![
+                address("10.0.0.1"),
+                Known::Unresolved("lb.test".into(), "timeout".into()),
+            ],
+        ] {
             assert!(matches!(judge(&unknown), Verdict::Unknown(_)), "{unknown:?}");
         }
     }

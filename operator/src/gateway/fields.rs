@@ -72,10 +72,9 @@ pub fn of(body: &Value) -> Vec<(String, &Value)> {
 
 fn walk_body<'a>(value: &'a Value, path: &mut String, found: &mut Vec<(String, &'a Value)>) {
     let below: Vec<(String, &Value)> = match value {
-        Value::Object(fields) if !ATOMIC.contains(&path.as_str()) => fields
-            .iter()
-            .map(|(key, below)| (key.clone(), below))
-            .collect(),
+        Value::Object(fields) if !ATOMIC.contains(&path.as_str()) => {
+            fields.iter().map(|(key, below)| (key.clone(), below)).collect()
+        }
         Value::Array(items) if path == "spec/ports" || path == "metadata/ownerReferences" => items
             .iter()
             .filter_map(|below| Some((item(below.as_object()?), below)))
@@ -102,7 +101,11 @@ pub fn is_applied(body: &Value, live: &Value, owned: &Paths) -> bool {
     let there: std::collections::BTreeMap<String, &Value> = of(live).into_iter().collect();
     let said = wanted
         .iter()
-        .filter(|(path, _)| path.starts_with("metadata/annotations/") || path.starts_with("metadata/labels/") || path.starts_with("spec/"))
+        .filter(|(path, _)| {
+            path.starts_with("metadata/annotations/")
+                || path.starts_with("metadata/labels/")
+                || path.starts_with("spec/")
+        })
         .all(|(path, value)| there.get(path) == Some(value) && owned.contains(path));
     let paths: BTreeSet<&str> = wanted.iter().map(|(path, _)| path.as_str()).collect();
     said && owned
@@ -120,11 +123,17 @@ mod tests {
 
     fn managed(fields: Value) -> Paths {
         let entry = |manager: &str, operation: &str, fields: Value| -> ManagedFieldsEntry {
-            serde_json::from_value(json!({"manager": manager, "operation": operation, "fieldsType": "FieldsV1", "fieldsV1": fields}))
-                .unwrap()
+            serde_json::from_value(
+                json!({"manager": manager, "operation": operation, "fieldsType": "FieldsV1", "fieldsV1": fields}),
+            )
+            .unwrap()
         };
         owned(&[
-            entry("cloud", "Update", json!({"f:metadata": {"f:annotations": {"f:cloud": {}}}})),
+            entry(
+                "cloud",
+                "Update",
+                json!({"f:metadata": {"f:annotations": {"f:cloud": {}}}}),
+            ),
             entry("gatehouse", "Apply", fields),
         ])
     }
@@ -162,7 +171,9 @@ mod tests {
         assert!(changed(|_| ()));
         assert!(!changed(|live| live["metadata"]["annotations"]["a.b/c"] = json!("y")));
         assert!(!changed(|live| live["spec"]["ports"][0]["targetPort"] = json!(8080)));
-        assert!(!changed(|live| live["spec"]["selector"] = json!({"app": "shop", "more": "x"})));
+        assert!(!changed(
+            |live| live["spec"]["selector"] = json!({"app": "shop", "more": "x"})
+        ));
         let mut less = fields();
         less["f:spec"].as_object_mut().unwrap().remove("f:type");
         assert!(!is_applied(&body(), &body(), &managed(less)), "another's");

@@ -17,6 +17,8 @@ pub struct Live {
     pub resource_version: String,
     /// The UID of the Gateway that owns it.
     pub owner: Option<String>,
+    /// And its name.
+    pub owner_name: Option<String>,
     pub created: Option<Timestamp>,
     pub deleting: bool,
     /// Metadata and spec as in the API, without what is of no interest.
@@ -37,18 +39,32 @@ impl Live {
     /// Of a Service with its managed fields.
     pub fn of(service: &Service) -> Self {
         let metadata = &service.metadata;
-        let owner = metadata.owner_references.iter().flatten().find(|owner| owner.kind == "Gateway" && owner.controller == Some(true));
-        let ingress = service.status.as_ref().and_then(|status| status.load_balancer.as_ref()?.ingress.as_ref());
+        let owner = metadata
+            .owner_references
+            .iter()
+            .flatten()
+            .find(|owner| owner.kind == "Gateway" && owner.controller == Some(true));
+        let ingress = service
+            .status
+            .as_ref()
+            .and_then(|status| status.load_balancer.as_ref()?.ingress.as_ref());
         let ingress = ingress.into_iter().flatten().filter_map(|ingress| {
-            let address = ingress.ip.as_ref().filter(|ip| !ip.is_empty()).and_then(|ip| ip.parse().ok());
+            let address = ingress
+                .ip
+                .as_ref()
+                .filter(|ip| !ip.is_empty())
+                .and_then(|ip| ip.parse().ok());
             let name = ingress.hostname.as_ref().filter(|name| !name.is_empty());
-            address.map(Ingress::Address).or_else(|| name.cloned().map(Ingress::Name))
+            address
+                .map(Ingress::Address)
+                .or_else(|| name.cloned().map(Ingress::Name))
         });
         Self {
             name: service.name_any(),
             uid: service.uid().unwrap_or_default(),
             resource_version: service.resource_version().unwrap_or_default(),
             owner: owner.map(|owner| owner.uid.clone()),
+            owner_name: owner.map(|owner| owner.name.clone()),
             created: service.creation_timestamp().map(|time| time.0),
             deleting: metadata.deletion_timestamp.is_some(),
             value: json!({
@@ -79,13 +95,23 @@ impl Live {
 
     /// `spec.ipFamilies`.
     pub fn families(&self) -> Vec<&str> {
-        self.spec("ipFamilies").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
+        self.spec("ipFamilies")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect()
     }
 
     /// `spec.clusterIPs`, without `None`.
     pub fn cluster_addresses(&self) -> Vec<&str> {
         let addresses = self.spec("clusterIPs").and_then(Value::as_array);
-        addresses.into_iter().flatten().filter_map(Value::as_str).filter(|address| *address != "None").collect()
+        addresses
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .filter(|address| *address != "None")
+            .collect()
     }
 
     pub fn annotation(&self, key: &str) -> Option<&str> {
@@ -101,7 +127,11 @@ impl Live {
     }
 
     fn words(&self, field: &str) -> BTreeMap<String, String> {
-        let words = self.value.get("metadata").and_then(|metadata| metadata.get(field)).and_then(Value::as_object);
+        let words = self
+            .value
+            .get("metadata")
+            .and_then(|metadata| metadata.get(field))
+            .and_then(Value::as_object);
         words
             .into_iter()
             .flatten()
@@ -116,7 +146,20 @@ impl Live {
             found.get("name").and_then(Value::as_str).unwrap_or_default() == port
                 && found.get("protocol").and_then(Value::as_str).unwrap_or("TCP") == transport
         })?;
-        i32::try_from(found.get("nodePort")?.as_i64()?).ok().filter(|port| *port > 0)
+        i32::try_from(found.get("nodePort")?.as_i64()?)
+            .ok()
+            .filter(|port| *port > 0)
+    }
+
+    /// All node ports.
+    pub fn node_ports(&self) -> Vec<i32> {
+        let ports = self.spec("ports").and_then(Value::as_array);
+        let number = |port: &Value| {
+            i32::try_from(port.get("nodePort")?.as_i64()?)
+                .ok()
+                .filter(|port| *port > 0)
+        };
+        ports.into_iter().flatten().filter_map(number).collect()
     }
 
     /// Whether it has a port of this number.

@@ -1,4 +1,20 @@
-//! `Gateway`: a way in: a Service in front of Pods, as its cloud wants it.
+//! `Gateway`: a way in: a Service in front of Pods, as its cloud wants it; its address checked, its certificates made.
+//!
+//! [`plan`] decides, from what [`cache`] has seen and [`controller`] has asked for; [`controller`] carries it out.
 
-pub mod exposure;
+pub mod cache;
+mod certificates;
+pub mod controller;
+mod endpoints;
+mod exposure;
+mod fields;
+mod live;
+pub mod lookup;
+mod network_policy;
+mod plan;
+mod ports;
 pub mod provider;
+mod recreate;
+mod service;
+pub mod sight;
+pub mod status;

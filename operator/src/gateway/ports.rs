@@ -20,7 +20,11 @@ impl Transport {
     }
 
     pub fn of(protocol: Protocol) -> Self {
-        if protocol == Protocol::Udp { Self::Udp } else { Self::Tcp }
+        if protocol == Protocol::Udp {
+            Self::Udp
+        } else {
+            Self::Tcp
+        }
     }
 }
 
@@ -148,7 +152,14 @@ mod tests {
         let seen: Vec<_> = ports
             .ports
             .iter()
-            .map(|port| (port.number, port.transport.as_str(), target(&port.target), port.app_protocol))
+            .map(|port| {
+                (
+                    port.number,
+                    port.transport.as_str(),
+                    target(&port.target),
+                    port.app_protocol,
+                )
+            })
             .collect();
         assert_eq!(
             seen,
@@ -170,9 +181,17 @@ mod tests {
             {"name": "e", "port": 443, "protocol": "TCP", "hostname": "e.test", "targetPort": 8443},
         ]));
         assert_eq!(ports.ports.len(), 1);
-        let words: Vec<_> = ports.of_listeners.iter().map(|port| port.clone().err().unwrap_or_default()).collect();
+        let words: Vec<_> = ports
+            .of_listeners
+            .iter()
+            .map(|port| port.clone().err().unwrap_or_default())
+            .collect();
         assert_eq!((&*words[0], &*words[1]), ("", ""));
-        assert!(words[2].contains("goes to the Pods' port 8443; this one would go to 9443. Give them one targetPort"), "{}", words[2]);
+        assert!(
+            words[2].contains("goes to the Pods' port 8443; this one would go to 9443. Give them one targetPort"),
+            "{}",
+            words[2]
+        );
         assert!(words[3].contains("listener a, for the same a.test"), "{}", words[3]);
         assert!(words[4].contains("another protocol"), "{}", words[4]);
     }

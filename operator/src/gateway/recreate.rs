@@ -16,7 +16,11 @@ pub enum Difference {
     /// `spec.loadBalancerClass`.
     Class { from: Option<String>, to: Option<String> },
     /// An annotation that is read at creation only; none in `to` when it is to go.
-    Annotation { key: String, from: Option<String>, to: Option<String> },
+    Annotation {
+        key: String,
+        from: Option<String>,
+        to: Option<String>,
+    },
     /// Who may reach it.
     Scope { to: &'static str },
     /// Another provider's load balancer.
@@ -71,7 +75,10 @@ pub fn differences(wanted: &Wanted, live: &Live) -> Vec<Difference> {
     }
     let only = create_only(provider);
     for key in only.annotations {
-        let (to, from) = (wanted.template.annotations.get(*key).map(String::as_str), live.annotation(key));
+        let (to, from) = (
+            wanted.template.annotations.get(*key).map(String::as_str),
+            live.annotation(key),
+        );
         // What we have not written is another's and stays: to want nothing is no difference.
         let ours = live.owned.contains(&format!("metadata/annotations/{key}"));
         if to != from && (to.is_some() || ours) {
@@ -83,11 +90,20 @@ pub fn differences(wanted: &Wanted, live: &Live) -> Vec<Difference> {
         }
     }
     let template = &wanted.template;
-    let asked = says(provider, &template.annotations, &template.labels, template.load_balancer_class.as_deref());
+    let asked = says(
+        provider,
+        &template.annotations,
+        &template.labels,
+        template.load_balancer_class.as_deref(),
+    );
     let there = says(provider, &live.annotations(), &live.labels(), live.class());
     if only.scope && settled(asked) != settled(there) {
         found.push(Difference::Scope {
-            to: if asked == Exposure::Internal { "Internal" } else { "External" },
+            to: if asked == Exposure::Internal {
+                "Internal"
+            } else {
+                "External"
+            },
         });
     }
     found
@@ -112,10 +128,20 @@ pub fn pinned(mut body: Value, wanted: &Wanted, live: &Live, differences: &[Diff
     for difference in differences {
         match difference {
             Difference::Name { .. } => {}
-            Difference::Class { from, .. } => keep(&mut body, "spec", "loadBalancerClass", from.as_ref().map(|class| json!(class))),
+            Difference::Class { from, .. } => keep(
+                &mut body,
+                "spec",
+                "loadBalancerClass",
+                from.as_ref().map(|class| json!(class)),
+            ),
             Difference::Family { .. } => {
                 for field in ["ipFamilies", "ipFamilyPolicy"] {
-                    keep(&mut body, "spec", field, live.value.get("spec").and_then(|spec| spec.get(field)).cloned());
+                    keep(
+                        &mut body,
+                        "spec",
+                        field,
+                        live.value.get("spec").and_then(|spec| spec.get(field)).cloned(),
+                    );
                 }
             }
             Difference::Annotation { key, from, .. } => keep_annotation(&mut body, key, from.as_deref()),
@@ -126,7 +152,11 @@ pub fn pinned(mut body: Value, wanted: &Wanted, live: &Live, differences: &[Diff
                     .annotations
                     .keys()
                     .cloned()
-                    .chain(live.owned.iter().filter_map(|path| path.strip_prefix("metadata/annotations/").map(Into::into)))
+                    .chain(
+                        live.owned
+                            .iter()
+                            .filter_map(|path| path.strip_prefix("metadata/annotations/").map(Into::into)),
+                    )
                     .collect();
                 for key in keys {
                     keep_annotation(&mut body, &key, live.annotation(&key).filter(|_| true));

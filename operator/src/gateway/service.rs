@@ -91,16 +91,26 @@ impl Wanted {
         }
         let second = |number: u32| {
             let suffix = format!("-{number}");
-            let stem: String = self.default_name.chars().take(LABEL.saturating_sub(suffix.len())).collect();
+            let stem: String = self
+                .default_name
+                .chars()
+                .take(LABEL.saturating_sub(suffix.len()))
+                .collect();
             format!("{}{suffix}", stem.trim_end_matches('-'))
         };
-        std::iter::once(self.default_name.clone()).chain((2..=9).map(second)).collect()
+        std::iter::once(self.default_name.clone())
+            .chain((2..=9).map(second))
+            .collect()
     }
 
     /// The body of the write that makes the Service so. Node ports stay what they are in `live`. As a `ClusterIP`, whatever
     /// was asked for, when it is withdrawn.
     pub fn body(&self, live: Option<&Live>, withdrawn: Option<i64>) -> Value {
-        let type_ = if withdrawn.is_some() { ServiceType::ClusterIp } else { self.type_ };
+        let type_ = if withdrawn.is_some() {
+            ServiceType::ClusterIp
+        } else {
+            self.type_
+        };
         let mut annotations = self.template.annotations.clone();
         if let Some(generation) = withdrawn {
             annotations.insert(WITHDRAWN.into(), generation.to_string());
@@ -123,13 +133,22 @@ impl Wanted {
             }
         };
         if type_ == ServiceType::LoadBalancer {
-            put("loadBalancerClass", self.template.load_balancer_class.as_ref().map(|class| json!(class)));
-            put("loadBalancerIP", self.template.load_balancer_ip.as_ref().map(|address| json!(address)));
+            put(
+                "loadBalancerClass",
+                self.template.load_balancer_class.as_ref().map(|class| json!(class)),
+            );
+            put(
+                "loadBalancerIP",
+                self.template.load_balancer_ip.as_ref().map(|address| json!(address)),
+            );
             let ranges = &self.spec.load_balancer_source_ranges;
             put("loadBalancerSourceRanges", (!ranges.is_empty()).then(|| json!(ranges)));
         }
         if type_ != ServiceType::ClusterIp {
-            put("externalTrafficPolicy", self.spec.external_traffic_policy.map(|policy| json!(policy)));
+            put(
+                "externalTrafficPolicy",
+                self.spec.external_traffic_policy.map(|policy| json!(policy)),
+            );
         }
         let families = &self.spec.ip_families;
         put("ipFamilies", (!families.is_empty()).then(|| json!(families)));
@@ -154,10 +173,19 @@ impl Wanted {
             let asked = self.spec.node_ports.get(&port.name).copied();
             // The API server keeps a node port with the number of the port; with its name, we do.
             let kept = || {
-                live.filter(|live| !live.has_port(port.number, transport) || live.owned.contains(&format!("spec/ports/{}/{transport}/nodePort", port.number)))
-                    .and_then(|live| live.node_port(&port.name, transport))
+                live.filter(|live| {
+                    !live.has_port(port.number, transport)
+                        || live
+                            .owned
+                            .contains(&format!("spec/ports/{}/{transport}/nodePort", port.number))
+                })
+                .and_then(|live| live.node_port(&port.name, transport))
             };
-            let node_port = if type_ == ServiceType::ClusterIp { None } else { asked.or_else(kept) };
+            let node_port = if type_ == ServiceType::ClusterIp {
+                None
+            } else {
+                asked.or_else(kept)
+            };
             if let Value::Object(entry) = &mut entry {
                 if let Some(protocol) = port.app_protocol {
                     entry.insert("appProtocol".into(), protocol.into());

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
-use gatehouse_crds::alert::{AlertPolicy, ClusterAlertPolicy};
+use gatehouse_crds::alert::{AlertKind, AlertPolicy, ClusterAlertPolicy};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, ResourceExt,
@@ -30,6 +30,7 @@ use crate::{
         watch::policies,
     },
     certificate::cache::{Cache, Change},
+    gateway::cache::Cache as GatewayCache,
     kubernetes::{apply::Writer, events::Events},
     telemetry::metrics::Metrics,
 };
@@ -44,24 +45,25 @@ pub(super) struct Parts<'a> {
     pub(super) events: &'a Events,
     pub(super) metrics: &'a Metrics,
     pub(super) caches: &'a [Arc<Cache>],
+    pub(super) gateways: &'a [Arc<GatewayCache>],
     pub(super) settings: &'a Settings,
 }
 
-/// Starts it. `changes` are those of the Certificates.
+/// Starts it. `changes` are those of the Certificates and the Gateways.
 pub(super) fn spawn(
     work: &mut JoinSet<()>,
     parts: &Parts<'_>,
-    changes: Vec<mpsc::UnboundedReceiver<Change>>,
+    changes: Vec<(AlertKind, mpsc::UnboundedReceiver<Change>)>,
     stop: &CancellationToken,
 ) {
     let (news, news_out) = mpsc::unbounded_channel();
-    for mut changes in changes {
+    for (kind, mut changes) in changes {
         let news = news.clone();
         spawn_until(work, stop, async move {
             while let Some(change) = changes.recv().await {
                 let told = match change {
-                    Change::One(namespace, name) => News::Certificate(namespace, name),
-                    Change::All => News::AllCertificates,
+                    Change::One(namespace, name) => News::Changed((kind, namespace, name)),
+                    Change::All => News::AllChanged,
                 };
                 if news.send(told).is_err() {
                     return;
@@ -96,6 +98,7 @@ pub(super) fn spawn(
     });
     let sight = Arc::new(ClusterSight {
         caches: parts.caches.to_vec(),
+        gateways: parts.gateways.to_vec(),
         namespaces,
     });
     let own = parts.settings.own_namespace.clone();
@@ -109,13 +112,17 @@ pub(super) fn spawn(
         own_namespace: own,
     });
     let lists = parts.settings.scopes().len() + usize::from(parts.settings.namespaces.is_empty());
-    let (metrics, caches, stop) = (parts.metrics.clone(), parts.caches.to_vec(), stop.clone());
+    let (metrics, stop) = (parts.metrics.clone(), stop.clone());
+    let (caches, gateways) = (parts.caches.to_vec(), parts.gateways.to_vec());
     work.spawn(async move {
         let ready = async {
             for cache in &caches {
                 if !cache.synced().await {
                     return None;
                 }
+            }
+            for cache in &gateways {
+                cache.listed().await;
             }
             loop {
                 match hands.store.load().await {
@@ -165,7 +172,7 @@ async fn watch_namespaces(
                 let differs = before.is_none_or(|before| before.metadata.labels != object.metadata.labels);
                 differs.then(|| News::Namespace(object.name_any()))
             }
-            Event::InitDone => Some(News::AllCertificates),
+            Event::InitDone => Some(News::AllChanged),
             Event::Delete(_) | Event::Init | Event::InitApply(_) => None,
         };
         let is_list = matches!(event, Event::InitDone);

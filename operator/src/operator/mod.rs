@@ -6,6 +6,7 @@
 
 mod alerts;
 mod certificates;
+mod gateways;
 mod issuers;
 mod snapshot;
 
@@ -16,6 +17,7 @@ use std::{
 };
 
 use futures::FutureExt;
+use gatehouse_crds::alert::AlertKind;
 use jiff::Timestamp;
 use kube::{
     Client,
@@ -25,7 +27,13 @@ use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    certificate::{breaker::Breaker, cache::Cache, context::Context, order::Orders},
+    certificate::{
+        breaker::Breaker,
+        cache::{Cache, Change},
+        context::Context,
+        order::Orders,
+    },
+    gateway::{cache::Cache as GatewayCache, controller as gateway_controller, lookup::Lookup as Names, sight::Sight},
     issuer::{
         acme::{Endpoint, RequestObserver},
         controller as issuer_controller,
@@ -143,11 +151,35 @@ pub async fn run(config: kube::Config, settings: Settings) -> Result<(), Operato
         now: Timestamp::now,
     });
 
+    let gateway_places: Vec<_> = settings
+        .scopes()
+        .into_iter()
+        .zip(&context.caches)
+        .map(|(namespace, certificates)| {
+            let (cache, inlets) = GatewayCache::new();
+            gateways::Place {
+                namespace,
+                cache,
+                inlets,
+                certificates: certificates.clone(),
+            }
+        })
+        .collect();
+
+    let gateway_caches: Vec<_> = gateway_places.iter().map(|place| place.cache.clone()).collect();
+
     let heartbeat = Heartbeat::default();
     let readiness = Readiness::awaiting(["start"]);
     let metrics_at = server::listen("metrics", settings.metrics_addr).await?;
     let health_at = server::listen("health", settings.health_addr).await?;
-    let scraped = metrics::registry(&metrics, leadership.clone(), snapshot::State(context.clone()));
+    let scraped = metrics::registry(
+        &metrics,
+        leadership.clone(),
+        snapshot::State {
+            context: context.clone(),
+            gateways: gateway_caches.clone(),
+        },
+    );
     serve_health_apart(health_at, heartbeat.clone(), readiness.clone(), &stop);
 
     let mut servers = JoinSet::new();
@@ -200,14 +232,41 @@ pub async fn run(config: kube::Config, settings: Settings) -> Result<(), Operato
         let stopped = stop.clone();
         work.spawn(async move { frontdoor.run(&routes, stopped).await });
         let (secrets, secrets_out) = mpsc::unbounded_channel();
+        let (to_gateways, for_gateways) = mpsc::unbounded_channel();
+        let tell = to_gateways.clone();
+        let secrets_out = shared(&mut work, secrets_out, &stop, move |(namespace, name)| {
+            // Who has ended needs no news.
+            let _ = tell.send(Change::One(namespace, name));
+        });
         issuers::spawn(&mut work, &issuers, &settings, again_out, secrets_out, &stop);
         let changes = certificates::spawn(&mut work, &context, inlets, &settings.scopes(), &secrets, &stop);
+        let changes = changes.into_iter().map(|changes| {
+            let tell = to_gateways.clone();
+            shared(&mut work, changes, &stop, move |change| {
+                let _ = tell.send(change);
+            })
+        });
+        let mut changes: Vec<_> = changes.map(|changes| (AlertKind::Certificate, changes)).collect();
+        let gateways = Arc::new(gateway_controller::Context {
+            client: client.clone(),
+            writer: writer.clone(),
+            events: events.clone(),
+            metrics: metrics.clone(),
+            lookup: Names::from_system(),
+            sight: Sight::new(client.clone(), Timestamp::now),
+            now: Timestamp::now,
+            attempts: Mutex::default(),
+        });
+        let gateway_changes = gateways::spawn(&mut work, &gateways, gateway_places, &stop);
+        changes.extend(gateway_changes.into_iter().map(|changes| (AlertKind::Gateway, changes)));
+        gateways::follow(&mut work, gateway_caches.clone(), for_gateways, &stop);
         let parts = alerts::Parts {
             client: &client,
             writer: &writer,
             events: &events,
             metrics: &metrics,
             caches: &context.caches,
+            gateways: &gateway_caches,
             settings: &settings,
         };
         alerts::spawn(&mut work, &parts, changes, &stop);
@@ -228,6 +287,25 @@ pub async fn run(config: kube::Config, settings: Settings) -> Result<(), Operato
         let _ = tokio::time::timeout(Duration::from_secs(5), election).await;
     }
     outcome
+}
+
+/// What comes out is what comes in, and `tell` hears of it, too.
+fn shared<T: Clone + Send + 'static>(
+    work: &mut JoinSet<()>,
+    mut source: mpsc::UnboundedReceiver<T>,
+    stop: &CancellationToken,
+    tell: impl Fn(T) + Send + 'static,
+) -> mpsc::UnboundedReceiver<T> {
+    let (again, again_out) = mpsc::unbounded_channel();
+    let stop = stop.clone();
+    work.spawn(async move {
+        while let Some(Some(news)) = stop.run_until_cancelled(source.recv()).await {
+            tell(news.clone());
+            // Who has ended needs no news.
+            let _ = again.send(news);
+        }
+    });
+    again_out
 }
 
 /// Runs a controller to its end. kube holds the first reconciles until `store` is filled, also when it was asked to end

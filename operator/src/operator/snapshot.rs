@@ -1,15 +1,22 @@
-//! The Certificates as the caches have them, for the metrics.
+//! The Certificates and Gateways as the caches have them, for the metrics.
 
 use std::{fmt, sync::Arc};
 
 use crate::{
     certificate::{context::Context, outcome::READY},
+    gateway::{
+        cache::Cache as GatewayCache,
+        status::{EXPOSURE_VERIFIED, PROGRAMMED},
+    },
     kubernetes::conditions,
-    telemetry::metrics::{CertificateSample, Snapshot},
+    telemetry::metrics::{CertificateSample, GatewaySample, Snapshot},
 };
 
 /// Reads the caches at each scrape: no copy of them is kept.
-pub(super) struct State(pub(super) Arc<Context>);
+pub(super) struct State {
+    pub(super) context: Arc<Context>,
+    pub(super) gateways: Vec<Arc<GatewayCache>>,
+}
 
 impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -19,7 +26,7 @@ impl fmt::Debug for State {
 
 impl Snapshot for State {
     fn certificates(&self, visit: &mut dyn FnMut(&CertificateSample<'_>)) {
-        for cache in &self.0.caches {
+        for cache in &self.context.caches {
             for object in cache.certificates().state() {
                 let Ok(certificate) = &object.0 else { continue };
                 let status = certificate.status.as_ref();
@@ -44,7 +51,26 @@ impl Snapshot for State {
         }
     }
 
+    fn gateways(&self, visit: &mut dyn FnMut(&GatewaySample<'_>)) {
+        for cache in &self.gateways {
+            for object in cache.gateways().state() {
+                let Ok(gateway) = &object.0 else { continue };
+                let Some(status) = &gateway.status else { continue };
+                let listeners = status.listeners.iter();
+                visit(&GatewaySample {
+                    namespace: gateway.metadata.namespace.as_deref().unwrap_or_default(),
+                    name: gateway.metadata.name.as_deref().unwrap_or_default(),
+                    programmed: conditions::is_true(&status.conditions, PROGRAMMED),
+                    exposure_verified: conditions::is_true(&status.conditions, EXPOSURE_VERIFIED),
+                    ready_endpoints: listeners
+                        .map(|listener| (listener.name.as_str(), listener.ready_endpoints))
+                        .collect(),
+                });
+            }
+        }
+    }
+
     fn challenges_in_flight(&self) -> Vec<(&'static str, u64)> {
-        self.0.orders.challenges()
+        self.context.orders.challenges()
     }
 }

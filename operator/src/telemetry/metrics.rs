@@ -14,7 +14,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-pub use state::{CertificateSample, Snapshot};
+pub use state::{CertificateSample, GatewaySample, Snapshot};
 
 use crate::kubernetes::leadership::Leadership;
 
@@ -258,7 +258,7 @@ pub fn registry(metrics: &Metrics, leadership: Leadership, snapshot: impl Snapsh
         ]),
     );
     registry.register_collector(Box::new(state::Leader(leadership)));
-    registry.register_collector(Box::new(state::Certificates(snapshot)));
+    registry.register_collector(Box::new(state::Objects(snapshot)));
     registry
 }
 

@@ -81,7 +81,7 @@ impl Page<'_> {
         let subject = &*alert.subject;
         let mut labels = self.labels(name(alert.rule), severity.as_str());
         labels.insert("namespace".into(), json!(subject.namespace));
-        labels.insert("certificate".into(), json!(subject.name));
+        labels.insert(alert.rule.kind().as_str().into(), json!(subject.name));
         let mut annotations = annotations(&words::alert(alert, self.time), &words::facts(alert));
         annotations.insert("runbook_url".into(), json!(words::runbook(alert.rule)));
         if let Some(issuer) = &subject.issuer {
@@ -134,6 +134,7 @@ fn name(rule: Rule) -> &'static str {
         Rule::NotReady => "GatehouseCertificateNotReady",
         Rule::ReissueHeld => "GatehouseCertificateReissueHeld",
         Rule::Renewed => "GatehouseCertificateRenewed",
+        Rule::ExposureMismatch => "GatehouseGatewayExposureMismatch",
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use gatehouse_crds::alert::{Rule, Severity};
+use gatehouse_crds::alert::{AlertKind, Rule, Severity};
 use gatehouse_crds::certificate::SigningIssuer;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -18,7 +18,7 @@ pub(super) const CONTENT_TYPE: &str = "application/cloudevents+json";
 
 pub(super) fn body(letter: &Letter, face: &Face<'_>) -> Value {
     let kind = match letter.news.rule() {
-        Some(rule) => format!("dev.gatehouse.certificate.{}", rule.as_snake()),
+        Some(rule) => format!("dev.gatehouse.{}.{}", rule.kind().as_str(), rule.as_snake()),
         None if matches!(letter.news, News::Test) => "dev.gatehouse.test".to_owned(),
         None => "dev.gatehouse.heartbeat".to_owned(),
     };
@@ -72,11 +72,15 @@ struct Data<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     certificate: Option<Certificate<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    gateway: Option<Gateway<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     count: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     issuer: Option<&'a SigningIssuer>,
     #[serde(skip_serializing_if = "Option::is_none")]
     certificates: Option<Vec<Certificate<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gateways: Option<Vec<Gateway<'a>>>,
     since: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     ended: Option<Timestamp>,
@@ -108,6 +112,35 @@ struct Certificate<'a> {
     not_after: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     renewal_time: Option<Timestamp>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Gateway<'a> {
+    namespace: &'a str,
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service_name: Option<&'a str>,
+    addresses: &'a [String],
+}
+
+impl<'a> Gateway<'a> {
+    /// Of one that is gone, its name.
+    fn of(subject: &'a Subject) -> Self {
+        let facts = subject.gateway.as_ref();
+        Self {
+            namespace: &subject.namespace,
+            name: &subject.name,
+            scope: facts.map(|facts| facts.scope.as_str()),
+            provider: facts.and_then(|facts| facts.provider.as_deref()),
+            service_name: facts.and_then(|facts| facts.service_name.as_deref()),
+            addresses: facts.map(|facts| facts.addresses.as_slice()).unwrap_or_default(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -154,10 +187,12 @@ fn of_alert(alert: &Alert, summary: String) -> Data<'_> {
         severity: alert.severity,
         rule: alert.rule,
         summary,
-        certificate: Some(Certificate::of(subject)),
+        certificate: (alert.rule.kind() == AlertKind::Certificate).then(|| Certificate::of(subject)),
+        gateway: (alert.rule.kind() == AlertKind::Gateway).then(|| Gateway::of(subject)),
         count: None,
         issuer: None,
         certificates: None,
+        gateways: None,
         since: alert.since,
         ended: alert.ended.filter(|_| alert.status == Status::Resolved),
         failed_attempts: subject.failed_attempts,
@@ -171,16 +206,20 @@ fn of_alert(alert: &Alert, summary: String) -> Data<'_> {
 }
 
 fn of_group(group: &Group, summary: String) -> Data<'_> {
-    let certificates = group.first.iter().map(|subject| Certificate::of(subject));
+    let is_of = |kind: AlertKind| group.rule.kind() == kind;
+    let certificates = || group.first.iter().map(|subject| Certificate::of(subject)).collect();
+    let gateways = || group.first.iter().map(|subject| Gateway::of(subject)).collect();
     Data {
         status: group.status.as_str(),
         severity: group.severity,
         rule: group.rule,
         summary,
         certificate: None,
+        gateway: None,
         count: Some(group.count),
         issuer: group.issuer.as_ref(),
-        certificates: Some(certificates.collect()),
+        certificates: is_of(AlertKind::Certificate).then(certificates),
+        gateways: is_of(AlertKind::Gateway).then(gateways),
         since: group.since,
         ended: group.ended.filter(|_| group.status == Status::Resolved),
         failed_attempts: None,

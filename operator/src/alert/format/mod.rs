@@ -16,7 +16,7 @@ use gatehouse_crds::certificate::{LastFailure, SigningIssuer};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::message::{Alert, Content, Group, Message, Status, Subject};
+use super::message::{Alert, Content, GatewayFacts, Group, Message, Status, Subject};
 use super::words;
 use crate::egress::printable;
 
@@ -197,6 +197,16 @@ fn tamed(subject: &Subject, names: usize) -> Subject {
             time: failure.time,
             reason: printable(&failure.reason, 64),
             message: words::clipped(&failure.message, 1000),
+        }),
+        gateway: subject.gateway.as_ref().map(|gateway| GatewayFacts {
+            addresses: gateway
+                .addresses
+                .iter()
+                .take(names)
+                .map(|address| printable(address, 253))
+                .collect(),
+            message: gateway.message.as_ref().map(|message| words::clipped(message, 1000)),
+            ..gateway.clone()
         }),
         ..subject.clone()
     }

@@ -30,7 +30,7 @@ pub(super) fn bodies(letter: &Letter, face: &Face<'_>) -> Vec<Value> {
             vec![trigger(key, &alert.fingerprint, &payload, Some(alert.rule))]
         }
         News::Group(group) if group.status == Status::Firing => {
-            let component = format!("{} Certificates", group.count);
+            let component = format!("{} {}", group.count, words::plural(group.rule));
             let payload = payload(
                 letter,
                 face,

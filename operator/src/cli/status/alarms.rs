@@ -1,6 +1,6 @@
 //! AlertPolicies that are in trouble: alerts that fire, receivers that take nothing.
 
-use gatehouse_crds::alert::{AlertPolicyStatus, Severity};
+use gatehouse_crds::alert::{AlertPolicyStatus, FiringAlert, Severity};
 use jiff::Timestamp;
 
 use crate::cli::{
@@ -57,14 +57,11 @@ fn lines(policy: &Policy, namespace: Option<&str>, now: Timestamp, screen: Scree
             format!("not carried out: {}: {}", refused.reason, refused.message),
         );
     }
-    let concerns = |certificate: &str| {
-        namespace.is_none_or(|namespace| certificate.split_once('/').is_some_and(|(of, _)| of == namespace))
+    let subject = |alert: &FiringAlert| alert.certificate.clone().or(alert.gateway.clone()).unwrap_or_default();
+    let concerns = |subject: &str| {
+        namespace.is_none_or(|namespace| subject.split_once('/').is_some_and(|(of, _)| of == namespace))
     };
-    let firing: Vec<_> = status
-        .firing
-        .iter()
-        .filter(|alert| concerns(&alert.certificate))
-        .collect();
+    let firing: Vec<_> = status.firing.iter().filter(|alert| concerns(&subject(alert))).collect();
     for alert in firing.iter().take(NAMED) {
         *serious |= alert.severity > Severity::Info;
         let paint = match alert.severity {
@@ -77,7 +74,7 @@ fn lines(policy: &Policy, namespace: Option<&str>, now: Timestamp, screen: Scree
             format!(
                 "{}: {} {}, since {}",
                 alert.severity.as_str(),
-                alert.certificate,
+                subject(alert),
                 alert.rule.as_str(),
                 relative(alert.since, now)
             ),

@@ -24,10 +24,26 @@ pub struct CertificateSample<'a> {
     pub failed_attempts: u32,
 }
 
-/// The Certificates as the caches have them now.
+/// One Gateway as metrics show it.
+#[derive(Debug, Clone)]
+pub struct GatewaySample<'a> {
+    pub namespace: &'a str,
+    pub name: &'a str,
+    /// Whether its condition Programmed is True.
+    pub programmed: bool,
+    /// Whether its condition ExposureVerified is True.
+    pub exposure_verified: bool,
+    /// By listener.
+    pub ready_endpoints: Vec<(&'a str, i32)>,
+}
+
+/// The Certificates and Gateways as the caches have them now.
 pub trait Snapshot: fmt::Debug + Send + Sync + 'static {
     /// Shows every Certificate. It is called once for each metric, and as fast as the scraper reads: hold no lock over it.
     fn certificates(&self, visit: &mut dyn FnMut(&CertificateSample<'_>));
+
+    /// Shows every Gateway, in the same manner.
+    fn gateways(&self, visit: &mut dyn FnMut(&GatewaySample<'_>));
 
     /// Challenges that wait for the CA's verdict, by type (`http-01`, `dns-01`).
     fn challenges_in_flight(&self) -> Vec<(&'static str, u64)>;
@@ -45,9 +61,9 @@ impl Collector for Leader {
     }
 }
 
-/// `gatehouse_certificate_*` and `gatehouse_challenges_in_flight`.
+/// `gatehouse_certificate_*`, `gatehouse_gateway_*` and `gatehouse_challenges_in_flight`.
 #[derive(Debug)]
-pub(super) struct Certificates<S>(pub(super) S);
+pub(super) struct Objects<S>(pub(super) S);
 
 type Time = fn(&CertificateSample<'_>) -> Option<Timestamp>;
 
@@ -69,7 +85,7 @@ const TIMES: [(&str, &str, Time); 3] = [
     ),
 ];
 
-impl<S: Snapshot> Collector for Certificates<S> {
+impl<S: Snapshot> Collector for Objects<S> {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Status of the condition Ready: 1 for the one that holds.";
         self.family(&mut encoder, "certificate_ready_status", help, |certificate, family| {
@@ -100,11 +116,40 @@ impl<S: Snapshot> Collector for Certificates<S> {
         for (type_, count) in self.0.challenges_in_flight() {
             family.sample(&[("type", type_)], &count)?;
         }
-        Ok(())
+        self.gateways(&mut encoder)
     }
 }
 
-impl<S: Snapshot> Certificates<S> {
+impl<S: Snapshot> Objects<S> {
+    fn gateways(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut family = |name: &str, help: &str, write: GatewayWrite| {
+            let mut family = Family(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?);
+            let mut result = Ok(());
+            self.0.gateways(&mut |gateway| {
+                if result.is_ok() {
+                    result = write(gateway, &mut family);
+                }
+            });
+            result
+        };
+        let help = "Whether the Service is there and has its address.";
+        family("gateway_programmed", help, |gateway, family| {
+            family.sample(&gateway_labels(gateway), &u32::from(gateway.programmed))
+        })?;
+        let help = "Whether the addresses are as private as the scope asks.";
+        family("gateway_exposure_verified", help, |gateway, family| {
+            family.sample(&gateway_labels(gateway), &u32::from(gateway.exposure_verified))
+        })?;
+        let help = "Endpoints that take the traffic of a listener.";
+        family("gateway_ready_endpoints", help, |gateway, family| {
+            for (listener, count) in &gateway.ready_endpoints {
+                let [namespace, name] = gateway_labels(gateway);
+                family.sample(&[namespace, name, ("listener", *listener)], count)?;
+            }
+            Ok(())
+        })
+    }
+
     /// One metric over all Certificates; the first error ends the writing.
     fn family(
         &self,
@@ -130,6 +175,12 @@ impl Family<'_> {
     fn sample(&mut self, labels: &impl EncodeLabelSet, value: &impl EncodeGaugeValue) -> fmt::Result {
         self.0.encode_family(labels)?.encode_gauge(value)
     }
+}
+
+type GatewayWrite = fn(&GatewaySample<'_>, &mut Family<'_>) -> fmt::Result;
+
+fn gateway_labels<'a>(gateway: &GatewaySample<'a>) -> [(&'static str, &'a str); 2] {
+    [("namespace", gateway.namespace), ("name", gateway.name)]
 }
 
 fn labels<'a>(certificate: &CertificateSample<'a>) -> [(&'static str, &'a str); 2] {

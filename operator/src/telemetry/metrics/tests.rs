@@ -30,6 +30,8 @@ impl Snapshot for Two {
         });
     }
 
+    fn gateways(&self, _: &mut dyn FnMut(&GatewaySample<'_>)) {}
+
     fn challenges_in_flight(&self) -> Vec<(&'static str, u64)> {
         vec![("dns-01", 3), ("http-01", 0)]
     }

@@ -12,7 +12,7 @@ use tokio::{
 use super::*;
 use crate::{
     kubernetes::leadership::Leadership,
-    telemetry::metrics::{CertificateSample, Metrics, Snapshot, registry},
+    telemetry::metrics::{CertificateSample, GatewaySample, Metrics, Snapshot, registry},
 };
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -36,6 +36,8 @@ impl Snapshot for Many {
             });
         }
     }
+
+    fn gateways(&self, _: &mut dyn FnMut(&GatewaySample<'_>)) {}
 
     fn challenges_in_flight(&self) -> Vec<(&'static str, u64)> {
         Vec::new()

@@ -1,0 +1,98 @@
+//! Addresses of the names that load balancers are given.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use hickory_resolver::TokioResolver;
+use jiff::Timestamp;
+
+use super::exposure::Known;
+
+/// How long an answer is believed.
+pub const FRESH: Duration = Duration::from_secs(5 * 60);
+/// After a look-up failed.
+pub const AGAIN: Duration = Duration::from_secs(20);
+/// Longest wait for an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct Answer {
+    at: Timestamp,
+    found: Result<Vec<IpAddr>, String>,
+}
+
+/// Asks the system's resolvers. A look-up runs beside the reconciles.
+pub struct Lookup {
+    resolver: Result<TokioResolver, String>,
+    /// None while it is being asked for the first time.
+    answers: Mutex<HashMap<String, Option<Answer>>>,
+}
+
+impl Lookup {
+    pub fn from_system() -> Arc<Self> {
+        let resolver = TokioResolver::builder_tokio()
+            .and_then(hickory_resolver::ResolverBuilder::build)
+            .map_err(|error| format!("no resolver is configured on this system: {error}"));
+        Arc::new(Self {
+            resolver,
+            answers: Mutex::default(),
+        })
+    }
+
+    /// What is known of a name. When it is to be asked, `done` is called once there is an answer.
+    pub fn get(self: &Arc<Self>, name: &str, now: Timestamp, done: impl FnOnce() + Send + 'static) -> Known {
+        let mut answers = self.lock();
+        let (known, ask) = match answers.get(name) {
+            None => (Known::Unasked(name.to_owned()), true),
+            Some(None) => (Known::Unasked(name.to_owned()), false),
+            Some(Some(answer)) => {
+                let age = now.duration_since(answer.at);
+                let (known, fresh) = match &answer.found {
+                    Ok(found) => (Known::Name(name.to_owned(), found.clone()), FRESH),
+                    Err(error) => (Known::Unresolved(name.to_owned(), error.clone()), AGAIN),
+                };
+                (known, age.unsigned_abs() >= fresh)
+            }
+        };
+        if ask {
+            if matches!(known, Known::Unasked(_)) {
+                answers.insert(name.to_owned(), None);
+            } else if let Some(Some(answer)) = answers.get_mut(name) {
+                // Nobody else asks meanwhile.
+                answer.at = now;
+            }
+            let (lookup, name) = (self.clone(), name.to_owned());
+            tokio::spawn(async move {
+                let found = lookup.ask(&name).await;
+                lookup.lock().insert(name, Some(Answer { at: now, found }));
+                done();
+            });
+        }
+        known
+    }
+
+    async fn ask(&self, name: &str) -> Result<Vec<IpAddr>, String> {
+        let resolver = self.resolver.as_ref().map_err(Clone::clone)?;
+        match tokio::time::timeout(PATIENCE, resolver.lookup_ip(name)).await {
+            Ok(Ok(found)) => Ok(found.iter().collect()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("no answer within {PATIENCE:?}")),
+        }
+    }
+
+    /// Forgets the names that were not asked for since long.
+    pub fn forget_older(&self, now: Timestamp) {
+        self.lock().retain(|_, answer| {
+            answer
+                .as_ref()
+                .is_none_or(|answer| now.duration_since(answer.at).unsigned_abs() < FRESH.saturating_mul(4))
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Option<Answer>>> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,59 @@
+//! Who may reach the Pods.
+
+use gatehouse_crds::gateway::{Gateway, ServiceType};
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+use super::{
+    provider::{Clients, clients, health_check_ranges},
+    service::{Wanted, labels, owner},
+};
+
+/// Its name.
+pub fn name(gateway: &str) -> String {
+    format!("gatehouse-{gateway}")
+}
+
+/// The NetworkPolicy, when it is asked for.
+///
+/// Ranges admit by address only where Pods see the addresses of clients: behind a proxy, or after the nodes have put their own
+/// in, the load balancer alone can keep them, and the Pods would see nobody that is in them.
+pub fn body(gateway: &Gateway, wanted: &Wanted) -> Option<Value> {
+    gateway.spec.network_policy.as_ref().filter(|policy| policy.enabled)?;
+    let ports: Vec<Value> = wanted
+        .ports
+        .ports
+        .iter()
+        .map(|port| json!({"protocol": port.transport.as_str(), "port": port.target}))
+        .collect();
+    let mut rule = json!({"ports": ports});
+    let ranges = wanted.source_ranges();
+    if !ranges.is_empty() && sees_clients(wanted) {
+        let health = wanted.provider.map(health_check_ranges).unwrap_or_default();
+        let from: Vec<Value> = ranges
+            .iter()
+            .map(String::as_str)
+            .chain(health.iter().copied())
+            .map(|range| json!({"ipBlock": {"cidr": range}}))
+            .collect();
+        if let Some(rule) = rule.as_object_mut() {
+            rule.insert("from".into(), json!(from));
+        }
+    }
+    Some(json!({
+        "metadata": {"labels": labels(&gateway.name_any()), "ownerReferences": [owner(gateway)]},
+        "spec": {
+            "podSelector": {"matchLabels": gateway.spec.target.selector},
+            "policyTypes": ["Ingress"],
+            "ingress": [rule],
+        }
+    }))
+}
+
+fn sees_clients(wanted: &Wanted) -> bool {
+    wanted.type_ == ServiceType::LoadBalancer
+        && wanted.is_local()
+        && wanted
+            .provider
+            .is_some_and(|provider| clients(provider) == Clients::Seen)
+}

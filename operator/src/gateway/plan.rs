@@ -1,0 +1,244 @@
+//! What is to be done with the Services of a Gateway.
+
+use std::sync::Arc;
+
+use gatehouse_crds::gateway::{Gateway, OnMismatch, Scope, ServiceType};
+use kube::ResourceExt;
+use serde_json::Value;
+
+use super::{
+    exposure, fields,
+    live::Live,
+    provider::Refusal,
+    recreate::{Difference, differences, pinned},
+    service::{WITHDRAWN, Wanted},
+};
+use crate::kubernetes::names;
+
+/// A Service of the wanted name that is not ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Foreign {
+    /// Its owner consents that we take it (`gatehouse.dev/adopt`).
+    Adoptable,
+    Keep,
+}
+
+/// What there is.
+pub struct Seen<'a> {
+    /// The Services that this Gateway owns.
+    pub services: &'a [Arc<Live>],
+    /// By name.
+    pub foreign: &'a dyn Fn(&str) -> Option<Foreign>,
+    /// What is known of the addresses of all of them.
+    pub exposure: &'a exposure::Verdict,
+}
+
+/// A Service to be written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Write {
+    pub name: String,
+    /// None for one that is made, or taken over.
+    pub uid: Option<String>,
+    /// Somebody else's, whose owner consents.
+    pub adopt: bool,
+    pub body: Value,
+}
+
+/// The decision.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    pub write: Option<Write>,
+    pub remove: Vec<Arc<Live>>,
+    /// The Service that clients use now.
+    pub serving: Option<Arc<Live>>,
+    /// What would have to be made anew, and nobody has consented.
+    pub pending: Vec<Difference>,
+    /// A Service is being replaced.
+    pub recreating: bool,
+    /// The consent of this generation was used.
+    pub consumed: bool,
+    /// The address was taken away.
+    pub withdrawn: bool,
+    /// Nothing can be done.
+    pub blocked: Option<Refusal>,
+}
+
+/// Decides.
+pub fn plan(gateway: &Gateway, wanted: &Wanted, seen: &Seen<'_>) -> Plan {
+    let alive: Vec<(Arc<Live>, Vec<Difference>)> = seen
+        .services
+        .iter()
+        .filter(|live| !live.deleting)
+        .map(|live| (live.clone(), differences(wanted, live)))
+        .collect();
+    let with_address = |live: &Live| wanted.type_ != ServiceType::LoadBalancer || !live.ingress.is_empty();
+    let good = alive
+        .iter()
+        .filter(|(_, differences)| differences.is_empty())
+        .min_by_key(|(live, _)| (!with_address(live), live.created, live.name.clone()));
+    if let Some((good, _)) = good {
+        let others = || {
+            alive
+                .iter()
+                .filter(|(live, _)| live.uid != good.uid)
+                .map(|(live, _)| live.clone())
+        };
+        let withdrawn = withdrawal(gateway, wanted, good, seen.exposure);
+        let body = wanted.body(Some(good), withdrawn);
+        let write = update(good, body);
+        // The old one goes when clients can go to the new one.
+        let ready = with_address(good);
+        let (remove, serving) = if ready {
+            (others().collect(), Some(good.clone()))
+        } else {
+            (
+                Vec::new(),
+                others()
+                    .find(|live| !live.ingress.is_empty())
+                    .or_else(|| Some(good.clone())),
+            )
+        };
+        return Plan {
+            write,
+            recreating: !ready && others().next().is_some(),
+            remove,
+            serving,
+            withdrawn: withdrawn.is_some(),
+            ..Plan::default()
+        };
+    }
+    match alive
+        .iter()
+        .min_by_key(|(live, _)| (live.ingress.is_empty(), live.created, live.name.clone()))
+    {
+        Some((live, differences)) if is_consented(gateway) => replace(wanted, seen, live, differences),
+        Some((live, differences)) => {
+            let withdrawn = withdrawal(gateway, wanted, live, seen.exposure);
+            let body = wanted.body(Some(live), withdrawn);
+            // A Service that is no load balancer any more has nothing to be pinned.
+            let body = if withdrawn.is_some() {
+                body
+            } else {
+                pinned(body, wanted, live, differences)
+            };
+            Plan {
+                write: update(live, body),
+                serving: Some(live.clone()),
+                pending: differences.clone(),
+                withdrawn: withdrawn.is_some(),
+                ..Plan::default()
+            }
+        }
+        None => create(wanted, seen),
+    }
+}
+
+/// Once for each generation.
+fn is_consented(gateway: &Gateway) -> bool {
+    let consent = gateway
+        .annotations()
+        .get(names::RECREATE)
+        .and_then(|text| text.trim().parse::<i64>().ok());
+    let used = gateway.status.as_ref().and_then(|status| status.recreated_generation);
+    consent.is_some() && consent == gateway.metadata.generation && used != consent
+}
+
+fn update(live: &Live, body: Value) -> Option<Write> {
+    (!fields::is_applied(&body, &live.value, &live.owned)).then(|| Write {
+        name: live.name.clone(),
+        uid: Some(live.uid.clone()),
+        adopt: false,
+        body,
+    })
+}
+
+/// The generation for which the address is taken away: this one, when it has turned out to be public.
+fn withdrawal(gateway: &Gateway, wanted: &Wanted, live: &Live, exposure: &exposure::Verdict) -> Option<i64> {
+    let generation = gateway.metadata.generation?;
+    let asked = gateway.spec.service.as_ref().and_then(|service| service.on_mismatch) == Some(OnMismatch::Withdraw);
+    if !asked || wanted.scope != Scope::Internal || wanted.type_ == ServiceType::ClusterIp {
+        return None;
+    }
+    let before = live.annotation(WITHDRAWN).and_then(|text| text.parse::<i64>().ok()) == Some(generation);
+    let public = matches!(exposure, exposure::Verdict::Public(_));
+    (before || public).then_some(generation)
+}
+
+/// A new Service instead of `live`: beside it under another name, or after it where the name is the user's.
+fn replace(wanted: &Wanted, seen: &Seen<'_>, live: &Arc<Live>, differences: &[Difference]) -> Plan {
+    let taken = |name: &String| seen.services.iter().any(|live| live.name == *name);
+    let free = wanted.names().into_iter().find(|name| !taken(name));
+    let Some(name) = free else {
+        // The user wants just this name: the old one makes way.
+        return Plan {
+            remove: vec![live.clone()],
+            serving: Some(live.clone()),
+            recreating: true,
+            consumed: true,
+            ..Plan::default()
+        };
+    };
+    match (seen.foreign)(&name) {
+        Some(Foreign::Keep) => Plan {
+            serving: Some(live.clone()),
+            pending: differences.to_vec(),
+            blocked: Some(conflict(&name)),
+            ..Plan::default()
+        },
+        foreign => Plan {
+            write: Some(Write {
+                adopt: foreign.is_some(),
+                uid: None,
+                body: wanted.body(None, None),
+                name,
+            }),
+            serving: Some(live.clone()),
+            recreating: true,
+            consumed: true,
+            ..Plan::default()
+        },
+    }
+}
+
+fn create(wanted: &Wanted, seen: &Seen<'_>) -> Plan {
+    let Some(name) = wanted.names().into_iter().next() else {
+        return Plan::default();
+    };
+    if let Some(leaving) = seen.services.iter().find(|live| live.name == name) {
+        // It is being deleted, and comes back when it is gone.
+        return Plan {
+            serving: Some(leaving.clone()),
+            recreating: true,
+            ..Plan::default()
+        };
+    }
+    match (seen.foreign)(&name) {
+        Some(Foreign::Keep) => Plan {
+            blocked: Some(conflict(&name)),
+            ..Plan::default()
+        },
+        foreign => Plan {
+            write: Some(Write {
+                adopt: foreign.is_some(),
+                uid: None,
+                body: wanted.body(None, None),
+                name,
+            }),
+            ..Plan::default()
+        },
+    }
+}
+
+fn conflict(name: &str) -> Refusal {
+    Refusal {
+        reason: "ServiceConflict",
+        message: format!(
+            "There is a Service {name} already that this Gateway did not make. Write another name in spec.service.name, delete that Service, or let Gatehouse have it: kubectl annotate service {name} {}=true",
+            names::ADOPT
+        ),
+    }
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,241 @@
+#![allow(clippy::unwrap_used)]
+use k8s_openapi::api::core::v1::Service;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::gateway::exposure::Verdict;
+
+fn gateway(spec: Value, annotations: Value) -> Gateway {
+    serde_json::from_value(json!({
+        "apiVersion": "gatehouse.dev/v1alpha1", "kind": "Gateway",
+        "metadata": {"name": "shop", "namespace": "app", "uid": "gw", "generation": 3, "annotations": annotations},
+        "spec": spec
+    }))
+    .unwrap()
+}
+
+fn spec(service: Value) -> Value {
+    json!({"service": service, "target": {"selector": {"app": "shop"}},
+        "listeners": [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": 3000}]})
+}
+
+fn simple(service: Value) -> Gateway {
+    gateway(spec(service), json!({}))
+}
+
+fn wanted(gateway: &Gateway) -> Wanted {
+    let named = gateway.spec.service.as_ref().and_then(|service| service.provider);
+    Wanted::of(gateway, Ok(named.unwrap())).unwrap()
+}
+
+/// The Service that `body` makes, with what the API server and a cloud add.
+fn live(name: &str, body: &Value, ingress: &[&str], created: i64) -> Arc<Live> {
+    let mut object = body.clone();
+    object["metadata"]["name"] = name.into();
+    object["metadata"]["uid"] = format!("uid-{name}").into();
+    object["metadata"]["resourceVersion"] = "1".into();
+    object["metadata"]["creationTimestamp"] = json!(jiff::Timestamp::from_second(created).unwrap());
+    object["spec"]["clusterIP"] = "10.96.0.9".into();
+    for (number, port) in object["spec"]["ports"].as_array_mut().unwrap().iter_mut().enumerate() {
+        if port.get("nodePort").is_none() {
+            port["nodePort"] = (30_000 + number).into();
+        }
+    }
+    let ingress: Vec<Value> = ingress.iter().map(|ip| json!({"ip": ip})).collect();
+    object["status"] = json!({"loadBalancer": {"ingress": ingress}});
+    let service: Service = serde_json::from_value(object).unwrap();
+    let mut live = Live::of(&service);
+    live.owned = fields::of(body).into_iter().map(|(path, _)| path).collect();
+    Arc::new(live)
+}
+
+fn decide(gateway: &Gateway, services: &[Arc<Live>], foreign: Option<Foreign>, exposure: &Verdict) -> Plan {
+    let seen = Seen {
+        services,
+        foreign: &|_| foreign,
+        exposure,
+    };
+    plan(gateway, &wanted(gateway), &seen)
+}
+
+fn unknown() -> Verdict {
+    Verdict::Unknown(String::new())
+}
+
+#[test]
+fn a_gateway_without_a_service_gets_one_and_one_that_is_as_it_should_be_is_left_alone() {
+    let gateway = simple(json!({"provider": "GKE"}));
+    let made = decide(&gateway, &[], None, &unknown()).write.unwrap();
+    assert_eq!(
+        (made.name.as_str(), made.uid.as_deref(), made.adopt),
+        ("shop", None, false)
+    );
+    let there = live("shop", &made.body, &["203.0.113.7"], 1);
+    let plan = decide(&gateway, std::slice::from_ref(&there), None, &unknown());
+    assert_eq!((plan.write, plan.remove.len(), plan.serving), (None, 0, Some(there)));
+}
+
+#[test]
+fn what_was_changed_by_hand_is_put_back_and_node_ports_stay() {
+    let gateway = simple(json!({"provider": "GKE"}));
+    let body = decide(&gateway, &[], None, &unknown()).write.unwrap().body;
+    let mut changed = body.clone();
+    changed["spec"]["selector"] = json!({"app": "evil"});
+    let write = decide(&gateway, &[live("shop", &changed, &[], 1)], None, &unknown())
+        .write
+        .unwrap();
+    assert_eq!((write.uid.as_deref(), &write.body), (Some("uid-shop"), &body));
+    // Another number: the port of this name keeps its node port.
+    let mut moved = spec(json!({"provider": "GKE"}));
+    moved["listeners"][0]["port"] = 8080.into();
+    let write = decide(
+        &super::tests::gateway(moved, json!({})),
+        &[live("shop", &body, &[], 1)],
+        None,
+        &unknown(),
+    )
+    .write
+    .unwrap();
+    assert_eq!(write.body.pointer("/spec/ports/0/nodePort"), Some(&json!(30_000)));
+}
+
+#[test]
+fn a_service_of_somebody_else_is_left_alone_unless_its_owner_consents() {
+    let gateway = simple(json!({"provider": "GKE"}));
+    let plan = decide(&gateway, &[], Some(Foreign::Keep), &unknown());
+    assert_eq!((plan.write, plan.blocked.unwrap().reason), (None, "ServiceConflict"));
+    let plan = decide(&gateway, &[], Some(Foreign::Adoptable), &unknown());
+    assert!(plan.write.unwrap().adopt);
+}
+
+/// A Service of a class, and a Gateway that wants another.
+fn other_class(name: &Value, annotations: Value) -> (Gateway, Arc<Live>) {
+    let before = simple(json!({"provider": "Other", "name": name, "loadBalancerClass": "old.example/lb"}));
+    let body = decide(&before, &[], None, &unknown()).write.unwrap();
+    let there = live(&body.name, &body.body, &["203.0.113.7"], 1);
+    let service = json!({"provider": "Other", "name": name, "loadBalancerClass": "new.example/lb"});
+    (gateway(spec(service), annotations), there)
+}
+
+#[test]
+fn what_is_read_at_creation_only_is_not_changed_and_is_told() {
+    let (gateway, there) = other_class(&Value::Null, json!({"gatehouse.dev/recreate": "2"}));
+    let plan = decide(&gateway, std::slice::from_ref(&there), None, &unknown());
+    assert_eq!((plan.write, plan.remove.len(), plan.recreating), (None, 0, false));
+    assert_eq!(
+        plan.pending[0].words(),
+        "loadBalancerClass (now old.example/lb, wanted new.example/lb)"
+    );
+}
+
+#[test]
+fn with_consent_a_second_service_comes_up_and_the_first_goes_when_the_second_has_its_address() {
+    let (mut gateway, old) = other_class(&Value::Null, json!({"gatehouse.dev/recreate": "3"}));
+    let plan = decide(&gateway, std::slice::from_ref(&old), None, &unknown());
+    let made = plan.write.unwrap();
+    assert_eq!(
+        (made.name.as_str(), made.uid, plan.consumed, plan.remove.len()),
+        ("shop-2", None, true, 0)
+    );
+    assert_eq!(plan.serving, Some(old.clone()));
+    gateway.status = Some(gatehouse_crds::gateway::GatewayStatus {
+        recreated_generation: Some(3),
+        ..Default::default()
+    });
+    let new = live("shop-2", &made.body, &[], 2);
+    let waiting = decide(&gateway, &[old.clone(), new], None, &unknown());
+    assert_eq!(
+        (waiting.write, waiting.remove.len(), waiting.serving, waiting.recreating),
+        (None, 0, Some(old.clone()), true)
+    );
+    let new = live("shop-2", &made.body, &["203.0.113.8"], 2);
+    let done = decide(&gateway, &[old.clone(), new.clone()], None, &unknown());
+    assert_eq!(
+        (done.write, done.remove, done.serving, done.recreating),
+        (None, vec![old], Some(new), false)
+    );
+}
+
+#[test]
+fn a_consent_is_good_once() {
+    let (mut gateway, old) = other_class(&Value::Null, json!({"gatehouse.dev/recreate": "3"}));
+    gateway.status = Some(gatehouse_crds::gateway::GatewayStatus {
+        recreated_generation: Some(3),
+        ..Default::default()
+    });
+    let plan = decide(&gateway, &[old], None, &unknown());
+    assert_eq!((plan.write, plan.pending.len(), plan.consumed), (None, 1, false));
+}
+
+#[test]
+fn a_service_whose_name_is_the_users_makes_way_first() {
+    let (gateway, old) = other_class(&json!("edge"), json!({"gatehouse.dev/recreate": "3"}));
+    let plan = decide(&gateway, std::slice::from_ref(&old), None, &unknown());
+    assert_eq!(
+        (plan.write.is_none(), plan.remove, plan.consumed),
+        (true, vec![old.clone()], true)
+    );
+    let mut leaving = (*old).clone();
+    leaving.deleting = true;
+    let plan = decide(&gateway, &[Arc::new(leaving)], None, &unknown());
+    assert_eq!((plan.write.is_none(), plan.recreating), (true, true));
+    assert_eq!(decide(&gateway, &[], None, &unknown()).write.unwrap().name, "edge");
+}
+
+#[test]
+fn a_public_address_is_withdrawn_where_that_is_asked_for_until_the_spec_changes() {
+    let mut gateway = simple(json!({"provider": "GKE", "scope": "Internal", "onMismatch": "Withdraw"}));
+    let body = decide(&gateway, &[], None, &unknown()).write.unwrap().body;
+    let there = live("shop", &body, &["203.0.113.7"], 1);
+    let public = Verdict::Public("203.0.113.7".into());
+    let plan = decide(&gateway, &[there], None, &public);
+    let write = plan.write.unwrap();
+    assert_eq!(
+        (write.body.pointer("/spec/type"), plan.withdrawn),
+        (Some(&json!("ClusterIP")), true)
+    );
+    assert_eq!(
+        write.body.pointer("/metadata/annotations/gatehouse.dev~1withdrawn"),
+        Some(&json!("3"))
+    );
+    // The address is gone, and the Service stays withdrawn.
+    let mut without = write.body.clone();
+    without["spec"]["ports"][0].as_object_mut().unwrap().remove("nodePort");
+    let withdrawn = live("shop", &without, &[], 1);
+    let plan = decide(&gateway, std::slice::from_ref(&withdrawn), None, &unknown());
+    assert!(plan.withdrawn);
+    gateway.metadata.generation = Some(4);
+    let plan = decide(&gateway, &[withdrawn], None, &unknown());
+    assert_eq!(
+        (plan.write.unwrap().body.pointer("/spec/type"), plan.withdrawn),
+        (Some(&json!("LoadBalancer")), false)
+    );
+}
+
+#[test]
+fn without_withdraw_a_public_address_stays_and_is_told_elsewhere() {
+    let gateway = simple(json!({"provider": "GKE", "scope": "Internal"}));
+    let body = decide(&gateway, &[], None, &unknown()).write.unwrap().body;
+    let plan = decide(
+        &gateway,
+        &[live("shop", &body, &["203.0.113.7"], 1)],
+        None,
+        &Verdict::Public("203.0.113.7".into()),
+    );
+    assert_eq!((plan.write, plan.withdrawn), (None, false));
+}
+
+#[test]
+fn a_name_too_long_for_a_service_is_told_what_to_write() {
+    let mut gateway = simple(json!({"provider": "GKE"}));
+    gateway.metadata.name = Some("a".repeat(64));
+    let refusal = Wanted::of(&gateway, Ok(gatehouse_crds::gateway::Provider::Gke)).unwrap_err();
+    assert_eq!(refusal.reason, "InvalidName");
+    assert!(
+        refusal.message.contains("Write another in spec.service.name"),
+        "{}",
+        refusal.message
+    );
+    gateway.spec.service.as_mut().unwrap().name = Some("short".into());
+    assert!(Wanted::of(&gateway, Ok(gatehouse_crds::gateway::Provider::Gke)).is_ok());
+}

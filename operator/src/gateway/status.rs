@@ -1,0 +1,370 @@
+//! What is said of a Gateway.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use gatehouse_crds::gateway::{
+    AddressType, Gateway, GatewayAddress, GatewayStatus, Listener, ListenerCertificate, ListenerStatus, Provider,
+    Scope, ServiceType,
+};
+use jiff::Timestamp;
+
+use super::{
+    certificates,
+    endpoints::Lack,
+    exposure::Verdict as Exposure,
+    live::{Ingress, Live},
+    plan::Plan,
+    ports::Ports,
+    provider::Refusal,
+    service::Wanted,
+};
+use crate::kubernetes::conditions::{self, Status, Verdict};
+
+pub const ACCEPTED: &str = "Accepted";
+pub const PROGRAMMED: &str = "Programmed";
+pub const EXPOSURE_VERIFIED: &str = "ExposureVerified";
+/// Reason: the scope is Internal, and there is a public address.
+pub const EXPOSURE_MISMATCH: &str = "ExposureMismatch";
+const RESOLVED_REFS: &str = "ResolvedRefs";
+
+/// So many addresses of nodes are named.
+const NODES: usize = 16;
+
+/// A node's addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeFacts {
+    pub name: String,
+    pub ready: bool,
+    pub internal: Vec<IpAddr>,
+    pub external: Vec<IpAddr>,
+}
+
+/// What is known of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Certificate {
+    /// It is there until then.
+    Good(Option<Timestamp>),
+    /// It is not: reason and message.
+    Bad(&'static str, String),
+}
+
+/// What the status is made of, beside the plan.
+pub struct Facts<'a> {
+    pub wanted: Result<&'a Wanted, &'a Refusal>,
+    pub ports: &'a Ports,
+    pub plan: &'a Plan,
+    pub exposure: &'a Exposure,
+    pub nodes: &'a [NodeFacts],
+    /// Ready endpoints by the name of the port.
+    pub ready: &'a (dyn Fn(&str) -> u32 + Sync),
+    /// Why a port has none, where it was asked.
+    pub lacks: &'a BTreeMap<String, Lack>,
+    /// By listener, for those that ask for one.
+    pub certificates: &'a BTreeMap<String, Certificate>,
+    /// What the API server says of the last write that it refused.
+    pub refused: Option<&'a str>,
+    /// What the cloud said last of a Service without an address.
+    pub cloud: Option<&'a str>,
+    pub now: Timestamp,
+}
+
+/// The status anew; what was said before keeps its times.
+pub fn status(gateway: &Gateway, facts: &Facts<'_>) -> GatewayStatus {
+    let before = gateway.status.clone().unwrap_or_default();
+    let generation = gateway.metadata.generation;
+    let spec = gateway.spec.service.clone().unwrap_or_default();
+    let serving = facts.plan.serving.as_deref();
+    let mut status = GatewayStatus {
+        conditions: before.conditions.clone(),
+        addresses: addresses(
+            spec.type_.unwrap_or_default(),
+            spec.scope.unwrap_or_default(),
+            serving,
+            facts.nodes,
+        ),
+        listeners: Vec::new(),
+        service_name: serving.map(|live| live.name.clone()),
+        provider: provider(facts, &before),
+        recreated_generation: if facts.plan.consumed {
+            generation
+        } else {
+            before.recreated_generation
+        },
+    };
+    if facts.plan.withdrawn {
+        status.addresses.clear();
+    }
+    for verdict in [
+        accepted(facts),
+        programmed(gateway, facts, &status.addresses),
+        exposure(spec.scope.unwrap_or_default(), facts),
+    ] {
+        conditions::set(&mut status.conditions, &verdict, generation, facts.now);
+    }
+    let has_address = !status.addresses.is_empty();
+    status.listeners = gateway
+        .spec
+        .listeners
+        .iter()
+        .enumerate()
+        .map(|(position, listener)| {
+            let known = before.listeners.iter().find(|known| known.name == listener.name);
+            let known = known.map(|known| known.conditions.clone()).unwrap_or_default();
+            listener_status(gateway, (position, listener), known, has_address, facts)
+        })
+        .collect();
+    status
+}
+
+fn provider(facts: &Facts<'_>, before: &GatewayStatus) -> Option<Provider> {
+    match facts.wanted {
+        Ok(wanted) if facts.plan.pending.is_empty() => wanted.provider,
+        // The load balancer that is there is still the other's.
+        _ => before.provider,
+    }
+}
+
+fn verdict(type_: &'static str, status: Status, reason: &'static str, message: impl Into<String>) -> Verdict {
+    Verdict {
+        type_,
+        status,
+        reason,
+        message: message.into(),
+    }
+}
+
+fn accepted(facts: &Facts<'_>) -> Verdict {
+    let refusal = facts.wanted.err().or(facts.plan.blocked.as_ref());
+    if let Some(refusal) = refusal {
+        return verdict(ACCEPTED, Status::False, refusal.reason, refusal.message.clone());
+    }
+    let clashes = facts.ports.of_listeners.iter().filter(|port| port.is_err()).count();
+    if clashes > 0 {
+        return verdict(
+            ACCEPTED,
+            Status::True,
+            "ListenersNotValid",
+            format!("Accepted but for {clashes} of its listeners: see status.listeners"),
+        );
+    }
+    verdict(ACCEPTED, Status::True, "Accepted", "What is asked for can be made")
+}
+
+fn programmed(gateway: &Gateway, facts: &Facts<'_>, addresses: &[GatewayAddress]) -> Verdict {
+    let no = |reason, message: String| verdict(PROGRAMMED, Status::False, reason, message);
+    if facts.wanted.is_err() || facts.plan.blocked.is_some() {
+        return no(
+            "NotAccepted",
+            "What is asked for is not carried out: see Accepted".into(),
+        );
+    }
+    if let Some(refused) = facts.refused {
+        return no(
+            "ServiceRefused",
+            format!("The API server refuses the Service: {refused}"),
+        );
+    }
+    if facts.plan.withdrawn {
+        return no(
+            "Withdrawn",
+            "The address was public and was taken away. Mend the Gateway: any change of its spec tries again".into(),
+        );
+    }
+    if !facts.plan.pending.is_empty() {
+        let what: Vec<String> = facts
+            .plan
+            .pending
+            .iter()
+            .map(super::recreate::Difference::words)
+            .collect();
+        let generation = gateway.metadata.generation.unwrap_or_default();
+        let fixed = gateway
+            .spec
+            .service
+            .as_ref()
+            .is_some_and(|service| service.name.is_some());
+        let how = if fixed {
+            "The Service is then deleted and made anew under its name, and is away meanwhile"
+        } else {
+            "A second Service then comes up, and the first goes when the second has its address"
+        };
+        return no(
+            "RecreateRequired",
+            format!(
+                "Not changed, because it is read only when a load balancer is made: {}. To have a new one: kubectl annotate --overwrite ghgw {} -n {} {}={generation}. {how}",
+                what.join("; "),
+                gateway.metadata.name.as_deref().unwrap_or_default(),
+                gateway.metadata.namespace.as_deref().unwrap_or_default(),
+                crate::kubernetes::names::RECREATE,
+            ),
+        );
+    }
+    if facts.plan.recreating {
+        return no(
+            "Recreating",
+            "A new Service is on its way, or the old one on its way out".into(),
+        );
+    }
+    if addresses.is_empty() {
+        let class = facts
+            .wanted
+            .ok()
+            .and_then(|wanted| wanted.template.load_balancer_class.clone());
+        let message = match (facts.cloud, class) {
+            (Some(said), _) => format!("There is no address yet. The last that was said of the Service: {said}"),
+            (None, Some(class)) => format!(
+                "There is no address yet. If it stays so, see whether the controller of the class {class} is installed and running"
+            ),
+            (None, None) => "There is no address yet. If it stays so, see whether a load balancer controller is installed and running".into(),
+        };
+        return no("AddressPending", message);
+    }
+    verdict(
+        PROGRAMMED,
+        Status::True,
+        "Programmed",
+        "The Service is there and has its address",
+    )
+}
+
+fn exposure(scope: Scope, facts: &Facts<'_>) -> Verdict {
+    let type_ = EXPOSURE_VERIFIED;
+    if facts.plan.withdrawn {
+        return verdict(
+            type_,
+            Status::False,
+            EXPOSURE_MISMATCH,
+            "The scope is Internal and the address was public: it was taken away",
+        );
+    }
+    if scope == Scope::External {
+        return verdict(
+            type_,
+            Status::True,
+            "External",
+            "The scope is External: any address will do",
+        );
+    }
+    if facts.plan.serving.is_none() {
+        return verdict(
+            type_,
+            Status::Unknown,
+            "NoAddress",
+            "There is no Service, and so nothing that could be public",
+        );
+    }
+    match facts.exposure {
+        Exposure::Private => verdict(type_, Status::True, "Internal", "All addresses are of private networks"),
+        Exposure::Public(which) => verdict(
+            type_,
+            Status::False,
+            EXPOSURE_MISMATCH,
+            format!(
+                "The scope is Internal, but {which} is a public address. See who else writes to the Service, and whether the provider is the right one"
+            ),
+        ),
+        Exposure::Unknown(why) => verdict(type_, Status::Unknown, "NotVerified", why.clone()),
+    }
+}
+
+fn addresses(type_: ServiceType, scope: Scope, serving: Option<&Live>, nodes: &[NodeFacts]) -> Vec<GatewayAddress> {
+    let address = |type_, value: String, ports: &[i32]| GatewayAddress {
+        type_,
+        value,
+        ports: ports.to_vec(),
+    };
+    let Some(live) = serving else { return Vec::new() };
+    match type_ {
+        ServiceType::LoadBalancer => live
+            .ingress
+            .iter()
+            .map(|ingress| match ingress {
+                Ingress::Address(ip) => address(AddressType::IpAddress, ip.to_string(), &[]),
+                Ingress::Name(name) => address(AddressType::Hostname, name.clone(), &[]),
+            })
+            .collect(),
+        ServiceType::ClusterIp => live
+            .cluster_addresses()
+            .iter()
+            .map(|ip| address(AddressType::IpAddress, (*ip).to_owned(), &[]))
+            .collect(),
+        ServiceType::NodePort => {
+            let ports = live.node_ports();
+            if ports.is_empty() {
+                return Vec::new();
+            }
+            let public = scope == Scope::External && nodes.iter().any(|node| !node.external.is_empty());
+            nodes
+                .iter()
+                .filter(|node| node.ready)
+                .flat_map(|node| if public { &node.external } else { &node.internal })
+                .take(NODES)
+                .map(|ip| address(AddressType::IpAddress, ip.to_string(), &ports))
+                .collect()
+        }
+    }
+}
+
+fn listener_status(
+    gateway: &Gateway,
+    (position, listener): (usize, &Listener),
+    mut known: Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition>,
+    has_address: bool,
+    facts: &Facts<'_>,
+) -> ListenerStatus {
+    let port = facts.ports.of(position);
+    let ready = port.map_or(0, |port| (facts.ready)(&port.name));
+    let live = facts.plan.serving.as_deref();
+    let accepted = match facts.ports.of_listeners.get(position) {
+        Some(Err(clash)) => verdict(ACCEPTED, Status::False, "PortConflict", clash.clone()),
+        _ => verdict(ACCEPTED, Status::True, "Accepted", ""),
+    };
+    let certificate = facts.certificates.get(&listener.name);
+    let resolved = match certificate {
+        Some(Certificate::Bad(reason, message)) => verdict(RESOLVED_REFS, Status::False, reason, message.clone()),
+        _ => verdict(RESOLVED_REFS, Status::True, "ResolvedRefs", ""),
+    };
+    let no = |reason, message: String| verdict(PROGRAMMED, Status::False, reason, message);
+    let programmed = match port {
+        None => no("NotAccepted", "See Accepted".into()),
+        Some(port) if !live.is_some_and(|live| live.has_port(port.number, port.transport.as_str())) => {
+            no("Pending", "The Service does not have this port yet".into())
+        }
+        Some(port) if ready == 0 => match facts.lacks.get(&port.name) {
+            Some(lack) => no(lack.reason, lack.message.clone()),
+            None => no("EndpointsPending", "No Pod takes its traffic yet".into()),
+        },
+        Some(_) if !has_address => no("AddressPending", "The Gateway has no address yet".into()),
+        Some(_) => verdict(PROGRAMMED, Status::True, "Programmed", ""),
+    };
+    for verdict in [accepted, resolved, programmed] {
+        conditions::set(&mut known, &verdict, gateway.metadata.generation, facts.now);
+    }
+    let secret = listener.tls.as_ref().and_then(|tls| {
+        let of_ours =
+            || certificates::secret_name(gateway.metadata.name.as_deref().unwrap_or_default(), &listener.name);
+        let of_theirs = || tls.certificate_refs.first().map(|reference| reference.name.clone());
+        if tls.certificate.is_some() {
+            Some(of_ours())
+        } else {
+            of_theirs()
+        }
+    });
+    ListenerStatus {
+        name: listener.name.clone(),
+        ready_endpoints: i32::try_from(ready).unwrap_or(i32::MAX),
+        node_port: port.and_then(|port| live?.node_port(&port.name, port.transport.as_str())),
+        certificate: secret.map(|secret_name| ListenerCertificate {
+            secret_name,
+            not_after: match certificate {
+                Some(Certificate::Good(not_after)) => *not_after,
+                _ => None,
+            },
+        }),
+        conditions: known,
+    }
+}
+
+#[cfg(test)]
+#[path = "status_tests.rs"]
+mod tests;

@@ -1,0 +1,149 @@
+//! The Gateways' controllers: one for each scope.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use gatehouse_crds::gateway::Gateway;
+use kube::{
+    Api, Client, ResourceExt,
+    runtime::controller::{Config, Controller},
+};
+use tokio::{sync::mpsc, task::JoinSet};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_util::sync::CancellationToken;
+
+use super::to_the_end;
+use crate::{
+    certificate::cache::{Cache as Certificates, Change},
+    gateway::{
+        cache::{Cache, Guarded, Inlets},
+        controller::{Context, Scope, reconcile},
+    },
+};
+
+/// Gateways worked on at once.
+const AT_ONCE: u16 = 64;
+
+/// One scope: its namespace or all, its Gateways, and its Certificates.
+pub(super) struct Place {
+    pub(super) namespace: Option<String>,
+    pub(super) cache: Arc<Cache>,
+    pub(super) inlets: Inlets,
+    pub(super) certificates: Arc<Certificates>,
+}
+
+/// Starts them. Gives what changes of the Gateways, scope by scope.
+pub(super) fn spawn(
+    work: &mut JoinSet<()>,
+    context: &Arc<Context>,
+    places: Vec<Place>,
+    stop: &CancellationToken,
+) -> Vec<mpsc::UnboundedReceiver<Change>> {
+    let mut all_changes = Vec::new();
+    for place in places {
+        let Place {
+            namespace,
+            cache,
+            inlets,
+            certificates,
+        } = place;
+        let client = &context.client;
+        until(
+            work,
+            stop,
+            cache.clone().watch_services(api(client, namespace.as_deref())),
+        );
+        until(
+            work,
+            stop,
+            cache.clone().watch_others(api(client, namespace.as_deref())),
+        );
+        until(
+            work,
+            stop,
+            cache.clone().watch_slices(api(client, namespace.as_deref())),
+        );
+        until(
+            work,
+            stop,
+            cache.clone().watch_policies(api(client, namespace.as_deref())),
+        );
+        let forgetting = context.clone();
+        let gone = Box::new(move |object: &Guarded| forgetting.forget(&object.uid().unwrap_or_default()));
+        let trigger = cache.watch_gateways(api(client, namespace.as_deref()), inlets.gateways, gone);
+        let scope = Arc::new(Scope {
+            ctx: context.clone(),
+            cache: cache.clone(),
+            certificates,
+        });
+        let controller = Controller::for_stream(trigger, cache.gateways())
+            .with_config(Config::default().concurrency(AT_ONCE))
+            .graceful_shutdown_on(stop.clone().cancelled_owned())
+            .reconcile_on(UnboundedReceiverStream::new(inlets.touched))
+            .run(reconcile, |_, never, _| match *never {}, scope);
+        let controller = controller.for_each(|result| async {
+            if let Err(error) = result {
+                tracing::debug!(%error, "a Gateway was not looked at");
+            }
+        });
+        work.spawn(to_the_end(controller, cache.gateways(), stop.clone()));
+        all_changes.push(inlets.changes);
+    }
+    all_changes
+}
+
+/// Has the Gateways looked at whose Certificates or Secrets change.
+pub(super) fn follow(
+    work: &mut JoinSet<()>,
+    caches: Vec<Arc<Cache>>,
+    mut changes: mpsc::UnboundedReceiver<Change>,
+    stop: &CancellationToken,
+) {
+    until(work, stop, async move {
+        while let Some(change) = changes.recv().await {
+            let concerns = |gateway: &Gateway| {
+                gateway.spec.listeners.iter().any(|listener| listener.tls.is_some())
+                    && match &change {
+                        Change::All => true,
+                        Change::One(namespace, name) => {
+                            gateway.metadata.namespace.as_ref() == Some(namespace) && is_named(gateway, name)
+                        }
+                    }
+            };
+            for cache in &caches {
+                cache.touch_where(concerns);
+            }
+        }
+    });
+}
+
+/// Whether `name` is of a Certificate or a Secret of the Gateway's.
+fn is_named(gateway: &Gateway, name: &str) -> bool {
+    gateway.spec.listeners.iter().any(|listener| {
+        listener.tls.as_ref().is_some_and(|tls| {
+            let own = format!(
+                "{}-{}",
+                gateway.metadata.name.as_deref().unwrap_or_default(),
+                listener.name
+            );
+            own == name || tls.certificate_refs.iter().any(|reference| reference.name == name)
+        })
+    })
+}
+
+fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+fn until(work: &mut JoinSet<()>, stop: &CancellationToken, task: impl Future<Output = ()> + Send + 'static) {
+    let stop = stop.clone();
+    work.spawn(async move {
+        stop.run_until_cancelled(task).await;
+    });
+}
