@@ -35,10 +35,17 @@ use crate::{
     },
 };
 
+/// What is known of one namespace, or of all.
+#[derive(Clone)]
+pub struct Place {
+    pub namespace: Option<String>,
+    pub certificates: Arc<Cache>,
+    pub gateways: Arc<GatewayCache>,
+}
+
 /// Certificates, Gateways and namespaces as the caches have them.
 pub struct ClusterSight {
-    pub caches: Vec<Arc<Cache>>,
-    pub gateways: Vec<Arc<GatewayCache>>,
+    pub places: Vec<Place>,
     /// Labels of namespaces; none where ClusterAlertPolicies are not read.
     pub namespaces: Option<Reflected<PartialObjectMeta<Namespace>>>,
 }
@@ -46,22 +53,37 @@ pub struct ClusterSight {
 impl ClusterSight {
     fn get(&self, namespace: &str, name: &str) -> Option<Arc<Guarded>> {
         let wanted = ObjectRef::new(name).within(namespace);
-        self.caches.iter().find_map(|cache| cache.certificates().get(&wanted))
+        self.places
+            .iter()
+            .find_map(|place| place.certificates.certificates().get(&wanted))
     }
 }
 
 impl Sight for ClusterSight {
+    fn knows(&self, kind: AlertKind, namespace: &str) -> bool {
+        let of = |place: &&Place| place.namespace.as_deref().is_none_or(|own| own == namespace);
+        self.places.iter().filter(of).any(|place| match kind {
+            AlertKind::Certificate => place.certificates.has_certificates(),
+            AlertKind::Gateway => place.gateways.has_gateways(),
+        })
+    }
+
     fn certificate(&self, namespace: &str, name: &str) -> Option<Arc<Guarded>> {
         self.get(namespace, name)
     }
 
     fn gateway(&self, namespace: &str, name: &str) -> Option<Arc<GuardedGateway>> {
         let wanted = ObjectRef::new(name).within(namespace);
-        self.gateways.iter().find_map(|cache| cache.gateways().get(&wanted))
+        self.places
+            .iter()
+            .find_map(|place| place.gateways.gateways().get(&wanted))
     }
 
     fn objects(&self, namespace: Option<&str>) -> Vec<Object> {
-        let certificates = self.caches.iter().flat_map(|cache| cache.certificates().state());
+        let certificates = self
+            .places
+            .iter()
+            .flat_map(|place| place.certificates.certificates().state());
         let certificates = certificates.map(|object| {
             (
                 AlertKind::Certificate,
@@ -69,7 +91,7 @@ impl Sight for ClusterSight {
                 object.name_any(),
             )
         });
-        let gateways = self.gateways.iter().flat_map(|cache| cache.gateways().state());
+        let gateways = self.places.iter().flat_map(|place| place.gateways.gateways().state());
         let gateways = gateways.map(|object| {
             (
                 AlertKind::Gateway,

@@ -40,6 +40,8 @@ pub const POLICIES: usize = 100;
 
 /// What the engine sees of the cluster.
 pub trait Sight: Send + Sync + 'static {
+    /// Whether the objects of a namespace have been listed: else nothing can be said of them, also not that they are gone.
+    fn knows(&self, kind: AlertKind, namespace: &str) -> bool;
     /// The Certificate of that name, when it is there.
     fn certificate(&self, namespace: &str, name: &str) -> Option<Arc<Guarded>>;
     /// The Gateway of that name, when it is there.
@@ -278,6 +280,9 @@ impl<S: Sight, H: Hands> Engine<S, H> {
 
     fn policy(&mut self, key: PolicyKey, spec: Spec) {
         let now = self.hands.now();
+        for receiver in spec.policy.iter().flat_map(|policy| &policy.receivers) {
+            self.metrics.alert_receiver(&receiver.name);
+        }
         if self.policies.get(&key).is_some_and(|entry| entry.uid != spec.uid) {
             self.remove(&key);
         }
@@ -336,6 +341,9 @@ impl<S: Sight, H: Hands> Engine<S, H> {
     }
 
     fn judge(&mut self, kind: AlertKind, namespace: &str, name: &str, now: Timestamp) {
+        if !self.sight.knows(kind, namespace) {
+            return;
+        }
         let found = match kind {
             AlertKind::Certificate => self.sight.certificate(namespace, name).map(Watched::Certificate),
             AlertKind::Gateway => self.sight.gateway(namespace, name).map(Watched::Gateway),

@@ -17,6 +17,7 @@ type Answer = Box<dyn FnMut(&str) -> (Duration, Outcome) + Send>;
 struct World {
     began: Instant,
     certificates: Mutex<BTreeMap<(String, String), Arc<Guarded>>>,
+    gateways: Mutex<BTreeMap<(String, String), Arc<GuardedGateway>>>,
     saved: Mutex<BTreeMap<String, Vec<u8>>>,
     statuses: Mutex<BTreeMap<String, AlertPolicyStatus>>,
     /// What was tried: seconds since the beginning, receiver, id, and what it said.
@@ -25,6 +26,8 @@ struct World {
     answer: Mutex<Answer>,
     /// Saving fails while it is true.
     broken: Mutex<bool>,
+    /// The Certificates have not arrived yet.
+    unlisted: Mutex<bool>,
 }
 
 fn start() -> Timestamp {
@@ -36,12 +39,14 @@ impl World {
         Arc::new(Self {
             began: Instant::now(),
             certificates: Mutex::default(),
+            gateways: Mutex::default(),
             saved: Mutex::default(),
             statuses: Mutex::default(),
             tries: Mutex::default(),
             undelivered: Mutex::default(),
             answer: Mutex::new(Box::new(|_| (Duration::ZERO, Outcome::Accepted))),
             broken: Mutex::default(),
+            unlisted: Mutex::default(),
         })
     }
 
@@ -67,7 +72,26 @@ impl World {
             .lock()
             .unwrap()
             .insert(("app".into(), name.into()), object);
-        News::Certificate("app".into(), name.into())
+        News::Changed((AlertKind::Certificate, "app".into(), name.into()))
+    }
+
+    /// The Gateway `app/<name>`, which is Internal, and what was found of its address.
+    fn put_gateway(&self, name: &str, verified: &str, reason: &str) -> News {
+        let object = serde_json::from_value(json!({
+            "apiVersion": "gatehouse.dev/v1alpha1", "kind": "Gateway",
+            "metadata": {"name": name, "namespace": "app", "uid": format!("gateway-{name}")},
+            "spec": {"service": {"scope": "Internal"}, "target": {"selector": {"app": "web"}}, "listeners": [{"name": "http", "port": 80, "protocol": "TCP"}]},
+            "status": {
+                "conditions": [{"type": "ExposureVerified", "status": verified, "reason": reason, "message": "203.0.113.7 is public", "lastTransitionTime": self.now()}],
+                "addresses": [{"type": "IPAddress", "value": "203.0.113.7"}]
+            }
+        }));
+        let object = Arc::new(DeserializeGuard(Ok(object.unwrap())));
+        self.gateways
+            .lock()
+            .unwrap()
+            .insert(("app".into(), name.into()), object);
+        News::Changed((AlertKind::Gateway, "app".into(), name.into()))
     }
 
     fn delete(&self, name: &str) -> News {
@@ -75,7 +99,7 @@ impl World {
             .lock()
             .unwrap()
             .remove(&("app".to_owned(), name.to_owned()));
-        News::Certificate("app".into(), name.into())
+        News::Changed((AlertKind::Certificate, "app".into(), name.into()))
     }
 
     /// What was tried, as `<seconds> <receiver> <what>`.
@@ -108,13 +132,28 @@ fn line(content: &Content) -> String {
 }
 
 impl Sight for World {
+    fn knows(&self, _: AlertKind, _: &str) -> bool {
+        !*self.unlisted.lock().unwrap()
+    }
+
     fn certificate(&self, namespace: &str, name: &str) -> Option<Arc<Guarded>> {
         let key = (namespace.to_owned(), name.to_owned());
         self.certificates.lock().unwrap().get(&key).cloned()
     }
 
-    fn certificates(&self, _: Option<&str>) -> Vec<(String, String)> {
-        self.certificates.lock().unwrap().keys().cloned().collect()
+    fn gateway(&self, namespace: &str, name: &str) -> Option<Arc<GuardedGateway>> {
+        let gateways = self.gateways.lock().unwrap();
+        gateways.get(&(namespace.to_owned(), name.to_owned())).cloned()
+    }
+
+    fn objects(&self, _: Option<&str>) -> Vec<Object> {
+        let certificates = self.certificates.lock().unwrap();
+        let gateways = self.gateways.lock().unwrap();
+        let named = |kind, (namespace, name): &(String, String)| (kind, namespace.clone(), name.clone());
+        let certificates = certificates.keys().map(|key| named(AlertKind::Certificate, key));
+        certificates
+            .chain(gateways.keys().map(|key| named(AlertKind::Gateway, key)))
+            .collect()
     }
 
     fn labels(&self, _: &str) -> Option<BTreeMap<String, String>> {
@@ -252,7 +291,7 @@ async fn an_alert_leaves_within_a_second_and_what_fires_is_in_the_status() {
     assert_eq!(world.told(), ["3600 ops firing expired web"]);
     let status = world.status("p");
     assert_eq!(
-        (status.firing_count, status.firing[0].certificate.as_str()),
+        (status.firing_count, status.firing[0].certificate.as_deref().unwrap()),
         (Some(1), "app/web")
     );
     seconds(2).await;
@@ -263,6 +302,44 @@ async fn an_alert_leaves_within_a_second_and_what_fires_is_in_the_status() {
     assert_eq!(world.status("p").firing, []);
     // Nothing is left to remember.
     assert!(world.saved.lock().unwrap().is_empty());
+    engine.ends().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_internal_gateway_that_is_public_fires_until_it_is_mended_or_gone_whatever_a_certificate_of_its_name_does() {
+    let world = World::new();
+    let engine = Running::over(&world);
+    let news = [
+        world.put("web", 0, 90),
+        world.put_gateway("web", "False", "ExposureMismatch"),
+        policy("p", "u", 1, &json!({"rules": {"exposureMismatch": {}, "expired": {}}})),
+    ];
+    engine.hears(news).await;
+    assert_eq!(world.told(), ["0 ops firing exposureMismatch web"]);
+    let firing = world.status("p").firing;
+    assert_eq!(
+        (firing[0].certificate.as_deref(), firing[0].gateway.as_deref()),
+        (None, Some("app/web"))
+    );
+    engine.hears([world.delete("web")]).await;
+    assert_eq!(world.told().len(), 1, "of the Certificate nothing was told");
+    engine.hears([world.put_gateway("web", "True", "Internal")]).await;
+    assert_eq!(world.told().last().unwrap(), "2 ops resolved exposureMismatch web");
+    engine
+        .hears([world.put_gateway("web", "False", "ExposureMismatch")])
+        .await;
+    world.gateways.lock().unwrap().clear();
+    engine
+        .hears([News::Changed((AlertKind::Gateway, "app".into(), "web".into()))])
+        .await;
+    assert_eq!(world.told().len(), 4);
+    assert!(
+        world
+            .told()
+            .last()
+            .unwrap()
+            .ends_with("ops resolved exposureMismatch web")
+    );
     engine.ends().await;
 }
 
@@ -286,6 +363,32 @@ async fn a_restart_tells_nothing_twice_and_ends_what_went_meanwhile() {
         .await;
     seconds(5).await;
     assert_eq!(world.told()[2..], ["1 ops resolved renewalFailed web"]);
+    engine.ends().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_certificates_that_were_not_listed_yet_nothing_is_told_also_not_that_they_are_well() {
+    let world = World::new();
+    let engine = Running::over(&world);
+    engine
+        .hears([world.put("web", 1, 50), policy("p", "u", 1, &json!({}))])
+        .await;
+    engine.ends().await;
+    let news = world.delete("web");
+    *world.unlisted.lock().unwrap() = true;
+    let engine = Running::over(&world);
+    engine.hears([policy("p", "u", 1, &json!({})), news]).await;
+    seconds(5).await;
+    assert_eq!(world.told().len(), 1);
+    *world.unlisted.lock().unwrap() = false;
+    let _ = world.put("api", 1, 50);
+    engine.hears([News::AllChanged]).await;
+    seconds(5).await;
+    let mut told = world.told()[1..].to_vec();
+    told.sort();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].ends_with("firing renewalFailed api"), "{told:?}");
+    assert!(told[1].ends_with("resolved renewalFailed web"), "{told:?}");
     engine.ends().await;
 }
 

@@ -44,7 +44,7 @@ fn an_alert_begins_once_worsens_once_never_gets_milder_and_ends_once() {
     let mut state = State::default();
     let web = name("1");
     let mut see = |findings: &[Finding]| {
-        state.observe("app", "web", Some((&web, findings)));
+        state.observe(AlertKind::Certificate, "app", "web", Some((&web, findings)));
         told(&mut state)
     };
     let (warning, critical) = (finding(Rule::Expiring, Warning), finding(Rule::Expiring, Critical));
@@ -62,8 +62,13 @@ fn an_alert_begins_once_worsens_once_never_gets_milder_and_ends_once() {
 fn what_ends_before_it_was_told_is_not_told_at_all() {
     let mut state = State::default();
     let web = name("1");
-    state.observe("app", "web", Some((&web, &[finding(Rule::NotReady, Critical)])));
-    state.observe("app", "web", Some((&web, &[])));
+    state.observe(
+        AlertKind::Certificate,
+        "app",
+        "web",
+        Some((&web, &[finding(Rule::NotReady, Critical)])),
+    );
+    state.observe(AlertKind::Certificate, "app", "web", Some((&web, &[])));
     assert!(state.news.is_empty() && state.firing.is_empty());
 }
 
@@ -71,15 +76,15 @@ fn what_ends_before_it_was_told_is_not_told_at_all() {
 fn one_that_is_deleted_ends_and_one_made_again_begins() {
     let mut state = State::default();
     let failed = [finding(Rule::RenewalFailed, Warning)];
-    state.observe("app", "web", Some((&name("1"), &failed)));
-    state.observe("app", "web-2", Some((&name("9"), &[])));
+    state.observe(AlertKind::Certificate, "app", "web", Some((&name("1"), &failed)));
+    state.observe(AlertKind::Certificate, "app", "web-2", Some((&name("9"), &[])));
     told(&mut state);
-    state.observe("app", "web", Some((&name("2"), &failed)));
+    state.observe(AlertKind::Certificate, "app", "web", Some((&name("2"), &failed)));
     assert_eq!(
         told(&mut state),
         (vec![Rule::RenewalFailed], vec![], vec![Rule::RenewalFailed])
     );
-    state.observe("app", "web", None);
+    state.observe(AlertKind::Certificate, "app", "web", None);
     assert_eq!(told(&mut state), (vec![], vec![], vec![Rule::RenewalFailed]));
 }
 
@@ -133,7 +138,7 @@ proptest! {
                 .filter(|(bit, _)| rules & (1 << bit) != 0)
                 .map(|(_, rule)| finding(*rule, Warning))
                 .collect();
-            state.observe("app", "web", there.then_some((&web, found.as_slice())));
+            state.observe(AlertKind::Certificate, "app", "web", there.then_some((&web, found.as_slice())));
             let news = std::mem::take(&mut state.news);
             for (key, _) in news.ended {
                 prop_assert!(open.remove(&key));

@@ -58,12 +58,12 @@ fn see(state: &mut State, number: usize, findings: &[(Rule, Severity)], now: i64
         })
         .collect();
     let name = name(number);
-    state.observe("app", &name.name, Some((&name, &findings)));
+    state.observe(AlertKind::Certificate, "app", &name.name, Some((&name, &findings)));
 }
 
 /// Tells, takes everything out of the queues, and says in a line each what it was.
 fn told(state: &mut State, policy: &Policy, now: i64) -> Vec<String> {
-    let mut tell = Tell::new(policy, &|name| Some(known(name)), at(now));
+    let mut tell = Tell::new(policy, &|_, name| Some(known(name)), at(now));
     tell.tell(state);
     assert_eq!(tell.dropped(), []);
     let mut lines = Vec::new();

@@ -58,7 +58,7 @@ where
                 gone.chain([News::PoliciesListed]).collect()
             }
             Err(error) => {
-                tracing::debug!(%error, "the watch of policies was interrupted");
+                tracing::warn!(%error, "the watch of policies was interrupted and will be resumed");
                 Vec::new()
             }
         };

@@ -29,6 +29,7 @@ fn each_rule_says_what_is_up_and_how_much_time_is_left() {
             "Certificate app/catalog must be issued again, but is held back for 9 minutes (until \
              2026-11-21T10:09:00Z): too many Secrets were lost or damaged at once",
             "Certificate app/catalog was renewed and is valid for 89 days (until 2027-02-19T08:59:00Z)",
+            "Gateway staging/shop-api is meant to be internal and is public: The scope is Internal, but 203.0.113.7 is a public address",
         ]
     );
 }

@@ -153,6 +153,11 @@ impl Cache {
         let _ = listed.wait_for(|listed| listed.gateways).await;
     }
 
+    /// Whether the Gateways have arrived.
+    pub fn has_gateways(&self) -> bool {
+        self.listed.borrow().gateways
+    }
+
     /// The Services that the Gateway of this UID owns.
     pub fn services(&self, owner: &str) -> Vec<Arc<Live>> {
         let known = self.lock();

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::StreamExt;
+use futures::{StreamExt, future::join_all};
 use gatehouse_crds::alert::{AlertKind, AlertPolicy, ClusterAlertPolicy};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
@@ -23,14 +23,13 @@ use tokio_util::sync::CancellationToken;
 use super::Settings;
 use crate::{
     alert::{
-        cluster::{ClusterHands, ClusterSight},
+        cluster::{ClusterHands, ClusterSight, Place},
         engine::{Engine, News},
         send::Sender,
         store::Store,
         watch::policies,
     },
-    certificate::cache::{Cache, Change},
-    gateway::cache::Cache as GatewayCache,
+    certificate::cache::Change,
     kubernetes::{apply::Writer, events::Events},
     telemetry::metrics::Metrics,
 };
@@ -38,14 +37,16 @@ use crate::{
 /// Between two tries to read what the leader before has left.
 const AGAIN: Duration = Duration::from_secs(2);
 
+/// So long the alarm waits for the lists of Certificates, so that what happened meanwhile is told together.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// What the alarm works with.
 pub(super) struct Parts<'a> {
     pub(super) client: &'a Client,
     pub(super) writer: &'a Writer,
     pub(super) events: &'a Events,
     pub(super) metrics: &'a Metrics,
-    pub(super) caches: &'a [Arc<Cache>],
-    pub(super) gateways: &'a [Arc<GatewayCache>],
+    pub(super) places: &'a [Place],
     pub(super) settings: &'a Settings,
 }
 
@@ -97,8 +98,7 @@ pub(super) fn spawn(
         reader
     });
     let sight = Arc::new(ClusterSight {
-        caches: parts.caches.to_vec(),
-        gateways: parts.gateways.to_vec(),
+        places: parts.places.to_vec(),
         namespaces,
     });
     let own = parts.settings.own_namespace.clone();
@@ -113,16 +113,18 @@ pub(super) fn spawn(
     });
     let lists = parts.settings.scopes().len() + usize::from(parts.settings.namespaces.is_empty());
     let (metrics, stop) = (parts.metrics.clone(), stop.clone());
-    let (caches, gateways) = (parts.caches.to_vec(), parts.gateways.to_vec());
+    let places = parts.places.to_vec();
     work.spawn(async move {
         let ready = async {
-            for cache in &caches {
-                if !cache.synced().await {
-                    return None;
-                }
-            }
-            for cache in &gateways {
-                cache.listed().await;
+            let listed = join_all(places.iter().map(|place| async {
+                place.gateways.listed().await;
+                place.certificates.synced().await
+            }));
+            // Those of a namespace without its rights may never come, and the others' alarm does not wait for that.
+            if let Ok(listed) = tokio::time::timeout(PATIENCE, listed).await
+                && listed.contains(&false)
+            {
+                return None;
             }
             loop {
                 match hands.store.load().await {
@@ -165,7 +167,13 @@ async fn watch_namespaces(
         .modify(prune)
         .boxed();
     while let Some(event) = events.next().await {
-        let Ok(event) = event else { continue };
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => {
+                tracing::warn!(%error, "the watch of namespaces was interrupted and will be resumed");
+                continue;
+            }
+        };
         let told = match &event {
             Event::Apply(object) => {
                 let before = reader.get(&reflector::ObjectRef::from_obj(object));

@@ -27,6 +27,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    alert::cluster::Place,
     certificate::{
         breaker::Breaker,
         cache::{Cache, Change},
@@ -260,13 +261,22 @@ pub async fn run(config: kube::Config, settings: Settings) -> Result<(), Operato
         let gateway_changes = gateways::spawn(&mut work, &gateways, gateway_places, &stop);
         changes.extend(gateway_changes.into_iter().map(|changes| (AlertKind::Gateway, changes)));
         gateways::follow(&mut work, gateway_caches.clone(), for_gateways, &stop);
+        let places: Vec<_> = settings
+            .scopes()
+            .into_iter()
+            .zip(context.caches.iter().cloned().zip(gateway_caches))
+            .map(|(namespace, (certificates, gateways))| Place {
+                namespace,
+                certificates,
+                gateways,
+            })
+            .collect();
         let parts = alerts::Parts {
             client: &client,
             writer: &writer,
             events: &events,
             metrics: &metrics,
-            caches: &context.caches,
-            gateways: &gateway_caches,
+            places: &places,
             settings: &settings,
         };
         alerts::spawn(&mut work, &parts, changes, &stop);

@@ -7,7 +7,7 @@ use gatehouse_crds::alert::{Rule, Severity};
 use gatehouse_crds::certificate::{IssuerKind, LastFailure, SigningIssuer};
 use jiff::Timestamp;
 
-use crate::alert::message::{Alert, Content, Group, Message, Status, Subject};
+use crate::alert::message::{Alert, Content, GatewayFacts, Group, Message, Status, Subject};
 
 pub(in crate::alert) fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -44,6 +44,7 @@ pub(in crate::alert) fn failing() -> Subject {
             message: "catalog.example.com: no <TXT> record & no *CNAME* at _acme-challenge".into(),
         }),
         next_attempt_time: Some(at("2026-11-21T11:30:00Z")),
+        gateway: None,
     }
 }
 
@@ -58,6 +59,22 @@ pub(in crate::alert) fn renewed() -> Subject {
         last_failure: None,
         next_attempt_time: None,
         ..failing()
+    }
+}
+
+/// An Internal Gateway with a public address.
+fn exposed() -> Subject {
+    Subject {
+        namespace: "staging".into(),
+        name: "shop-api".into(),
+        gateway: Some(GatewayFacts {
+            service_name: Some("shop-api-internal-load-balancer".into()),
+            provider: Some("GKE".into()),
+            scope: "Internal".into(),
+            addresses: vec!["203.0.113.7".into()],
+            message: Some("The scope is Internal, but 203.0.113.7 is a public address".into()),
+        }),
+        ..Subject::default()
     }
 }
 
@@ -151,5 +168,6 @@ pub(in crate::alert) fn every_rule() -> Vec<Alert> {
         alert(Rule::NotReady, Severity::Critical, never),
         alert(Rule::ReissueHeld, Severity::Warning, held),
         alert(Rule::Renewed, Severity::Info, renewed()),
+        alert(Rule::ExposureMismatch, Severity::Critical, exposed()),
     ]
 }

@@ -296,6 +296,7 @@ prop_compose! {
                 time: Timestamp::UNIX_EPOCH, reason: texts[5].clone(), message: texts[6].clone(),
             }),
             next_attempt_time: times[3],
+            gateway: None,
         }
     }
 }

@@ -1,13 +1,234 @@
-//! What is known of a provider.
+//! What is known of a provider: the columns of the table.
+
+/// An annotation: key and value.
+pub type Mark = (&'static str, &'static str);
 
 /// What is known of a provider.
 #[derive(Debug)]
 pub struct Preset {
+    /// As users write it in `spec.service.provider`.
+    pub key: &'static str,
     /// As its makers write it.
     pub name: &'static str,
+    pub recognised: Recognised,
+    /// How Internal is said.
+    pub internal: Internal,
+    /// How External is said, where the default is not enough.
+    pub external: Marks,
+    /// What makes this provider, and this product of it, serve the Service at all: one of these; none means always.
+    pub served: &'static [Served],
+    /// All annotations that have a say in who may reach it, old names too.
+    pub voices: &'static [Voice],
+    pub subnet: Subnet,
+    /// Written when `globalAccess` is true.
+    pub global_access: Option<Mark>,
+    pub addresses: Addresses,
+    /// Written when there is to be an IPv6 address.
+    pub ipv6: Option<Mark>,
     pub create_only: CreateOnly,
+    pub lacks: Lacks,
     pub clients: Clients,
+    /// Where health checks come from, as CIDRs; only what is documented.
     pub health_checks: &'static [&'static str],
+}
+
+/// How a provider, and what belongs to it, is recognised.
+#[derive(Debug)]
+pub struct Recognised {
+    /// How `spec.providerID` of a node begins.
+    pub provider_ids: &'static [&'static str],
+    /// An API group that its controller brings.
+    pub api_group: Option<&'static str>,
+    /// A node's label, and the value that counts; any when empty.
+    pub node_label: Option<Mark>,
+    /// Its values of `spec.loadBalancerClass`.
+    pub classes: &'static [Class],
+    /// Whether who installs it chooses the class: then any is its own that is not another's.
+    pub any_class: bool,
+}
+
+/// A value of `spec.loadBalancerClass`.
+#[derive(Debug)]
+pub struct Class {
+    pub name: &'static str,
+    /// What it says by itself; true is Internal.
+    pub internal: Option<bool>,
+}
+
+impl Class {
+    /// One that says nothing by itself.
+    pub const fn plain(name: &'static str) -> Self {
+        Self { name, internal: None }
+    }
+
+    /// One that decides.
+    pub const fn decides(name: &'static str, internal: bool) -> Self {
+        Self {
+            name,
+            internal: Some(internal),
+        }
+    }
+}
+
+/// What is written on the Service.
+#[derive(Clone, Copy, Debug)]
+pub struct Marks {
+    pub annotations: &'static [Mark],
+    pub class: Option<&'static str>,
+}
+
+impl Marks {
+    pub const NONE: Self = Self::annotations(&[]);
+
+    pub const fn annotations(annotations: &'static [Mark]) -> Self {
+        Self {
+            annotations,
+            class: None,
+        }
+    }
+}
+
+/// How Internal is said.
+#[derive(Debug)]
+pub enum Internal {
+    /// By these annotations, and this class.
+    Marks(Marks),
+    /// By naming the subnet: the annotation of `subnet` is the switch.
+    Subnet,
+    /// By the pool that the address comes from: `subnet` or private `addresses` must say which.
+    Pool,
+    /// There is no way; what to do instead.
+    Never(&'static str),
+}
+
+/// What makes a provider serve a Service.
+#[derive(Debug)]
+pub enum Served {
+    /// One of its own classes.
+    Class,
+    /// An annotation with one of these values.
+    Annotation(&'static str, &'static [&'static str]),
+}
+
+/// An annotation that has a say.
+#[derive(Debug)]
+pub struct Voice {
+    pub key: &'static str,
+    pub reads: Reads,
+}
+
+impl Voice {
+    pub const fn new(key: &'static str, reads: Reads) -> Self {
+        Self { key, reads }
+    }
+}
+
+/// How a value is read.
+#[derive(Debug)]
+pub enum Reads {
+    /// These are Internal, all others External.
+    Internal(&'static [&'static str]),
+    /// These say nothing, all others are External.
+    ExternalBut(&'static [&'static str]),
+    /// All but these are Internal.
+    InternalBut(&'static [&'static str]),
+    /// Any is Internal, but an empty one, which says nothing.
+    Named,
+    /// Addresses: one that is public makes it External.
+    Addresses,
+    /// Hands the Service to a load balancer or a controller that was made elsewhere: the rest says nothing any more.
+    Elsewhere,
+    /// The same, but the controller writes it, too, for one that it made itself. Only a user's counts.
+    Attached,
+}
+
+/// Which values Go's `strconv.ParseBool` takes for true.
+pub const TRUE: Reads = Reads::Internal(&["true", "1", "t", "T", "TRUE", "True"]);
+
+/// Where `spec.service.subnet` goes.
+#[derive(Debug)]
+pub enum Subnet {
+    /// Nowhere; what to do instead.
+    No(&'static str),
+    /// Into an annotation; what its value is.
+    Annotation {
+        key: &'static str,
+        what: &'static str,
+        with: With,
+        /// Whether Internal needs it.
+        needed: bool,
+    },
+    /// Written `key=value`, it becomes a label, which pools choose Services by.
+    Label,
+}
+
+/// The scopes that a setting goes with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum With {
+    Both,
+    Internal,
+}
+
+/// Where `spec.service.addresses` go.
+#[derive(Debug)]
+pub struct Addresses {
+    pub internal: Takes,
+    pub external: Takes,
+}
+
+impl Addresses {
+    pub const fn both(takes: Takes) -> Self {
+        Self {
+            internal: takes,
+            external: takes,
+        }
+    }
+}
+
+/// Where addresses go, by what they are.
+#[derive(Clone, Copy, Debug)]
+pub struct Takes {
+    pub v4: Option<Place>,
+    pub v6: Option<Place>,
+    /// What is no address but a name of one, and what kind of name.
+    pub named: Option<(Place, &'static str)>,
+    /// The annotation without which the provider doesn't read them.
+    pub requires: Option<Mark>,
+}
+
+impl Takes {
+    pub const NONE: Self = Self {
+        v4: None,
+        v6: None,
+        named: None,
+        requires: None,
+    };
+
+    pub const fn v4(place: Place) -> Self {
+        Self {
+            v4: Some(place),
+            ..Self::NONE
+        }
+    }
+
+    pub const fn any(place: Place) -> Self {
+        Self {
+            v4: Some(place),
+            v6: Some(place),
+            ..Self::NONE
+        }
+    }
+}
+
+/// A place for addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// `spec.loadBalancerIP`, which holds one.
+    Field,
+    /// An annotation that holds one.
+    One(&'static str),
+    /// An annotation that holds several, with commas.
+    Many(&'static str),
 }
 
 /// What a provider reads only when the load balancer is made.
@@ -15,10 +236,62 @@ pub struct Preset {
 pub struct CreateOnly {
     /// Keys of annotations.
     pub annotations: &'static [&'static str],
-    /// Whether Internal and External can be changed only by a new load balancer.
+    /// Whether Internal and External can be changed only by a new load balancer. Where nothing is documented, yes.
     pub scope: bool,
     /// `spec.loadBalancerClass`: the API server lets nobody change it.
     pub class: bool,
+}
+
+impl CreateOnly {
+    pub const fn new(annotations: &'static [&'static str], scope: bool) -> Self {
+        Self {
+            annotations,
+            scope,
+            class: true,
+        }
+    }
+}
+
+/// What a provider cannot do, each with what to do instead. What is not known to be missing is not missing.
+#[derive(Debug)]
+pub struct Lacks {
+    pub udp: Option<Lack>,
+    /// TCP and UDP in one Service.
+    pub mixed: Option<Lack>,
+    /// `spec.loadBalancerSourceRanges`: not read, and so not kept.
+    pub source_ranges: Option<Lack>,
+    /// An IPv6 address on an Internal Gateway.
+    pub internal_ipv6: Option<Lack>,
+}
+
+impl Lacks {
+    pub const NOTHING: Self = Self {
+        udp: None,
+        mixed: None,
+        source_ranges: None,
+        internal_ipv6: None,
+    };
+}
+
+/// Something missing.
+#[derive(Debug)]
+pub struct Lack {
+    pub instead: &'static str,
+    /// The user's annotation or class that brings it all the same.
+    pub unless: Option<Unless>,
+}
+
+impl Lack {
+    pub const fn always(instead: &'static str) -> Self {
+        Self { instead, unless: None }
+    }
+}
+
+/// What the user writes to have it all the same.
+#[derive(Debug)]
+pub enum Unless {
+    Annotation(Mark),
+    Class(&'static str),
 }
 
 /// What the Pods see of a client's address with `externalTrafficPolicy: Local`.
@@ -31,3 +304,31 @@ pub enum Clients {
     /// Not documented, or it depends on more than we know.
     Unknown,
 }
+
+/// What most providers have in common; each row says what is different.
+pub const PLAIN: Preset = Preset {
+    key: "",
+    name: "",
+    recognised: NOWHERE,
+    internal: Internal::Never(""),
+    external: Marks::NONE,
+    served: &[],
+    voices: &[],
+    subnet: Subnet::No("leave it out"),
+    global_access: None,
+    addresses: Addresses::both(Takes::NONE),
+    ipv6: None,
+    create_only: CreateOnly::new(&[], true),
+    lacks: Lacks::NOTHING,
+    clients: Clients::Unknown,
+    health_checks: &[],
+};
+
+/// Recognised by nothing.
+pub const NOWHERE: Recognised = Recognised {
+    provider_ids: &[],
+    api_group: None,
+    node_label: None,
+    classes: &[],
+    any_class: false,
+};

@@ -2,7 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use gatehouse_crds::gateway::{Provider, ServiceSpec};
+use gatehouse_crds::gateway::{IpFamily, Provider, Scope, ServiceSpec, ServiceType};
+
+use super::{
+    companions, conflict,
+    preset::{Internal, Lack, Marks, Preset, Unless},
+    table::preset,
+};
 
 /// The transports that the listeners use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,13 +34,126 @@ pub struct Refusal {
     pub message: String,
 }
 
+impl Refusal {
+    pub(super) fn new(reason: &'static str, message: String) -> Self {
+        Self { reason, message }
+    }
+}
+
+/// Reasons.
+pub(super) const UNKNOWN_PROVIDER: &str = "UnknownProvider";
+pub(super) const SCOPE_UNSUPPORTED: &str = "ScopeUnsupported";
+pub(super) const CONFLICTING_ANNOTATION: &str = "ConflictingAnnotation";
+pub(super) const CONFLICTING_ADDRESS: &str = "ConflictingAddress";
+pub(super) const MISSING_COMPANION: &str = "MissingCompanion";
+pub(super) const UNSUPPORTED_FIELD: &str = "UnsupportedField";
+pub(super) const UNSUPPORTED_PROTOCOL: &str = "UnsupportedProtocol";
+
 /// What the Service says: the provider's preset, its companions, and what the user adds, which wins, but never turns
 /// Internal into External. For type NodePort and ClusterIP, which no provider reads, only what the user adds.
-pub fn template(_provider: Provider, spec: &ServiceSpec, _protocols: Protocols) -> Result<Template, Refusal> {
-    Ok(Template {
-        annotations: spec.annotations.clone(),
-        labels: spec.labels.clone(),
-        load_balancer_class: spec.load_balancer_class.clone(),
-        load_balancer_ip: None,
-    })
+///
+/// # Errors
+/// When the provider cannot make it, or when nobody knows what it would make of an Internal Gateway.
+pub fn template(provider: Provider, spec: &ServiceSpec, protocols: Protocols) -> Result<Template, Refusal> {
+    if spec.type_.unwrap_or_default() != ServiceType::LoadBalancer {
+        return Ok(Template {
+            annotations: spec.annotations.clone(),
+            labels: spec.labels.clone(),
+            ..Template::default()
+        });
+    }
+    let preset = preset(provider);
+    let scope = spec.scope.unwrap_or_default();
+    let marks = marks(provider, preset, scope)?;
+    lacks(preset, spec, scope, protocols)?;
+    let mut template = Template {
+        load_balancer_class: spec.load_balancer_class.clone().or_else(|| marks.class.map(Into::into)),
+        ..Template::default()
+    };
+    put(&mut template.annotations, marks.annotations);
+    companions::put(&mut template, preset, spec, scope)?;
+    template.annotations.extend(spec.annotations.clone());
+    template.labels.extend(spec.labels.clone());
+    if scope == Scope::Internal {
+        conflict::by_the_user(provider, preset, spec)?;
+        companions::check(&template, preset, spec)?;
+        conflict::check(provider, preset, spec, &template)?;
+    }
+    Ok(template)
+}
+
+/// Writes annotations of the table.
+pub(super) fn put(annotations: &mut BTreeMap<String, String>, marks: &[(&str, &str)]) {
+    for (key, value) in marks {
+        annotations.insert((*key).to_owned(), (*value).to_owned());
+    }
+}
+
+/// What says the scope.
+fn marks(provider: Provider, preset: &Preset, scope: Scope) -> Result<Marks, Refusal> {
+    if scope == Scope::External {
+        return Ok(preset.external);
+    }
+    match &preset.internal {
+        Internal::Marks(marks) => Ok(*marks),
+        Internal::Subnet | Internal::Pool => Ok(Marks::NONE),
+        Internal::Never(_) if provider == Provider::Other => Err(Refusal::new(
+            UNKNOWN_PROVIDER,
+            "Nobody knows how another provider makes an internal load balancer, so nothing is made that might be public: write in spec.service.provider which of the known ones it is, or use type: ClusterIP".into(),
+        )),
+        Internal::Never(instead) => Err(Refusal::new(
+            SCOPE_UNSUPPORTED,
+            format!(
+                "{} has no internal load balancers, so nothing is made that would be public: {instead}",
+                preset.name
+            ),
+        )),
+    }
+}
+
+/// What the provider cannot do.
+fn lacks(preset: &'static Preset, spec: &ServiceSpec, scope: Scope, protocols: Protocols) -> Result<(), Refusal> {
+    let missing = |lack: &'static Option<Lack>| {
+        lack.as_ref().filter(|lack| match &lack.unless {
+            None => true,
+            Some(Unless::Annotation((key, value))) => spec.annotations.get(*key).is_none_or(|given| given != value),
+            Some(Unless::Class(class)) => spec.load_balancer_class.as_deref() != Some(*class),
+        })
+    };
+    let lacks = &preset.lacks;
+    let refuse = |reason, what: &str, lack: &Lack| {
+        let message = format!("{} {what}: {}", preset.name, lack.instead);
+        Err(Refusal::new(reason, message))
+    };
+    if let Some(lack) = missing(&lacks.udp)
+        && protocols.udp
+    {
+        return refuse(UNSUPPORTED_PROTOCOL, "has no UDP", lack);
+    }
+    if let Some(lack) = missing(&lacks.mixed)
+        && protocols.udp
+        && protocols.tcp
+    {
+        return refuse(
+            UNSUPPORTED_PROTOCOL,
+            "doesn't mix TCP and UDP in one load balancer",
+            lack,
+        );
+    }
+    if let Some(lack) = missing(&lacks.source_ranges)
+        && !spec.load_balancer_source_ranges.is_empty()
+    {
+        return refuse(
+            UNSUPPORTED_FIELD,
+            "doesn't read loadBalancerSourceRanges, and would admit everybody",
+            lack,
+        );
+    }
+    if let Some(lack) = missing(&lacks.internal_ipv6)
+        && scope == Scope::Internal
+        && spec.ip_families.contains(&IpFamily::V6)
+    {
+        return refuse(UNSUPPORTED_FIELD, "has no IPv6 on internal load balancers", lack);
+    }
+    Ok(())
 }

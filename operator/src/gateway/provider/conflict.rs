@@ -1,0 +1,119 @@
+//! What would turn an Internal Gateway into a public one, or into one of which nobody knows.
+
+use gatehouse_crds::gateway::{Provider, ServiceSpec};
+
+use super::{
+    preset::{Internal, Preset, Served, Subnet},
+    says::{Exposure, Heard, Whose, hear, says, whose},
+    table::preset as row,
+    template::{CONFLICTING_ANNOTATION, Refusal, Template},
+};
+
+/// Of an Internal Gateway: what the user has written that is not Internal, each by its name.
+pub fn by_the_user(provider: Provider, preset: &Preset, spec: &ServiceSpec) -> Result<(), Refusal> {
+    let found = by_class(provider, preset, spec)
+        .or_else(|| by_annotation(preset, spec))
+        .or_else(|| by_label(preset, spec));
+    found.map_or(Ok(()), |message| Err(Refusal::new(CONFLICTING_ANNOTATION, message)))
+}
+
+/// Of an Internal Gateway: whether all that the Service would say is Internal.
+pub fn check(provider: Provider, preset: &Preset, spec: &ServiceSpec, template: &Template) -> Result<(), Refusal> {
+    let class = template.load_balancer_class.as_deref();
+    match says(provider, &template.annotations, &template.labels, class) {
+        Exposure::Internal => Ok(()),
+        Exposure::Unsaid if matches!(preset.internal, Internal::Pool) => Ok(()),
+        Exposure::External | Exposure::Unsaid => Err(Refusal::new(CONFLICTING_ANNOTATION, by_override(preset, spec))),
+    }
+}
+
+fn by_class(provider: Provider, preset: &Preset, spec: &ServiceSpec) -> Option<String> {
+    let class = spec.load_balancer_class.as_deref()?;
+    match whose(provider, class) {
+        Whose::Own(Some(false)) => Some(format!(
+            "loadBalancerClass {class} makes a public load balancer: {}leave it out, or write scope: External",
+            own_classes(preset, true)
+        )),
+        Whose::Own(_) => None,
+        Whose::Anothers(another) => Some(format!(
+            "loadBalancerClass {class} is not of {}: write provider: {}, or leave loadBalancerClass out",
+            preset.name,
+            row(another).key
+        )),
+        Whose::Nobodys => Some(format!(
+            "loadBalancerClass {class} is not of {}, and nobody knows whether what serves it is internal: {}leave it out, or write scope: External",
+            preset.name,
+            own_classes(preset, false)
+        )),
+    }
+}
+
+/// The classes that could be written instead, ready to stand before an alternative.
+fn own_classes(preset: &Preset, decided: bool) -> String {
+    let fits = |internal: Option<bool>| internal == Some(true) || (!decided && internal.is_none());
+    let own: Vec<&str> = preset
+        .recognised
+        .classes
+        .iter()
+        .filter(|class| fits(class.internal))
+        .map(|class| class.name)
+        .collect();
+    match own.as_slice() {
+        [] => String::new(),
+        own => format!("write {}, ", own.join(" or ")),
+    }
+}
+
+fn by_annotation(preset: &Preset, spec: &ServiceSpec) -> Option<String> {
+    preset.voices.iter().find_map(|voice| {
+        let key = voice.key;
+        match hear(voice, spec.annotations.get(key)?) {
+            Heard::External => Some(format!(
+                "The annotation {key} as it is in spec.service.annotations would make this Internal Gateway public: remove it, or write scope: External"
+            )),
+            Heard::Elsewhere | Heard::Attached => Some(format!(
+                "The annotation {key} in spec.service.annotations hands the Service to something made elsewhere, and nobody knows whether that is internal: remove it, or write scope: External"
+            )),
+            Heard::Internal | Heard::Nothing => None,
+        }
+    })
+}
+
+fn by_label(preset: &Preset, spec: &ServiceSpec) -> Option<String> {
+    let (Subnet::Label, Some((key, value))) = (&preset.subnet, spec.subnet.as_deref()?.split_once('=')) else {
+        return None;
+    };
+    let other = spec.labels.get(key).filter(|given| *given != value)?;
+    Some(format!(
+        "The label {key}: {other} in spec.service.labels chooses another pool than {key}={value} in spec.service.subnet: remove one of them"
+    ))
+}
+
+/// What is left: the user has taken away something that the preset needs to be understood.
+fn by_override(preset: &Preset, spec: &ServiceSpec) -> String {
+    let marks = match &preset.internal {
+        Internal::Marks(marks) => marks.annotations,
+        _ => &[],
+    };
+    let served = preset.served.iter().filter_map(|by| match by {
+        Served::Class => None,
+        Served::Annotation(key, _) => Some(*key),
+    });
+    let keys: Vec<&str> = marks
+        .iter()
+        .map(|(key, _)| *key)
+        .chain(served)
+        .chain(preset.voices.iter().map(|voice| voice.key))
+        .filter(|key| spec.annotations.contains_key(*key))
+        .collect();
+    match keys.first() {
+        Some(key) => format!(
+            "With the annotation {key} as it is in spec.service.annotations {} doesn't make an internal load balancer: remove it, or write scope: External",
+            preset.name
+        ),
+        None => format!(
+            "Nothing in this Gateway tells {} to make an internal load balancer: write scope: External, or report this as a bug",
+            preset.name
+        ),
+    }
+}

@@ -1,0 +1,154 @@
+use gatehouse_crds::gateway::Provider;
+
+use super::{Detection, Evidence, detect};
+
+fn nodes(ids: &[&str]) -> Evidence {
+    Evidence {
+        provider_ids: ids.iter().map(|id| (*id).to_owned()).collect(),
+        ..Evidence::default()
+    }
+}
+
+fn with_group(mut evidence: Evidence, group: &str) -> Evidence {
+    evidence.api_groups.insert(group.into());
+    evidence
+}
+
+fn with_label(mut evidence: Evidence, key: &str, value: &str) -> Evidence {
+    evidence.node_labels.entry(key.into()).or_default().insert(value.into());
+    evidence
+}
+
+#[test]
+fn the_nodes_name_their_cloud() {
+    let cases = [
+        ("gce://project/europe-west4-a/node-1", Provider::Gke),
+        ("aws:///eu-central-1a/i-0123456789abcdef0", Provider::Aws),
+        ("azure:///subscriptions/1/resourceGroups/2", Provider::Aks),
+        ("oci://ocid1.instance.oc1..abc", Provider::Oci),
+        ("ocid1.instance.oc1.eu-frankfurt-1.abc", Provider::Oci),
+        ("digitalocean://1234", Provider::DigitalOcean),
+        ("cn-hangzhou.i-v98dklsmnxkkgiiil7", Provider::Alibaba),
+        ("alicloud://cn-hangzhou.i-v98dklsmnxkkgiiil7", Provider::Alibaba),
+        ("qcloud:///800005/ins-2jv4wpmr", Provider::Tencent),
+        ("cce://i-1", Provider::Baidu),
+        ("ibm://1///2/3", Provider::Ibm),
+        ("openstack:///0b1c", Provider::OpenStack),
+        ("stackit:///0b1c", Provider::Stackit),
+        ("yandex://9cgf2kcqvi50mn5hqmhf", Provider::Yandex),
+        ("hcloud://1", Provider::Hetzner),
+        ("hrobot://1", Provider::Hetzner),
+        ("scaleway://instance/fr-par-1/0788", Provider::Scaleway),
+        ("linode://1", Provider::Linode),
+        ("vultr://1", Provider::Vultr),
+        ("exoscale://1", Provider::Exoscale),
+    ];
+    for (id, provider) in cases {
+        assert_eq!(detect(&nodes(&[id, id])), Detection::One(provider), "{id}");
+    }
+}
+
+#[test]
+fn in_amazon_what_is_installed_decides() {
+    let aws = || nodes(&["aws:///eu-central-1a/i-1"]);
+    let controller = with_group(aws(), "elbv2.k8s.aws");
+    let label = "eks.amazonaws.com/compute-type";
+    let auto = with_label(aws(), label, "auto");
+    assert_eq!(detect(&controller), Detection::One(Provider::AwsLoadBalancerController));
+    assert_eq!(detect(&auto), Detection::One(Provider::EksAutoMode));
+    // Its node monitoring agent brings the group without the mode.
+    let agent = with_group(with_label(aws(), label, "fargate"), "eks.amazonaws.com");
+    assert_eq!(detect(&agent), Detection::One(Provider::Aws));
+    assert_eq!(
+        detect(&with_group(auto, "elbv2.k8s.aws")),
+        Detection::Several(
+            vec![Provider::AwsLoadBalancerController, Provider::EksAutoMode],
+            "There is evidence of AWSLoadBalancerController and EKSAutoMode: write in spec.service.provider which of them serves this Gateway, AWSLoadBalancerController or EKSAutoMode".into()
+        )
+    );
+}
+
+#[test]
+fn the_controller_of_a_cloud_means_nothing_without_its_nodes() {
+    let elsewhere = with_group(nodes(&["hcloud://1"]), "elbv2.k8s.aws");
+    assert_eq!(detect(&elsewhere), Detection::One(Provider::Hetzner));
+    assert!(matches!(
+        detect(&with_group(nodes(&[]), "elbv2.k8s.aws")),
+        Detection::Unknown(_)
+    ));
+}
+
+#[test]
+fn a_label_tells_ovhcloud_from_other_openstacks() {
+    let evidence = with_label(nodes(&["openstack:///0b1c"]), "node.k8s.ovh/type", "standard");
+    assert_eq!(detect(&evidence), Detection::One(Provider::OvhCloud));
+}
+
+#[test]
+fn without_a_cloud_what_runs_in_the_cluster_is_taken() {
+    for ids in [&[][..], &["kind://docker/kind/kind-worker"], &["k3s://node-1"]] {
+        assert_eq!(
+            detect(&with_group(nodes(ids), "metallb.io")),
+            Detection::One(Provider::MetalLb)
+        );
+        let mut cilium = with_group(nodes(ids), "cilium.io");
+        assert!(
+            matches!(detect(&cilium), Detection::Unknown(_)),
+            "a network is no load balancer"
+        );
+        cilium.cilium_pool = true;
+        assert_eq!(detect(&cilium), Detection::One(Provider::Cilium));
+        let mut kube_vip = nodes(ids);
+        kube_vip.kube_vip_pool = true;
+        assert_eq!(detect(&kube_vip), Detection::One(Provider::KubeVip));
+        cilium.api_groups.insert("metallb.io".into());
+        assert_eq!(
+            detect(&cilium),
+            Detection::Several(
+                vec![Provider::MetalLb, Provider::Cilium],
+                "MetalLB and Cilium are installed: write in spec.service.provider which of them serves this Gateway, MetalLB or Cilium".into()
+            )
+        );
+    }
+}
+
+#[test]
+fn a_cloud_and_one_in_the_cluster_are_for_the_user_to_decide() {
+    let evidence = with_group(nodes(&["gce://project/zone/node-1"]), "metallb.io");
+    assert_eq!(
+        detect(&evidence),
+        Detection::Several(
+            vec![Provider::Gke, Provider::MetalLb],
+            "The nodes are of GKE, and MetalLB is installed: write in spec.service.provider which of them serves this Gateway, GKE or MetalLB".into()
+        )
+    );
+}
+
+#[test]
+fn nodes_of_two_clouds_are_for_the_user_to_decide() {
+    let evidence = nodes(&["gce://project/zone/node-1", "aws:///zone/i-1", "kind://x"]);
+    let Detection::Several(found, why) = detect(&evidence) else {
+        unreachable!("two clouds");
+    };
+    assert_eq!(found, [Provider::Gke, Provider::Aws]);
+    assert!(why.starts_with("There is evidence of GKE and AWS: write"), "{why}");
+}
+
+#[test]
+fn what_is_not_known_is_said_with_what_was_seen() {
+    let tail = ", and neither MetalLB nor pools of Cilium or kube-vip are installed: write in spec.service.provider whose load balancer it is, or Other";
+    let cases = [
+        (nodes(&[]), "The nodes have no providerID"),
+        (
+            nodes(&["kind://docker/kind/kind-worker"]),
+            "The nodes' providerID, kind://, is of no provider that Gatehouse knows",
+        ),
+        (
+            nodes(&["metal.i"]),
+            "The nodes' providerID is of no provider that Gatehouse knows",
+        ),
+    ];
+    for (evidence, seen) in cases {
+        assert_eq!(detect(&evidence), Detection::Unknown(format!("{seen}{tail}")));
+    }
+}

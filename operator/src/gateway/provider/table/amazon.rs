@@ -1,0 +1,152 @@
+//! Amazon: three controllers that read each other's annotations, or don't.
+
+use crate::gateway::provider::preset::{
+    Addresses, Class, Clients, CreateOnly, Internal, Lack, Lacks, Marks, NOWHERE, PLAIN, Place, Preset, Reads,
+    Recognised, Served, Subnet, Takes, Unless, Voice, With,
+};
+
+const SCHEME: &str = "service.beta.kubernetes.io/aws-load-balancer-scheme";
+const INTERNAL: &str = "service.beta.kubernetes.io/aws-load-balancer-internal";
+const TYPE: &str = "service.beta.kubernetes.io/aws-load-balancer-type";
+const NAME: &str = "service.beta.kubernetes.io/aws-load-balancer-name";
+const SUBNETS: &str = "service.beta.kubernetes.io/aws-load-balancer-subnets";
+const EIPS: &str = "service.beta.kubernetes.io/aws-load-balancer-eip-allocations";
+const PRIVATE_IPV4: &str = "service.beta.kubernetes.io/aws-load-balancer-private-ipv4-addresses";
+const IPV6: &str = "service.beta.kubernetes.io/aws-load-balancer-ipv6-addresses";
+const FAMILY: &str = "service.beta.kubernetes.io/aws-load-balancer-ip-address-type";
+
+const SUBNET: Subnet = Subnet::Annotation {
+    key: SUBNETS,
+    what: "IDs or names of subnets, with commas",
+    with: With::Both,
+    needed: false,
+};
+
+/// Elastic IPs are for a public load balancer only.
+const ELASTIC: Takes = Takes {
+    named: Some((Place::Many(EIPS), "an allocation ID such as eipalloc-0123456789abcdef0")),
+    ..Takes::NONE
+};
+
+/// aws-load-balancer-controller, docs/guide/service/annotations.md and pkg/service/model_build_load_balancer.go: the scheme wins over
+/// the old annotation, another value than these two is an error, neither is Internal.
+const VOICES: &[Voice] = &[
+    Voice::new(SCHEME, Reads::Internal(&["internal"])),
+    Voice::new(INTERNAL, Reads::Internal(&["true"])),
+    // For a public one only (annotations.md).
+    Voice::new(EIPS, Reads::ExternalBut(&[""])),
+];
+
+pub static CONTROLLER: Preset = Preset {
+    key: "AWSLoadBalancerController",
+    name: "EKS with the AWS Load Balancer Controller",
+    recognised: Recognised {
+        api_group: Some("elbv2.k8s.aws"),
+        classes: &[Class::plain("service.k8s.aws/nlb")],
+        ..NOWHERE
+    },
+    internal: Internal::Marks(Marks {
+        annotations: &[(SCHEME, "internal")],
+        class: Some("service.k8s.aws/nlb"),
+    }),
+    external: Marks {
+        annotations: &[(SCHEME, "internet-facing")],
+        class: Some("service.k8s.aws/nlb"),
+    },
+    // Without either the cloud controller manager serves it, doesn't know the scheme, and makes it public
+    // (aws-load-balancer-controller#2737; pkg/service/service_utils.go).
+    served: &[Served::Class, Served::Annotation(TYPE, &["external", "nlb-ip"])],
+    voices: VOICES,
+    subnet: SUBNET,
+    addresses: Addresses {
+        internal: Takes {
+            v4: Some(Place::Many(PRIVATE_IPV4)),
+            v6: Some(Place::Many(IPV6)),
+            ..Takes::NONE
+        },
+        external: Takes {
+            v6: Some(Place::Many(IPV6)),
+            ..ELASTIC
+        },
+    },
+    ipv6: Some((FAMILY, "dualstack")),
+    // annotations.md: "do not add or modify" the type, no effect of a new name. A new scheme replaces the load balancer
+    // (pkg/deploy/elbv2/load_balancer_synthesizer.go).
+    create_only: CreateOnly::new(&[TYPE, NAME], false),
+    // Seen with instance targets, not with IP targets (annotations.md, load-balancer-source-ranges).
+    clients: Clients::Unknown,
+    ..PLAIN
+};
+
+/// docs.aws.amazon.com/eks/latest/userguide/auto-configure-nlb.html: the controller's annotations, a class of its own.
+pub static AUTO_MODE: Preset = Preset {
+    key: "EKSAutoMode",
+    name: "EKS Auto Mode",
+    recognised: Recognised {
+        // Not by the group eks.amazonaws.com, which the node monitoring agent brings, too.
+        node_label: Some(("eks.amazonaws.com/compute-type", "auto")),
+        classes: &[Class::plain("eks.amazonaws.com/nlb")],
+        ..NOWHERE
+    },
+    internal: Internal::Marks(Marks {
+        annotations: &[(SCHEME, "internal")],
+        class: Some("eks.amazonaws.com/nlb"),
+    }),
+    external: Marks {
+        annotations: &[(SCHEME, "internet-facing")],
+        class: Some("eks.amazonaws.com/nlb"),
+    },
+    served: &[Served::Class],
+    voices: VOICES,
+    subnet: SUBNET,
+    addresses: Addresses {
+        internal: Takes::v4(Place::Many(PRIVATE_IPV4)),
+        external: ELASTIC,
+    },
+    ipv6: Some((FAMILY, "dualstack")),
+    create_only: CreateOnly::new(&[SCHEME, TYPE, NAME], true),
+    ..PLAIN
+};
+
+/// kubernetes/cloud-provider-aws, pkg/providers/v1/aws.go.
+pub static IN_TREE: Preset = Preset {
+    key: "AWS",
+    name: "AWS' cloud controller manager (classic load balancers)",
+    recognised: Recognised {
+        provider_ids: &["aws://"],
+        ..NOWHERE
+    },
+    // The scheme, too: a Load Balancer Controller that takes the Service over reads it.
+    internal: Internal::Marks(Marks::annotations(&[(INTERNAL, "true"), (SCHEME, "internal")])),
+    external: Marks::annotations(&[(SCHEME, "internet-facing")]),
+    voices: &[
+        // Any value but these, 0.0.0.0/0 in old times.
+        Voice::new(INTERNAL, Reads::InternalBut(&["", "false"])),
+        // Not read here: that it says internal is worth nothing.
+        Voice::new(SCHEME, Reads::ExternalBut(&["internal", ""])),
+        Voice::new(EIPS, Reads::ExternalBut(&[""])),
+    ],
+    subnet: SUBNET,
+    addresses: Addresses {
+        internal: Takes {
+            requires: Some((TYPE, "nlb")),
+            ..Takes::v4(Place::Many(PRIVATE_IPV4))
+        },
+        external: Takes {
+            requires: Some((TYPE, "nlb")),
+            ..ELASTIC
+        },
+    },
+    // kubernetes#64251: an existing one keeps its scheme.
+    create_only: CreateOnly::new(&[INTERNAL, SCHEME, TYPE], true),
+    lacks: Lacks {
+        udp: Some(Lack {
+            instead: "add the annotation service.beta.kubernetes.io/aws-load-balancer-type: nlb",
+            unless: Some(Unless::Annotation((TYPE, "nlb"))),
+        }),
+        // checkMixedProtocol.
+        mixed: Some(Lack::always("make a Gateway for TCP and another for UDP")),
+        ..Lacks::NOTHING
+    },
+    ..PLAIN
+};

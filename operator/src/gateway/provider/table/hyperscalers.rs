@@ -1,0 +1,212 @@
+//! Google, Microsoft, Oracle, IBM.
+
+use crate::gateway::provider::preset::{
+    Addresses, Class, Clients, CreateOnly, Internal, Lack, Lacks, Marks, NOWHERE, PLAIN, Place, Preset, Reads,
+    Recognised, Served, Subnet, TRUE, Takes, Voice, With,
+};
+
+const GKE_NAMES: &str = "networking.gke.io/load-balancer-ip-addresses";
+const GKE_SWITCH: &str = "networking.gke.io/load-balancer-type";
+
+/// kubernetes/cloud-provider-gcp, gce_annotations.go and gce_loadbalancer.go; kubernetes/ingress-gce;
+/// cloud.google.com/kubernetes-engine/docs/concepts/service-load-balancer-parameters.
+pub static GKE: Preset = Preset {
+    key: "GKE",
+    name: "Google Kubernetes Engine",
+    recognised: Recognised {
+        provider_ids: &["gce://"],
+        // They win over the annotation.
+        classes: &[
+            Class::decides("networking.gke.io/l4-regional-internal", true),
+            Class::decides("networking.gke.io/l4-regional-internal-legacy", true),
+            Class::decides("networking.gke.io/l4-regional-external", false),
+            Class::decides("networking.gke.io/l4-regional-external-legacy", false),
+        ],
+        ..NOWHERE
+    },
+    internal: Internal::Marks(Marks::annotations(&[(GKE_SWITCH, "Internal")])),
+    voices: &[
+        Voice::new(GKE_SWITCH, Reads::Internal(&["Internal", "internal"])),
+        // Its older name, still read.
+        Voice::new(
+            "cloud.google.com/load-balancer-type",
+            Reads::Internal(&["Internal", "internal"]),
+        ),
+    ],
+    subnet: Subnet::Annotation {
+        key: "networking.gke.io/internal-load-balancer-subnet",
+        what: "the name of a subnet",
+        with: With::Internal,
+        needed: false,
+    },
+    global_access: Some(("networking.gke.io/internal-load-balancer-allow-global-access", "true")),
+    addresses: Addresses::both(Takes {
+        v4: Some(Place::Field),
+        named: Some((Place::Many(GKE_NAMES), "the name of a reserved address")),
+        ..Takes::NONE
+    }),
+    // A new type deletes the old load balancer and makes another (gce_loadbalancer.go).
+    create_only: CreateOnly::new(&[], false),
+    clients: Clients::Seen,
+    // cloud.google.com/load-balancing/docs/firewall-rules.
+    health_checks: &["35.191.0.0/16", "130.211.0.0/22"],
+    ..PLAIN
+};
+
+/// kubernetes-sigs/cloud-provider-azure, pkg/consts/consts.go and pkg/provider/azure_loadbalancer.go.
+pub static AKS: Preset = Preset {
+    key: "AKS",
+    name: "Azure Kubernetes Service",
+    recognised: Recognised {
+        provider_ids: &["azure://"],
+        ..NOWHERE
+    },
+    internal: Internal::Marks(Marks::annotations(&[(
+        "service.beta.kubernetes.io/azure-load-balancer-internal",
+        "true",
+    )])),
+    voices: &[
+        Voice::new(
+            "service.beta.kubernetes.io/azure-load-balancer-internal",
+            Reads::Internal(&["true"]),
+        ),
+        // Public ones besides, which the nodes then answer.
+        Voice::new(
+            "service.beta.kubernetes.io/azure-additional-public-ips",
+            Reads::ExternalBut(&[""]),
+        ),
+    ],
+    subnet: Subnet::Annotation {
+        key: "service.beta.kubernetes.io/azure-load-balancer-internal-subnet",
+        what: "the name of a subnet",
+        with: With::Internal,
+        needed: false,
+    },
+    addresses: Addresses {
+        internal: AZURE,
+        external: Takes {
+            named: Some((
+                Place::One("service.beta.kubernetes.io/azure-pip-name"),
+                "the name of a public IP resource",
+            )),
+            ..AZURE
+        },
+    },
+    // The other scope's is taken down in the same pass (flipServiceInternalAnnotation).
+    create_only: CreateOnly::new(&[], false),
+    clients: Clients::Seen,
+    // learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16.
+    health_checks: &["168.63.129.16/32"],
+    ..PLAIN
+};
+
+const AZURE: Takes = Takes {
+    v4: Some(Place::One("service.beta.kubernetes.io/azure-load-balancer-ipv4")),
+    v6: Some(Place::One("service.beta.kubernetes.io/azure-load-balancer-ipv6")),
+    ..Takes::NONE
+};
+
+const OCI_SWITCH: &str = "service.beta.kubernetes.io/oci-load-balancer-internal";
+const OCI_NETWORK_SWITCH: &str = "oci-network-load-balancer.oraclecloud.com/internal";
+const OCI_TYPE: &str = "oci.oraclecloud.com/load-balancer-type";
+
+/// oracle/oci-cloud-controller-manager, docs/load-balancer-annotations.md and load_balancer_spec.go.
+pub static OCI: Preset = Preset {
+    key: "OCI",
+    name: "Oracle's load balancer",
+    recognised: Recognised {
+        // The bare OCID in older clusters (providers/oci/util.go takes both).
+        provider_ids: &["oci://", "ocid1.instance."],
+        ..NOWHERE
+    },
+    internal: Internal::Marks(Marks::annotations(&[(OCI_SWITCH, "true")])),
+    voices: &[
+        Voice::new(OCI_SWITCH, TRUE),
+        // A network load balancer reads another switch, and is public without it.
+        Voice::new(OCI_TYPE, Reads::ExternalBut(&["", "lb"])),
+    ],
+    subnet: Subnet::Annotation {
+        key: "service.beta.kubernetes.io/oci-load-balancer-subnet1",
+        what: "the OCID of a subnet",
+        with: With::Both,
+        needed: false,
+    },
+    addresses: Addresses {
+        // "cannot create a private load balancer with Reserved IP".
+        internal: Takes::NONE,
+        external: Takes::v4(Place::Field),
+    },
+    create_only: CreateOnly::new(&[OCI_SWITCH, OCI_TYPE], true),
+    lacks: Lacks {
+        // validateProtocols.
+        udp: Some(Lack::always(
+            "write provider: OCINetwork, whose network load balancers have UDP",
+        )),
+        ..Lacks::NOTHING
+    },
+    clients: Clients::Proxied,
+    ..PLAIN
+};
+
+pub static OCI_NETWORK: Preset = Preset {
+    key: "OCINetwork",
+    name: "Oracle's network load balancer",
+    internal: Internal::Marks(Marks::annotations(&[(OCI_TYPE, "nlb"), (OCI_NETWORK_SWITCH, "true")])),
+    external: Marks::annotations(&[(OCI_TYPE, "nlb")]),
+    served: &[Served::Annotation(OCI_TYPE, &["nlb"])],
+    voices: &[
+        Voice::new(OCI_NETWORK_SWITCH, TRUE),
+        Voice::new(OCI_TYPE, Reads::ExternalBut(&["nlb"])),
+    ],
+    subnet: Subnet::Annotation {
+        key: "oci-network-load-balancer.oraclecloud.com/subnet",
+        what: "the OCID of a subnet",
+        with: With::Both,
+        needed: false,
+    },
+    addresses: Addresses {
+        internal: Takes {
+            v4: Some(Place::One(
+                "oci-network-load-balancer.oraclecloud.com/assigned-private-ipv4",
+            )),
+            v6: Some(Place::One("oci-network-load-balancer.oraclecloud.com/assigned-ipv6")),
+            ..Takes::NONE
+        },
+        external: Takes::v4(Place::Field),
+    },
+    create_only: CreateOnly::new(&[OCI_NETWORK_SWITCH, OCI_TYPE], true),
+    // is-preserve-source is on by default with externalTrafficPolicy Local.
+    clients: Clients::Seen,
+    ..PLAIN
+};
+
+const IBM_SWITCH: &str = "service.kubernetes.io/ibm-load-balancer-cloud-provider-ip-type";
+
+/// cloud.ibm.com/docs/containers: loadbalancer (classic), vpclb-about and setup_vpc_nlb (VPC).
+pub static IBM: Preset = Preset {
+    key: "IBM",
+    name: "IBM Cloud Kubernetes Service",
+    recognised: Recognised {
+        provider_ids: &["ibm://"],
+        ..NOWHERE
+    },
+    internal: Internal::Marks(Marks::annotations(&[(IBM_SWITCH, "private")])),
+    // A classic cluster with a private VLAN only takes a private address otherwise.
+    external: Marks::annotations(&[(IBM_SWITCH, "public")]),
+    voices: &[Voice::new(IBM_SWITCH, Reads::Internal(&["private"]))],
+    subnet: Subnet::Annotation {
+        key: "service.kubernetes.io/ibm-load-balancer-cloud-provider-vpc-subnets",
+        what: "IDs of VPC subnets, with commas",
+        with: With::Both,
+        needed: false,
+    },
+    addresses: Addresses::both(Takes::v4(Place::Field)),
+    create_only: CreateOnly::new(
+        &[
+            IBM_SWITCH,
+            "service.kubernetes.io/ibm-load-balancer-cloud-provider-enable-features",
+        ],
+        true,
+    ),
+    ..PLAIN
+};
