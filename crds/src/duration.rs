@@ -74,7 +74,12 @@ impl JsonSchema for Duration {
         json_schema!({
             "type": "string",
             "maxLength": 32,
-            "pattern": r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
+            "pattern": r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$",
+            // The pattern's own message names the pattern only.
+            "x-kubernetes-validations": [{
+                "rule": r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$')",
+                "message": "write hours, minutes and seconds, such as 2160h for 90 days, 1h30m or 90s; there are no units above h"
+            }]
         })
     }
 }

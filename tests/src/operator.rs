@@ -77,6 +77,7 @@ pub struct Options {
     args: Vec<OsString>,
     env: Vec<(String, String)>,
     http01: Option<u16>,
+    loopback: bool,
 }
 
 impl Options {
@@ -86,6 +87,7 @@ impl Options {
             args: Vec::new(),
             env: Vec::new(),
             http01: None,
+            loopback: true,
         }
     }
 
@@ -99,6 +101,13 @@ impl Options {
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// As it is in a cluster: loopback is refused.
+    #[must_use]
+    pub fn without_loopback(mut self) -> Self {
+        self.loopback = false;
         self
     }
 
@@ -129,7 +138,8 @@ impl Operator {
             .args(["--metrics-addr", "127.0.0.1:0", "--health-addr", "127.0.0.1:0"])
             .arg("--http01-addr")
             .arg(format!("127.0.0.1:{}", options.http01.unwrap_or(0)))
-            .args(["--log-format", "json", "--allow-loopback"])
+            .args(["--log-format", "json"])
+            .args(options.loopback.then_some("--allow-loopback"))
             .args(&options.args)
             .envs(options.env.iter().map(|(name, value)| (name, value)));
         Ok(Self {

@@ -75,7 +75,11 @@ const BAD_CERTIFICATES: &[(&str, &str)] = &[
         "should be less than or equal to 99",
     ),
     ("{dnsNames: [a.test], duration: 29s}", "duration must be at least 30s"),
-    ("{dnsNames: [a.test], duration: 1 day}", "should match"),
+    (
+        "{dnsNames: [a.test], duration: 1 day}",
+        "write hours, minutes and seconds, such as 2160h",
+    ),
+    ("{dnsNames: [a.test], renewBefore: 30d}", "there are no units above h"),
     (
         "{dnsNames: [a.test], privateKey: {algorithm: RSA, size: 1024}}",
         "2048, 3072 or 4096 for RSA",

@@ -219,6 +219,33 @@ async fn a_busy_ca_is_asked_again_when_it_said_and_the_order_is_kept() {
 }
 
 #[tokio::test]
+async fn a_pause_that_the_ca_asks_for_in_mid_order_is_kept_by_all_of_the_account() {
+    const PAUSE: Duration = Duration::from_secs(6);
+    let scene = Scene::new(&World::shared().await, "pause").await;
+    let _operator = scene.operator().await;
+    scene.acme_issuer().await;
+    let (one, other) = (scene.host("one"), scene.host("other"));
+    scene.ca.answer(Method::POST, "/authZ/", 1, page(503, Some("6")));
+    scene.apply(&manifests::certificate("one", "acme", &[&one])).await;
+    failed(&scene, "one", "Network").await;
+    scene.apply(&manifests::certificate("other", "acme", &[&other])).await;
+    let told = failed(&scene, "other", "RateLimited").await;
+    let message = condition(&told, "Ready").unwrap()["message"].to_string();
+    assert!(message.contains("takes no orders before"), "{message}");
+    scene.verified("one", &[&one]).await;
+    scene.verified("other", &[&other]).await;
+    let seen = scene.ca.seen();
+    let busy = seen.iter().position(|seen| seen.status == 503).unwrap();
+    let next = seen[busy + 1..]
+        .iter()
+        .find(|seen| seen.method == Method::POST)
+        .unwrap();
+    let pause = next.at.duration_since(seen[busy].at);
+    assert!(pause >= PAUSE, "{pause:?}: {seen:#?}");
+    assert_eq!((scene.orders(), scene.finalized()), (2, 2));
+}
+
+#[tokio::test]
 async fn an_html_page_in_place_of_an_answer_is_told_and_survived() {
     let scene = Scene::new(&World::shared().await, "html").await;
     // The directory itself first: the issuer says so, and heals.
@@ -337,6 +364,50 @@ async fn a_certificate_deleted_in_mid_order_leaves_nothing_behind() {
 }
 
 #[tokio::test]
+async fn a_certificate_suspended_in_mid_order_says_so_and_orders_anew_when_it_goes_on() {
+    let scene = Scene::new(&World::shared().await, "suspended").await;
+    let _operator = scene.operator().await;
+    scene.acme_issuer().await;
+    let host = scene.host("www");
+    let mut stop = scene.ca.hold_request(Method::POST, "/chalZ/");
+    scene.apply(&manifests::certificate("web", "acme", &[&host])).await;
+    stop.reached(SOON).await;
+    let suspend = async |value: bool| {
+        let patch = Patch::Merge(json!({"spec": {"suspend": value}}));
+        let certificates = scene.certificates();
+        certificates
+            .patch("web", &PatchParams::default(), &patch)
+            .await
+            .unwrap();
+    };
+    suspend(true).await;
+    stop.release().await;
+    let suspended = scene
+        .cluster
+        .wait(&scene.certificates(), "web", "suspended", SOON, |it| {
+            condition(it, "Issuing").is_some_and(|issuing| issuing["reason"] == "Suspended")
+        })
+        .await;
+    assert_eq!(condition(&suspended, "Issuing").unwrap()["status"], "False");
+    assert_eq!(condition(&suspended, "Ready").unwrap()["reason"], "Suspended");
+    let status = suspended.status.unwrap();
+    assert_eq!((status.acme, status.next_attempt_time), (None, None));
+    eventually("the record and the order's key are taken away", SOON, || async {
+        let record = scene
+            .world
+            .knot()
+            .txt(&format!("_acme-challenge.{host}"))
+            .await
+            .unwrap();
+        (record.is_empty() && scene.order_keys().await.is_empty()).then_some(())
+    })
+    .await;
+    assert_eq!(scene.finalized(), 0);
+    suspend(false).await;
+    scene.verified("web", &[&host]).await;
+}
+
+#[tokio::test]
 async fn a_namespace_deleted_in_mid_order_is_gone_in_seconds_and_the_operator_goes_on() {
     let scene = Scene::new(&World::shared().await, "going").await;
     let other = scene.cluster.namespace("staying").await;
@@ -380,6 +451,29 @@ async fn a_namespace_deleted_in_mid_order_is_gone_in_seconds_and_the_operator_go
         .wait_condition(&certificates, "web", "Ready", "True", Duration::from_secs(10))
         .await;
     assert!(operator.health("/healthz").await.unwrap().0.is_success());
+
+    // One that served and cannot be read any more keeps what its status says beside.
+    let before = scene.certificates().get("good").await.unwrap().status.unwrap();
+    scene.apply(&garbage("Certificate", "good", "{issuerRef: 3}")).await;
+    let api = scene
+        .cluster
+        .dynamic("gatehouse.dev/v1alpha1", "Certificate", &scene.namespace)
+        .await
+        .unwrap();
+    let after = scene
+        .cluster
+        .wait(&api, "good", "told to be invalid", SOON, |object| {
+            condition_is(object, "Ready", "False")
+        })
+        .await;
+    let mut status = after.data["status"].clone();
+    let mut expected = json!(before);
+    assert_eq!(condition(&after, "Ready").unwrap()["reason"], "Invalid");
+    assert_eq!(condition(&after, "Issuing").unwrap()["status"], "False");
+    for status in [&mut status, &mut expected] {
+        status.as_object_mut().unwrap().remove("conditions");
+    }
+    assert_eq!(status, expected);
 }
 
 /// Two hundred orders hang at a server that takes connections and says nothing.

@@ -23,14 +23,17 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use gatehouse_crds::alert::AlertPolicy;
 use gatehouse_crds::certificate::Certificate;
 use gatehouse_tests::operator::Options;
 use gatehouse_tests::pki::Ca;
 use gatehouse_tests::process::eventually;
 use gatehouse_tests::scene::SOON;
-use gatehouse_tests::{World, chain, cluster, cluster::Cluster, control_plane, manifests, pebble, workspace, world};
+use gatehouse_tests::{
+    Receiver, World, chain, cluster, cluster::Cluster, control_plane, manifests, pebble, workspace, world,
+};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, ListParams};
@@ -167,6 +170,19 @@ fn workload(kind: &str, extra: &str) -> String {
     )
 }
 
+/// Tells `receiver` what is not ready in `app`, signed; with the Secret for that.
+fn policy(app: &str, kind: &str, receiver: &Receiver) -> String {
+    let namespaces = format!("  namespaceSelector: {{matchLabels: {{kubernetes.io/metadata.name: {app}}}}}\n");
+    let namespaces = if kind == "AlertPolicy" { "" } else { &namespaces };
+    let key = STANDARD.encode(kind.repeat(3));
+    format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: hooks}}\nstringData: {{url: \"{}\", signing: whsec_{key}}}\n---\n\
+         apiVersion: gatehouse.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: ops}}\nspec:\n{namespaces}  rules: {{notReady: {{after: 2s}}}}\n  \
+         receivers:\n  - name: ops\n    webhook: {{urlSecretRef: {{name: hooks, key: url}}, signingSecretRef: {{name: hooks, key: signing}}}}\n",
+        receiver.url(&format!("/{kind}/hook-token-0123456789"))
+    )
+}
+
 async fn verified(cluster: &Cluster, namespace: &str, name: &str, root: &str, names: &[&str]) -> chain::Chain {
     let certificates = cluster.api::<Certificate>(namespace);
     cluster.wait_condition(&certificates, name, "Ready", "True", SOON).await;
@@ -285,6 +301,12 @@ async fn the_operator_works_with_exactly_the_rights_of_config_default_and_tells_
         )
         .await;
 
+    let receiver = Receiver::start().await;
+    cluster.apply(&app, &policy(&app, "AlertPolicy", &receiver)).await;
+    cluster
+        .apply(SYSTEM, &policy(&app, "ClusterAlertPolicy", &receiver))
+        .await;
+
     let first = verified(&cluster, &app, "shop", &ca.pem(), &["shop.example.test"]).await;
     verified(&cluster, &app, "web", &root, &["web.example.test"]).await;
     verified(&cluster, &app, "wild", &root, &["*.wild.example.test"]).await;
@@ -307,6 +329,27 @@ async fn the_operator_works_with_exactly_the_rights_of_config_default_and_tells_
             .items
             .is_empty()
             .then_some(())
+    })
+    .await;
+
+    // Each policy tells of the one that is not ready, and is then forgotten.
+    eventually("both policies told", SOON, || async {
+        let told = receiver.told();
+        let count = told.iter().filter(|line| *line == "firing notReady nobodys").count();
+        (count == 2).then_some(())
+    })
+    .await;
+    let policies = cluster.api::<AlertPolicy>(&app);
+    cluster
+        .wait_condition(&policies, "ops", "Delivering", "True", SOON)
+        .await;
+    policies.delete("ops", &DeleteParams::default()).await.unwrap();
+    eventually("what fired is forgotten", SOON, || async {
+        let api = cluster.api::<ConfigMap>(SYSTEM);
+        let list = api
+            .list(&ListParams::default().labels("gatehouse.dev/alert-state"))
+            .await;
+        (list.unwrap().items.len() == 1).then_some(())
     })
     .await;
 
@@ -561,7 +604,7 @@ async fn with_roles_alone_it_stays_within_its_namespaces() {
         .count();
     assert_eq!(forbidden, 0);
 
-    // The Roles give in a namespace what the ClusterRole gives in all, less the ClusterIssuers.
+    // The Roles give in a namespace what the ClusterRole gives in all, less what has no namespace.
     let of_all = std::fs::read_to_string(workspace::root().join("config/rbac/clusterrole.yaml")).unwrap();
     let of_all: ClusterRole = serde_saphyr::from_multiple::<Value>(&of_all)
         .unwrap()
@@ -571,7 +614,11 @@ async fn with_roles_alone_it_stays_within_its_namespaces() {
         .unwrap();
     let of_all: BTreeSet<Right> = given(&of_all.rules.unwrap())
         .into_iter()
-        .filter(|right| !right.contains("/clusterissuers"))
+        .filter(|right| {
+            !["/clusterissuers", "/clusteralertpolicies", "namespaces"]
+                .iter()
+                .any(|all| right.contains(all))
+        })
         .collect();
     for namespace in ["a", "b", "app"] {
         let role = rules(&cluster, false, &[(namespace, "gatehouse-operator-watched")]).await;

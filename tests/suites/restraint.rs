@@ -156,6 +156,66 @@ async fn when_all_secrets_vanish_ten_come_back_at_once_and_the_rest_slowly() {
 }
 
 #[tokio::test]
+async fn who_is_held_stays_held_through_a_restart_and_nobody_slips_through() {
+    const COUNT: usize = 13;
+    let (scene, mut stage) = alone("held").await;
+    stage.internal_ca("ca").await;
+    let manifest = |number| {
+        format!(
+            "apiVersion: gatehouse.dev/v1alpha1\nkind: Certificate\nmetadata: {{name: web-{number}}}\n\
+             spec: {{secretName: web-{number}-tls, issuerRef: {{name: ca}}, dnsNames: [web-{number}.test]}}\n---\n"
+        )
+    };
+    let yaml: Vec<String> = (0..COUNT).map(manifest).collect();
+    stage.cluster.apply(&stage.namespace, &yaml.concat()).await;
+    for number in 0..COUNT {
+        stage.ready(&format!("web-{number}"), 1).await;
+    }
+    // Two are left for later.
+    for number in 2..COUNT {
+        let secret = format!("web-{number}-tls");
+        stage.secrets().delete(&secret, &DeleteParams::default()).await.unwrap();
+    }
+    let held = |all: &BTreeMap<String, Certificate>| -> BTreeMap<String, Value> {
+        let held = all.iter().filter(|(_, it)| is_held(it));
+        held.map(|(name, it)| (name.clone(), json!(it.status))).collect()
+    };
+    let before = eventually("ten issued and one held", SOON, || async {
+        let all = certificates(&stage).await;
+        let issued = all.values().filter(|it| revision(it) == 2).count();
+        (issued == 10 && held(&all).len() == 1).then(|| held(&all))
+    })
+    .await;
+
+    for secret in ["web-0-tls", "web-1-tls"] {
+        Arc::get_mut(&mut stage.operator).unwrap().kill9();
+        stage.secrets().delete(secret, &DeleteParams::default()).await.unwrap();
+        stage.operator = Arc::new(scene.operator().await);
+        let name = secret.trim_end_matches("-tls");
+        stage
+            .cluster
+            .wait(&stage.certificates(), name, "held like the others", SOON, is_held)
+            .await;
+        // Nobody is waited for: the first may go after a minute.
+        let all = certificates(&stage).await;
+        let now = held(&all);
+        assert!(now.len() <= 3, "{now:#?}");
+        for (name, status) in &before {
+            assert!(
+                now.get(name).is_none_or(|now| now == status),
+                "{name} was held, and is told something else: {now:#?}"
+            );
+        }
+        let first = before.values().next().unwrap()["nextAttemptTime"].as_str().unwrap();
+        if jiff::Timestamp::now() < first.parse::<jiff::Timestamp>().unwrap() {
+            assert!(before.keys().all(|name| now.contains_key(name)), "{now:#?}");
+        }
+    }
+    let held = stage.operator.metric("gatehouse_reissue_held").await.unwrap();
+    assert!(held.is_some_and(|held| held >= 2.0), "{held:?}");
+}
+
+#[tokio::test]
 async fn an_upgraded_operator_issues_nothing_again() {
     let (scene, mut stage) = alone("upgrade").await;
     let root = stage.internal_ca("ca").await;

@@ -260,6 +260,23 @@ async fn the_ca_is_asked_within_a_minute_and_its_advice_is_taken_once() {
         .await;
     stays(&stage, "advised", 2).await;
     assert_eq!(pebble.orders(), 2);
+
+    // One that takes back what it had said of this very certificate is believed.
+    let pem = text(&second.secret, "tls.crt");
+    let ahead = Timestamp::from_second(Timestamp::now().as_second() + 86_400 * 365 * 3).unwrap();
+    let end = ahead + Duration::from_hours(1);
+    pebble.set_renewal_window(&pem, ahead, end).await.unwrap();
+    ask_now(&stage, "advised").await;
+    stage
+        .cluster
+        .wait(&stage.certificates(), "advised", "told of later", SOON, |it| {
+            ari(it).window_end == Some(end)
+        })
+        .await;
+    advise_at_once(&pebble, &second.secret).await;
+    ask_now(&stage, "advised").await;
+    let third = stage.outcome("advised", 3, &root, &["advised.example.test"]).await;
+    assert_eq!(cause(&third.secret), "Advised");
 }
 
 #[tokio::test]

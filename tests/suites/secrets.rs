@@ -152,6 +152,46 @@ async fn what_does_not_touch_the_pair_is_mended_without_another_certificate() {
 }
 
 #[tokio::test]
+async fn what_the_template_adds_is_put_back_and_what_others_add_stays() {
+    let stage = Stage::set("template").await;
+    let root = stage.internal_ca("ca").await;
+    let template = json!({"labels": {"team": "shop"}, "annotations": {"note": "ours"}});
+    let spec = json!({"issuerRef": {"name": "ca"}, "dnsNames": ["web.test"], "secretTemplate": template});
+    stage.certificate("web", spec).await;
+    let before = stage.outcome("web", 1, &root, &["web.test"]).await;
+    let theirs = json!({"metadata": {"labels": {"theirs": "too"}, "annotations": {"theirs": "too"}}});
+    stage.patch(&stage.secrets(), "web-tls", &theirs).await;
+    for (kind, key, value) in [
+        ("labels", "team", Value::Null),
+        ("labels", "team", "hijacked".into()),
+        ("annotations", "note", Value::Null),
+        ("annotations", "note", "theirs".into()),
+        ("labels", "app.kubernetes.io/managed-by", "helm".into()),
+        ("annotations", "gatehouse.dev/issuer", "Issuer/other".into()),
+    ] {
+        let what = format!("{key} in {kind}, after it was made {value}");
+        let patch = json!({"metadata": {kind: {key: value}}});
+        stage.patch(&stage.secrets(), "web-tls", &patch).await;
+        let healed = stage
+            .cluster
+            .wait(&stage.secrets(), "web-tls", &what, SOON, |secret| {
+                let mut secret = secret.clone();
+                let labels = secret.metadata.labels.get_or_insert_default();
+                let notes = secret.metadata.annotations.get_or_insert_default();
+                let theirs = [labels.remove("theirs"), notes.remove("theirs")];
+                theirs == [Some("too".into()), Some("too".into())]
+                    && secret.metadata.labels == before.secret.metadata.labels
+                    && secret.metadata.annotations == before.secret.metadata.annotations
+            })
+            .await;
+        assert_eq!(healed.data, before.secret.data, "{what}");
+    }
+    let after = stage.outcome("web", 1, &root, &["web.test"]).await;
+    assert_eq!(after.chain.serial, before.chain.serial);
+    assert_eq!(after.certificate.status, before.certificate.status);
+}
+
+#[tokio::test]
 async fn pairs_that_were_swapped_are_made_anew() {
     let stage = Stage::set("swapped").await;
     let root = stage.internal_ca("ca").await;

@@ -114,6 +114,8 @@ pub enum Severity {
 }
 
 impl Severity {
+    pub const ALL: [Self; 3] = [Self::Info, Self::Warning, Self::Critical];
+
     /// As it stands in the API.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -60,6 +60,15 @@ pub enum Rule {
 }
 
 impl Rule {
+    pub const ALL: [Self; 6] = [
+        Self::Expiring,
+        Self::Expired,
+        Self::RenewalFailed,
+        Self::NotReady,
+        Self::ReissueHeld,
+        Self::Renewed,
+    ];
+
     /// As it stands in the API.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -3,12 +3,25 @@
 //! From a message to the wire: [`target`] reads where to, [`format`] says what in the receiver's language with [`words`],
 //! [`sign`] signs it, [`send`] sends it, [`failure`] tells what went wrong.
 
-pub mod message;
-
-// From a message to the wire.
+//pub mod cluster;
+mod durable;
+pub mod engine;
+mod entry;
 pub mod failure;
 pub mod format;
+pub mod message;
+pub mod policy;
+pub mod queue;
+pub mod rules;
 pub mod send;
 pub mod sign;
+pub mod state;
+pub mod status;
+pub mod store;
 pub mod target;
+mod tell;
+mod test;
+pub mod watch;
 mod words;
+
+pub use entry::Spec;

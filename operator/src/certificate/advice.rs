@@ -5,7 +5,7 @@ use std::time::Duration;
 use gatehouse_crds::certificate::{AriStatus, CertificateStatus};
 use jiff::Timestamp;
 
-use super::{controller::Look, holding::Facts, plan::Cause, renewal};
+use super::{holding::Facts, look::Look, plan, renewal};
 use crate::issuer::{
     acme::AcmeAccount,
     registry::{Key, Signer, State},
@@ -64,17 +64,14 @@ pub async fn ask(look: &Look<'_>, facts: Option<&Facts>, renewal: Timestamp) -> 
             unchanged(later(look.now, error.retry_after().unwrap_or(AFTER_TROUBLE)))
         }
     };
-    let by_advice = facts.is_some_and(|facts| facts.cause.as_deref() == Some(Cause::Advised.as_str()));
     let clock = look.before().clock().unwrap_or(renewal);
-    let advised = status.not_before.zip(status.not_after).and_then(|(start, end)| {
-        renewal::advised_time(
-            &advice,
-            start,
-            end,
-            by_advice,
-            look.before().certificate_seed(),
-            look.now,
-        )
+    let by_advice = facts.is_some_and(plan::is_by_advice);
+    let advised = renewal::advised_time(&advice, look.before().certificate_seed()).filter(|time| {
+        let life = status.not_before.zip(status.not_after);
+        life.is_some_and(|(start, end)| renewal::follows_advice(by_advice, start, end, look.now))
+            || renewal::is_recalled(&before, &advice, look.now)
+            // Recalled before, and said again.
+            || status.renewal_time == Some(*time)
     });
     look.before()
         .advised(advice, advised.map_or(clock, |advised| advised.min(clock)))

@@ -6,7 +6,15 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use gatehouse_crds::certificate::Certificate;
 use jiff::Timestamp;
+
+use super::{
+    outcome::{HELD, ISSUING},
+    plan::Cause,
+    renewal,
+};
+use crate::kubernetes::conditions;
 
 /// However few certificates there are, this many may always be re-issued at once.
 pub const AT_LEAST: usize = 10;
@@ -46,10 +54,8 @@ impl Breaker {
 
     /// Asks for `uid`, one of `total` Certificates. Asking again while held gives the same time.
     pub fn ask(&mut self, uid: &str, total: usize, now: Timestamp) -> Verdict {
-        #[allow(clippy::cast_precision_loss, reason = "counts of certificates are far below 2^52")]
-        let size = (total as f64 * self.share).max(AT_LEAST as f64);
-        let elapsed = now.duration_since(self.filled).as_secs_f64().max(0.0);
-        self.taken = (self.taken - elapsed * size / REFILL.as_secs_f64()).max(0.0);
+        let size = self.size(total);
+        self.taken = drained(self.taken, self.filled, now, size);
         self.filled = now;
         match self.held.get(uid) {
             Some(until) if *until <= now => {
@@ -64,10 +70,45 @@ impl Breaker {
                 }
                 let wait = (self.taken - size) * REFILL.as_secs_f64() / size;
                 let until = now.checked_add(Duration::from_secs_f64(wait)).unwrap_or(Timestamp::MAX);
+                // As the status says it: whoever reads it there after a restart comes to the same moment.
+                let until = renewal::whole_seconds_up(until);
                 self.held.insert(uid.to_owned(), until);
                 Verdict::Held { until }
             }
         }
+    }
+
+    /// Takes up what an operator before this one had come to, by what the statuses tell of it: a restart, or a crash in a
+    /// loop, does not fill the bucket.
+    pub fn recall(&mut self, traces: Vec<(String, Trace)>, total: usize, now: Timestamp) {
+        let size = self.size(total);
+        let rate = size / REFILL.as_secs_f64();
+        let mut passed: Vec<Timestamp> = Vec::new();
+        // Whoever is held last has all the others before him.
+        let mut ahead: f64 = 0.0;
+        for (uid, trace) in traces {
+            match trace {
+                Trace::Passed { at } => passed.push(at.min(now)),
+                Trace::Held { until } => {
+                    ahead = ahead.max(size + until.duration_since(now).as_secs_f64() * rate);
+                    self.held.insert(uid, until);
+                }
+            }
+        }
+        passed.sort_unstable();
+        let (mut taken, mut filled) = (0.0, now);
+        for at in passed {
+            taken = drained(taken, filled, at, size) + 1.0;
+            filled = at;
+        }
+        self.taken = drained(self.taken, self.filled, now, size) + drained(taken, filled, now, size);
+        self.taken = self.taken.max(ahead);
+        self.filled = now;
+    }
+
+    fn size(&self, total: usize) -> f64 {
+        #[allow(clippy::cast_precision_loss, reason = "counts of certificates are far below 2^52")]
+        (total as f64 * self.share).max(AT_LEAST as f64)
     }
 
     /// It is not to be re-issued any more: it was mended, renewed or deleted. One that was still held gives its place back.
@@ -83,64 +124,46 @@ impl Breaker {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use proptest::prelude::*;
+/// What is left at `now` of what was taken at `since`.
+fn drained(taken: f64, since: Timestamp, now: Timestamp, size: f64) -> f64 {
+    let elapsed = now.duration_since(since).as_secs_f64().max(0.0);
+    (taken - elapsed * size / REFILL.as_secs_f64()).max(0.0)
+}
 
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(1_700_000_000 + seconds).unwrap()
-    }
+/// What a status tells of the breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trace {
+    /// It was let through, and was issued then or goes on with it now.
+    Passed { at: Timestamp },
+    /// It is held.
+    Held { until: Timestamp },
+}
 
-    fn storm(breaker: &mut Breaker, count: usize, total: usize, now: Timestamp) -> usize {
-        (0..count)
-            .filter(|n| breaker.ask(&n.to_string(), total, now) == Verdict::Pass)
-            .count()
-    }
-
-    #[test]
-    fn a_fifth_may_pass_and_never_fewer_than_ten() {
-        for (total, passes) in [(1, 10), (40, 10), (50, 10), (100, 20), (5_000, 1_000)] {
-            let mut breaker = Breaker::new(20, at(0));
-            assert_eq!(storm(&mut breaker, 2_000, total, at(0)), passes, "of {total}");
-            assert_eq!(breaker.held(), 2_000 - passes);
+impl Trace {
+    /// Reads it off a Certificate; `cause` is why what is in its Secret was issued. None when it is of no account any more.
+    pub fn of(certificate: &Certificate, cause: Option<&str>, now: Timestamp) -> Option<Self> {
+        let status = certificate.status.as_ref()?;
+        let issuing = conditions::find(&status.conditions, ISSUING)?;
+        if issuing.reason == HELD {
+            let until = status.next_attempt_time.filter(|until| *until > now)?;
+            return Some(Self::Held { until });
         }
-    }
-
-    #[test]
-    fn the_held_are_let_through_one_by_one() {
-        let mut breaker = Breaker::new(20, at(0));
-        storm(&mut breaker, 12, 10, at(0));
-        // Ten in ten minutes: one a minute.
-        assert_eq!(breaker.ask("10", 10, at(59)), Verdict::Held { until: at(60) });
-        assert_eq!(breaker.ask("10", 10, at(60)), Verdict::Pass);
-        assert_eq!(breaker.ask("11", 10, at(60)), Verdict::Held { until: at(120) });
-        assert_eq!(breaker.ask("11", 10, at(120)), Verdict::Pass);
-        assert_eq!(breaker.held(), 0);
-    }
-
-    #[test]
-    fn one_that_was_mended_is_forgotten() {
-        let mut breaker = Breaker::new(20, at(0));
-        storm(&mut breaker, 11, 10, at(0));
-        breaker.forget("10");
-        assert_eq!(breaker.held(), 0);
-        // Its place is the next one's.
-        assert_eq!(breaker.ask("11", 10, at(0)), Verdict::Held { until: at(60) });
-    }
-
-    proptest! {
-        #[test]
-        fn no_more_pass_in_any_time_than_the_bucket_and_its_refill(asks in proptest::collection::vec((0u32..400, 0i64..30), 1..600)) {
-            let mut breaker = Breaker::new(20, at(0));
-            let (mut now, mut passed) = (0, 0);
-            for (uid, pause) in asks {
-                now += pause;
-                passed += i64::from(breaker.ask(&uid.to_string(), 100, at(now)) == Verdict::Pass);
-                // 20 at once, then 20 in 600 s.
-                prop_assert!(passed <= 20 + now / 30 + 1, "{passed} after {now} s");
-            }
+        if issuing.status == "True" {
+            return is_unasked(&issuing.reason).then_some(Self::Passed { at: now });
         }
+        let at = status
+            .issued_at
+            .filter(|at| now.duration_since(*at).unsigned_abs() < REFILL)?;
+        is_unasked(cause?).then_some(Self::Passed { at })
     }
 }
+
+fn is_unasked(cause: &str) -> bool {
+    [Cause::SecretMissing, Cause::SecretDamaged]
+        .into_iter()
+        .any(|unasked| unasked.as_str() == cause)
+}
+
+#[cfg(test)]
+#[path = "breaker_tests.rs"]
+mod tests;

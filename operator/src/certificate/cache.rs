@@ -3,6 +3,8 @@
 //! One cache for each watched namespace, or one for all of them. Certificates that the API server
 //! holds but that cannot be decoded are kept as such, so that they disturb no other.
 
+mod awaited;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -21,11 +23,9 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
-use tokio::{
-    sync::{mpsc, watch},
-    time::Instant,
-};
+use tokio::sync::{mpsc, watch};
 
+use self::awaited::{Awaited, Part};
 use super::holding::Facts;
 
 /// A Certificate, or why it is none.
@@ -35,8 +35,6 @@ pub type Ref = ObjectRef<Guarded>;
 
 /// Objects in one page of a list: few enough that a page weighs little in memory while it is decoded.
 const PAGE: u32 = 100;
-/// How long a reconcile waits for the watch to catch up with our own write.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Namespace and name.
 type Key = (String, String);
@@ -46,9 +44,19 @@ pub struct Cache {
     certificates: Store<Guarded>,
     secrets: Store<Facts>,
     by_secret: Mutex<HashMap<Key, Vec<String>>>,
-    awaited: Mutex<HashMap<Key, Awaited>>,
+    awaited: Awaited,
     touched: mpsc::UnboundedSender<Ref>,
+    changes: mpsc::UnboundedSender<Change>,
     listed: watch::Sender<Listed>,
+}
+
+/// What is told of the Certificates, after it is in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It was made, changed or deleted: namespace and name.
+    One(String, String),
+    /// Any may have changed.
+    All,
 }
 
 /// Which lists have arrived.
@@ -69,18 +77,12 @@ impl Drop for LastWord<'_> {
     }
 }
 
-/// What we wrote and have not yet seen come back.
-#[derive(Default)]
-struct Awaited {
-    certificate: Option<(u64, Instant)>,
-    secret: Option<(u64, Instant)>,
-}
-
 /// The cache's inlets.
 pub struct Inlets {
     certificates: Writer<Guarded>,
     secrets: Writer<Facts>,
     touched: mpsc::UnboundedReceiver<Ref>,
+    changes: mpsc::UnboundedReceiver<Change>,
 }
 
 impl Cache {
@@ -89,12 +91,14 @@ impl Cache {
         let (certificates, certificates_in) = store();
         let secrets_in = Writer::<Facts>::default();
         let (touched, touched_out) = mpsc::unbounded_channel();
+        let (changes, changes_out) = mpsc::unbounded_channel();
         let cache = Self {
             certificates,
             secrets: secrets_in.as_reader(),
             by_secret: Mutex::default(),
-            awaited: Mutex::default(),
+            awaited: Awaited::default(),
             touched,
+            changes,
             listed: watch::Sender::default(),
         };
         (
@@ -103,6 +107,7 @@ impl Cache {
                 certificates: certificates_in,
                 secrets: secrets_in,
                 touched: touched_out,
+                changes: changes_out,
             },
         )
     }
@@ -228,6 +233,17 @@ impl Cache {
             self.listed.send_modify(|listed| listed.certificates = true);
             ended.retain(|identity| !self.has(identity));
         }
+        let change = match event {
+            Event::Apply(object) | Event::Delete(object) => {
+                Some(Change::One(object.namespace().unwrap_or_default(), object.name_any()))
+            }
+            Event::InitDone => Some(Change::All),
+            Event::Init | Event::InitApply(_) => None,
+        };
+        if let Some(change) = change {
+            // Nobody raises the alarm any more: the process is on its way out.
+            let _ = self.changes.send(change);
+        }
         for identity in ended {
             // Nobody forgets any more: the process is on its way out.
             let _ = gone.send(identity);
@@ -263,16 +279,16 @@ impl Cache {
                 let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
                 self.unindex(&namespace, &name);
                 self.index(object);
-                self.seen(&namespace, &name, object.resource_version().as_deref(), |awaited| {
-                    &mut awaited.certificate
-                });
+                let version = object.resource_version();
+                self.awaited
+                    .seen(&namespace, &name, Part::Certificate, version.as_deref());
             }
             Event::Delete(object) => {
                 let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
                 self.unindex(&namespace, &name);
-                self.lock_awaited().remove(&(namespace, name));
+                self.awaited.forget(&namespace, &name);
             }
-            Event::InitDone => self.lock_awaited().clear(),
+            Event::InitDone => self.awaited.clear(),
             Event::Init | Event::InitApply(_) => {}
         }
     }
@@ -280,12 +296,8 @@ impl Cache {
     fn note_secret(&self, event: &Event<Facts>) {
         let touch = |facts: &Facts| {
             for certificate in self.interested(facts) {
-                self.seen(
-                    &facts.namespace,
-                    &certificate,
-                    Some(&facts.resource_version),
-                    |awaited| &mut awaited.secret,
-                );
+                let version = Some(facts.resource_version.as_str());
+                self.awaited.seen(&facts.namespace, &certificate, Part::Secret, version);
                 self.touch(&ObjectRef::new(&certificate).within(&facts.namespace));
             }
         };
@@ -294,7 +306,7 @@ impl Cache {
             // After an interruption anything may have changed meanwhile.
             Event::InitDone => {
                 self.listed.send_modify(|listed| listed.secrets = true);
-                self.lock_awaited().clear();
+                self.awaited.clear();
                 for certificate in self.certificates.state() {
                     self.touch(&ObjectRef::from_obj(certificate.as_ref()));
                 }
@@ -358,11 +370,12 @@ impl Cache {
             .certificates
             .get(&ObjectRef::new(&name).within(&namespace))
             .and_then(|stored| stored.resource_version());
-        self.expect(
+        let written = certificate.resource_version();
+        self.awaited.expect(
             (namespace, name),
+            Part::Certificate,
             stored.as_deref(),
-            certificate.resource_version().as_deref(),
-            |awaited| &mut awaited.certificate,
+            written.as_deref(),
         );
     }
 
@@ -372,71 +385,32 @@ impl Cache {
             .secret(&written.namespace, &written.name)
             .map(|facts| facts.resource_version.clone());
         let key = (written.namespace.clone(), certificate.name_any());
-        self.expect(key, stored.as_deref(), Some(&written.resource_version), |awaited| {
-            &mut awaited.secret
-        });
+        self.awaited
+            .expect(key, Part::Secret, stored.as_deref(), Some(&written.resource_version));
     }
 
     /// How long to wait before the caches can be trusted about this Certificate; none when they can.
     pub fn lag(&self, namespace: &str, name: &str) -> Option<Duration> {
-        let key = (namespace.to_owned(), name.to_owned());
-        let mut awaited = self.lock_awaited();
-        let entry = awaited.get(&key)?;
-        let left = [entry.certificate, entry.secret]
-            .iter()
-            .flatten()
-            .map(|(_, since)| PATIENCE.saturating_sub(since.elapsed()))
-            .max()
-            .filter(|left| !left.is_zero());
-        if left.is_none() {
-            awaited.remove(&key);
-        }
-        left
-    }
-
-    fn expect(
-        &self,
-        key: Key,
-        stored: Option<&str>,
-        written: Option<&str>,
-        part: fn(&mut Awaited) -> &mut Option<(u64, Instant)>,
-    ) {
-        let Some(written) = version(written) else { return };
-        if version(stored).is_some_and(|stored| stored >= written) {
-            return;
-        }
-        *part(self.lock_awaited().entry(key).or_default()) = Some((written, Instant::now()));
-    }
-
-    fn seen(
-        &self,
-        namespace: &str,
-        name: &str,
-        seen: Option<&str>,
-        part: fn(&mut Awaited) -> &mut Option<(u64, Instant)>,
-    ) {
-        let Some(seen) = version(seen) else { return };
-        if let Some(entry) = self.lock_awaited().get_mut(&(namespace.to_owned(), name.to_owned())) {
-            let part = part(entry);
-            if part.is_some_and(|(awaited, _)| seen >= awaited) {
-                *part = None;
-            }
-        }
+        self.awaited.lag(namespace, name)
     }
 
     fn lock_index(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Vec<String>>> {
         self.by_secret.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn lock_awaited(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Awaited>> {
-        self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Inlets {
-    /// For [`Cache::watch_certificates`] and [`Cache::watch_secrets`], and the Certificates that are touched.
-    pub fn split(self) -> (Writer<Guarded>, Writer<Facts>, mpsc::UnboundedReceiver<Ref>) {
-        (self.certificates, self.secrets, self.touched)
+    /// For [`Cache::watch_certificates`] and [`Cache::watch_secrets`], the Certificates that are touched, and what changes.
+    #[allow(clippy::type_complexity, reason = "taken apart on the spot")]
+    pub fn split(
+        self,
+    ) -> (
+        Writer<Guarded>,
+        Writer<Facts>,
+        mpsc::UnboundedReceiver<Ref>,
+        mpsc::UnboundedReceiver<Change>,
+    ) {
+        (self.certificates, self.secrets, self.touched, self.changes)
     }
 }
 
@@ -448,11 +422,6 @@ pub fn identity(object: &impl ResourceExt) -> String {
         object.name_any(),
         object.uid().unwrap_or_default()
     )
-}
-
-/// Resource versions can be compared as numbers (Kubernetes API concepts, since 1.35; etcd's before).
-fn version(text: Option<&str>) -> Option<u64> {
-    text?.parse().ok()
 }
 
 /// What nobody reads is not kept.

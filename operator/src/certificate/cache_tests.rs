@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use super::*;
+use super::{awaited::PATIENCE, *};
 
 /// A Certificate as the watch gives it.
 fn certificate(name: &str, uid: &str, secret: &str, made: &str) -> Guarded {
@@ -24,7 +24,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let (cache, inlets) = Cache::new();
-        let (certificates, _, _) = inlets.split();
+        let (certificates, _, _, _) = inlets.split();
         let (gone_in, gone) = mpsc::unbounded_channel();
         Self {
             cache,

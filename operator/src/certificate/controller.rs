@@ -1,47 +1,75 @@
 //! Carries out what [`plan`](super::plan) decides.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{Arc, Once},
+    time::Duration,
+};
 
-use gatehouse_crds::certificate::{Certificate, CertificateStatus};
+use gatehouse_crds::certificate::CertificateStatus;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ObjectReference;
-use kube::{Api, Resource, ResourceExt, core::PartialObjectMeta, runtime::controller::Action};
-use serde_json::json;
+use kube::{ResourceExt, runtime::controller::Action};
 
 use super::{
     advice,
+    breaker::Trace,
     cache::{Cache, Guarded, identity},
-    context::{Context, until},
+    context::Context,
     delivery::{self, Delivery},
     failure::{Class, Failure},
-    holding::{self, Damage, Facts, Held},
     issue,
-    outcome::Before,
-    plan::{self, Cause, Input, Plan},
+    look::{Known, Look},
+    plan::{Cause, Plan},
+    unreadable,
     wanted::{SpecError, Wanted},
 };
 use crate::{
-    issuer::registry::{Key, Since},
     kubernetes::{
         apply::{Target, WriteError},
-        conditions::{self, Status, Verdict},
+        conditions,
         events::EventType,
     },
-    pki::PrivateKey,
     telemetry::metrics::Issuance,
 };
 
 /// Longest pause after writes to the API server failed.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// So many refusals in a row are no passing trouble of the API server.
 const REFUSALS: u32 = 4;
-/// Nothing is left alone for longer: a second chance should a watch have missed something.
-const LONGEST_REST: Duration = Duration::from_secs(7 * 86_400);
 
 /// One scope's reconciles: all namespaces, or one.
 pub struct Scope {
     pub ctx: Arc<Context>,
     pub cache: Arc<Cache>,
+    recalled: Once,
+}
+
+impl Scope {
+    /// Nothing was looked at yet.
+    pub fn new(ctx: Arc<Context>, cache: Arc<Cache>) -> Self {
+        Self {
+            ctx,
+            cache,
+            recalled: Once::new(),
+        }
+    }
+
+    /// Tells the breaker once what was before this operator, when the lists are there.
+    fn recall(&self, now: Timestamp) {
+        self.recalled.call_once(|| {
+            let certificates = self.cache.certificates().state();
+            let trace = |object: &Arc<Guarded>| {
+                let certificate = object.0.as_ref().ok()?;
+                let namespace = certificate.namespace().unwrap_or_default();
+                let facts = self.cache.secret(&namespace, &certificate.spec.secret_name);
+                let cause = facts.as_ref().and_then(|facts| facts.cause.as_deref());
+                Some((certificate.uid()?, Trace::of(certificate, cause, now)?))
+            };
+            let traces = certificates.iter().filter_map(trace).collect();
+            let total = self.ctx.total();
+            self.ctx.breaker(|breaker| breaker.recall(traces, total, now));
+        });
+    }
 }
 
 /// One look at a Certificate, and one step for it.
@@ -65,72 +93,19 @@ pub async fn reconcile(object: Arc<Guarded>, scope: Arc<Scope>) -> Result<Action
             }
             outcome
         }
-        Err(error) => (unreadable(&object, &error.to_string(), &scope).await, true),
+        Err(error) => (unreadable::tell(&object, &error.to_string(), &scope).await, true),
     };
     scope.ctx.metrics.reconciled("Certificate", started.elapsed(), failed);
     Ok(action)
 }
 
-/// A Certificate at a moment.
-#[derive(Clone, Copy)]
-pub struct Look<'a> {
-    pub scope: &'a Scope,
-    pub certificate: &'a Certificate,
-    pub now: Timestamp,
-}
-
-/// The Secret as far as it is known.
-pub struct Known {
-    pub facts: Option<Arc<Facts>>,
-    /// What is inside, when it was read.
-    pub contents: Option<Result<Held, Damage>>,
-}
-
-impl Known {
-    /// The pair, when it was read and is one.
-    pub fn held(&self) -> Option<&Held> {
-        self.contents.as_ref()?.as_ref().ok()
-    }
-
-    fn secret(&self) -> plan::Secret<'_> {
-        match (&self.facts, &self.contents) {
-            (Some(facts), Some(contents)) => plan::Secret::Read(facts, contents),
-            (Some(facts), None) => plan::Secret::Seen(facts),
-            (None, _) => plan::Secret::Absent,
-        }
-    }
-}
-
-impl<'a> Look<'a> {
-    pub fn ctx(&self) -> &'a Context {
-        &self.scope.ctx
-    }
-
-    pub fn namespace(&self) -> String {
-        self.certificate.namespace().unwrap_or_default()
-    }
-
-    pub fn uid(&self) -> &'a str {
-        self.certificate.metadata.uid.as_deref().unwrap_or_default()
-    }
-
-    pub fn before(&self) -> Before<'a> {
-        Before {
-            certificate: self.certificate,
-            now: self.now,
-        }
-    }
-
-    /// The status that is there.
-    pub fn status(&self) -> CertificateStatus {
-        self.certificate.status.clone().unwrap_or_default()
-    }
-
+impl Look<'_> {
     async fn reconcile(&self) -> Result<Action, WriteError> {
         let (ctx, cache) = (self.ctx(), &self.scope.cache);
         if !cache.synced().await {
             return Ok(Action::await_change());
         }
+        self.scope.recall(self.now);
         if let Some(lag) = cache.lag(&self.namespace(), &self.certificate.name_any()) {
             return Ok(Action::requeue(lag));
         }
@@ -149,85 +124,6 @@ impl<'a> Look<'a> {
         Box::pin(self.carry_out(decision, wanted, known)).await
     }
 
-    /// Reads the target Secret, whatever its type.
-    pub async fn read_secret(&self) -> Result<Known, WriteError> {
-        let name = &self.certificate.spec.secret_name;
-        let secret = self
-            .ctx()
-            .secrets(&self.namespace())
-            .get_opt(name)
-            .await
-            .map_err(|error| WriteError::reading("Secret", name, error))?;
-        Ok(match secret {
-            Some(mut secret) => {
-                let known = Known {
-                    facts: Some(Arc::new(Facts::of(&secret.metadata))),
-                    contents: Some(holding::read(&secret)),
-                };
-                holding::wipe(&mut secret);
-                known
-            }
-            None => Known {
-                facts: None,
-                contents: None,
-            },
-        })
-    }
-
-    /// The key in the target Secret, whatever else is in there.
-    pub async fn read_key(&self) -> Result<Option<Arc<PrivateKey>>, WriteError> {
-        let name = &self.certificate.spec.secret_name;
-        let secret = self
-            .ctx()
-            .secrets(&self.namespace())
-            .get_opt(name)
-            .await
-            .map_err(|error| WriteError::reading("Secret", name, error))?;
-        Ok(secret.and_then(|mut secret| {
-            let key = holding::key(&secret);
-            holding::wipe(&mut secret);
-            key.ok().map(Arc::new)
-        }))
-    }
-
-    /// Asks the plan.
-    pub fn decide(&self, wanted: &Result<Wanted, SpecError>, known: &Known) -> Plan {
-        let own = self.certificate.name_any();
-        let secret = &self.certificate.spec.secret_name;
-        let rival = match &known.facts {
-            Some(facts) => facts
-                .certificate
-                .clone()
-                .filter(|other| *other != own && self.scope.cache.claims(&self.namespace(), other, secret)),
-            None => self
-                .scope
-                .cache
-                .first_claim(&self.namespace(), secret)
-                .filter(|first| *first != own),
-        };
-        let issuing = self
-            .certificate
-            .status
-            .as_ref()
-            .is_some_and(|status| conditions::is_true(&status.conditions, super::outcome::ISSUING));
-        let issuers = issue::issuers(self.certificate)
-            .map(|reference| self.ctx().registry.since(&Key::of(reference, &self.namespace())))
-            .fold(Since::default(), |all, one| Since {
-                examined: all.examined.max(one.examined),
-                ready: all.ready.max(one.ready),
-                mended: all.mended.max(one.mended),
-            });
-        plan::plan(&Input {
-            certificate: self.certificate,
-            wanted,
-            secret: known.secret(),
-            rival: rival.as_deref(),
-            in_flight: issuing,
-            issuers,
-            now: self.now,
-        })
-    }
-
     async fn carry_out(
         &self,
         decision: Plan,
@@ -241,6 +137,9 @@ impl<'a> Look<'a> {
         match decision {
             Plan::Leave => {
                 ctx.forget(self.uid());
+                if self.certificate.metadata.deletion_timestamp.is_none() {
+                    self.write_status(&self.before().suspended()).await?;
+                }
                 Ok(Action::await_change())
             }
             // The second look was taken already; what changed meanwhile comes by the watch.
@@ -279,12 +178,6 @@ impl<'a> Look<'a> {
                 Ok(Action::requeue(Duration::from_millis(100)))
             }
         }
-    }
-
-    /// To be looked at again at `time`.
-    pub fn rest(&self, time: Timestamp) -> Action {
-        // A moment past, so that the clock has certainly reached it.
-        Action::requeue((until(time, self.now) + Duration::from_millis(50)).min(LONGEST_REST))
     }
 
     /// Writes the status where it differs.
@@ -383,57 +276,6 @@ pub fn sentence(message: &str) -> String {
         message.to_owned()
     } else {
         format!("{message}.")
-    }
-}
-
-/// An object that cannot be decoded (written past validation): it is told, and harms no other.
-async fn unreadable(object: &Guarded, error: &str, scope: &Scope) -> Action {
-    let ctx = &scope.ctx;
-    let (uid, generation) = (object.uid().unwrap_or_default(), object.meta().generation);
-    if generation.is_some() && ctx.attempt(&uid, |attempt| attempt.unreadable) == generation {
-        return Action::await_change();
-    }
-    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-    tracing::warn!(
-        namespace,
-        certificate = name,
-        error,
-        "a Certificate that cannot be read is left alone"
-    );
-    let message = format!("This Certificate cannot be read: {error}. Mend its spec.");
-    let reference = ObjectReference {
-        api_version: Some(Certificate::api_version(&()).into()),
-        kind: Some(Certificate::kind(&()).into()),
-        name: Some(name.clone()),
-        namespace: Some(namespace.clone()),
-        uid: object.uid(),
-        ..ObjectReference::default()
-    };
-    ctx.events
-        .publish(&reference, EventType::Warning, "IssuanceFailed", "Read", &message);
-    let mut conditions = Vec::new();
-    let verdict = Verdict {
-        type_: super::outcome::READY,
-        status: Status::False,
-        reason: "Invalid",
-        message,
-    };
-    conditions::set(&mut conditions, &verdict, object.meta().generation, (ctx.now)());
-    let api: Api<PartialObjectMeta<Certificate>> = Api::namespaced(ctx.client.clone(), &namespace);
-    match ctx
-        .writer
-        .apply_status(&api, Target::named(&name), json!({ "conditions": conditions }))
-        .await
-    {
-        Ok(_) => {
-            ctx.attempt(&uid, |attempt| attempt.unreadable = generation);
-            Action::await_change()
-        }
-        Err(error) if error.is_not_found() => Action::await_change(),
-        Err(error) => {
-            tracing::warn!(%error, namespace, certificate = name, "its status could not be written");
-            Action::requeue(LONGEST_PAUSE)
-        }
     }
 }
 

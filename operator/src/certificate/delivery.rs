@@ -12,10 +12,10 @@ use zeroize::Zeroizing;
 
 use super::{
     advice,
-    controller::{Known, Look},
     failure::{Class, Failure},
     holding::{Facts, Held, TLS},
-    issue,
+    look::{Known, Look},
+    order_key,
     outcome::Issued,
     plan::{self, Cause, Plan},
     rollout,
@@ -89,7 +89,7 @@ pub async fn deliver(look: &Look<'_>, delivery: &Delivery<'_>) -> Result<Result<
     };
     let was_ordered = look.status().acme.is_some_and(|acme| acme.order_url.is_some());
     if was_ordered || delivery.issuer.is_some_and(|signed| signed.ordered) {
-        issue::delete_key(look).await;
+        order_key::delete(look).await;
     }
     let status = look.before().issued(&Issued {
         held: delivery.held,
@@ -136,37 +136,28 @@ pub async fn deliver(look: &Look<'_>, delivery: &Delivery<'_>) -> Result<Result<
 fn notes<'a>(look: &Look<'_>, delivery: &Delivery<'a>) -> Notes<'a> {
     let advice = delivery.issuer.map(|signed| signed.gives_advice);
     let known = |of: fn(&Facts) -> Option<&String>| delivery.facts.and_then(|facts| of(facts).cloned());
-    // Notes that somebody took away are known from the status, if it speaks of the same certificate.
+    // The status is believed before notes that anybody may have changed, if it speaks of the same certificate.
+    let leaf = delivery.held.leaf();
     let status = look.status();
-    let status = (status.serial_number == Some(delivery.held.leaf().serial_hex())).then_some(status);
+    let status = (status.serial_number == Some(leaf.serial_hex())).then_some(status);
     let asks = |status: &CertificateStatus| status.acme.as_ref().is_some_and(|acme| acme.ari.is_some());
+    let named = |issuer: &SigningIssuer| format!("{}/{}", issuer.kind, issuer.name);
     Notes {
         issuer: delivery
             .issuer
-            .map(|signed| format!("{}/{}", signed.issuer.kind, signed.issuer.name))
-            .or_else(|| known(|facts| facts.issuer.as_ref()))
-            .or_else(|| {
-                status
-                    .as_ref()?
-                    .issuer
-                    .as_ref()
-                    .map(|issuer| format!("{}/{}", issuer.kind, issuer.name))
-            }),
+            .map(|signed| named(&signed.issuer))
+            .or_else(|| Some(named(status.as_ref()?.issuer.as_ref()?)))
+            .or_else(|| known(|facts| facts.issuer.as_ref())),
         cause: delivery
             .cause
             .map(|cause| cause.as_str().to_owned())
             .or_else(|| known(|facts| facts.cause.as_ref())),
-        ari_identifier: match advice {
-            Some(true) => delivery.held.leaf().ari_identifier(),
-            Some(false) => None,
-            None => known(|facts| facts.ari_identifier.as_ref()).or_else(|| {
-                delivery
-                    .held
-                    .leaf()
-                    .ari_identifier()
-                    .filter(|_| status.as_ref().is_some_and(asks))
-            }),
-        },
+        ari_identifier: advice
+            .unwrap_or_else(|| {
+                status.as_ref().is_some_and(asks) || known(|facts| facts.ari_identifier.as_ref()).is_some()
+            })
+            .then(|| leaf.ari_identifier())
+            .flatten(),
         wanted: delivery.wanted,
     }
 }

@@ -1,6 +1,11 @@
 //! What a Secret has: what its metadata tells without reading it, and what is inside.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 
 use gatehouse_crds::certificate::{IssuerKind, SigningIssuer};
 use jiff::Timestamp;
@@ -10,7 +15,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta},
 };
 use kube::runtime::reflector::Lookup;
-use serde_json::json;
+use serde_json::{Value, json};
 use thiserror::Error;
 use zeroize::Zeroize;
 
@@ -33,6 +38,22 @@ pub const ARI_IDENTIFIER: &str = "gatehouse.dev/ari-identifier";
 /// Annotation: why it was issued ([`super::plan::Cause`]).
 pub const CAUSE: &str = "gatehouse.dev/cause";
 
+/// All our annotations: what else we own is there because a template says so.
+const NOTES: [&str; 10] = [
+    names::CERTIFICATE,
+    names::ISSUER,
+    names::NOT_AFTER,
+    names::SERIAL_NUMBER,
+    REQUEST_HASH,
+    OUTPUT_HASH,
+    CHAIN_HASH,
+    DATA_KEYS,
+    CAUSE,
+    ARI_IDENTIFIER,
+];
+/// All our labels.
+const LABELS: [&str; 2] = [names::MANAGED, names::APP_MANAGED_BY];
+
 /// A Secret as far as its metadata tells. All that is kept of it in memory.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Facts {
@@ -47,6 +68,8 @@ pub struct Facts {
     /// Whether every field that we wrote is still as we wrote it. The API server keeps account of
     /// that: whoever changes or removes a field takes it from us (server-side apply).
     pub intact: bool,
+    /// Which labels and annotations of a template are as we wrote them, by [`template_mark`].
+    pub template: u64,
     /// When our apply last changed something, by the API server's clock.
     pub written: Option<Timestamp>,
     /// Who signed, as `<kind>/<name>`.
@@ -64,6 +87,7 @@ impl Facts {
     /// Reads them off an object's metadata.
     pub fn of(meta: &ObjectMeta) -> Self {
         let note = |key: &str| meta.annotations.as_ref().and_then(|notes| notes.get(key)).cloned();
+        let fields = meta.managed_fields.iter().flatten().find_map(ours);
         Self {
             namespace: meta.namespace.clone().unwrap_or_default(),
             name: meta.name.clone().unwrap_or_default(),
@@ -71,7 +95,9 @@ impl Facts {
             resource_version: meta.resource_version.clone().unwrap_or_default(),
             certificate: note(names::CERTIFICATE),
             adopt: note(names::ADOPT).as_deref() == Some(names::TRUE),
-            intact: is_intact(meta, note(DATA_KEYS).as_deref().unwrap_or_default()),
+            intact: fields
+                .is_some_and(|fields| is_intact(meta, fields, note(DATA_KEYS).as_deref().unwrap_or_default())),
+            template: template_mark(owned(fields, "f:labels"), owned(fields, "f:annotations")),
             written: meta
                 .managed_fields
                 .iter()
@@ -104,33 +130,54 @@ impl Facts {
     }
 }
 
-/// Whether our apply still owns the `data` keys that its annotation lists, and all our annotations.
-fn is_intact(meta: &ObjectMeta, data_keys: &str) -> bool {
-    let Some(fields) = meta.managed_fields.iter().flatten().find_map(ours) else {
-        return false;
-    };
+/// Whether our apply still owns the `data` keys that its annotation lists, and all our labels and annotations.
+fn is_intact(meta: &ObjectMeta, fields: &Value, data_keys: &str) -> bool {
     let owns = |path: &[&str]| path.iter().try_fold(fields, |at, step| at.get(step)).is_some();
-    let annotations = [
-        names::CERTIFICATE,
-        names::SERIAL_NUMBER,
-        names::NOT_AFTER,
-        REQUEST_HASH,
-        OUTPUT_HASH,
-        DATA_KEYS,
-    ];
+    // Some are not always known: they need to be ours only where they are.
+    let may_lack = |key: &str| matches!(key, names::ISSUER | CHAIN_HASH | CAUSE | ARI_IDENTIFIER);
+    let is_there = |key: &str| meta.annotations.as_ref().is_some_and(|notes| notes.contains_key(key));
     !data_keys.is_empty()
         && data_keys.split(',').all(|key| owns(&["f:data", &format!("f:{key}")]))
-        && annotations
+        && NOTES
             .iter()
+            .filter(|key| !may_lack(key) || is_there(key))
             .all(|key| owns(&["f:metadata", "f:annotations", &format!("f:{key}")]))
-        && owns(&["f:metadata", "f:labels", &format!("f:{}", names::MANAGED)])
+        && LABELS
+            .iter()
+            .all(|key| owns(&["f:metadata", "f:labels", &format!("f:{key}")]))
+}
+
+/// The keys of a map of the metadata that our apply owns.
+fn owned<'a>(fields: Option<&'a Value>, map: &str) -> impl Iterator<Item = &'a str> {
+    fields
+        .and_then(|fields| fields.get("f:metadata")?.get(map)?.as_object())
+        .into_iter()
+        .flat_map(|map| map.keys().filter_map(|key| key.strip_prefix("f:")))
+}
+
+/// A number for the keys of a template's labels and annotations, without those that we set anyway: the same for those
+/// that are asked for and those that are still ours, or somebody changed or took one. All that is kept of them.
+pub fn template_mark<'a>(labels: impl Iterator<Item = &'a str>, annotations: impl Iterator<Item = &'a str>) -> u64 {
+    let mut keys: Vec<_> = labels
+        .filter(|key| !LABELS.contains(key))
+        .map(|key| ("label", key))
+        .chain(
+            annotations
+                .filter(|key| !NOTES.contains(key))
+                .map(|key| ("annotation", key)),
+        )
+        .collect();
+    keys.sort_unstable();
+    let mut hasher = DefaultHasher::new();
+    keys.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn is_our_apply(entry: &ManagedFieldsEntry) -> bool {
     entry.manager.as_deref() == Some(names::FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply")
 }
 
-fn ours(entry: &ManagedFieldsEntry) -> Option<&serde_json::Value> {
+fn ours(entry: &ManagedFieldsEntry) -> Option<&Value> {
     is_our_apply(entry)
         .then_some(entry.fields_v1.as_ref())
         .flatten()

@@ -30,7 +30,12 @@ fn what_we_wrote_is_intact_until_somebody_takes_a_field_of_it() {
         &["f:data", "f:ca.crt"],
         &["f:data", "f:key.der"],
         &["f:metadata", "f:labels", "f:gatehouse.dev/managed"],
+        &["f:metadata", "f:labels", "f:app.kubernetes.io/managed-by"],
         &["f:metadata", "f:annotations", "f:gatehouse.dev/certificate"],
+        &["f:metadata", "f:annotations", "f:gatehouse.dev/chain-hash"],
+        // Present, and not as we wrote them.
+        &["f:metadata", "f:annotations", "f:gatehouse.dev/issuer"],
+        &["f:metadata", "f:annotations", "f:gatehouse.dev/cause"],
         &["f:metadata", "f:annotations", "f:gatehouse.dev/serial-number"],
         &["f:metadata", "f:annotations", "f:gatehouse.dev/not-after"],
         &["f:metadata", "f:annotations", "f:gatehouse.dev/request-hash"],
@@ -41,6 +46,35 @@ fn what_we_wrote_is_intact_until_somebody_takes_a_field_of_it() {
     }
     assert!(!after(|secret| secret.metadata.managed_fields = None));
     assert!(!after(|secret| secret.metadata.annotations = None));
+}
+
+#[test]
+fn a_label_or_annotation_of_the_template_is_missed_when_somebody_takes_it() {
+    let template =
+        "secretTemplate: {labels: {team: shop, tier: edge}, annotations: {note: ours, gatehouse.dev/cause: x}}";
+    let certificate = samples::certificate(template);
+    let wanted = samples::wanted(&certificate);
+    let whole = samples::written(&certificate, &samples::pair(&certificate, issued_at()), Cause::First);
+    let mark = |secret: &Secret| Facts::of(&secret.metadata).template;
+    assert_eq!(mark(&whole), wanted.template);
+    assert_eq!(mark(&written()), samples::wanted(&samples::certificate("")).template);
+    assert_ne!(mark(&written()), wanted.template);
+    for (map, key) in [
+        ("f:labels", "f:team"),
+        ("f:labels", "f:tier"),
+        ("f:annotations", "f:note"),
+    ] {
+        let mut secret = whole.clone();
+        take(&mut secret, &["f:metadata", map, key]);
+        assert_ne!(mark(&secret), wanted.template, "{key}");
+        assert!(intact(&secret), "{key}: the pair is untouched");
+    }
+    // One that somebody adds is theirs.
+    let mut secret = whole;
+    let theirs = json!({"f:metadata": {"f:labels": {"f:theirs": {}}}});
+    let entries = secret.metadata.managed_fields.as_mut().unwrap();
+    entries.push(entry("kubectl-edit", "Update", theirs));
+    assert_eq!(mark(&secret), wanted.template);
 }
 
 #[test]
@@ -83,6 +117,7 @@ fn the_facts_are_what_the_notes_say() {
             certificate: Some("web".into()),
             adopt: false,
             intact: true,
+            template: wanted.template,
             written: None,
             issuer: Some("Issuer/ca".into()),
             serial_number: Some(held.leaf().serial_hex()),

@@ -5,9 +5,11 @@
 //! - [`renewal`]: when a certificate is due. [`backoff`]: when a failed one is tried again.
 //! - [`breaker`]: holds a re-issue of too many at once.
 //! - [`secret`]: the Secret as it is written. [`outcome`]: the status as it is written.
-//! - [`signing`]: issuing by a CA in the process. [`order`]: issuing by ACME, a step at a time.
+//! - [`issue`]: chooses the issuer. [`signing`]: issuing by a CA in the process. [`acme`], [`order`]: issuing by ACME, a
+//!   step at a time; [`order_key`]: the key meanwhile.
 //! - [`rollout`]: restarting what uses the Secret.
 
+mod acme;
 pub mod advice;
 pub mod backoff;
 pub mod breaker;
@@ -19,7 +21,9 @@ pub mod failure;
 pub mod holding;
 pub mod issue;
 mod keystores;
+pub mod look;
 pub mod order;
+pub mod order_key;
 pub mod outcome;
 pub mod plan;
 pub mod renewal;
@@ -28,4 +32,5 @@ pub mod rollout;
 mod samples;
 pub mod secret;
 pub mod signing;
+mod unreadable;
 pub mod wanted;

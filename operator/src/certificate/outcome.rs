@@ -23,6 +23,10 @@ use crate::kubernetes::{
 pub const READY: &str = "Ready";
 /// One is being obtained.
 pub const ISSUING: &str = "Issuing";
+/// The breaker holds it.
+pub const HELD: &str = "ReissueHeld";
+/// Its owner suspended it.
+const SUSPENDED: &str = "Suspended";
 
 /// The status that is there, and what it is written for.
 #[derive(Clone, Copy, Debug)]
@@ -242,10 +246,23 @@ impl Before<'_> {
             names::RENEW_REQUESTED_AT,
         );
         if !self.serves(&status, Some(cause)) {
-            self.set(&mut status, READY, false, "ReissueHeld", message.clone());
+            self.set(&mut status, READY, false, HELD, message.clone());
         }
-        self.set(&mut status, ISSUING, false, "ReissueHeld", message);
+        self.set(&mut status, ISSUING, false, HELD, message);
         status.next_attempt_time = Some(renewal::whole_seconds(until));
+        status
+    }
+
+    /// Its owner suspended it: nothing is under way any more.
+    pub fn suspended(&self) -> CertificateStatus {
+        let mut status = self.status();
+        let message = "spec.suspend is true: nothing is done until it is taken away.";
+        if !conditions::is_true(&status.conditions, READY) {
+            self.set(&mut status, READY, false, SUSPENDED, message.into());
+        }
+        self.set(&mut status, ISSUING, false, SUSPENDED, message.into());
+        status.next_attempt_time = None;
+        status.acme = without_order(status.acme);
         status
     }
 

@@ -255,6 +255,34 @@ fn a_held_one_says_until_when_and_how_to_get_it_through() {
 }
 
 #[test]
+fn a_suspended_one_has_nothing_under_way() {
+    let order = Order {
+        url: "https://ca.test/order/1".into(),
+        request_hash: "1-a".into(),
+        challenges: Vec::new(),
+        look_again: after(hours(1)),
+    };
+    let ordering = |certificate: Certificate, cause| {
+        let status = at(&certificate, after(days(1))).issuing(cause, &ca(), Some(order.clone()));
+        with(certificate, status)
+    };
+    for (before, cause, expected) in [
+        (fresh(), Cause::First, "Ready=False Suspended, Issuing=False Suspended"),
+        (served(), Cause::Due, "Ready=True Issued, Issuing=False Suspended"),
+    ] {
+        let status = at(&ordering(before, cause), after(days(2))).suspended();
+        assert_eq!(told(&status), expected);
+        assert_eq!((status.next_attempt_time, status.acme.clone()), (None, None));
+        let again = with(fresh(), status.clone());
+        assert_eq!(at(&again, after(days(3))).suspended(), status, "said once");
+    }
+    assert_eq!(
+        told(&at(&fresh(), after(days(1))).suspended()),
+        "Ready=False Suspended, Issuing=False Suspended"
+    );
+}
+
+#[test]
 fn looking_again_at_what_serves_changes_nothing() {
     let certificate = served();
     let status = certificate.status.clone().unwrap();

@@ -159,7 +159,7 @@ fn by_metadata(input: &Input<'_>, wanted: &Wanted, facts: &Facts) -> Plan {
     if let Some(cause) = due(input, wanted, facts) {
         return Plan::Issue(cause);
     }
-    if facts.output_hash.as_deref() != Some(&wanted.output_hash) {
+    if facts.output_hash.as_deref() != Some(&wanted.output_hash) || facts.template != wanted.template {
         return Plan::ReadSecret;
     }
     serve(input, facts)
@@ -282,18 +282,17 @@ fn clock(input: &Input<'_>) -> Option<Timestamp> {
     before(input).clock()
 }
 
+/// The moment that the CA advises, if it is followed. That it was recalled is known by the time of the renewal that was written then.
 fn advice(input: &Input<'_>, facts: &Facts) -> Option<Timestamp> {
     let status = status(input);
-    let ari = status.acme.as_ref()?.ari.as_ref()?;
-    let by_advice = facts.cause.as_deref() == Some(Cause::Advised.as_str());
-    renewal::advised_time(
-        ari,
-        status.not_before?,
-        status.not_after?,
-        by_advice,
-        before(input).certificate_seed(),
-        input.now,
-    )
+    let time = renewal::advised_time(status.acme.as_ref()?.ari.as_ref()?, before(input).certificate_seed())?;
+    let follows = renewal::follows_advice(is_by_advice(facts), status.not_before?, status.not_after?, input.now);
+    (follows || status.renewal_time == Some(time)).then_some(time)
+}
+
+/// Whether the certificate that is there was itself obtained by advice.
+pub fn is_by_advice(facts: &Facts) -> bool {
+    facts.cause.as_deref() == Some(Cause::Advised.as_str())
 }
 
 fn serve(input: &Input<'_>, facts: &Facts) -> Plan {

@@ -115,6 +115,20 @@ impl Scene {
         })
     }
 
+    /// The CA's advice was for later, and then it was this.
+    fn recalled(self) -> Self {
+        self.certificate(|certificate| {
+            let before = Before {
+                certificate,
+                now: issued_at(),
+            };
+            let seed = before.certificate_seed();
+            let status = certificate.status.as_mut().unwrap();
+            let ari = status.acme.as_ref().unwrap().ari.as_ref().unwrap();
+            status.renewal_time = renewal::advised_time(ari, seed);
+        })
+    }
+
     fn secret(mut self, change: impl FnOnce(&mut Body)) -> Self {
         change(self.secret.as_mut().unwrap());
         self
@@ -405,6 +419,15 @@ fn a_good_certificate_is_replaced_for_a_reason() {
             "the CA advised this one already",
             issued().advised(issued_at(), soon).note(CAUSE, "Advised"),
             "serve",
+        ),
+        (
+            "the CA advised this one already, and recalled its word on the new one",
+            issued()
+                .advised(issued_at(), soon)
+                .note(CAUSE, "Advised")
+                .recalled()
+                .at(after(hours(1))),
+            "issue Advised",
         ),
         (
             "later than the CA says, by the clock",

@@ -55,6 +55,7 @@ fn facts(certificate: &Certificate) -> Facts {
         not_after: Some(at(END)),
         request_hash: Some(wanted.request_hash),
         output_hash: Some(wanted.output_hash),
+        template: wanted.template,
         ..Facts::default()
     }
 }
@@ -258,4 +259,36 @@ fn an_issuer_that_was_mended_ends_the_pause_and_one_that_was_ready_all_along_doe
             "{reason} {ready:?} {mended:?}"
         );
     }
+}
+
+#[test]
+fn a_template_that_is_not_as_we_wrote_it_is_written_anew_without_another_certificate() {
+    let templated = certificate("spec: {secretTemplate: {labels: {team: shop}}}");
+    let whole = facts(&templated);
+    let now = "2026-01-02T00:00:00Z";
+    assert!(matches!(decide(&templated, Some(&whole), now), Plan::Serve { .. }));
+    let taken = Facts {
+        template: facts(&certificate("{}")).template,
+        ..whole
+    };
+    assert_eq!(decide(&templated, Some(&taken), now), Plan::ReadSecret);
+    let held = pair();
+    let read = Facts {
+        serial_number: Some(held.leaf().serial_hex()),
+        ..taken
+    };
+    let mut known = templated.clone();
+    let status = known.status.get_or_insert_default();
+    status.serial_number = read.serial_number.clone();
+    let contents = Ok(held);
+    let input = Input {
+        certificate: &known,
+        wanted: &Wanted::parse(&known.spec),
+        secret: Secret::Read(&read, &contents),
+        rival: None,
+        in_flight: false,
+        issuers: Since::default(),
+        now: at("2026-01-02T00:00:00Z"),
+    };
+    assert_eq!(plan(&input), Plan::Write);
 }

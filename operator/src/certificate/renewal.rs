@@ -49,26 +49,10 @@ pub fn soonest(issued_at: Timestamp, not_after: Timestamp) -> Timestamp {
     whole_seconds(issued_at.checked_add(left / 20).unwrap_or(issued_at))
 }
 
-/// The moment at which the CA would like the renewal, if it said so and may say so.
-///
-/// A stable random moment in its window (RFC 9773 section 4.2). None when the certificate in hand is itself
-/// the fruit of such advice and not half through its life: a CA that always says "now" must not
-/// be able to make us renew without end.
-pub fn advised_time(
-    ari: &AriStatus,
-    not_before: Timestamp,
-    not_after: Timestamp,
-    by_advice: bool,
-    seed: u64,
-    now: Timestamp,
-) -> Option<Timestamp> {
+/// The moment at which the CA would like the renewal, if it said so: a stable random one in its window
+/// (RFC 9773 section 4.2). Whether it is followed says [`follows_advice`].
+pub fn advised_time(ari: &AriStatus, seed: u64) -> Option<Timestamp> {
     let (start, end) = (ari.window_start?, ari.window_end?);
-    let half = SignedDuration::from_millis(
-        i64::try_from(not_after.duration_since(not_before).as_millis() / 2).unwrap_or(i64::MAX),
-    );
-    if by_advice && now.duration_since(not_before) < half {
-        return None;
-    }
     let span = u64::try_from(end.duration_since(start).as_millis())
         .ok()
         .filter(|span| *span > 0)?;
@@ -76,6 +60,21 @@ pub fn advised_time(
         .checked_add(Duration::from_millis(seed % span))
         .ok()
         .map(whole_seconds)
+}
+
+/// Whether advice is followed. Not when the certificate in hand is itself the fruit of such advice and not half through its
+/// life: a CA that always says "now" must not be able to make us renew without end.
+pub fn follows_advice(by_advice: bool, not_before: Timestamp, not_after: Timestamp, now: Timestamp) -> bool {
+    let half = SignedDuration::from_millis(
+        i64::try_from(not_after.duration_since(not_before).as_millis() / 2).unwrap_or(i64::MAX),
+    );
+    !by_advice || now.duration_since(not_before) >= half
+}
+
+/// Whether the CA took back what it had advised for this certificate: its window was ahead, and now lies wholly in the past. So
+/// does a CA that revokes it, and not one that always says "now".
+pub fn is_recalled(before: &AriStatus, advice: &AriStatus, now: Timestamp) -> bool {
+    before.window_start.is_some_and(|start| start > now) && advice.window_end.is_some_and(|end| end <= now)
 }
 
 /// The owner's request for a renewal. One whose time is yet to come is due then, not before.
@@ -167,37 +166,48 @@ mod tests {
         assert_eq!(soonest(end, issued), end);
     }
 
+    fn window(start: &str, end: &str) -> AriStatus {
+        AriStatus {
+            window_start: Some(at(start)),
+            window_end: Some(at(end)),
+            ..AriStatus::default()
+        }
+    }
+
     #[test]
     fn advice_is_a_stable_moment_in_the_window() {
-        let (start, end, now) = (
-            at("2026-01-01T00:00:00Z"),
-            at("2026-04-01T00:00:00Z"),
-            at("2026-01-02T00:00:00Z"),
-        );
-        let ari = AriStatus {
-            window_start: Some(at("2026-02-01T00:00:00Z")),
-            window_end: Some(at("2026-02-03T00:00:00Z")),
-            ..AriStatus::default()
-        };
-        let first = advised_time(&ari, start, end, false, 12_345_678, now).unwrap();
-        assert_eq!(advised_time(&ari, start, end, false, 12_345_678, now), Some(first));
+        let ari = window("2026-02-01T00:00:00Z", "2026-02-03T00:00:00Z");
+        let first = advised_time(&ari, 12_345_678).unwrap();
+        assert_eq!(advised_time(&ari, 12_345_678), Some(first));
         assert!(ari.window_start.unwrap() <= first && first < ari.window_end.unwrap());
     }
 
     #[test]
-    fn advice_twice_in_half_a_life_is_not_taken() {
+    fn advice_twice_in_half_a_life_is_not_followed() {
         let (start, end) = (at("2026-01-01T00:00:00Z"), at("2026-01-11T00:00:00Z"));
-        let ari = AriStatus {
-            window_start: Some(start),
-            window_end: Some(at("2026-01-01T01:00:00Z")),
-            ..AriStatus::default()
-        };
-        assert_eq!(
-            advised_time(&ari, start, end, true, 0, at("2026-01-05T23:00:00Z")),
-            None
-        );
-        assert!(advised_time(&ari, start, end, true, 0, at("2026-01-06T00:00:00Z")).is_some());
-        assert!(advised_time(&ari, start, end, false, 0, at("2026-01-01T02:00:00Z")).is_some());
+        assert!(!follows_advice(true, start, end, at("2026-01-05T23:00:00Z")));
+        assert!(follows_advice(true, start, end, at("2026-01-06T00:00:00Z")));
+        assert!(follows_advice(false, start, end, at("2026-01-01T02:00:00Z")));
+    }
+
+    #[test]
+    fn a_window_that_was_ahead_and_is_past_is_news_and_one_that_was_always_past_is_not() {
+        let now = at("2026-01-05T00:00:00Z");
+        let ahead = window("2026-01-08T00:00:00Z", "2026-01-09T00:00:00Z");
+        let nearer = window("2026-01-06T00:00:00Z", "2026-01-07T00:00:00Z");
+        let current = window("2026-01-04T00:00:00Z", "2026-01-06T00:00:00Z");
+        let past = window("2026-01-04T22:00:00Z", "2026-01-04T23:00:00Z");
+        assert!(is_recalled(&ahead, &past, now));
+        for (before, advice) in [
+            (&past, &past),
+            (&current, &past),
+            (&AriStatus::default(), &past),
+            (&ahead, &nearer),
+            (&ahead, &current),
+            (&ahead, &AriStatus::default()),
+        ] {
+            assert!(!is_recalled(before, advice, now), "{before:?} {advice:?}");
+        }
     }
 
     #[test]
@@ -209,7 +219,7 @@ mod tests {
                 window_end: end,
                 ..AriStatus::default()
             };
-            assert_eq!(advised_time(&ari, a, b, false, 7, a), None);
+            assert_eq!(advised_time(&ari, 7), None);
         }
     }
 

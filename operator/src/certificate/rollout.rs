@@ -5,7 +5,7 @@ use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use super::{controller::Look, holding::Held};
+use super::{holding::Held, look::Look};
 use crate::kubernetes::{apply::WriteError, events::EventType};
 
 /// Notes the serial number on the Pod template of each workload, which rolls it where the number is new.

@@ -1,11 +1,12 @@
 //! What a Certificate asks for, parsed once into types that cannot be wrong.
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use gatehouse_crds::certificate as api;
 use thiserror::Error;
 
+use super::holding;
 use crate::pki::{
     CertificateRequest, Curve, DnsName, DnsNameError, KeyEncoding, KeyParameters, NameConstraints, RequestError,
     RsaSize, Subject, Subtrees, Usage,
@@ -34,6 +35,8 @@ pub struct Wanted {
     pub request_hash: String,
     /// Fingerprint of everything whose change is only a change of the Secret's form.
     pub output_hash: String,
+    /// The labels and annotations of `secretTemplate`, by [`holding::template_mark`].
+    pub template: u64,
 }
 
 /// Why a spec can never become a certificate. Admission refuses most of these already.
@@ -84,6 +87,7 @@ impl Wanted {
         Ok(Self {
             request_hash: request_hash(spec, &request, key),
             output_hash: output_hash(spec),
+            template: template(spec),
             request,
             key,
             encoding,
@@ -293,6 +297,17 @@ fn output_hash(spec: &api::CertificateSpec) -> String {
         "template": spec.secret_template,
         "deletion": spec.secret_deletion_policy.unwrap_or_default(),
     }))
+}
+
+fn template(spec: &api::CertificateSpec) -> u64 {
+    let template = spec.secret_template.as_ref();
+    let keys = |of: fn(&api::SecretTemplate) -> &BTreeMap<String, String>| {
+        template.into_iter().flat_map(move |template| of(template).keys())
+    };
+    holding::template_mark(
+        keys(|template| &template.labels).map(String::as_str),
+        keys(|template| &template.annotations).map(String::as_str),
+    )
 }
 
 /// Fingerprint of a value, by the recipe of today.

@@ -60,9 +60,17 @@ pub(super) struct Flags {
     /// How many percent of all Certificates may be issued again at once for no reason of their own; the rest is let through slowly. At least 10 always may.
     #[arg(long, env = "GATEHOUSE_MAX_REISSUE_PERCENT", value_name = "PERCENT", default_value_t = 20, value_parser = clap::value_parser!(u8).range(1..=100))]
     max_reissue_percent: u8,
-    /// Let issuers and name servers be on loopback, for development. Link-local and metadata addresses are refused always.
+    /// Let issuers, name servers and receivers of alerts be on loopback, for development. Link-local and metadata addresses are refused always.
     #[arg(long, env = "GATEHOUSE_ALLOW_LOOPBACK")]
     allow_loopback: bool,
+    /// What alerts call this cluster: their source is gatehouse.dev/NAME.
+    #[arg(
+        long,
+        env = "GATEHOUSE_CLUSTER_NAME",
+        value_name = "NAME",
+        default_value = "kubernetes"
+    )]
+    cluster_name: String,
     /// How log lines look. Default: pretty on a terminal, else json.
     #[arg(long, env = "GATEHOUSE_LOG_FORMAT", value_name = "FORMAT")]
     log_format: Option<LogFormat>,
@@ -148,5 +156,6 @@ fn settings(flags: &Flags) -> Settings {
         http01_advertise: flags.http01_advertise,
         max_reissue_percent: flags.max_reissue_percent,
         allow_loopback: flags.allow_loopback,
+        cluster_name: flags.cluster_name.clone(),
     }
 }

@@ -33,6 +33,9 @@ pub const ADOPT: &str = "gatehouse.dev/adopt";
 /// Annotation on a Certificate: renew when newer than `status.issuedAt`, RFC 3339.
 pub const RENEW_REQUESTED_AT: &str = "gatehouse.dev/renew-requested-at";
 
+/// Annotation on a policy: send a test alert when it changes, RFC 3339.
+pub const TEST_REQUESTED_AT: &str = "gatehouse.dev/test-requested-at";
+
 /// Recommended label: the application.
 pub const APP_NAME: &str = "app.kubernetes.io/name";
 

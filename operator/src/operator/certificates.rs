@@ -20,10 +20,10 @@ use tokio_util::sync::CancellationToken;
 use super::to_the_end;
 use crate::{
     certificate::{
-        cache::{Cache, Guarded, Inlets, Ref},
+        cache::{Cache, Change, Guarded, Inlets, Ref},
         context::Context,
         controller::{Scope, reconcile},
-        issue,
+        issue, order_key,
     },
     issuer::registry::Key,
 };
@@ -31,7 +31,8 @@ use crate::{
 /// Certificates worked on at once. Each step is short; one that hangs on a CA holds up only itself.
 const AT_ONCE: u16 = 1024;
 
-/// Starts them. `secrets` is told of each TLS Secret that changes, for the CAs among them.
+/// Starts them. `secrets` is told of each TLS Secret that changes, for the CAs among them. Gives what changes of the
+/// Certificates, scope by scope.
 pub(super) fn spawn(
     work: &mut JoinSet<()>,
     context: &Arc<Context>,
@@ -39,7 +40,8 @@ pub(super) fn spawn(
     scopes: &[Option<String>],
     secrets: &mpsc::UnboundedSender<(String, String)>,
     stop: &CancellationToken,
-) {
+) -> Vec<mpsc::UnboundedReceiver<Change>> {
+    let mut all_changes = Vec::new();
     let (gone, mut gone_out) = mpsc::unbounded_channel::<String>();
     let forgetting = context.clone();
     work.spawn(async move {
@@ -56,7 +58,8 @@ pub(super) fn spawn(
             ),
             None => (Api::all(client.clone()), Api::all(client)),
         };
-        let (into_certificates, into_secrets, touched) = inlets.split();
+        let (into_certificates, into_secrets, touched, changes) = inlets.split();
+        all_changes.push(changes);
         let watch = cache.clone().watch_secrets(metadata, into_secrets, secrets.clone());
         let stopped = stop.clone();
         work.spawn(async move {
@@ -65,7 +68,7 @@ pub(super) fn spawn(
         let (sweeping, swept, namespace) = (context.clone(), cache.clone(), scope.clone());
         let stopped = stop.clone();
         work.spawn(async move {
-            let sweep = issue::sweep(&sweeping, &swept, namespace.as_deref());
+            let sweep = order_key::sweep(&sweeping, &swept, namespace.as_deref());
             stopped.run_until_cancelled(sweep).await;
         });
         let trigger = cache.watch_certificates(certificates, into_certificates, gone.clone());
@@ -77,10 +80,7 @@ pub(super) fn spawn(
             .run(
                 reconcile,
                 |_, never, _| match *never {},
-                Arc::new(Scope {
-                    ctx: context.clone(),
-                    cache: cache.clone(),
-                }),
+                Arc::new(Scope::new(context.clone(), cache.clone())),
             );
         let controller = controller.for_each(|result| async {
             if let Err(error) = result {
@@ -89,6 +89,7 @@ pub(super) fn spawn(
         });
         work.spawn(to_the_end(controller, cache.certificates(), stop.clone()));
     }
+    all_changes
 }
 
 /// Certificates that a changed issuer is of interest to.

@@ -4,6 +4,7 @@
 //! Before leadership only health, metrics and the HTTP-01 responder are there. The leader then
 //! starts everything else, and ends with its leadership: a process never leads twice.
 
+mod alerts;
 mod certificates;
 mod issuers;
 mod snapshot;
@@ -66,6 +67,8 @@ pub struct Settings {
     pub http01_advertise: Option<SocketAddr>,
     pub max_reissue_percent: u8,
     pub allow_loopback: bool,
+    /// What alerts call this cluster.
+    pub cluster_name: String,
 }
 
 impl Settings {
@@ -179,11 +182,11 @@ pub async fn run(config: kube::Config, settings: Settings) -> Result<(), Operato
         let issuers = Arc::new(issuer_controller::Context {
             client: client.clone(),
             writer: writer.clone(),
-            events,
+            events: events.clone(),
             metrics: metrics.clone(),
             registry,
             workshop,
-            observer: Arc::new(AcmeRequests(metrics)),
+            observer: Arc::new(AcmeRequests(metrics.clone())),
             cluster_namespace: settings.own_namespace.clone(),
             allow_loopback: settings.allow_loopback,
             failures: Mutex::default(),
@@ -193,12 +196,21 @@ pub async fn run(config: kube::Config, settings: Settings) -> Result<(), Operato
         });
         let mut work = JoinSet::new();
         work.spawn(event_worker.run(stop.clone()));
-        let routes = ClusterRoutes::new(&client, writer, &site);
+        let routes = ClusterRoutes::new(&client, writer.clone(), &site);
         let stopped = stop.clone();
         work.spawn(async move { frontdoor.run(&routes, stopped).await });
         let (secrets, secrets_out) = mpsc::unbounded_channel();
         issuers::spawn(&mut work, &issuers, &settings, again_out, secrets_out, &stop);
-        certificates::spawn(&mut work, &context, inlets, &settings.scopes(), &secrets, &stop);
+        let changes = certificates::spawn(&mut work, &context, inlets, &settings.scopes(), &secrets, &stop);
+        let parts = alerts::Parts {
+            client: &client,
+            writer: &writer,
+            events: &events,
+            metrics: &metrics,
+            caches: &context.caches,
+            settings: &settings,
+        };
+        alerts::spawn(&mut work, &parts, changes, &stop);
         tokio::select! {
             () = &mut signalled => tracing::info!("asked to end: finishing the steps in hand"),
             () = leadership.lost() => outcome = Err(OperatorError::LeadershipLost),

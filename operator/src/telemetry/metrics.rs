@@ -6,8 +6,9 @@
 
 mod state;
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 
+use gatehouse_crds::alert::{Rule, Severity};
 use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::Registry,
@@ -65,6 +66,8 @@ struct Families {
     reconcile_errors: Family<Labels<1>, Counter>,
     kubernetes_writes: Family<Labels<3>, Counter>,
     reissue_held: Gauge,
+    alerts_firing: Family<Labels<2>, Gauge>,
+    alert_deliveries: Family<Labels<2>, Counter>,
     events_dropped: Counter,
 }
 
@@ -86,6 +89,8 @@ impl Default for Metrics {
                 reconcile_errors: Family::default(),
                 kubernetes_writes: Family::default(),
                 reissue_held: Gauge::default(),
+                alerts_firing: Family::default(),
+                alert_deliveries: Family::default(),
                 events_dropped: Counter::default(),
             }),
         }
@@ -150,6 +155,27 @@ impl Metrics {
             .set(i64::try_from(certificates).unwrap_or(i64::MAX));
     }
 
+    /// How many alerts fire, by rule and severity: all that do.
+    pub fn alerts_firing(&self, counts: &BTreeMap<(Rule, Severity), i64>) {
+        let family = &self.families.alerts_firing;
+        for rule in Rule::ALL {
+            for severity in Severity::ALL {
+                let count = counts.get(&(rule, severity)).copied().unwrap_or_default();
+                let labels = [("rule", rule.as_str().into()), ("severity", severity.as_str().into())];
+                if count > 0 || family.get(&labels).is_some() {
+                    family.get_or_create(&labels).set(count);
+                }
+            }
+        }
+    }
+
+    /// `count` deliveries to a receiver ended: `success`, `failure` (one try), or `dropped`.
+    pub fn alert_delivery(&self, receiver: &str, result: &'static str, count: usize) {
+        let labels = [("receiver", receiver.to_owned().into()), ("result", result.into())];
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        self.families.alert_deliveries.get_or_create(&labels).inc_by(count);
+    }
+
     /// An event was given up.
     pub fn event_dropped(&self) {
         self.families.events_dropped.inc();
@@ -211,6 +237,12 @@ pub fn registry(metrics: &Metrics, leadership: Leadership, snapshot: impl Snapsh
         "reissue_held",
         "Certificates whose re-issue the circuit breaker holds back",
         all.reissue_held.clone(),
+    );
+    registry.register("alerts_firing", "Alerts that fire", all.alerts_firing.clone());
+    registry.register(
+        "alert_deliveries",
+        "Deliveries of alerts: tries that were taken or failed, and deliveries that were given up",
+        all.alert_deliveries.clone(),
     );
     registry.register(
         "events_dropped",

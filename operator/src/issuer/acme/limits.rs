@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::AcmeError;
 use super::http::Endpoint;
+use super::turns::Turns;
 
 /// Orders in flight for each account.
 pub const DEFAULT_IN_FLIGHT: usize = 300;
@@ -60,6 +61,8 @@ pub struct LimitState {
 pub struct Wanted {
     /// Stable and unique, for example the uid.
     pub key: String,
+    /// Among certificates that are equally urgent, namespaces take turns.
+    pub namespace: String,
     /// Of the certificate that is there; `None` where there is none, which is the most urgent.
     pub not_after: Option<Timestamp>,
     /// The order will say `replaces`.
@@ -78,12 +81,23 @@ pub enum Admission {
     Queued,
 }
 
+/// A certificate in the queue.
+#[derive(Debug, Clone)]
+struct Waiting {
+    wanted: Wanted,
+    /// When it last asked.
+    asked: Timestamp,
+    /// Its number among those who are as urgent.
+    turn: u64,
+}
+
 /// The queue of one account.
 #[derive(Debug, Clone)]
 pub struct FairQueue {
     state: LimitState,
     cap: usize,
-    waiting: BTreeMap<String, (Wanted, Timestamp)>,
+    waiting: BTreeMap<String, Waiting>,
+    turns: Turns,
     in_flight: BTreeSet<String>,
     /// A limit ran out and one order goes ahead to see.
     probing: Option<String>,
@@ -96,6 +110,7 @@ impl FairQueue {
             state,
             cap: cap.max(1),
             waiting: BTreeMap::new(),
+            turns: Turns::default(),
             in_flight: BTreeSet::new(),
             probing: None,
         }
@@ -122,14 +137,17 @@ impl FairQueue {
         if self.in_flight.contains(&wanted.key) {
             return Admission::Go;
         }
-        self.waiting.insert(wanted.key.clone(), (wanted.clone(), now));
+        self.wait(wanted, now);
         if let Some(until) = self.not_before(Endpoint::NewOrder, wanted.replaces, now) {
             return Admission::NotBefore(until);
         }
-        if !self.is_next(wanted, now) {
+        if !self.is_next(&wanted.key, now) {
             return Admission::Queued;
         }
-        self.waiting.remove(&wanted.key);
+        if let Some(waiting) = self.waiting.get(&wanted.key) {
+            self.turns.up(waiting.wanted.not_after, waiting.turn);
+        }
+        self.leave(&wanted.key);
         self.in_flight.insert(wanted.key.clone());
         if self.state.new_order_not_before.is_some() && !wanted.replaces {
             self.probing = Some(wanted.key.clone());
@@ -139,12 +157,36 @@ impl FairQueue {
 
     #[cfg(test)]
     pub(super) fn waiting_for_test(&mut self, wanted: &Wanted, now: Timestamp) {
-        self.waiting.insert(wanted.key.clone(), (wanted.clone(), now));
+        self.wait(wanted, now);
+    }
+
+    /// Into the queue. Who is there already keeps the place, unless it is more or less urgent than before.
+    fn wait(&mut self, wanted: &Wanted, now: Timestamp) {
+        if let Some(waiting) = self.waiting.get_mut(&wanted.key)
+            && waiting.wanted.not_after == wanted.not_after
+        {
+            waiting.wanted.replaces = wanted.replaces;
+            waiting.asked = now;
+            return;
+        }
+        self.leave(&wanted.key);
+        let waiting = Waiting {
+            wanted: wanted.clone(),
+            asked: now,
+            turn: self.turns.draw(wanted.not_after, &wanted.namespace),
+        };
+        self.waiting.insert(wanted.key.clone(), waiting);
+    }
+
+    fn leave(&mut self, key: &str) {
+        if let Some(Waiting { wanted, .. }) = self.waiting.remove(key) {
+            self.turns.left(wanted.not_after, &wanted.namespace);
+        }
     }
 
     /// Takes up an order that is in flight already, beyond the cap if need be: it was placed before a restart.
     pub fn resume(&mut self, key: &str) {
-        self.waiting.remove(key);
+        self.leave(key);
         self.in_flight.insert(key.to_owned());
     }
 
@@ -163,7 +205,7 @@ impl FairQueue {
 
     /// The order has ended, or was given up. Gives who may go next.
     pub fn done(&mut self, key: &str, now: Timestamp) -> Vec<String> {
-        self.waiting.remove(key);
+        self.leave(key);
         self.in_flight.remove(key);
         self.probing.take_if(|probing| probing == key);
         self.next(now)
@@ -229,45 +271,57 @@ impl FairQueue {
         if free == 0 {
             return Vec::new();
         }
-        self.waiting.retain(|_, (_, asked)| is_here(*asked, now));
+        let turns = &mut self.turns;
+        self.waiting.retain(|_, Waiting { wanted, asked, .. }| {
+            let stays = is_here(*asked, now);
+            if !stays {
+                turns.left(wanted.not_after, &wanted.namespace);
+            }
+            stays
+        });
         let gated = self.state.new_order_not_before.is_some();
-        let mut ranked: Vec<&Wanted> = self.candidates(now).collect();
+        let mut ranked: Vec<&Waiting> = self.candidates(now).collect();
         if gated {
             // After a limit one goes ahead; only what is exempt may go beside it.
             let first = match self.probing {
                 Some(_) => None,
                 None => ranked
                     .iter()
-                    .filter(|wanted| !self.is_exempt(wanted.replaces))
-                    .min_by_key(|wanted| self.rank(wanted, now))
-                    .map(|wanted| wanted.key.clone()),
+                    .filter(|waiting| !self.is_exempt(waiting.wanted.replaces))
+                    .min_by_key(|waiting| self.rank(waiting, now))
+                    .map(|waiting| waiting.wanted.key.clone()),
             };
-            ranked.retain(|wanted| self.is_exempt(wanted.replaces) || first.as_ref() == Some(&wanted.key));
+            ranked.retain(|Waiting { wanted, .. }| {
+                self.is_exempt(wanted.replaces) || first.as_ref() == Some(&wanted.key)
+            });
         }
         // Thousands may wait while a few go: rank no more than go.
         if free < ranked.len() {
-            ranked.select_nth_unstable_by_key(free, |wanted| self.rank(wanted, now));
+            ranked.select_nth_unstable_by_key(free, |waiting| self.rank(waiting, now));
             ranked.truncate(free);
         }
-        ranked.sort_unstable_by_key(|wanted| self.rank(wanted, now));
-        ranked.into_iter().map(|wanted| wanted.key.clone()).collect()
+        ranked.sort_unstable_by_key(|waiting| self.rank(waiting, now));
+        ranked.into_iter().map(|waiting| waiting.wanted.key.clone()).collect()
     }
 
-    /// Whether `wanted`, which waits, is among [`next`](Self::next), in one pass.
-    fn is_next(&self, wanted: &Wanted, now: Timestamp) -> bool {
+    /// Whether one that waits is among [`next`](Self::next), in one pass.
+    fn is_next(&self, key: &str, now: Timestamp) -> bool {
         let free = self.cap.saturating_sub(self.in_flight.len());
         // Thousands may wait: most of them find this and look no further.
         if free == 0 {
             return false;
         }
-        let mine = self.rank(wanted, now);
+        let Some(waiting) = self.waiting.get(key) else {
+            return false;
+        };
+        let mine = self.rank(waiting, now);
         let ahead = || self.candidates(now).filter(|w| self.rank(w, now) < mine);
         if self.state.new_order_not_before.is_none() {
             return ahead().count() < free;
         }
-        let exempt_ahead = ahead().filter(|w| self.is_exempt(w.replaces)).count();
-        let other_ahead = ahead().any(|w| !self.is_exempt(w.replaces));
-        if self.is_exempt(wanted.replaces) {
+        let exempt_ahead = ahead().filter(|w| self.is_exempt(w.wanted.replaces)).count();
+        let other_ahead = ahead().any(|w| !self.is_exempt(w.wanted.replaces));
+        if self.is_exempt(waiting.wanted.replaces) {
             let probe = usize::from(other_ahead && self.probing.is_none());
             exempt_ahead + probe < free
         } else {
@@ -276,19 +330,18 @@ impl FairQueue {
     }
 
     /// Those who wait and whom no gate holds.
-    fn candidates(&self, now: Timestamp) -> impl Iterator<Item = &Wanted> {
-        self.waiting
-            .values()
-            .filter(move |(wanted, asked)| {
-                is_here(*asked, now) && self.not_before(Endpoint::NewOrder, wanted.replaces, now).is_none()
-            })
-            .map(|(wanted, _)| wanted)
+    fn candidates(&self, now: Timestamp) -> impl Iterator<Item = &Waiting> {
+        self.waiting.values().filter(move |Waiting { wanted, asked, .. }| {
+            is_here(*asked, now) && self.not_before(Endpoint::NewOrder, wanted.replaces, now).is_none()
+        })
     }
 
-    /// Nearest to expiry first; renewals that say `replaces` ahead of the rest while a limit is near.
-    fn rank<'a>(&self, wanted: &'a Wanted, now: Timestamp) -> (bool, Option<Timestamp>, &'a str) {
+    /// Nearest to expiry first, and among equals each namespace in its turn; renewals that say `replaces` ahead of the rest
+    /// while a limit is near.
+    fn rank<'a>(&self, waiting: &'a Waiting, now: Timestamp) -> (bool, Option<Timestamp>, u64, &'a str) {
+        let Waiting { wanted, turn, .. } = waiting;
         let near = self.is_near(now) || self.state.new_order_not_before.is_some();
-        (near && !wanted.replaces, wanted.not_after, &wanted.key)
+        (near && !wanted.replaces, wanted.not_after, *turn, &wanted.key)
     }
 
     fn is_exempt(&self, replaces: bool) -> bool {

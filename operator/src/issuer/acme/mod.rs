@@ -26,6 +26,7 @@ mod order;
 mod plan;
 mod problem;
 mod steps;
+mod turns;
 mod view;
 
 #[cfg(test)]

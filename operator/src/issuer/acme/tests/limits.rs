@@ -1,8 +1,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use jiff::Timestamp;
+use proptest::prelude::*;
 
 use crate::issuer::acme::*;
 
@@ -16,6 +20,7 @@ fn at(seconds: i64) -> Timestamp {
 fn wanted(key: &str, days: Option<i64>, replaces: bool) -> Wanted {
     Wanted {
         key: key.to_owned(),
+        namespace: key.split('/').next().unwrap_or_default().to_owned(),
         not_after: days.map(|days| at(days * 86_400)),
         replaces,
     }
@@ -201,7 +206,7 @@ fn whoever_is_told_to_be_next_is_let_in_and_nobody_else() {
         let all: Vec<Wanted> = (0..random(12))
             .map(|index| {
                 let days = (random(4) > 0).then(|| i64::try_from(random(5)).unwrap());
-                wanted(&format!("c{index}"), days, random(2) == 0)
+                wanted(&format!("n{}/c{index}", random(3)), days, random(2) == 0)
             })
             .collect();
         for wanted in &all {
@@ -211,6 +216,92 @@ fn whoever_is_told_to_be_next_is_let_in_and_nobody_else() {
         for wanted in &all {
             let admitted = queue.clone().admit(wanted, at(6)) == Admission::Go;
             assert_eq!(admitted, told.contains(&wanted.key), "{wanted:?} {told:?}");
+        }
+    }
+}
+
+#[test]
+fn one_of_another_namespace_does_not_wait_for_two_thousand() {
+    let mut queue = queue(10);
+    let many: Vec<Wanted> = (0..2_000)
+        .map(|n| wanted(&format!("many/{n:04}"), None, false))
+        .collect();
+    let admitted = |queue: &mut FairQueue, wanted: &Wanted, now| queue.admit(wanted, at(now)) == Admission::Go;
+    let went = many.iter().filter(|wanted| admitted(&mut queue, wanted, 0)).count();
+    assert_eq!(went, 10);
+    assert_eq!(queue.admit(&wanted("one/web", None, false), at(1)), Admission::Queued);
+    // The next place that is free is for one of theirs at most, and then it is ours.
+    let first = queue.done("many/0000", at(2));
+    assert_eq!(first, ["many/0010"]);
+    assert!(admitted(&mut queue, &many[10], 2));
+    assert_eq!(queue.done("many/0001", at(3)), ["one/web"]);
+}
+
+/// Certificates of several namespaces, equally urgent, before one queue.
+struct Crowd {
+    queue: FairQueue,
+    cap: usize,
+    waiting: BTreeMap<String, VecDeque<Wanted>>,
+    flying: VecDeque<String>,
+    /// Places that each got since the last time that a namespace came or had nobody waiting any more.
+    places: BTreeMap<String, i64>,
+}
+
+impl Crowd {
+    fn come(&mut self, namespace: &str, number: usize) {
+        if !self.waiting.contains_key(namespace) {
+            self.places.clear();
+        }
+        let one = wanted(&format!("{namespace}/{number:05}"), None, false);
+        self.queue.waiting_for_test(&one, at(0));
+        self.waiting.entry(namespace.to_owned()).or_default().push_back(one);
+    }
+
+    /// One ends when all places are taken, and those go who are told to.
+    fn step(&mut self) {
+        let full = self.flying.len() == self.cap;
+        let ended = full.then(|| self.flying.pop_front()).flatten().unwrap_or_default();
+        for key in self.queue.done(&ended, at(1)) {
+            let namespace = key.split('/').next().unwrap().to_owned();
+            let line = self.waiting.get_mut(&namespace).unwrap();
+            let next = line.pop_front().unwrap();
+            assert_eq!(next.key, key, "first come, first served within a namespace");
+            assert_eq!(self.queue.admit(&next, at(1)), Admission::Go);
+            self.flying.push_back(key);
+            *self.places.entry(namespace.clone()).or_default() += 1;
+            if line.is_empty() {
+                self.waiting.remove(&namespace);
+                self.places.clear();
+            }
+        }
+    }
+
+    /// By how many places the luckiest of those who wait is ahead of the unluckiest.
+    fn apart(&self) -> i64 {
+        let of = |namespace| self.places.get(namespace).copied().unwrap_or_default();
+        let (least, most) = (self.waiting.keys().map(of).min(), self.waiting.keys().map(of).max());
+        most.unwrap_or_default() - least.unwrap_or_default()
+    }
+}
+
+proptest! {
+    #[test]
+    fn none_of_the_namespaces_that_wait_gets_more_than_two_places_more_than_another(
+        cap in 1usize..5,
+        comes in proptest::collection::vec((0u8..4, 1usize..40), 1..12),
+    ) {
+        let (queue, waiting, flying, places) = (queue(cap), BTreeMap::new(), VecDeque::new(), BTreeMap::new());
+        let mut crowd = Crowd { queue, cap, waiting, flying, places };
+        let mut number = 0;
+        for (namespace, count) in comes {
+            for _ in 0..count {
+                number += 1;
+                crowd.come(&format!("n{namespace}"), number);
+            }
+            for _ in 0..7 {
+                crowd.step();
+                prop_assert!(crowd.apart() <= 2, "{:?}", crowd.places);
+            }
         }
     }
 }

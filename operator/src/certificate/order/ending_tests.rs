@@ -3,21 +3,6 @@ use super::*;
 use crate::certificate::samples::{self, hours, issued_at};
 
 #[test]
-fn names_and_addresses_are_split_as_solvers_know_them() {
-    let dns = |name: &str| acme::Identifier::Dns(name.into());
-    for (identifier, expected) in [
-        (dns("a.test"), (solver::Identifier::Dns("a.test".into()), false)),
-        (dns("*.a.test"), (solver::Identifier::Dns("a.test".into()), true)),
-        (
-            acme::Identifier::Ip("192.0.2.7".parse().unwrap()),
-            (solver::Identifier::Ip("192.0.2.7".parse().unwrap()), false),
-        ),
-    ] {
-        assert_eq!(split(&identifier), expected);
-    }
-}
-
-#[test]
 fn what_a_ca_answers_decides_when_it_is_asked_again() {
     let detail = || "no".to_owned();
     let limited = |retry_after| AcmeError::RateLimited {

@@ -1,0 +1,325 @@
+//! One policy in the engine: what it asks for, its state, and which of its errands are under way.
+
+use std::{sync::Arc, time::Duration};
+
+use gatehouse_crds::alert::{AlertPolicyStatus, TestStatus};
+use jiff::Timestamp;
+
+use super::{
+    durable,
+    engine::Sight,
+    message::{Content, Message, Subject},
+    policy::{Policy, Receiver},
+    queue::{Outcome, Verdict},
+    state::{Name, State},
+    status::{self, Unfit},
+    tell::Tell,
+};
+
+/// What nobody waits for is made durable, and told in the status, this often at most.
+const LAZY: Duration = Duration::from_secs(1);
+/// After so many failures to make the state durable, deliveries leave all the same.
+const PATIENCE: u32 = 2;
+
+/// A policy as the API server has it.
+#[derive(Debug)]
+pub struct Spec {
+    pub uid: String,
+    pub generation: Option<i64>,
+    pub created: Option<Timestamp>,
+    pub status: AlertPolicyStatus,
+    /// What it asks for, or why that cannot be carried out.
+    pub policy: Result<Policy, Unfit>,
+}
+
+/// A policy in the engine.
+pub(super) struct Entry {
+    pub(super) uid: String,
+    pub(super) created: Option<Timestamp>,
+    /// There are too many of them in its namespace.
+    pub(super) crowded: bool,
+    pub(super) state: State,
+    /// When the engine looks at it again.
+    pub(super) wake: Option<Timestamp>,
+    generation: Option<i64>,
+    policy: Result<Policy, Unfit>,
+    /// The status that the API server has.
+    known: AlertPolicyStatus,
+    test: Option<TestStatus>,
+    testing: bool,
+    saves: Errand,
+    /// The last change that is durable, and whether there is an object that holds it.
+    durable: u64,
+    stored: bool,
+    /// Something waits for the save.
+    urgent: bool,
+    writes: Errand,
+    /// The status may differ from the one that the API server has.
+    stale: bool,
+}
+
+/// Something that is done beside the engine, once at a time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Errand {
+    under_way: bool,
+    failures: u32,
+    /// Not before.
+    not_before: Option<Timestamp>,
+}
+
+impl Errand {
+    fn may(&self, now: Timestamp) -> bool {
+        !self.under_way && self.not_before.is_none_or(|time| time <= now)
+    }
+
+    fn ended(&mut self, well: bool, now: Timestamp) {
+        self.under_way = false;
+        self.failures = if well { 0 } else { self.failures.saturating_add(1) };
+        let pause = LAZY.saturating_mul(2u32.saturating_pow(self.failures.min(5)));
+        self.not_before = now.checked_add(pause).ok();
+    }
+}
+
+impl Entry {
+    pub(super) fn new(uid: String, stored: Option<State>) -> Self {
+        Self {
+            uid,
+            created: None,
+            crowded: false,
+            stored: stored.is_some(),
+            state: stored.unwrap_or_default(),
+            wake: None,
+            generation: None,
+            policy: Err(Unfit {
+                reason: "Pending",
+                message: "It was not looked at yet.".into(),
+            }),
+            known: AlertPolicyStatus::default(),
+            test: None,
+            testing: false,
+            saves: Errand::default(),
+            durable: 0,
+            urgent: false,
+            writes: Errand::default(),
+            stale: true,
+        }
+    }
+
+    /// Takes the object as it is now. Gives whether the Certificates have to be judged anew.
+    pub(super) fn update(&mut self, spec: Spec, now: Timestamp) -> bool {
+        let first = self.generation.is_none() && self.created.is_none();
+        let changed = first || self.generation != spec.generation || self.policy.is_err() != spec.policy.is_err();
+        self.created = spec.created;
+        self.generation = spec.generation;
+        if first {
+            self.test.clone_from(&spec.status.test);
+            // A status that was lost, or written by somebody else, comes back.
+            self.known = spec.status;
+        } else if !self.writes.under_way {
+            self.stale |= self.known != spec.status;
+            self.known = spec.status;
+        }
+        self.policy = spec.policy;
+        if changed {
+            self.stale = true;
+            if let Ok(policy) = &self.policy {
+                let named = |name: &String| policy.receivers.iter().any(|receiver| receiver.name == *name);
+                self.state.queues.retain(|name, _| named(name));
+                for queue in self.state.queues.values_mut() {
+                    queue.mended(policy.generation.unwrap_or_default(), now);
+                }
+                // The intervals may be others.
+                self.state.repeat_at = Some(now);
+            }
+        }
+        changed
+    }
+
+    /// Whether there is, or may be in a moment, an object that holds its state.
+    pub(super) fn is_stored(&self) -> bool {
+        self.stored || self.saves.under_way
+    }
+
+    /// What is carried out.
+    pub(super) fn active(&mut self) -> Option<Active<'_>> {
+        let policy = self.policy.as_ref().ok().filter(|_| !self.crowded)?;
+        Some(Active {
+            policy,
+            state: &mut self.state,
+        })
+    }
+
+    pub(super) fn reads_namespaces(&self) -> bool {
+        self.policy.as_ref().is_ok_and(Policy::reads_namespaces)
+    }
+
+    /// Puts the news into the queues. Gives how many deliveries were dropped for it, by receiver.
+    pub(super) fn tell(&mut self, sight: &impl Sight, now: Timestamp) -> Vec<(String, usize)> {
+        let Ok(policy) = &self.policy else { return Vec::new() };
+        if self.crowded {
+            return Vec::new();
+        }
+        let look = |name: &Name| {
+            let found = sight.certificate(&name.namespace, &name.name)?;
+            let certificate = found.0.as_ref().ok()?;
+            let same = certificate.metadata.uid.as_deref() == Some(&name.uid);
+            same.then(|| Arc::new(Subject::of(certificate)))
+        };
+        let before = self.state.revision;
+        let mut tell = Tell::new(policy, &look, now);
+        tell.tell(&mut self.state);
+        let dropped = tell.dropped();
+        if self.state.revision != before {
+            self.urgent = true;
+            self.stale = true;
+        }
+        dropped
+    }
+
+    /// The state to be made durable now, under its revision; none inside removes it.
+    pub(super) fn to_save(&mut self, now: Timestamp) -> Option<(u64, Option<Vec<u8>>)> {
+        let pressing = self.urgent && self.saves.failures == 0 && !self.saves.under_way;
+        if !pressing && !self.saves.may(now) {
+            return None;
+        }
+        self.to_save_now()
+    }
+
+    /// The same without regard to how often.
+    pub(super) fn to_save_now(&mut self) -> Option<(u64, Option<Vec<u8>>)> {
+        if self.durable == self.state.revision || self.saves.under_way {
+            return None;
+        }
+        let revision = self.state.revision;
+        self.urgent = false;
+        if self.state.is_trivial() {
+            if !self.stored {
+                self.durable = revision;
+                self.state.saved = revision;
+                return None;
+            }
+            self.saves.under_way = true;
+            return Some((revision, None));
+        }
+        self.saves.under_way = true;
+        Some((revision, Some(durable::pack(&mut self.state))))
+    }
+
+    pub(super) fn saved(&mut self, revision: u64, removed: bool, result: Result<(), String>, now: Timestamp) {
+        match result {
+            Ok(()) => {
+                self.saves.ended(true, now);
+                self.stored = !removed;
+                self.durable = revision;
+                self.state.saved = self.state.saved.max(revision);
+            }
+            Err(error) => {
+                self.saves.ended(false, now);
+                tracing::warn!(policy = self.uid, error, "what is to be sent could not be made durable");
+                if self.saves.failures >= PATIENCE {
+                    // Better told twice after a crash than not at all.
+                    self.state.saved = self.state.revision;
+                }
+            }
+        }
+    }
+
+    /// The next delivery to start.
+    pub(super) fn to_send(&mut self, now: Timestamp) -> Option<(Receiver, Message)> {
+        let policy = self.policy.as_ref().ok().filter(|_| !self.crowded)?;
+        let saved = self.state.saved;
+        policy.receivers.iter().find_map(|receiver| {
+            let message = self.state.queues.get_mut(&receiver.name)?.start(saved, now)?;
+            Some((receiver.clone(), message))
+        })
+    }
+
+    pub(super) fn sent(&mut self, receiver: &str, id: &str, outcome: Outcome, now: Timestamp) -> Verdict {
+        let Some(queue) = self.state.queues.get_mut(receiver) else {
+            return Verdict::Delivered;
+        };
+        let verdict = queue.ended(id, outcome, self.generation.unwrap_or_default(), rand::random(), now);
+        self.state.changed();
+        self.stale = true;
+        verdict
+    }
+
+    /// A test that was asked for and not answered.
+    pub(super) fn to_test(&mut self) -> Option<(Timestamp, Vec<Receiver>)> {
+        let policy = self.policy.as_ref().ok()?;
+        let asked = policy.test?;
+        let answered = self.test.as_ref().is_some_and(|test| test.requested_at >= asked);
+        if answered || self.testing {
+            return None;
+        }
+        self.testing = true;
+        Some((asked, policy.receivers.clone()))
+    }
+
+    pub(super) fn tested(&mut self, test: TestStatus) {
+        self.test = Some(test);
+        self.testing = false;
+        self.stale = true;
+    }
+
+    /// The status to be written now.
+    pub(super) fn to_write(&mut self, now: Timestamp) -> Option<AlertPolicyStatus> {
+        if !self.stale || !self.writes.may(now) {
+            return None;
+        }
+        self.stale = false;
+        let status = match &self.policy {
+            Ok(policy) if !self.crowded => status::status(policy, &self.known, &self.state, self.test.clone(), now),
+            Ok(_) => status::unfit(&self.known, &status::crowded(), self.generation, now),
+            Err(unfit) => status::unfit(&self.known, unfit, self.generation, now),
+        };
+        if status == self.known {
+            return None;
+        }
+        self.writes.under_way = true;
+        Some(status)
+    }
+
+    pub(super) fn written(&mut self, status: AlertPolicyStatus, result: Result<(), String>, now: Timestamp) {
+        self.writes.ended(result.is_ok(), now);
+        match result {
+            Ok(()) => self.known = status,
+            Err(error) => {
+                tracing::warn!(policy = self.uid, error, "the status of a policy could not be written");
+                self.stale = true;
+            }
+        }
+    }
+
+    /// When something is to be done for it.
+    pub(super) fn next(&self, now: Timestamp) -> Option<Timestamp> {
+        let errand =
+            |wanted: bool, errand: &Errand| (wanted && !errand.under_way).then(|| errand.not_before.unwrap_or(now));
+        let save = errand(self.durable != self.state.revision, &self.saves);
+        let write = errand(self.stale, &self.writes);
+        let carried_out = self.policy.as_ref().ok().filter(|_| !self.crowded);
+        let told = carried_out.and_then(|_| self.state.repeat_at);
+        let heartbeat = carried_out.and_then(|policy| super::tell::heartbeat_at(policy, &self.state, now));
+        let sends = carried_out
+            .into_iter()
+            .flat_map(|policy| &policy.receivers)
+            .filter_map(|receiver| self.state.queues.get(&receiver.name)?.due(self.state.saved));
+        [save, write, told, heartbeat].into_iter().flatten().chain(sends).min()
+    }
+}
+
+/// A policy that is carried out.
+pub(super) struct Active<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) state: &'a mut State,
+}
+
+/// The Certificates that a delivery speaks of, as far as it names them.
+pub(super) fn subjects(content: &Content) -> Vec<Arc<Subject>> {
+    match content {
+        Content::Alert(alert) => vec![alert.subject.clone()],
+        Content::Group(group) => group.first.clone(),
+        Content::Batch { alerts, .. } => alerts.iter().take(20).map(|alert| alert.subject.clone()).collect(),
+        Content::Heartbeat { .. } | Content::Test => Vec::new(),
+    }
+}

@@ -1,0 +1,215 @@
+//! Which alerts a Certificate raises at a moment, and when that changes by time alone.
+
+use std::time::Duration;
+
+use gatehouse_crds::{
+    alert::{Rule, Rules, Severity, Switch, Threshold},
+    certificate::Certificate,
+};
+use jiff::Timestamp;
+
+use crate::{
+    certificate::outcome::{ISSUING, READY},
+    kubernetes::conditions,
+};
+
+/// How long a renewal is told of.
+const NEWS: Duration = Duration::from_secs(300);
+/// A renewal that takes this share of the lifetime after its time is late.
+const LATE: u32 = 50;
+
+/// The rules of a policy, with their defaults in place. None is off.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuleSet {
+    expiring: Option<Expiring>,
+    expired: bool,
+    renewal_failed: Option<RenewalFailed>,
+    not_ready: Option<Duration>,
+    reissue_held: bool,
+    renewed: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Expiring {
+    warning: Threshold,
+    critical: Threshold,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct RenewalFailed {
+    warning: i64,
+    critical: i64,
+}
+
+impl RuleSet {
+    /// Of `spec.rules`. The error says what to write instead.
+    pub fn parse(rules: Option<&Rules>) -> Result<Self, String> {
+        let defaults = Rules::defaults();
+        let rules = rules.unwrap_or(&defaults);
+        let on = |switch: &Option<Switch>| switch.as_ref().is_some_and(|switch| switch.enabled.unwrap_or(true));
+        let expiring = match &rules.expiring {
+            None => None,
+            Some(given) => {
+                let threshold = |given: &Option<Threshold>, default: &str| match given {
+                    Some(threshold) => Ok(threshold.clone()),
+                    None => default.parse(),
+                };
+                Some(Expiring {
+                    warning: threshold(&given.warning, "25%")?,
+                    critical: threshold(&given.critical, "10%")?,
+                })
+            }
+        };
+        Ok(Self {
+            expiring,
+            expired: on(&rules.expired),
+            renewal_failed: rules.renewal_failed.as_ref().map(|given| {
+                let warning = given.after_attempts.unwrap_or(1).max(1);
+                RenewalFailed {
+                    warning,
+                    critical: given.critical_after_attempts.unwrap_or(3).max(warning),
+                }
+            }),
+            not_ready: rules.not_ready.as_ref().map(|given| {
+                let after = given.after.as_ref().map(gatehouse_crds::duration::Duration::value);
+                after.unwrap_or(Duration::from_secs(600))
+            }),
+            reissue_held: on(&rules.reissue_held),
+            renewed: rules
+                .renewed
+                .as_ref()
+                .is_some_and(|renewed| renewed.enabled.unwrap_or(false)),
+        })
+    }
+}
+
+/// One alert that a Certificate raises now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finding {
+    pub rule: Rule,
+    pub severity: Severity,
+    /// When it began, as far as the Certificate tells.
+    pub since: Timestamp,
+}
+
+/// What is found, and when to look again though nothing has changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Judgement {
+    pub findings: Vec<Finding>,
+    pub next: Option<Timestamp>,
+}
+
+impl Judgement {
+    fn at(&mut self, rule: Rule, severity: Severity, moment: Timestamp, now: Timestamp) {
+        if moment > now {
+            self.again(moment);
+            return;
+        }
+        match self.findings.iter_mut().find(|finding| finding.rule == rule) {
+            Some(finding) => finding.severity = finding.severity.max(severity),
+            None => self.findings.push(Finding {
+                rule,
+                severity,
+                since: moment,
+            }),
+        }
+    }
+
+    fn again(&mut self, moment: Timestamp) {
+        self.next = Some(self.next.map_or(moment, |next| next.min(moment)));
+    }
+}
+
+/// Judges `certificate` by `rules`.
+///
+/// One that is suspended is left alone on purpose: it may run out, but not fail.
+pub fn judge(certificate: &Certificate, rules: &RuleSet, now: Timestamp) -> Judgement {
+    let mut judgement = Judgement::default();
+    if certificate.metadata.deletion_timestamp.is_some() {
+        return judgement;
+    }
+    let suspended = certificate.spec.suspend == Some(true);
+    expiry(certificate, suspended, rules, now, &mut judgement);
+    if !suspended {
+        trouble(certificate, rules, now, &mut judgement);
+    }
+    renewed(certificate, rules, now, &mut judgement);
+    judgement
+}
+
+fn expiry(certificate: &Certificate, suspended: bool, rules: &RuleSet, now: Timestamp, judgement: &mut Judgement) {
+    let Some(status) = &certificate.status else { return };
+    let (Some(start), Some(end)) = (status.not_before, status.not_after) else {
+        return;
+    };
+    let lifetime = Duration::try_from(end.duration_since(start)).unwrap_or_default();
+    if let Some(expiring) = &rules.expiring {
+        // Who renews late on purpose is not warned before it is due.
+        let due = status.renewal_time.filter(|_| !suspended);
+        let late = due.and_then(|due| due.checked_add(lifetime / LATE).ok());
+        for (threshold, severity) in [
+            (&expiring.warning, Severity::Warning),
+            (&expiring.critical, Severity::Critical),
+        ] {
+            let moment = end.checked_sub(threshold.of(lifetime)).unwrap_or(start);
+            judgement.at(
+                Rule::Expiring,
+                severity,
+                late.map_or(moment, |late| moment.max(late).min(end)),
+                now,
+            );
+        }
+    }
+    if rules.expired {
+        judgement.at(Rule::Expired, Severity::Critical, end, now);
+    }
+}
+
+fn trouble(certificate: &Certificate, rules: &RuleSet, now: Timestamp, judgement: &mut Judgement) {
+    let status = certificate.status.as_ref();
+    let conditions = status.map(|status| status.conditions.as_slice()).unwrap_or_default();
+    if let (Some(rule), Some(status)) = (&rules.renewal_failed, status) {
+        let attempts = i64::from(status.failed_attempts.unwrap_or_default());
+        let since = status.last_failure.as_ref().map_or(now, |last| last.time.min(now));
+        if attempts >= rule.critical {
+            judgement.at(Rule::RenewalFailed, Severity::Critical, since, now);
+        } else if attempts >= rule.warning {
+            judgement.at(Rule::RenewalFailed, Severity::Warning, since, now);
+        }
+    }
+    if let Some(after) = rules.not_ready {
+        let since = match conditions::find(conditions, READY) {
+            Some(ready) if ready.status == "True" => None,
+            Some(ready) => Some(ready.last_transition_time.0),
+            None => certificate.metadata.creation_timestamp.as_ref().map(|time| time.0),
+        };
+        if let Some(moment) = since.and_then(|since| since.checked_add(after).ok()) {
+            judgement.at(Rule::NotReady, Severity::Critical, moment, now);
+        }
+    }
+    if rules.reissue_held
+        && let Some(held) = conditions::find(conditions, ISSUING).filter(|issuing| issuing.reason == "ReissueHeld")
+    {
+        let since = held.last_transition_time.0.min(now);
+        judgement.at(Rule::ReissueHeld, Severity::Warning, since, now);
+    }
+}
+
+fn renewed(certificate: &Certificate, rules: &RuleSet, now: Timestamp, judgement: &mut Judgement) {
+    let Some(status) = certificate.status.as_ref().filter(|_| rules.renewed) else {
+        return;
+    };
+    let Some(issued_at) = status.issued_at.filter(|_| status.revision.unwrap_or_default() > 1) else {
+        return;
+    };
+    let over = issued_at.checked_add(NEWS).unwrap_or(issued_at);
+    if over > now {
+        // Our own clock wrote it; one that is ahead of now is of this moment.
+        judgement.at(Rule::Renewed, Severity::Info, issued_at.min(now), now);
+        judgement.again(over);
+    }
+}
+
+#[cfg(test)]
+#[path = "rules_tests.rs"]
+mod tests;

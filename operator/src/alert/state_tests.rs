@@ -1,0 +1,148 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use Severity::{Critical, Warning};
+use proptest::prelude::*;
+
+use super::*;
+use crate::alert::durable;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_790_000_000 + seconds).unwrap()
+}
+
+fn name(uid: &str) -> Arc<Name> {
+    Arc::new(Name {
+        namespace: "app".into(),
+        name: "web".into(),
+        uid: uid.into(),
+    })
+}
+
+fn finding(rule: Rule, severity: Severity) -> Finding {
+    Finding {
+        rule,
+        severity,
+        since: at(0),
+    }
+}
+
+/// What is told: begun, worse, ended.
+fn told(state: &mut State) -> (Vec<Rule>, Vec<Rule>, Vec<Rule>) {
+    let news = std::mem::take(&mut state.news);
+    for firing in state.firing.values_mut() {
+        firing.last_sent = Some(at(0));
+    }
+    (
+        news.begun.iter().map(|key| key.rule).collect(),
+        news.worse.iter().map(|key| key.rule).collect(),
+        news.ended.iter().map(|(key, _)| key.rule).collect(),
+    )
+}
+
+#[test]
+fn an_alert_begins_once_worsens_once_never_gets_milder_and_ends_once() {
+    let mut state = State::default();
+    let web = name("1");
+    let mut see = |findings: &[Finding]| {
+        state.observe("app", "web", Some((&web, findings)));
+        told(&mut state)
+    };
+    let (warning, critical) = (finding(Rule::Expiring, Warning), finding(Rule::Expiring, Critical));
+    assert_eq!(see(&[warning]), (vec![Rule::Expiring], vec![], vec![]));
+    assert_eq!(see(&[warning]), (vec![], vec![], vec![]));
+    assert_eq!(see(&[critical]), (vec![], vec![Rule::Expiring], vec![]));
+    assert_eq!(see(&[warning]), (vec![], vec![], vec![]));
+    let expired = finding(Rule::Expired, Critical);
+    assert_eq!(see(&[critical, expired]), (vec![Rule::Expired], vec![], vec![]));
+    assert_eq!(see(&[]), (vec![], vec![], vec![Rule::Expiring, Rule::Expired]));
+    assert_eq!(see(&[]), (vec![], vec![], vec![]));
+}
+
+#[test]
+fn what_ends_before_it_was_told_is_not_told_at_all() {
+    let mut state = State::default();
+    let web = name("1");
+    state.observe("app", "web", Some((&web, &[finding(Rule::NotReady, Critical)])));
+    state.observe("app", "web", Some((&web, &[])));
+    assert!(state.news.is_empty() && state.firing.is_empty());
+}
+
+#[test]
+fn one_that_is_deleted_ends_and_one_made_again_begins() {
+    let mut state = State::default();
+    let failed = [finding(Rule::RenewalFailed, Warning)];
+    state.observe("app", "web", Some((&name("1"), &failed)));
+    state.observe("app", "web-2", Some((&name("9"), &[])));
+    told(&mut state);
+    state.observe("app", "web", Some((&name("2"), &failed)));
+    assert_eq!(
+        told(&mut state),
+        (vec![Rule::RenewalFailed], vec![], vec![Rule::RenewalFailed])
+    );
+    state.observe("app", "web", None);
+    assert_eq!(told(&mut state), (vec![], vec![], vec![Rule::RenewalFailed]));
+}
+
+#[test]
+fn a_state_survives_being_packed_and_ten_thousand_alerts_fit() {
+    let mut state = State::default();
+    let issuer = Arc::new(GroupKey {
+        rule: Rule::Expired,
+        issuer: Some("ClusterIssuer/letsencrypt".into()),
+    });
+    for number in 0..10_000 {
+        let name = Arc::new(Name {
+            namespace: format!("team-{}", number % 40),
+            name: format!("service-{number}"),
+            uid: format!(
+                "{:032x}",
+                u128::from(number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835)
+            ),
+        });
+        let firing = Firing {
+            severity: Critical,
+            since: at(number),
+            last_sent: Some(at(0)),
+            group: Some(issuer.clone()),
+        };
+        state.firing.insert(
+            Key {
+                name,
+                rule: Rule::Expired,
+            },
+            firing,
+        );
+    }
+    let packed = durable::pack(&mut state);
+    assert!(packed.len() < 600_000, "{}", packed.len());
+    let read = durable::unpack(&packed).unwrap();
+    assert_eq!(read.firing, state.firing);
+    assert!(durable::unpack(b"rubbish").is_err());
+}
+
+proptest! {
+    /// Whatever happens: what was begun and not ended is what fires, and nothing begins or ends twice.
+    #[test]
+    fn every_beginning_has_one_end(steps in prop::collection::vec((0u8..3, 0u8..8, any::<bool>()), 1..100)) {
+        let mut state = State::default();
+        let mut open = std::collections::BTreeSet::new();
+        for (uid, rules, there) in steps {
+            let web = name(&uid.to_string());
+            let all = [Rule::Expiring, Rule::Expired, Rule::NotReady];
+            let found: Vec<Finding> = all.iter().enumerate()
+                .filter(|(bit, _)| rules & (1 << bit) != 0)
+                .map(|(_, rule)| finding(*rule, Warning))
+                .collect();
+            state.observe("app", "web", there.then_some((&web, found.as_slice())));
+            let news = std::mem::take(&mut state.news);
+            for (key, _) in news.ended {
+                prop_assert!(open.remove(&key));
+            }
+            for key in news.begun {
+                state.firing.get_mut(&key).unwrap().last_sent = Some(at(0));
+                prop_assert!(open.insert(key));
+            }
+            prop_assert_eq!(&open, &state.firing.keys().cloned().collect());
+        }
+    }
+}

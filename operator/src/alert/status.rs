@@ -1,0 +1,140 @@
+//! A policy's status, made purely.
+
+use gatehouse_crds::alert::{AlertPolicyStatus, FiringAlert, ReceiverStatus, TestStatus};
+use jiff::Timestamp;
+use std::cmp::Reverse;
+
+use super::{engine::POLICIES, policy::Policy, state::State};
+use crate::kubernetes::conditions::{self, Status, Verdict};
+
+/// The policy can be carried out.
+pub const READY: &str = "Ready";
+/// Every receiver takes what is sent.
+pub const DELIVERING: &str = "Delivering";
+
+/// So many of the alerts that fire are named.
+const NAMED: usize = 50;
+
+/// Why a policy is not carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfit {
+    /// `CamelCase`.
+    pub reason: &'static str,
+    pub message: String,
+}
+
+/// Of a policy that is carried out.
+pub fn status(
+    policy: &Policy,
+    before: &AlertPolicyStatus,
+    state: &State,
+    test: Option<TestStatus>,
+    now: Timestamp,
+) -> AlertPolicyStatus {
+    let receivers: Vec<ReceiverStatus> = policy
+        .receivers
+        .iter()
+        .map(|receiver| {
+            let mut status = ReceiverStatus {
+                name: receiver.name.clone(),
+                ..ReceiverStatus::default()
+            };
+            if let Some(queue) = state.queues.get(&receiver.name) {
+                status.last_success = queue.last_success.map(whole_seconds);
+                status.last_failure = queue.last_failure.map(whole_seconds);
+                status.message.clone_from(&queue.message);
+                status.consecutive_failures = queue.failures;
+                status.pending = i64::try_from(queue.len()).unwrap_or(i64::MAX);
+                status.stopped = queue.stopped.is_some();
+            }
+            status
+        })
+        .collect();
+    let mut conditions = before.conditions.clone();
+    let ready = Verdict {
+        type_: READY,
+        status: Status::True,
+        reason: "Accepted",
+        message: "Alerts are raised by this policy.".into(),
+    };
+    conditions::set(&mut conditions, &ready, policy.generation, now);
+    conditions::set(&mut conditions, &delivering(&receivers), policy.generation, now);
+    AlertPolicyStatus {
+        conditions,
+        firing_count: Some(i64::try_from(state.firing.len()).unwrap_or(i64::MAX)),
+        firing: firing(state),
+        receivers,
+        test,
+    }
+}
+
+/// Of one that is not: what was known goes on standing there.
+pub fn unfit(before: &AlertPolicyStatus, unfit: &Unfit, generation: Option<i64>, now: Timestamp) -> AlertPolicyStatus {
+    let mut status = before.clone();
+    let verdict = Verdict {
+        type_: READY,
+        status: Status::False,
+        reason: unfit.reason,
+        message: unfit.message.clone(),
+    };
+    conditions::set(&mut status.conditions, &verdict, generation, now);
+    status
+}
+
+/// Of one that is one too many in its namespace.
+pub fn crowded() -> Unfit {
+    Unfit {
+        reason: "TooManyPolicies",
+        message: format!(
+            "There are more than {POLICIES} AlertPolicies in this namespace, and this is one of the youngest: it is not carried out. Delete some, or give one policy several receivers."
+        ),
+    }
+}
+
+fn delivering(receivers: &[ReceiverStatus]) -> Verdict {
+    let failing = receivers.iter().filter(|receiver| receiver.consecutive_failures > 0);
+    let told: Vec<String> = failing
+        .map(|receiver| {
+            let message = receiver.message.as_deref().unwrap_or("it failed");
+            format!("{}: {message}", receiver.name)
+        })
+        .collect();
+    let stopped = receivers.iter().any(|receiver| receiver.stopped);
+    let (status, reason, message) = if told.is_empty() {
+        (
+            Status::True,
+            "Delivering",
+            "Every receiver took what was sent.".to_owned(),
+        )
+    } else if stopped {
+        (Status::False, "ReceiverGone", told.join("; "))
+    } else {
+        (Status::False, "DeliveryFailed", told.join("; "))
+    };
+    Verdict {
+        type_: DELIVERING,
+        status,
+        reason,
+        message,
+    }
+}
+
+/// The worst first, of those the oldest.
+fn firing(state: &State) -> Vec<FiringAlert> {
+    let mut all: Vec<_> = state.firing.iter().collect();
+    all.sort_by_key(|(key, firing)| (Reverse(firing.severity), firing.since, *key));
+    all.into_iter()
+        .take(NAMED)
+        .map(|(key, firing)| FiringAlert {
+            certificate: format!("{}/{}", key.name.namespace, key.name.name),
+            rule: key.rule,
+            severity: firing.severity,
+            since: whole_seconds(firing.since),
+            last_sent: firing.last_sent.map(whole_seconds),
+        })
+        .collect()
+}
+
+fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}

@@ -1,0 +1,359 @@
+//! One step of an order at an ACME CA: taken up, placed, advanced, brought home.
+
+use std::{sync::Arc, time::Duration};
+
+use gatehouse_crds::certificate::{CertificateStatus, ChallengeStatus};
+use kube::{ResourceExt, runtime::controller::Action};
+use tokio::time::Instant;
+
+use super::{
+    context::until,
+    delivery::{self, Signed},
+    failure::{Class, Failure},
+    issue::{LOOK_AGAIN, deliver, end, generate, queue_key},
+    look::{Known, Look},
+    order::{self, Flight, Progress},
+    order_key,
+    outcome::Order,
+    plan::Cause,
+    wanted::Wanted,
+};
+use crate::{
+    issuer::{
+        acme::{self, Admission, Endpoint},
+        registry::Key,
+        signer::AcmeSigner,
+    },
+    kubernetes::apply::WriteError,
+};
+
+/// A state that lasts longer than this is worth a write to the status.
+const WORTH_TELLING: Duration = Duration::from_secs(2);
+/// An order that could not be taken up again so often is given up for a new one, where that can be placed.
+const LOST_AFTER: i32 = 2;
+
+/// One ACME step.
+pub struct Acme<'a> {
+    pub look: &'a Look<'a>,
+    pub wanted: &'a Wanted,
+    pub known: &'a Known,
+    pub cause: Cause,
+    pub issuer: &'a Key,
+    pub signer: Arc<AcmeSigner>,
+}
+
+impl Acme<'_> {
+    /// Takes it. The inner error is to be told.
+    pub async fn step(self) -> Result<Result<Action, Failure>, WriteError> {
+        let look = self.look;
+        // What is in hand needs no CA any more; everything else waits when it asks for a pause.
+        if !look.ctx().orders.has_landed(look.uid())
+            && let Some(time) = self
+                .signer
+                .queue(|queue| queue.not_before(Endpoint::Order, false, look.now))
+        {
+            look.ctx().leave(&self.signer, &queue_key(look));
+            return Ok(Err(self.not_before(time)));
+        }
+        let mut flight = match look.ctx().orders.take(look.uid()) {
+            Some(flight) if self.goes_on(&flight) => {
+                flight.signer.queue(|queue| queue.resume(&queue_key(look)));
+                flight
+            }
+            other => {
+                // With another account the order cannot be taken up again; with other solvers it can.
+                let moved = other
+                    .as_ref()
+                    .is_some_and(|stale| stale.signer.account.uri() != self.signer.account.uri());
+                if let Some(mut stale) = other {
+                    end(look, &mut stale);
+                }
+                match self.take_off(moved).await? {
+                    Ok(flight) => flight,
+                    Err(Ok(action)) => return Ok(Ok(action)),
+                    Err(Err(failure)) => return Ok(Err(failure)),
+                }
+            }
+        };
+        let progress = flight
+            .advance(self.wanted, look.certificate.labels(), (look.ctx().now)())
+            .await
+            .unwrap_or_else(|error| order::interrupted(&error, self.refused(&error, Endpoint::Order, false)));
+        match progress {
+            Progress::Again(after) => {
+                let result = self.tell_progress(&mut flight).await;
+                look.ctx().orders.put(look.uid(), flight);
+                result.map(|()| Ok(Action::requeue(after)))
+            }
+            Progress::Issued => Box::pin(self.land(flight)).await,
+            Progress::Paused(failure) => {
+                pause(look, flight);
+                Ok(Err(failure))
+            }
+            Progress::Failed(failure) => {
+                end(look, &mut flight);
+                order_key::delete(look).await;
+                Ok(Err(failure))
+            }
+            Progress::Lapsed(failure) => {
+                end(look, &mut flight);
+                // Once at a time: an order that lapses again has something else the matter.
+                let lapsed = look
+                    .ctx()
+                    .attempt(look.uid(), |attempt| std::mem::replace(&mut attempt.lapsed, true));
+                if lapsed {
+                    let mut failure = failure;
+                    failure.class = Class::Refused;
+                    return Ok(Err(failure));
+                }
+                tracing::info!(
+                    namespace = look.namespace(),
+                    certificate = look.certificate.name_any(),
+                    detail = failure.message,
+                    "the order is gone; another is placed"
+                );
+                let status = look.before().issuing(self.cause, &self.issuer.signing(), None);
+                look.write_status(&status).await?;
+                Ok(Ok(Action::requeue(Duration::ZERO)))
+            }
+        }
+    }
+
+    /// Whether an order in flight is still for what is wanted, and from the issuer as it is now: one whose spec
+    /// was mended must not be kept to the solvers that failed.
+    fn goes_on(&self, flight: &Flight) -> bool {
+        flight.request_hash == self.wanted.request_hash
+            && flight.issuer == *self.issuer
+            && (flight.held.is_some() || Arc::ptr_eq(&flight.signer, &self.signer))
+    }
+
+    /// The order of before a restart, or a new one. The inner error is what to do instead.
+    async fn take_off(&self, moved: bool) -> Result<Result<Flight, Result<Action, Failure>>, WriteError> {
+        let look = self.look;
+        let challenges = match order::solvers(&self.signer, self.wanted, look.certificate.labels()) {
+            Ok(challenges) => challenges,
+            Err(failure) => return Ok(Err(Err(failure))),
+        };
+        let status = look.status();
+        if !moved
+            && let Some(acme) = &status.acme
+            && let Some(url) = &acme.order_url
+            && acme.order_request.as_deref() == Some(&self.wanted.request_hash)
+            && acme.order_issuer == Some(self.issuer.signing())
+            && let Some(key) = order_key::read(look)
+                .await?
+                .filter(|key| key.parameters() == self.wanted.key)
+        {
+            self.signer.queue(|queue| queue.resume(&queue_key(look)));
+            match Flight::resume(self.issuer.clone(), self.signer.clone(), self.wanted, key, url).await {
+                Ok(mut flight) => {
+                    flight.recorded = true;
+                    tracing::info!(
+                        namespace = look.namespace(),
+                        certificate = look.certificate.name_any(),
+                        order = url,
+                        "an order is taken up again"
+                    );
+                    return Ok(Ok(flight));
+                }
+                Err(acme::AcmeError::OrderGone { .. }) => {}
+                Err(error) => {
+                    let failure = self.refused(&error, Endpoint::Order, false);
+                    look.ctx().leave(&self.signer, &queue_key(look));
+                    // A server that never answers for it may be one that the issuer has left.
+                    if failure.class != Class::Transient || status.failed_attempts.unwrap_or_default() < LOST_AFTER {
+                        return Ok(Err(Err(failure)));
+                    }
+                }
+            }
+        }
+        let replaces = self.replaces();
+        let wanted = acme::Wanted {
+            key: queue_key(look),
+            namespace: look.namespace(),
+            not_after: status.not_after,
+            replaces: replaces.is_some(),
+        };
+        let admission = self.signer.queue(|queue| queue.admit(&wanted, look.now));
+        look.ctx().attempt(look.uid(), |attempt| {
+            attempt.queued = (admission != Admission::Go).then(|| (self.signer.clone(), wanted.key.clone()));
+        });
+        match admission {
+            Admission::Go => {}
+            Admission::Queued => return Ok(Err(Ok(Action::requeue(LOOK_AGAIN)))),
+            Admission::NotBefore(time) => return Ok(Err(Err(self.not_before(time)))),
+        }
+        match self.place(replaces.clone(), challenges).await {
+            Ok(Ok(flight)) => Ok(Ok(flight)),
+            other => {
+                look.ctx().leave(&self.signer, &wanted.key);
+                other.map(|result| result.map_err(Err))
+            }
+        }
+    }
+
+    /// The CA asked for a pause.
+    fn not_before(&self, time: jiff::Timestamp) -> Failure {
+        Failure::new(
+            Class::RetryAfter(until(time, self.look.now)),
+            "RateLimited",
+            format!("{} takes no orders before {time}", self.issuer),
+        )
+    }
+
+    /// Places a new order. Its key is kept before it, and its URL straight after.
+    async fn place(
+        &self,
+        replaces: Option<String>,
+        challenges: Vec<ChallengeStatus>,
+    ) -> Result<Result<Flight, Failure>, WriteError> {
+        let look = self.look;
+        if self.known.facts.is_none()
+            && let Some(failure) = delivery::obstacle(look).await?
+        {
+            return Ok(Err(failure));
+        }
+        // An order each minute for want of a password would use up the CA's limits.
+        if let Err(failure) = delivery::passwords(look).await? {
+            return Ok(Err(failure));
+        }
+        let key = match generate(look, self.wanted, self.known, self.cause).await? {
+            Ok(key) => key,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        if let Err(error) = order_key::write(look, &key).await {
+            return delivery::told(error).map(Err);
+        }
+        let renews = replaces.is_some();
+        let mut flight = match Flight::begin(self.issuer.clone(), self.signer.clone(), self.wanted, key, replaces).await
+        {
+            Ok(flight) => flight,
+            Err(error) => {
+                // No order, or one whose URL nobody knows: its key is of no use any more.
+                order_key::delete(look).await;
+                return Ok(Err(self.refused(&error, Endpoint::NewOrder, renews)));
+            }
+        };
+        let next = self
+            .signer
+            .queue(|queue| queue.placed(&queue_key(look), renews, look.now));
+        look.ctx().wake_named(&next);
+        let status = self.order_status(&flight, challenges);
+        let written = look.write_status(&status).await;
+        if let Err(error) = written {
+            // Kept in memory at least: the status is tried again with the next step.
+            look.ctx().orders.put(look.uid(), flight);
+            return Err(error);
+        }
+        flight.recorded = true;
+        Ok(Ok(flight))
+    }
+
+    fn order_status(&self, flight: &Flight, challenges: Vec<ChallengeStatus>) -> CertificateStatus {
+        let order = Order {
+            url: flight.url().to_owned(),
+            request_hash: flight.request_hash.clone(),
+            challenges,
+            look_again: self.look.now.checked_add(LOOK_AGAIN).unwrap_or(self.look.now),
+        };
+        self.look
+            .before()
+            .issuing(self.cause, &self.issuer.signing(), Some(order))
+    }
+
+    /// The certificate that the order replaces, in the words of RFC 9773, when the same CA issued it.
+    fn replaces(&self) -> Option<String> {
+        let facts = self.known.facts.as_ref()?;
+        let same = facts.issuer.as_deref() == Some(&format!("{}/{}", self.issuer.kind, self.issuer.name));
+        facts.ari_identifier.clone().filter(|_| same)
+    }
+
+    /// A request that was refused: what the account's queue learns of it, and the failure.
+    fn refused(&self, error: &acme::AcmeError, endpoint: Endpoint, replaces: bool) -> Failure {
+        let learned = self
+            .signer
+            .queue(|queue| queue.refused(&queue_key(self.look), endpoint, replaces, error, self.look.now));
+        if learned {
+            self.signer.keep();
+        }
+        if matches!(error, acme::AcmeError::AccountDoesNotExist { .. }) {
+            self.signer.forget();
+        }
+        order::failure(error)
+    }
+
+    /// Progress is written when it lasts: most orders are done before anybody could read of it.
+    async fn tell_progress(&self, flight: &mut Flight) -> Result<(), WriteError> {
+        if flight.recorded && flight.told.elapsed() < WORTH_TELLING {
+            return Ok(());
+        }
+        let known = flight.recorded;
+        flight.told = Instant::now();
+        let status = self.order_status(flight, flight.challenges());
+        let same = |status: &CertificateStatus| status.acme.as_ref().map(|acme| acme.challenges.clone());
+        let overdue = self
+            .look
+            .status()
+            .next_attempt_time
+            .is_none_or(|time| time <= self.look.now);
+        if known && !overdue && same(&status) == same(&self.look.status()) {
+            return Ok(());
+        }
+        self.look.write_status(&status).await?;
+        flight.recorded = true;
+        Ok(())
+    }
+
+    /// The certificate is there: it goes into its Secret, and the order's key goes.
+    async fn land(&self, mut flight: Flight) -> Result<Result<Action, Failure>, WriteError> {
+        let look = self.look;
+        let Some(held) = flight.held.clone() else {
+            look.ctx().orders.put(look.uid(), flight);
+            return Ok(Ok(Action::requeue(Duration::ZERO)));
+        };
+        let gives_advice = self
+            .signer
+            .account
+            .client()
+            .directory()
+            .await
+            .is_ok_and(|directory| directory.has_renewal_info());
+        match deliver(
+            look,
+            self.wanted,
+            self.known,
+            self.cause,
+            Ok(held),
+            Signed {
+                issuer: self.issuer.signing(),
+                ordered: true,
+                gives_advice,
+            },
+        )
+        .await
+        {
+            Ok(Ok(action)) => {
+                end(look, &mut flight);
+                Ok(Ok(action))
+            }
+            // The certificate stays in hand until it can be written.
+            Ok(Err(failure)) => {
+                flight.clean_up();
+                pause(look, flight);
+                Ok(Err(failure))
+            }
+            Err(error) => {
+                flight.clean_up();
+                pause(look, flight);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// An order that pauses takes nobody's place, or a few that go on failing would hold up all the others.
+/// It takes its own again with its next step.
+fn pause(look: &Look<'_>, flight: Flight) {
+    look.ctx().leave(&flight.signer, &queue_key(look));
+    look.ctx().orders.put(look.uid(), flight);
+}

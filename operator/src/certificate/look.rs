@@ -1,0 +1,167 @@
+//! A Certificate at a moment, and what is known of its Secret.
+
+use std::{sync::Arc, time::Duration};
+
+use gatehouse_crds::certificate::{Certificate, CertificateStatus};
+use jiff::Timestamp;
+use kube::{ResourceExt, runtime::controller::Action};
+
+use super::{
+    context::{Context, until},
+    controller::Scope,
+    holding::{self, Damage, Facts, Held},
+    issue,
+    outcome::{Before, ISSUING},
+    plan::{self, Input, Plan},
+    wanted::{SpecError, Wanted},
+};
+use crate::{
+    issuer::registry::{Key, Since},
+    kubernetes::{apply::WriteError, conditions},
+    pki::PrivateKey,
+};
+
+/// Nothing is left alone for longer: a second chance should a watch have missed something.
+const LONGEST_REST: Duration = Duration::from_secs(7 * 86_400);
+
+/// A Certificate at a moment.
+#[derive(Clone, Copy)]
+pub struct Look<'a> {
+    pub scope: &'a Scope,
+    pub certificate: &'a Certificate,
+    pub now: Timestamp,
+}
+
+/// The Secret as far as it is known.
+pub struct Known {
+    pub facts: Option<Arc<Facts>>,
+    /// What is inside, when it was read.
+    pub contents: Option<Result<Held, Damage>>,
+}
+
+impl Known {
+    /// The pair, when it was read and is one.
+    pub fn held(&self) -> Option<&Held> {
+        self.contents.as_ref()?.as_ref().ok()
+    }
+
+    /// As the plan takes it.
+    pub fn secret(&self) -> plan::Secret<'_> {
+        match (&self.facts, &self.contents) {
+            (Some(facts), Some(contents)) => plan::Secret::Read(facts, contents),
+            (Some(facts), None) => plan::Secret::Seen(facts),
+            (None, _) => plan::Secret::Absent,
+        }
+    }
+}
+
+impl<'a> Look<'a> {
+    pub fn ctx(&self) -> &'a Context {
+        &self.scope.ctx
+    }
+
+    pub fn namespace(&self) -> String {
+        self.certificate.namespace().unwrap_or_default()
+    }
+
+    pub fn uid(&self) -> &'a str {
+        self.certificate.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    pub fn before(&self) -> Before<'a> {
+        Before {
+            certificate: self.certificate,
+            now: self.now,
+        }
+    }
+
+    /// The status that is there.
+    pub fn status(&self) -> CertificateStatus {
+        self.certificate.status.clone().unwrap_or_default()
+    }
+
+    /// Reads the target Secret, whatever its type.
+    pub async fn read_secret(&self) -> Result<Known, WriteError> {
+        let name = &self.certificate.spec.secret_name;
+        let secret = self
+            .ctx()
+            .secrets(&self.namespace())
+            .get_opt(name)
+            .await
+            .map_err(|error| WriteError::reading("Secret", name, error))?;
+        Ok(match secret {
+            Some(mut secret) => {
+                let known = Known {
+                    facts: Some(Arc::new(Facts::of(&secret.metadata))),
+                    contents: Some(holding::read(&secret)),
+                };
+                holding::wipe(&mut secret);
+                known
+            }
+            None => Known {
+                facts: None,
+                contents: None,
+            },
+        })
+    }
+
+    /// The key in the target Secret, whatever else is in there.
+    pub async fn read_key(&self) -> Result<Option<Arc<PrivateKey>>, WriteError> {
+        let name = &self.certificate.spec.secret_name;
+        let secret = self
+            .ctx()
+            .secrets(&self.namespace())
+            .get_opt(name)
+            .await
+            .map_err(|error| WriteError::reading("Secret", name, error))?;
+        Ok(secret.and_then(|mut secret| {
+            let key = holding::key(&secret);
+            holding::wipe(&mut secret);
+            key.ok().map(Arc::new)
+        }))
+    }
+
+    /// Asks the plan.
+    pub fn decide(&self, wanted: &Result<Wanted, SpecError>, known: &Known) -> Plan {
+        let own = self.certificate.name_any();
+        let secret = &self.certificate.spec.secret_name;
+        let rival = match &known.facts {
+            Some(facts) => facts
+                .certificate
+                .clone()
+                .filter(|other| *other != own && self.scope.cache.claims(&self.namespace(), other, secret)),
+            None => self
+                .scope
+                .cache
+                .first_claim(&self.namespace(), secret)
+                .filter(|first| *first != own),
+        };
+        let issuing = self
+            .certificate
+            .status
+            .as_ref()
+            .is_some_and(|status| conditions::is_true(&status.conditions, ISSUING));
+        let issuers = issue::issuers(self.certificate)
+            .map(|reference| self.ctx().registry.since(&Key::of(reference, &self.namespace())))
+            .fold(Since::default(), |all, one| Since {
+                examined: all.examined.max(one.examined),
+                ready: all.ready.max(one.ready),
+                mended: all.mended.max(one.mended),
+            });
+        plan::plan(&Input {
+            certificate: self.certificate,
+            wanted,
+            secret: known.secret(),
+            rival: rival.as_deref(),
+            in_flight: issuing,
+            issuers,
+            now: self.now,
+        })
+    }
+
+    /// To be looked at again at `time`.
+    pub fn rest(&self, time: Timestamp) -> Action {
+        // A moment past, so that the clock has certainly reached it.
+        Action::requeue((until(time, self.now) + Duration::from_millis(50)).min(LONGEST_REST))
+    }
+}

@@ -1,0 +1,174 @@
+//! The alarm: policies, the engine, and what both see of the cluster.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use gatehouse_crds::alert::{AlertPolicy, ClusterAlertPolicy};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api, Client, ResourceExt,
+    core::PartialObjectMeta,
+    runtime::{
+        WatchStreamExt,
+        reflector::{self, store::Writer as Inlet},
+        watcher::{self, Event, watcher},
+    },
+};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::Settings;
+use crate::{
+    alert::{
+        cluster::{ClusterHands, ClusterSight},
+        engine::{Engine, News},
+        send::Sender,
+        store::Store,
+        watch::policies,
+    },
+    certificate::cache::{Cache, Change},
+    kubernetes::{apply::Writer, events::Events},
+    telemetry::metrics::Metrics,
+};
+
+/// Between two tries to read what the leader before has left.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// What the alarm works with.
+pub(super) struct Parts<'a> {
+    pub(super) client: &'a Client,
+    pub(super) writer: &'a Writer,
+    pub(super) events: &'a Events,
+    pub(super) metrics: &'a Metrics,
+    pub(super) caches: &'a [Arc<Cache>],
+    pub(super) settings: &'a Settings,
+}
+
+/// Starts it. `changes` are those of the Certificates.
+pub(super) fn spawn(
+    work: &mut JoinSet<()>,
+    parts: &Parts<'_>,
+    changes: Vec<mpsc::UnboundedReceiver<Change>>,
+    stop: &CancellationToken,
+) {
+    let (news, news_out) = mpsc::unbounded_channel();
+    for mut changes in changes {
+        let news = news.clone();
+        spawn_until(work, stop, async move {
+            while let Some(change) = changes.recv().await {
+                let told = match change {
+                    Change::One(namespace, name) => News::Certificate(namespace, name),
+                    Change::All => News::AllCertificates,
+                };
+                if news.send(told).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    for scope in parts.settings.scopes() {
+        let api = match scope {
+            Some(namespace) => Api::namespaced(parts.client.clone(), &namespace),
+            None => Api::all(parts.client.clone()),
+        };
+        spawn_until(work, stop, policies::<AlertPolicy>(api, news.clone()));
+    }
+    let namespaces = parts.settings.namespaces.is_empty().then(|| {
+        let inlet = Inlet::<PartialObjectMeta<Namespace>>::default();
+        let reader = inlet.as_reader();
+        let (listed, mut is_listed) = watch::channel(false);
+        spawn_until(work, stop, watch_namespaces(parts.client.clone(), inlet, news.clone(), listed));
+        let (client, news) = (parts.client.clone(), news.clone());
+        spawn_until(work, stop, async move {
+            // Without the labels it would seem that nothing is covered, and what fires would be said to have ended.
+            if is_listed.wait_for(|listed| *listed).await.is_ok() {
+                policies::<ClusterAlertPolicy>(Api::all(client), news).await;
+            }
+        });
+        reader
+    });
+    let sight = Arc::new(ClusterSight {
+        caches: parts.caches.to_vec(),
+        namespaces,
+    });
+    let own = parts.settings.own_namespace.clone();
+    let hands = Arc::new(ClusterHands {
+        client: parts.client.clone(),
+        writer: parts.writer.clone(),
+        events: parts.events.clone(),
+        sight: sight.clone(),
+        store: Store::new(parts.client.clone(), &own, parts.writer.clone()),
+        sender: Sender::new(&parts.settings.cluster_name, parts.settings.allow_loopback),
+        own_namespace: own,
+    });
+    let lists = parts.settings.scopes().len() + usize::from(parts.settings.namespaces.is_empty());
+    let (metrics, caches, stop) = (parts.metrics.clone(), parts.caches.to_vec(), stop.clone());
+    work.spawn(async move {
+        let ready = async {
+            for cache in &caches {
+                if !cache.synced().await {
+                    return None;
+                }
+            }
+            loop {
+                match hands.store.load().await {
+                    Ok(stored) => return Some(stored),
+                    Err(error) => tracing::warn!(%error, "what fired and what was to be sent cannot be read yet"),
+                }
+                tokio::time::sleep(AGAIN).await;
+            }
+        };
+        if let Some(Some(stored)) = stop.run_until_cancelled(ready).await {
+            Engine::new(sight, hands, metrics, stored, lists).run(news_out, stop).await;
+        }
+    });
+}
+
+fn spawn_until(work: &mut JoinSet<()>, stop: &CancellationToken, task: impl Future<Output = ()> + Send + 'static) {
+    let stop = stop.clone();
+    work.spawn(async move {
+        stop.run_until_cancelled(task).await;
+    });
+}
+
+/// Keeps the labels of namespaces, and nothing else of them.
+async fn watch_namespaces(
+    client: Client,
+    mut inlet: Inlet<PartialObjectMeta<Namespace>>,
+    news: mpsc::UnboundedSender<News>,
+    listed: watch::Sender<bool>,
+) {
+    let reader = inlet.as_reader();
+    let prune = |object: &mut PartialObjectMeta<Namespace>| {
+        object.managed_fields_mut().clear();
+        object.annotations_mut().clear();
+    };
+    let api = Api::<PartialObjectMeta<Namespace>>::all(client);
+    let mut events = watcher(api, watcher::Config::default())
+        .default_backoff()
+        .modify(prune)
+        .boxed();
+    while let Some(event) = events.next().await {
+        let Ok(event) = event else { continue };
+        let told = match &event {
+            Event::Apply(object) => {
+                let before = reader.get(&reflector::ObjectRef::from_obj(object));
+                let differs = before.is_none_or(|before| before.metadata.labels != object.metadata.labels);
+                differs.then(|| News::Namespace(object.name_any()))
+            }
+            Event::InitDone => Some(News::AllCertificates),
+            Event::Delete(_) | Event::Init | Event::InitApply(_) => None,
+        };
+        let is_list = matches!(event, Event::InitDone);
+        inlet.apply_watcher_event(&event);
+        if is_list {
+            listed.send_replace(true);
+        }
+        if told.is_some_and(|told| news.send(told).is_err()) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,465 @@
+//! The alarm: what fires reaches its receivers once, ends once, and survives whatever happens on the way.
+//!
+//! Each scenario has an operator of its own that stays within its namespace.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test code: to panic is how it reports"
+)]
+
+use std::time::Duration;
+
+use gatehouse_crds::alert::{AlertPolicy, ClusterAlertPolicy, ReceiverStatus};
+use gatehouse_tests::cluster::condition;
+use gatehouse_tests::operator::Options;
+use gatehouse_tests::process::eventually;
+use gatehouse_tests::receiver::{Answer, Received};
+use gatehouse_tests::scene::SOON;
+use gatehouse_tests::{Receiver, Scene, World};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use serde_json::{Value, json};
+
+async fn scene(name: &str) -> Scene {
+    Scene::new(&World::shared().await, name).await
+}
+
+/// A Certificate that is never ready: its issuer is not there.
+fn orphan(name: &str) -> String {
+    format!(
+        "apiVersion: gatehouse.dev/v1alpha1\nkind: Certificate\nmetadata: {{name: {name}, labels: {{team: shop}}}}\n\
+         spec: {{secretName: {name}-tls, issuerRef: {{name: nobody}}, dnsNames: [{name}.test]}}\n"
+    )
+}
+
+fn self_signed() -> &'static str {
+    "apiVersion: gatehouse.dev/v1alpha1\nkind: Issuer\nmetadata: {name: own}\nspec: {selfSigned: {}}\n"
+}
+
+/// A policy that tells at once what is not ready.
+fn policy(name: &str, receivers: &Value) -> String {
+    let rules = json!({"notReady": {"after": "1s"}, "expired": {}, "expiring": {}});
+    with_rules(name, &rules, receivers)
+}
+
+fn with_rules(name: &str, rules: &Value, receivers: &Value) -> String {
+    json!({
+        "apiVersion": "gatehouse.dev/v1alpha1", "kind": "AlertPolicy", "metadata": {"name": name},
+        "spec": {"rules": rules, "receivers": receivers}
+    })
+    .to_string()
+}
+
+fn ops(receiver: &Receiver) -> Value {
+    json!([{"name": "ops", "webhook": {"url": receiver.url("/hook")}}])
+}
+
+fn policies(scene: &Scene) -> Api<AlertPolicy> {
+    scene.cluster.api(&scene.namespace)
+}
+
+/// Waits until so many were taken, and then sees that it stays so.
+async fn told(receiver: &Receiver, expected: &[&str]) {
+    let what = format!("told {expected:?}");
+    eventually(&what, SOON, || async {
+        (receiver.told().len() >= expected.len()).then_some(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(receiver.told(), expected);
+}
+
+async fn receiver_status(
+    scene: &Scene,
+    policy: &str,
+    what: &str,
+    fits: impl Fn(&ReceiverStatus) -> bool,
+) -> AlertPolicy {
+    let found = |policy: &AlertPolicy| {
+        policy
+            .status
+            .as_ref()
+            .is_some_and(|status| status.receivers.iter().any(&fits))
+    };
+    scene.cluster.wait(&policies(scene), policy, what, SOON, found).await
+}
+
+async fn states(scene: &Scene) -> usize {
+    let api: Api<ConfigMap> = scene.cluster.api(&scene.namespace);
+    let list = api
+        .list(&ListParams::default().labels("gatehouse.dev/alert-state"))
+        .await;
+    list.expect("the API server answers").items.len()
+}
+
+#[tokio::test]
+async fn what_is_not_ready_is_told_with_everything_one_needs_and_its_mending_once() {
+    let (scene, receiver) = (scene("alarm").await, Receiver::start().await);
+    let _operator = scene.operator().await;
+    scene.apply(&policy("ops", &ops(&receiver))).await;
+    scene.apply(&orphan("web")).await;
+    told(&receiver, &["firing notReady web"]).await;
+    let first = &receiver.received()[0];
+    assert_eq!(first.header("content-type"), "application/cloudevents+json");
+    let event = first.json();
+    assert_eq!(event["specversion"], "1.0");
+    assert_eq!(event["type"], "dev.gatehouse.certificate.not_ready");
+    assert_eq!(event["subject"], format!("{}/web", scene.namespace));
+    assert_eq!(event["id"], first.header("webhook-id"));
+    let data = &event["data"];
+    assert_eq!(
+        (&data["status"], &data["severity"]),
+        (&json!("firing"), &json!("critical"))
+    );
+    assert_eq!(data["certificate"]["dnsNames"], json!(["web.test"]));
+    let fits = |policy: &AlertPolicy| {
+        policy
+            .status
+            .as_ref()
+            .is_some_and(|status| status.firing_count == Some(1))
+    };
+    let status = scene
+        .cluster
+        .wait(&policies(&scene), "ops", "one that fires", SOON, fits)
+        .await;
+    let status = status.status.unwrap();
+    assert_eq!(status.firing[0].certificate, format!("{}/web", scene.namespace));
+    assert!(status.receivers[0].last_success.is_some());
+    assert_eq!(states(&scene).await, 1);
+
+    scene.apply(self_signed()).await;
+    scene.apply(&orphan("web").replace("nobody", "own")).await;
+    told(&receiver, &["firing notReady web", "resolved notReady web"]).await;
+    eventually("nothing is left to remember", SOON, || async {
+        (states(&scene).await == 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_runs_out_is_told_at_its_moment() {
+    let (scene, receiver) = (scene("runs-out").await, Receiver::start().await);
+    let _operator = scene.operator().await;
+    scene.apply(self_signed()).await;
+    let yaml = orphan("web")
+        .replace("nobody", "own")
+        .replace("dnsNames", "duration: 40s, dnsNames");
+    scene.apply(&yaml).await;
+    scene
+        .cluster
+        .wait_condition(&scene.certificates(), "web", "Ready", "True", SOON)
+        .await;
+    scene.apply(&yaml.replace("duration", "suspend: true, duration")).await;
+    scene.apply(&policy("ops", &ops(&receiver))).await;
+    // Warning and critical of one alert, then another one.
+    told(
+        &receiver,
+        &["firing expiring web", "firing expiring web", "firing expired web"],
+    )
+    .await;
+    let received = receiver.received();
+    let severities: Vec<Value> = received
+        .iter()
+        .map(|received| received.json()["data"]["severity"].clone())
+        .collect();
+    assert_eq!(severities, ["warning", "critical", "critical"]);
+    let moment = |received: &Received, pointer: &str| -> jiff::Timestamp {
+        received
+            .json()
+            .pointer(pointer)
+            .unwrap()
+            .as_str()
+            .unwrap()
+            .parse()
+            .unwrap()
+    };
+    let (sent, end) = (
+        moment(&received[2], "/time"),
+        moment(&received[2], "/data/certificate/notAfter"),
+    );
+    assert!(
+        (sent - end).total(jiff::Unit::Second).unwrap() < 1.5,
+        "{sent} for {end}"
+    );
+}
+
+#[tokio::test]
+async fn a_crash_loses_no_alert_and_repeats_it_under_its_id_and_a_deleted_certificate_ends() {
+    let (scene, receiver) = (scene("crash").await, Receiver::start().await);
+    receiver.answer(Answer::of(503));
+    let mut operator = scene.operator().await;
+    scene.apply(&policy("ops", &ops(&receiver))).await;
+    scene.apply(&orphan("web")).await;
+    let first = receiver.wait("a first try", SOON, |_| true).await;
+    let failing = |status: &ReceiverStatus| status.consecutive_failures > 0 && status.pending == 1;
+    let policy = receiver_status(&scene, "ops", "a failing receiver", failing).await;
+    let delivering = condition(&policy, "Delivering").unwrap();
+    assert_eq!(
+        (&delivering["status"], &delivering["reason"]),
+        (&json!("False"), &json!("DeliveryFailed"))
+    );
+    eventually("an event on the Certificate", SOON, || async {
+        let events = scene.cluster.events("Certificate", &scene.namespace, "web").await;
+        events
+            .into_iter()
+            .find(|event| event.reason.as_deref() == Some("AlertDeliveryFailed"))
+    })
+    .await;
+    operator.kill9();
+    scene
+        .certificates()
+        .delete("web", &DeleteParams::default())
+        .await
+        .unwrap();
+    receiver.answer(Answer::default());
+    let _operator = scene.operator().await;
+    told(&receiver, &["firing notReady web", "resolved notReady web"]).await;
+    let taken = receiver
+        .received()
+        .into_iter()
+        .find(|received| received.answered.is_success())
+        .unwrap();
+    assert_eq!(taken.header("webhook-id"), first.header("webhook-id"));
+}
+
+#[tokio::test]
+async fn a_restart_with_nothing_new_says_nothing_new() {
+    let (scene, receiver) = (scene("restart").await, Receiver::start().await);
+    let mut operator = scene.operator().await;
+    scene.apply(&policy("ops", &ops(&receiver))).await;
+    scene.apply(&orphan("web")).await;
+    told(&receiver, &["firing notReady web"]).await;
+    operator.terminate(Duration::from_secs(20)).await;
+    let _operator = scene.operator().await;
+    told(&receiver, &["firing notReady web"]).await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_gone_is_left_alone_until_the_policy_changes() {
+    let (scene, receiver) = (scene("gone").await, Receiver::start().await);
+    receiver.answer(Answer::of(410));
+    let _operator = scene.operator().await;
+    scene.apply(&policy("ops", &ops(&receiver))).await;
+    scene.apply(&orphan("web")).await;
+    receiver_status(&scene, "ops", "stopped", |status| status.stopped).await;
+    scene.apply(&orphan("api")).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(receiver.received().len(), 1);
+    receiver.answer(Answer::default());
+    let moved = json!([{"name": "ops", "webhook": {"url": receiver.url("/new")}}]);
+    scene.apply(&policy("ops", &moved)).await;
+    scene.apply(&orphan("shop")).await;
+    told(&receiver, &["firing notReady shop"]).await;
+    receiver_status(&scene, "ops", "at work again", |status| {
+        !status.stopped && status.last_success.is_some()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn loopback_and_metadata_addresses_and_redirects_to_them_are_refused() {
+    let (scene, receiver) = (scene("guard").await, Receiver::start().await);
+    let _operator = scene.world.operator(&scene.options().without_loopback()).await;
+    let receivers = json!([
+        {"name": "loopback", "webhook": {"url": receiver.url("/hook")}},
+        {"name": "named", "webhook": {"url": receiver.url("/hook").replace("127.0.0.1", "localhost")}},
+        {"name": "metadata", "webhook": {"url": "http://169.254.169.254/latest"}}
+    ]);
+    scene.apply(&policy("ops", &receivers)).await;
+    scene.apply(&orphan("web")).await;
+    for name in ["loopback", "named", "metadata"] {
+        let refused = |status: &ReceiverStatus| status.name == name && status.consecutive_failures > 0;
+        let policy = receiver_status(&scene, "ops", "refused", refused).await;
+        let status = policy.status.unwrap();
+        let message = status
+            .receivers
+            .iter()
+            .find(|status| status.name == name)
+            .unwrap()
+            .message
+            .clone()
+            .unwrap();
+        assert!(message.contains("refused"), "{name}: {message}");
+        assert!(!message.contains("/hook") && !message.contains("/latest"), "{message}");
+    }
+    assert!(receiver.received().is_empty());
+}
+
+#[tokio::test]
+async fn bad_receivers_are_told_and_the_good_one_undisturbed() {
+    let (scene, receiver, bad) = (scene("bad").await, Receiver::start().await, Receiver::start().await);
+    let huge = Answer {
+        body: vec![b'x'; 10 * 1024 * 1024].into(),
+        ..Answer::of(500)
+    };
+    bad.answer(huge);
+    let _operator = scene.operator().await;
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: hooks}\nstringData: {signing: 'not a key', url: 'http://127.0.0.1:9/token-1234567'}\n";
+    scene.apply(secret).await;
+    let receivers = json!([
+        {"name": "good", "webhook": {"url": receiver.url("/hook")}},
+        {"name": "huge", "webhook": {"url": bad.url("/hook")}},
+        {"name": "missing", "webhook": {"urlSecretRef": {"name": "nowhere", "key": "url"}}},
+        {"name": "unsigned", "webhook": {"url": receiver.url("/signed"), "signingSecretRef": {"name": "hooks", "key": "signing"}}},
+        {"name": "dead", "webhook": {"urlSecretRef": {"name": "hooks", "key": "url"}}},
+        {"name": "plain", "webhook": {"url": receiver.url("/tls").replace("http://", "https://")}}
+    ]);
+    scene.apply(&policy("ops", &receivers)).await;
+    scene.apply(&orphan("web")).await;
+    let words = [
+        ("huge", "500"),
+        ("missing", "nowhere"),
+        ("unsigned", "whsec_"),
+        ("dead", "127.0.0.1"),
+        ("plain", "TLS"),
+    ];
+    for (name, word) in words {
+        let failed = |status: &ReceiverStatus| status.name == name && status.message.is_some();
+        let policy = receiver_status(&scene, "ops", "failed", failed).await;
+        let status = policy.status.unwrap();
+        let message = status
+            .receivers
+            .iter()
+            .find(|status| status.name == name)
+            .unwrap()
+            .message
+            .clone()
+            .unwrap();
+        assert!(message.contains(word), "{name} lacks {word:?}: {message}");
+        assert!(
+            !message.contains("token-1234567") && !message.contains("not a key"),
+            "{message}"
+        );
+        assert!(message.len() < 500, "{message}");
+    }
+    told(&receiver, &["firing notReady web"]).await;
+}
+
+#[tokio::test]
+async fn a_test_goes_through_every_receiver_and_says_how_it_went() {
+    let (scene, receiver) = (scene("try").await, Receiver::start().await);
+    let _operator = scene.operator().await;
+    let receivers = json!([
+        {"name": "ops", "minSeverity": "critical", "webhook": {"url": receiver.url("/hook")}},
+        {"name": "broken", "webhook": {"urlSecretRef": {"name": "nowhere", "key": "url"}}}
+    ]);
+    scene.apply(&policy("ops", &receivers)).await;
+    let asked = jiff::Timestamp::now().to_string();
+    let patch = json!({"metadata": {"annotations": {"gatehouse.dev/test-requested-at": asked}}});
+    policies(&scene)
+        .patch("ops", &PatchParams::default(), &Patch::Merge(&patch))
+        .await
+        .unwrap();
+    let answered = |policy: &AlertPolicy| policy.status.as_ref().is_some_and(|status| status.test.is_some());
+    let policy = scene
+        .cluster
+        .wait(&policies(&scene), "ops", "tested", SOON, answered)
+        .await;
+    let results = policy.status.unwrap().test.unwrap().receivers;
+    let delivered: Vec<(&str, bool)> = results
+        .iter()
+        .map(|result| (result.name.as_str(), result.delivered))
+        .collect();
+    assert_eq!(delivered, [("ops", true), ("broken", false)]);
+    assert_eq!(receiver.received().len(), 1);
+    assert_eq!(receiver.received()[0].json()["type"], "dev.gatehouse.test");
+}
+
+#[tokio::test]
+async fn a_sign_of_life_comes_at_its_interval() {
+    let (scene, receiver) = (scene("alive").await, Receiver::start().await);
+    let _operator = scene.operator().await;
+    let mut policy: Value = serde_json::from_str(&policy("ops", &ops(&receiver))).unwrap();
+    policy["spec"]["heartbeatInterval"] = json!("2s");
+    scene.apply(&policy.to_string()).await;
+    eventually("three signs of life", SOON, || async {
+        (receiver.received().len() >= 3).then_some(())
+    })
+    .await;
+    let received = receiver.received();
+    assert!(
+        received
+            .iter()
+            .all(|received| received.json()["type"] == "dev.gatehouse.heartbeat")
+    );
+}
+
+#[tokio::test]
+async fn a_cluster_policy_covers_the_namespaces_and_certificates_that_it_selects() {
+    let (receiver, world) = (Receiver::start().await, World::shared().await);
+    let cluster = world.cluster().await;
+    cluster.install_crds().await.unwrap();
+    let (prod, dev) = (cluster.namespace("prod").await, cluster.namespace("dev").await);
+    let label = json!({"metadata": {"labels": {"env": prod}}});
+    let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(cluster.client());
+    namespaces
+        .patch(&prod, &PatchParams::default(), &Patch::Merge(&label))
+        .await
+        .unwrap();
+    let options = Options::new(&world.plane.kubeconfig()).arg(format!("--cluster-resource-namespace={dev}"));
+    let _operator = world.operator(&options).await;
+    let all: Api<ClusterAlertPolicy> = Api::all(cluster.client());
+    let policy = json!({
+        "apiVersion": "gatehouse.dev/v1alpha1", "kind": "ClusterAlertPolicy", "metadata": {"name": prod},
+        "spec": {
+            "namespaceSelector": {"matchLabels": {"env": prod}}, "selector": {"matchLabels": {"team": "shop"}},
+            "rules": {"notReady": {"after": "1s"}}, "receivers": ops(&receiver)
+        }
+    });
+    let policy = all
+        .patch(&prod, &PatchParams::apply("tests"), &Patch::Apply(&policy))
+        .await
+        .unwrap();
+    for (namespace, name) in [(&prod, "web"), (&dev, "other")] {
+        cluster.apply(namespace, &orphan(name)).await;
+    }
+    cluster
+        .apply(&prod, &orphan("api").replace("team: shop", "team: ads"))
+        .await;
+    told(&receiver, &["firing notReady web"]).await;
+    // A namespace that is covered no more takes its alerts along.
+    let label = json!({"metadata": {"labels": {"env": null}}});
+    namespaces
+        .patch(&prod, &PatchParams::default(), &Patch::Merge(&label))
+        .await
+        .unwrap();
+    told(&receiver, &["firing notReady web", "resolved notReady web"]).await;
+    all.delete(&policy.metadata.name.unwrap(), &DeleteParams::default())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_storm_is_one_message_and_its_end_another() {
+    const COUNT: usize = 120;
+    let (scene, receiver) = (scene("storm").await, Receiver::start().await);
+    let _operator = scene.operator().await;
+    let yaml: Vec<String> = (0..COUNT).map(|number| orphan(&format!("web-{number}"))).collect();
+    scene.apply(&yaml.join("---\n")).await;
+    let last = format!("web-{}", COUNT - 1);
+    scene
+        .cluster
+        .wait_condition(&scene.certificates(), &last, "Ready", "False", SOON)
+        .await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    scene.apply(&policy("ops", &ops(&receiver))).await;
+    let storm = receiver
+        .wait("a group", SOON, |received| received.json()["data"]["count"] == COUNT)
+        .await;
+    assert_eq!(storm.json()["data"]["certificates"].as_array().unwrap().len(), 20);
+    scene
+        .certificates()
+        .delete_collection(&DeleteParams::default(), &ListParams::default())
+        .await
+        .unwrap();
+    receiver
+        .wait("its end", SOON, |received| {
+            received.json()["data"]["status"] == "resolved"
+        })
+        .await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(receiver.received().len(), 2);
+}
