@@ -15,10 +15,11 @@ use kube::{
 
 use super::{
     engine::{Hands, Sight},
+    failure::FailureKind,
     message::{Message, Subject},
     policy::{PolicyKey, Receiver},
     queue::Outcome,
-    send::{FailureKind, Sender},
+    send::Sender,
     store::Store,
     target::Target,
 };
@@ -118,16 +119,11 @@ impl Hands for ClusterHands {
         }
         let namespace = policy.namespace.as_deref().unwrap_or(&self.own_namespace);
         let secrets = NamespaceSecrets::new(self.client.clone(), namespace);
-        let target = match Target::resolve(&receiver.webhook, &secrets).await {
-            Ok(target) => target,
-            Err(error) => {
-                return Outcome::Unavailable {
-                    message: error.to_string(),
-                    after: None,
-                };
-            }
+        let sent = match Target::read(&receiver.webhook, &secrets).await {
+            Ok(target) => self.sender.send(&target, message, self.now()).await,
+            Err(error) => Err(error.into()),
         };
-        match self.sender.send(&target, message, self.now()).await {
+        match sent {
             Ok(_) => Outcome::Accepted,
             Err(failure) => {
                 let (message, after) = (failure.message, failure.retry_after);

@@ -1,9 +1,11 @@
 //! When to raise the alarm, and where to send it: `AlertPolicy` and `ClusterAlertPolicy`.
 //!
-//! From a message to the wire: [`target`] reads where to, [`format`] says what in the receiver's language with [`words`],
+//! From a Certificate to a message: [`watch`] reads what [`policy`] asks for, [`rules`] judge, [`state`] remembers what fires,
+//! `tell` puts it into words and each receiver's [`queue`], [`store`] keeps that, and the [`engine`] drives it all.
+//! From a message to the wire: [`target`] reads where to, [`format`] says what in the receiver's language with `words`,
 //! [`sign`] signs it, [`send`] sends it, [`failure`] tells what went wrong.
 
-//pub mod cluster;
+pub mod cluster;
 mod durable;
 pub mod engine;
 mod entry;

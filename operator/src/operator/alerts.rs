@@ -80,7 +80,11 @@ pub(super) fn spawn(
         let inlet = Inlet::<PartialObjectMeta<Namespace>>::default();
         let reader = inlet.as_reader();
         let (listed, mut is_listed) = watch::channel(false);
-        spawn_until(work, stop, watch_namespaces(parts.client.clone(), inlet, news.clone(), listed));
+        spawn_until(
+            work,
+            stop,
+            watch_namespaces(parts.client.clone(), inlet, news.clone(), listed),
+        );
         let (client, news) = (parts.client.clone(), news.clone());
         spawn_until(work, stop, async move {
             // Without the labels it would seem that nothing is covered, and what fires would be said to have ended.
@@ -101,7 +105,7 @@ pub(super) fn spawn(
         events: parts.events.clone(),
         sight: sight.clone(),
         store: Store::new(parts.client.clone(), &own, parts.writer.clone()),
-        sender: Sender::new(&parts.settings.cluster_name, parts.settings.allow_loopback),
+        sender: Sender::new(parts.settings.cluster_name.clone(), parts.settings.allow_loopback),
         own_namespace: own,
     });
     let lists = parts.settings.scopes().len() + usize::from(parts.settings.namespaces.is_empty());
@@ -122,7 +126,9 @@ pub(super) fn spawn(
             }
         };
         if let Some(Some(stored)) = stop.run_until_cancelled(ready).await {
-            Engine::new(sight, hands, metrics, stored, lists).run(news_out, stop).await;
+            Engine::new(sight, hands, metrics, stored, lists)
+                .run(news_out, stop)
+                .await;
         }
     });
 }
