@@ -19,11 +19,13 @@
 )]
 #![allow(clippy::used_underscore_binding, reason = "fields that are only held, and set once")]
 
+pub mod alertmanager;
 pub mod assets;
 pub mod chain;
 pub mod challtestsrv;
 pub mod cluster;
 pub mod control_plane;
+pub mod debian;
 pub mod error;
 pub mod gate;
 pub mod keeper;
@@ -36,6 +38,7 @@ pub mod pki;
 pub mod ports;
 pub mod process;
 pub mod proxy;
+pub mod python;
 pub mod receiver;
 pub mod record;
 pub mod revocation;
@@ -45,6 +48,7 @@ pub mod web;
 pub mod workspace;
 pub mod world;
 
+pub use alertmanager::Alertmanager;
 pub use assets::{Assets, Tool};
 pub use cluster::Cluster;
 pub use control_plane::ControlPlane;
@@ -54,6 +58,7 @@ pub use knot::Knot;
 pub use operator::Operator;
 pub use pebble::Pebble;
 pub use proxy::Proxy;
+pub use python::Verifier;
 pub use receiver::Receiver;
 pub use record::Record;
 pub use scene::Scene;
