@@ -11,7 +11,7 @@ use crate::error::{Doing as _, Error};
 use crate::pki::write_private;
 use crate::process::Process;
 use crate::web::Web;
-use crate::{debian, ports};
+use crate::{assets, ports};
 
 const START: Duration = Duration::from_secs(20);
 
@@ -53,9 +53,12 @@ impl Alertmanager {
 
     /// Starts it again, where it was.
     pub async fn again(&mut self) -> Result<(), Error> {
-        let mut command = Command::new(debian::alertmanager()?);
+        let mut command = Command::new(assets::alertmanager()?);
         command
-            .arg(format!("--config.file={}", self.folder.join("alertmanager.yml").display()))
+            .arg(format!(
+                "--config.file={}",
+                self.folder.join("alertmanager.yml").display()
+            ))
             .arg(format!("--storage.path={}", self.folder.join("data").display()))
             .arg(format!("--web.listen-address=127.0.0.1:{}", self.port))
             // On its own; empty, or it looks for others.

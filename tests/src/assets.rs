@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Instant;
 
+use crate::debian;
 use crate::error::{Doing as _, Error};
 use crate::process::{spawn_kept, tail, wait_kept};
 use crate::workspace;
@@ -260,16 +261,13 @@ pub fn knotd() -> Result<PathBuf, Error> {
         what: "the DNS server Knot (knotd)",
         install: format!("install it (Debian, Ubuntu, Alpine, Homebrew: the package `knot`){detail}"),
     };
-    if !Path::new("/etc/debian_version").exists() || !rustix::process::geteuid().is_root() {
+    if !debian::is_root_here() {
         return Err(missing(""));
     }
-    fs::create_dir_all(workspace::cache()).doing("making the cache")?;
-    let lock = File::create(workspace::cache().join("apt.lock")).doing("making the lock of apt")?;
-    lock.lock().doing("locking apt")?;
+    let _lock = debian::lock()?;
     if find().is_none() {
         eprintln!("installing the DNS server Knot (apt-get install knot) …");
-        apt(&["install"])
-            .or_else(|_| apt(&["update"]).and_then(|()| apt(&["install"])))
+        debian::apt(Path::new("/"), &["install", "--no-install-recommends", "knot"])
             .map_err(|error| missing(&format!("; apt-get could not:\n{error}")))?;
     }
     find()
@@ -277,22 +275,44 @@ pub fn knotd() -> Result<PathBuf, Error> {
         .ok_or_else(|| missing(""))
 }
 
-fn apt(verb: &[&str]) -> Result<(), String> {
-    let mut command = Command::new("apt-get");
-    command
-        .args(["-q", "-y"])
-        .args(verb)
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .stdin(Stdio::null());
-    if verb == ["install"] {
-        command.args(["--no-install-recommends", "knot"]);
+/// Prometheus's `promtool`, which checks and tests alerting rules. On Debian, as root, it is unpacked from the package
+/// `prometheus` into the cache: installed, that package would start a server.
+pub fn promtool() -> Result<PathBuf, Error> {
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(found) = FOUND.get() {
+        return Ok(found.clone());
     }
-    let output = command.output().map_err(|error| error.to_string())?;
-    if output.status.success() {
-        Ok(())
-    } else {
-        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    let found = match workspace::which("promtool", &[]) {
+        Some(found) => found,
+        None => debian::unpacked("prometheus", "usr/bin/promtool").map_err(|why| Error::Missing {
+            what: "promtool",
+            install: format!("install Prometheus (Debian, Ubuntu, Alpine, Homebrew: the package `prometheus`){why}"),
+        })?,
+    };
+    Ok(FOUND.get_or_init(|| found).clone())
+}
+
+/// Prometheus' Alertmanager, to which alerts are posted. On Debian, as root, it is unpacked into the cache: installed, its
+/// package would start a server.
+pub fn alertmanager() -> Result<PathBuf, Error> {
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(found) = FOUND.get() {
+        return Ok(found.clone());
     }
+    let names = ["alertmanager", "prometheus-alertmanager"];
+    let found = match names.iter().find_map(|name| workspace::which(name, &[])) {
+        Some(found) => found,
+        None => debian::unpacked("prometheus-alertmanager", "usr/bin/prometheus-alertmanager").map_err(|why| {
+            Error::Missing {
+                what: "Prometheus' Alertmanager",
+                install: format!(
+                    "put `alertmanager` on the PATH (Debian, Ubuntu: the package `prometheus-alertmanager`; Alpine, \
+                     Homebrew: `alertmanager`){why}"
+                ),
+            }
+        })?,
+    };
+    Ok(FOUND.get_or_init(|| found).clone())
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ pub mod chain;
 pub mod challtestsrv;
 pub mod cluster;
 pub mod control_plane;
-pub mod debian;
+mod debian;
 pub mod error;
 pub mod gate;
 pub mod keeper;

@@ -26,13 +26,21 @@ pub fn binary() -> Result<PathBuf, Error> {
     if let Some(given) = std::env::var_os("GATEHOUSE_BIN").filter(|value| !value.is_empty()) {
         return Ok(given.into());
     }
-    let built = build(&["--bin", "gatehouse"])?;
+    let built = build(&["--workspace", "--bin", "gatehouse"])?;
     Ok(BUILT.get_or_init(|| built).clone())
 }
 
 /// Builds the binary together with all tests: the same features, so that `cargo test` compiles nothing again.
 pub fn build_with_tests() -> Result<PathBuf, Error> {
-    build(&["--bins", "--tests"])
+    build(&["--workspace", "--bins", "--tests"])
+}
+
+/// The binary as people run it, for a benchmark: `GATEHOUSE_BIN` when set, else built with optimization.
+pub fn release_binary() -> Result<PathBuf, Error> {
+    match std::env::var_os("GATEHOUSE_BIN").filter(|value| !value.is_empty()) {
+        Some(given) => Ok(given.into()),
+        None => build(&["--release", "--package", "gatehouse", "--bin", "gatehouse"]),
+    }
 }
 
 /// Asks Cargo, which knows whether anything changed and where the file is. Progress goes to stderr.
@@ -41,7 +49,7 @@ fn build(targets: &[&str]) -> Result<PathBuf, Error> {
     let mut command = Command::new(cargo);
     command
         .current_dir(workspace::root())
-        .args(["build", "--workspace", "--message-format=json-render-diagnostics"])
+        .args(["build", "--message-format=json-render-diagnostics"])
         .args(targets)
         .stdout(Stdio::piped());
     let mut child = spawn_kept(&mut command).doing("starting cargo")?;
@@ -74,6 +82,7 @@ fn build(targets: &[&str]) -> Result<PathBuf, Error> {
 #[derive(Clone, Debug)]
 pub struct Options {
     kubeconfig: PathBuf,
+    binary: Option<PathBuf>,
     args: Vec<OsString>,
     env: Vec<(String, String)>,
     http01: Option<u16>,
@@ -84,6 +93,7 @@ impl Options {
     pub fn new(kubeconfig: &Path) -> Self {
         Self {
             kubeconfig: kubeconfig.to_owned(),
+            binary: None,
             args: Vec::new(),
             env: Vec::new(),
             http01: None,
@@ -101,6 +111,13 @@ impl Options {
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Another binary than [`binary`].
+    #[must_use]
+    pub fn binary(mut self, file: &Path) -> Self {
+        self.binary = Some(file.to_owned());
         self
     }
 
@@ -130,7 +147,8 @@ impl Operator {
     pub fn start(folder: &Path, options: &Options) -> Result<Self, Error> {
         static NUMBER: AtomicUsize = AtomicUsize::new(1);
         let log = folder.join(format!("operator-{}.log", NUMBER.fetch_add(1, Ordering::Relaxed)));
-        let mut command = Command::new(binary()?);
+        let program = options.binary.clone().map_or_else(binary, Ok)?;
+        let mut command = Command::new(program);
         command
             .arg("operator")
             .arg("--kubeconfig")

@@ -46,7 +46,16 @@ pub fn interpreter() -> Result<PathBuf, Error> {
     run(&python, &["-m", "venv", "--clear", &place]).map_err(missing)?;
     let requirements = workspace::root().join("tests/receivers/requirements.txt");
     let requirements = requirements.display().to_string();
-    let install = ["-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps", "-r", &requirements];
+    let install = [
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "-r",
+        &requirements,
+    ];
     run(&interpreter, &install).map_err(|output| Error::Build {
         tool: "tests/receivers/requirements.txt".to_owned(),
         status: "pip install".to_owned(),
@@ -79,7 +88,9 @@ pub fn adaptive_card(card: &Value) -> Result<(), String> {
         .spawn()
         .map_err(|error| error.to_string())?;
     if let Some(mut input) = child.stdin.take() {
-        input.write_all(card.to_string().as_bytes()).map_err(|error| error.to_string())?;
+        input
+            .write_all(card.to_string().as_bytes())
+            .map_err(|error| error.to_string())?;
     }
     let output = child.wait_with_output().map_err(|error| error.to_string())?;
     match output.status.success() {

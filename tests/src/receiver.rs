@@ -97,10 +97,7 @@ impl Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let state = Arc::<Mutex<State>>::default();
-        let (scheme, shared) = (
-            if acceptor.is_some() { "https" } else { "http" },
-            Arc::clone(&state),
-        );
+        let (scheme, shared) = (if acceptor.is_some() { "https" } else { "http" }, Arc::clone(&state));
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (state, acceptor) = (Arc::clone(&shared), acceptor.clone());
@@ -187,7 +184,11 @@ async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, 
 
 async fn serve(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
-    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let body = body
+        .collect()
+        .await
+        .map(http_body_util::Collected::to_bytes)
+        .unwrap_or_default();
     let answer = {
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = state.answer.clone();

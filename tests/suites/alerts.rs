@@ -247,7 +247,12 @@ async fn a_receiver_that_is_gone_is_left_alone_until_the_policy_changes() {
     receiver_status(&scene, "ops", "stopped", |status| status.stopped).await;
     scene.apply(&orphan("api")).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
-    assert_eq!(receiver.received().len(), 1);
+    let tried: Vec<Value> = receiver
+        .received()
+        .iter()
+        .map(gatehouse_tests::receiver::Received::json)
+        .collect();
+    assert_eq!(tried.len(), 1, "{tried:#?}");
     receiver.answer(Answer::default());
     let moved = json!([{"name": "ops", "webhook": {"url": receiver.url("/new")}}]);
     scene.apply(&policy("ops", &moved)).await;
@@ -282,7 +287,7 @@ async fn loopback_and_metadata_addresses_and_redirects_to_them_are_refused() {
             .message
             .clone()
             .unwrap();
-        assert!(message.contains("refused"), "{name}: {message}");
+        assert!(message.contains("does not connect there"), "{name}: {message}");
         assert!(!message.contains("/hook") && !message.contains("/latest"), "{message}");
     }
     assert!(receiver.received().is_empty());
@@ -313,7 +318,7 @@ async fn bad_receivers_are_told_and_the_good_one_undisturbed() {
         ("huge", "500"),
         ("missing", "nowhere"),
         ("unsigned", "whsec_"),
-        ("dead", "127.0.0.1"),
+        ("dead", "Secret hooks, key url"),
         ("plain", "TLS"),
     ];
     for (name, word) in words {

@@ -451,29 +451,6 @@ async fn a_namespace_deleted_in_mid_order_is_gone_in_seconds_and_the_operator_go
         .wait_condition(&certificates, "web", "Ready", "True", Duration::from_secs(10))
         .await;
     assert!(operator.health("/healthz").await.unwrap().0.is_success());
-
-    // One that served and cannot be read any more keeps what its status says beside.
-    let before = scene.certificates().get("good").await.unwrap().status.unwrap();
-    scene.apply(&garbage("Certificate", "good", "{issuerRef: 3}")).await;
-    let api = scene
-        .cluster
-        .dynamic("gatehouse.dev/v1alpha1", "Certificate", &scene.namespace)
-        .await
-        .unwrap();
-    let after = scene
-        .cluster
-        .wait(&api, "good", "told to be invalid", SOON, |object| {
-            condition_is(object, "Ready", "False")
-        })
-        .await;
-    let mut status = after.data["status"].clone();
-    let mut expected = json!(before);
-    assert_eq!(condition(&after, "Ready").unwrap()["reason"], "Invalid");
-    assert_eq!(condition(&after, "Issuing").unwrap()["status"], "False");
-    for status in [&mut status, &mut expected] {
-        status.as_object_mut().unwrap().remove("conditions");
-    }
-    assert_eq!(status, expected);
 }
 
 /// Two hundred orders hang at a server that takes connections and says nothing.
@@ -689,4 +666,27 @@ async fn invalid_objects_are_told_and_stop_no_other() {
         }
     }
     assert!(operator.health("/healthz").await.unwrap().0.is_success());
+
+    // One that served and cannot be read any more keeps what its status says beside.
+    let before = scene.certificates().get("good").await.unwrap().status.unwrap();
+    scene.apply(&garbage("Certificate", "good", "{issuerRef: 3}")).await;
+    let api = scene
+        .cluster
+        .dynamic("gatehouse.dev/v1alpha1", "Certificate", &scene.namespace)
+        .await
+        .unwrap();
+    let after = scene
+        .cluster
+        .wait(&api, "good", "told to be invalid", SOON, |object| {
+            condition_is(object, "Ready", "False")
+        })
+        .await;
+    let mut status = after.data["status"].clone();
+    let mut expected = json!(before);
+    assert_eq!(condition(&after, "Ready").unwrap()["reason"], "Invalid");
+    assert_eq!(condition(&after, "Issuing").unwrap()["status"], "False");
+    for status in [&mut status, &mut expected] {
+        status.as_object_mut().unwrap().remove("conditions");
+    }
+    assert_eq!(status, expected);
 }

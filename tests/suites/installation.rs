@@ -34,9 +34,9 @@ use gatehouse_tests::{
 };
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
+use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role, RoleBinding};
 use kube::ResourceExt as _;
-use kube::api::{Api, DeleteParams, ListParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::Value;
 
 const SYSTEM: &str = "gatehouse-system";
@@ -629,4 +629,123 @@ async fn with_roles_alone_it_stays_within_its_namespaces() {
         .await
         .unwrap();
     assert!(cluster_roles.iter().all(|role| !role.name_any().contains("gatehouse")));
+}
+
+/// Rights that somebody forgot, or took away again, are told where it can be done, and are nobody else's trouble.
+#[tokio::test]
+async fn a_namespace_without_its_rights_is_told_and_the_others_go_on() {
+    const ROLE: &str = "gatehouse-operator-watched";
+    let world = world().await;
+    let cluster = world.cluster().await;
+    let names = ["good", "unbound", "readonly"];
+    let namespaces = names.map(|name| format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n"));
+    cluster.apply("", &namespaces.join("---\n")).await;
+    let folder = tempfile::tempdir().unwrap();
+    apply_folder(&world, &overlay(folder.path(), &names));
+    cluster.install_crds().await.unwrap();
+    let binding = cluster.api::<RoleBinding>("unbound").get(ROLE).await.unwrap();
+    let unbind = async || {
+        let bindings = cluster.api::<RoleBinding>("unbound");
+        bindings.delete(ROLE, &DeleteParams::default()).await.unwrap();
+    };
+    let bind = async || {
+        let mut fresh = binding.clone();
+        fresh.metadata = kube::core::ObjectMeta {
+            name: Some(ROLE.to_owned()),
+            ..Default::default()
+        };
+        let bindings = cluster.api::<RoleBinding>("unbound");
+        bindings.create(&PostParams::default(), &fresh).await.unwrap();
+    };
+    let whole = cluster.api::<Role>("readonly").get(ROLE).await.unwrap().rules.unwrap();
+    let allow = async |rules: &[PolicyRule]| {
+        let patch = Patch::Merge(serde_json::json!({ "rules": rules }));
+        let roles = cluster.api::<Role>("readonly");
+        roles.patch(ROLE, &PatchParams::default(), &patch).await.unwrap();
+    };
+    let mut readonly = whole.clone();
+    for rule in &mut readonly {
+        if rule.resources.iter().flatten().any(|resource| resource == "secrets") {
+            rule.verbs
+                .retain(|verb| ["get", "list", "watch"].contains(&verb.as_str()));
+        }
+    }
+    unbind().await;
+    allow(&readonly).await;
+    let options = installed(&world).await.arg(format!("--namespace={}", names.join(",")));
+    let operator = world.operator(&options).await;
+
+    let ca = Ca::new("rights").unwrap();
+    for name in names {
+        cluster.apply(name, &manifests::ca("internal", &ca)).await;
+        let web = manifests::certificate("web", "internal", &["web.example.test"]);
+        cluster.apply(name, &web).await;
+    }
+    verified(&cluster, "good", "web", &ca.pem(), &["web.example.test"]).await;
+    // Without any right there is no status and no event; the log says what is missing, and where.
+    for resource in ["certificates", "issuers", "secrets"] {
+        let missing = format!("cannot list resource \\\"{resource}\\\"");
+        eventually(&format!("a word about {resource}"), SOON, || async {
+            let log = operator.log();
+            let mut lines = log.lines().filter(|line| line.contains("\"level\":\"WARN\""));
+            lines
+                .any(|line| line.contains(&missing) && line.contains("in the namespace \\\"unbound\\\""))
+                .then_some(())
+        })
+        .await;
+    }
+    let certificate = cluster.api::<Certificate>("unbound").get("web").await.unwrap();
+    assert!(certificate.status.is_none(), "{:?}", certificate.status);
+    // Where the Secret alone may not be written, the Certificate says so.
+    let certificates = cluster.api::<Certificate>("readonly");
+    let told = cluster
+        .wait_condition(&certificates, "web", "Ready", "False", SOON)
+        .await;
+    let ready = cluster::condition(&told, "Ready").unwrap();
+    assert_eq!(ready["reason"], "SecretWriteFailed", "{ready}");
+    let message = ready["message"].as_str().unwrap();
+    assert!(message.contains("cannot patch resource \"secrets\""), "{message}");
+    eventually("an event", SOON, || async {
+        let events = cluster.events("Certificate", "readonly", "web").await;
+        let notes = events.into_iter().filter_map(|event| event.note);
+        notes.into_iter().find(|note| note.contains("cannot patch resource"))
+    })
+    .await;
+
+    bind().await;
+    allow(&whole).await;
+    let request = async |namespace: &str| {
+        let now = jiff::Timestamp::now().to_string();
+        let patch = serde_json::json!({"metadata": {"annotations": {"gatehouse.dev/renew-requested-at": now}}});
+        let certificates = cluster.api::<Certificate>(namespace);
+        certificates
+            .patch("web", &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .unwrap();
+    };
+    request("readonly").await;
+    for name in ["unbound", "readonly"] {
+        verified(&cluster, name, "web", &ca.pem(), &["web.example.test"]).await;
+    }
+
+    // Taken away while it runs: what is served there stays, and the others are renewed.
+    unbind().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for name in ["unbound", "good"] {
+        request(name).await;
+    }
+    let revision = |certificate: &Certificate| certificate.status.as_ref().and_then(|status| status.revision);
+    let certificates = cluster.api::<Certificate>("good");
+    cluster
+        .wait(&certificates, "web", "renewed", SOON, |it| revision(it) == Some(2))
+        .await;
+    let certificates = cluster.api::<Certificate>("unbound");
+    assert_eq!(revision(&certificates.get("web").await.unwrap()), Some(1));
+    verified(&cluster, "unbound", "web", &ca.pem(), &["web.example.test"]).await;
+    bind().await;
+    cluster
+        .wait(&certificates, "web", "renewed, too", 2 * SOON, |it| {
+            revision(it) == Some(2)
+        })
+        .await;
 }

@@ -93,15 +93,12 @@ impl Hands for ClusterHands {
             uid: Some(uid),
         };
         let body = serde_json::to_value(status).map_err(|error| error.to_string())?;
-        let written = match &policy.namespace {
-            Some(namespace) => {
-                let api = Api::<PartialObjectMeta<AlertPolicy>>::namespaced(self.client.clone(), namespace);
-                self.writer.apply_status(&api, target, body).await.map(drop)
-            }
-            None => {
-                let api = Api::<PartialObjectMeta<ClusterAlertPolicy>>::all(self.client.clone());
-                self.writer.apply_status(&api, target, body).await.map(drop)
-            }
+        let written = if let Some(namespace) = &policy.namespace {
+            let api = Api::<PartialObjectMeta<AlertPolicy>>::namespaced(self.client.clone(), namespace);
+            self.writer.apply_status(&api, target, body).await.map(drop)
+        } else {
+            let api = Api::<PartialObjectMeta<ClusterAlertPolicy>>::all(self.client.clone());
+            self.writer.apply_status(&api, target, body).await.map(drop)
         };
         match written {
             // It is gone, and so is who would read it.

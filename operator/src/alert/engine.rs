@@ -390,7 +390,7 @@ impl<S: Sight, H: Hands> Engine<S, H> {
         for (receiver, count) in dropped {
             self.metrics.alert_delivery(&receiver, "dropped", count);
         }
-        if let Some((revision, packed)) = entry.to_save(now) {
+        if let Some((revision, packed)) = entry.next_save(now) {
             let (hands, key, uid) = (self.hands.clone(), key.clone(), entry.uid.clone());
             let removed = packed.is_none();
             self.work.spawn(async move {
@@ -399,7 +399,7 @@ impl<S: Sight, H: Hands> Engine<S, H> {
             });
         }
         while self.in_flight.get(&key.namespace).is_none_or(|count| *count < AT_ONCE) {
-            let Some((receiver, message)) = entry.to_send(now) else {
+            let Some((receiver, message)) = entry.next_delivery(now) else {
                 break;
             };
             *self.in_flight.entry(key.namespace.clone()).or_default() += 1;
@@ -409,14 +409,14 @@ impl<S: Sight, H: Hands> Engine<S, H> {
                 Done::Sent(key, uid, receiver.name, Box::new(message), outcome)
             });
         }
-        if let Some((requested_at, receivers)) = entry.to_test() {
+        if let Some((requested_at, receivers)) = entry.next_test() {
             let (hands, key, uid) = (self.hands.clone(), key.clone(), entry.uid.clone());
             self.work.spawn(async move {
                 let test = super::test::run(&*hands, &key, requested_at, receivers).await;
                 Done::Tested(key, uid, test)
             });
         }
-        if let Some(status) = entry.to_write(now) {
+        if let Some(status) = entry.next_status(now) {
             let (hands, key, uid) = (self.hands.clone(), key.clone(), entry.uid.clone());
             self.work.spawn(async move {
                 let result = hands.write_status(&key, &uid, &status).await;
@@ -525,7 +525,7 @@ impl<S: Sight, H: Hands> Engine<S, H> {
     /// On the way out: saves what is not durable yet.
     fn save_all(&mut self) {
         for (key, entry) in &mut self.policies {
-            if let Some((revision, packed)) = entry.to_save_now() {
+            if let Some((revision, packed)) = entry.next_save_now() {
                 let (hands, key, uid) = (self.hands.clone(), key.clone(), entry.uid.clone());
                 let removed = packed.is_none();
                 self.work.spawn(async move {

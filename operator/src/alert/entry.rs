@@ -47,15 +47,22 @@ pub(super) struct Entry {
     known: AlertPolicyStatus,
     test: Option<TestStatus>,
     testing: bool,
-    saves: Errand,
-    /// The last change that is durable, and whether there is an object that holds it.
-    durable: u64,
-    stored: bool,
-    /// Something waits for the save.
-    urgent: bool,
+    kept: Kept,
     writes: Errand,
     /// The status may differ from the one that the API server has.
     stale: bool,
+}
+
+/// How far the state is durable.
+#[derive(Clone, Copy, Debug, Default)]
+struct Kept {
+    errand: Errand,
+    /// The last change that is durable.
+    revision: u64,
+    /// There is an object that holds it.
+    stored: bool,
+    /// Something waits for the next save.
+    urgent: bool,
 }
 
 /// Something that is done beside the engine, once at a time.
@@ -86,7 +93,10 @@ impl Entry {
             uid,
             created: None,
             crowded: false,
-            stored: stored.is_some(),
+            kept: Kept {
+                stored: stored.is_some(),
+                ..Kept::default()
+            },
             state: stored.unwrap_or_default(),
             wake: None,
             generation: None,
@@ -97,9 +107,6 @@ impl Entry {
             known: AlertPolicyStatus::default(),
             test: None,
             testing: false,
-            saves: Errand::default(),
-            durable: 0,
-            urgent: false,
             writes: Errand::default(),
             stale: true,
         }
@@ -137,7 +144,7 @@ impl Entry {
 
     /// Whether there is, or may be in a moment, an object that holds its state.
     pub(super) fn is_stored(&self) -> bool {
-        self.stored || self.saves.under_way
+        self.kept.stored || self.kept.errand.under_way
     }
 
     /// What is carried out.
@@ -170,53 +177,53 @@ impl Entry {
         tell.tell(&mut self.state);
         let dropped = tell.dropped();
         if self.state.revision != before {
-            self.urgent = true;
+            self.kept.urgent = true;
             self.stale = true;
         }
         dropped
     }
 
     /// The state to be made durable now, under its revision; none inside removes it.
-    pub(super) fn to_save(&mut self, now: Timestamp) -> Option<(u64, Option<Vec<u8>>)> {
-        let pressing = self.urgent && self.saves.failures == 0 && !self.saves.under_way;
-        if !pressing && !self.saves.may(now) {
+    pub(super) fn next_save(&mut self, now: Timestamp) -> Option<(u64, Option<Vec<u8>>)> {
+        let pressing = self.kept.urgent && self.kept.errand.failures == 0 && !self.kept.errand.under_way;
+        if !pressing && !self.kept.errand.may(now) {
             return None;
         }
-        self.to_save_now()
+        self.next_save_now()
     }
 
     /// The same without regard to how often.
-    pub(super) fn to_save_now(&mut self) -> Option<(u64, Option<Vec<u8>>)> {
-        if self.durable == self.state.revision || self.saves.under_way {
+    pub(super) fn next_save_now(&mut self) -> Option<(u64, Option<Vec<u8>>)> {
+        if self.kept.revision == self.state.revision || self.kept.errand.under_way {
             return None;
         }
         let revision = self.state.revision;
-        self.urgent = false;
+        self.kept.urgent = false;
         if self.state.is_trivial() {
-            if !self.stored {
-                self.durable = revision;
+            if !self.kept.stored {
+                self.kept.revision = revision;
                 self.state.saved = revision;
                 return None;
             }
-            self.saves.under_way = true;
+            self.kept.errand.under_way = true;
             return Some((revision, None));
         }
-        self.saves.under_way = true;
+        self.kept.errand.under_way = true;
         Some((revision, Some(durable::pack(&mut self.state))))
     }
 
     pub(super) fn saved(&mut self, revision: u64, removed: bool, result: Result<(), String>, now: Timestamp) {
         match result {
             Ok(()) => {
-                self.saves.ended(true, now);
-                self.stored = !removed;
-                self.durable = revision;
+                self.kept.errand.ended(true, now);
+                self.kept.stored = !removed;
+                self.kept.revision = revision;
                 self.state.saved = self.state.saved.max(revision);
             }
             Err(error) => {
-                self.saves.ended(false, now);
+                self.kept.errand.ended(false, now);
                 tracing::warn!(policy = self.uid, error, "what is to be sent could not be made durable");
-                if self.saves.failures >= PATIENCE {
+                if self.kept.errand.failures >= PATIENCE {
                     // Better told twice after a crash than not at all.
                     self.state.saved = self.state.revision;
                 }
@@ -225,7 +232,7 @@ impl Entry {
     }
 
     /// The next delivery to start.
-    pub(super) fn to_send(&mut self, now: Timestamp) -> Option<(Receiver, Message)> {
+    pub(super) fn next_delivery(&mut self, now: Timestamp) -> Option<(Receiver, Message)> {
         let policy = self.policy.as_ref().ok().filter(|_| !self.crowded)?;
         let saved = self.state.saved;
         policy.receivers.iter().find_map(|receiver| {
@@ -245,7 +252,7 @@ impl Entry {
     }
 
     /// A test that was asked for and not answered.
-    pub(super) fn to_test(&mut self) -> Option<(Timestamp, Vec<Receiver>)> {
+    pub(super) fn next_test(&mut self) -> Option<(Timestamp, Vec<Receiver>)> {
         let policy = self.policy.as_ref().ok()?;
         let asked = policy.test?;
         let answered = self.test.as_ref().is_some_and(|test| test.requested_at >= asked);
@@ -263,7 +270,7 @@ impl Entry {
     }
 
     /// The status to be written now.
-    pub(super) fn to_write(&mut self, now: Timestamp) -> Option<AlertPolicyStatus> {
+    pub(super) fn next_status(&mut self, now: Timestamp) -> Option<AlertPolicyStatus> {
         if !self.stale || !self.writes.may(now) {
             return None;
         }
@@ -295,10 +302,10 @@ impl Entry {
     pub(super) fn next(&self, now: Timestamp) -> Option<Timestamp> {
         let errand =
             |wanted: bool, errand: &Errand| (wanted && !errand.under_way).then(|| errand.not_before.unwrap_or(now));
-        let save = errand(self.durable != self.state.revision, &self.saves);
+        let save = errand(self.kept.revision != self.state.revision, &self.kept.errand);
         let write = errand(self.stale, &self.writes);
         let carried_out = self.policy.as_ref().ok().filter(|_| !self.crowded);
-        let told = carried_out.and_then(|_| self.state.repeat_at);
+        let told = carried_out.and(self.state.repeat_at);
         let heartbeat = carried_out.and_then(|policy| super::tell::heartbeat_at(policy, &self.state, now));
         let sends = carried_out
             .into_iter()

@@ -183,7 +183,7 @@ pub fn key(object: &impl kube::ResourceExt) -> PolicyKey {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
     use serde_json::json;
 

@@ -178,11 +178,13 @@ fn trouble(certificate: &Certificate, rules: &RuleSet, now: Timestamp, judgement
         }
     }
     if let Some(after) = rules.not_ready {
-        let since = match conditions::find(conditions, READY) {
-            Some(ready) if ready.status == "True" => None,
-            Some(ready) => Some(ready.last_transition_time.0),
-            None => certificate.metadata.creation_timestamp.as_ref().map(|time| time.0),
-        };
+        let ready = conditions::find(conditions, READY);
+        let changed = ready.map(|ready| ready.last_transition_time.0);
+        let made = certificate.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        // One that never was ready is not since the first look at it.
+        let never = status.is_none_or(|status| status.serial_number.is_none());
+        let since = if never { made.or(changed) } else { changed.or(made) };
+        let since = since.filter(|_| ready.is_none_or(|ready| ready.status != "True"));
         if let Some(moment) = since.and_then(|since| since.checked_add(after).ok()) {
             judgement.at(Rule::NotReady, Severity::Critical, moment, now);
         }

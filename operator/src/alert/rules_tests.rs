@@ -139,15 +139,22 @@ fn failures_warn_at_once_and_are_critical_at_the_third() {
 
 #[test]
 fn what_is_not_ready_for_ten_minutes_is_critical_also_when_it_never_was() {
-    let not_ready = json!({"conditions": [condition("Ready", "False", "Issuing", "02-01T00:00:00")], "notBefore": null, "notAfter": null});
-    let waiting = certificate(&json!({}), &not_ready);
+    let lost = json!({"serialNumber": "01", "conditions": [condition("Ready", "False", "Issuing", "02-01T00:00:00")], "notBefore": null, "notAfter": null});
+    let waiting = certificate(&json!({}), &lost);
     let moment = at("02-01T00:10:00");
     assert_eq!(judged(&waiting, &all(), "02-01T00:09:59"), (vec![], Some(moment)));
     let found = vec![(NotReady, Critical, moment)];
     assert_eq!(judged(&waiting, &all(), "02-01T00:10:00"), (found, None));
+    let found = vec![(NotReady, Critical, at("01-01T12:10:00"))];
+    let never = json!({"conditions": [condition("Ready", "False", "Issuing", "01-01T12:00:05")], "notBefore": null, "notAfter": null});
+    let never = certificate(&json!({}), &never);
+    assert_eq!(
+        judged(&never, &all(), "01-01T12:10:00"),
+        (found.clone(), None),
+        "the first look at it changes nothing"
+    );
     let mut untouched = certificate(&json!({}), &json!({}));
     untouched.status = None;
-    let found = vec![(NotReady, Critical, at("01-01T12:10:00"))];
     assert_eq!(judged(&untouched, &all(), "01-01T12:10:00"), (found, None));
     untouched.spec.suspend = Some(true);
     assert_eq!(judged(&untouched, &all(), "01-01T12:10:00"), (vec![], None));

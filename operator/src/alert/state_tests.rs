@@ -90,18 +90,18 @@ fn a_state_survives_being_packed_and_ten_thousand_alerts_fit() {
         rule: Rule::Expired,
         issuer: Some("ClusterIssuer/letsencrypt".into()),
     });
-    for number in 0..10_000 {
+    for number in 0_u32..10_000 {
         let name = Arc::new(Name {
             namespace: format!("team-{}", number % 40),
             name: format!("service-{number}"),
             uid: format!(
                 "{:032x}",
-                u128::from(number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835)
+                u128::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835)
             ),
         });
         let firing = Firing {
             severity: Critical,
-            since: at(number),
+            since: at(number.into()),
             last_sent: Some(at(0)),
             group: Some(issuer.clone()),
         };

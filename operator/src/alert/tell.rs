@@ -366,11 +366,8 @@ fn repeats(firing: &Firing) -> bool {
 /// Of a Certificate's UID and a rule: 32 hexadecimal digits.
 pub fn fingerprint(uid: &str, rule: Rule) -> String {
     let hash = digest::digest(&digest::SHA256, format!("{uid}/{}", rule.as_str()).as_bytes());
-    hash.as_ref()
-        .iter()
-        .take(16)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    let half = hash.as_ref().first_chunk().map_or(0, |half| u128::from_be_bytes(*half));
+    format!("{half:032x}")
 }
 
 /// A new `webhook-id`.

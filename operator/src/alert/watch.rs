@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt::Debug};
 
 use futures::StreamExt;
+use gatehouse_crds::alert::AlertPolicyStatus;
 use kube::{
     Api, Resource, ResourceExt,
     core::DeserializeGuard,
@@ -40,7 +41,9 @@ where
                 vec![News::Policy(key(&object), None)]
             }
             Ok(Event::Init) => {
-                known.values_mut().for_each(|listed| *listed = false);
+                for listed in known.values_mut() {
+                    *listed = false;
+                }
                 Vec::new()
             }
             // What went while the watch was interrupted is told by nobody.
@@ -78,7 +81,7 @@ fn spec<P: AnyPolicy + Resource<DynamicType = ()>>(object: &DeserializeGuard<P>)
             Policy::parse(policy).map_err(|error| unfit(format!("{error}. Mend the spec."))),
         ),
         Err(error) => (
-            Default::default(),
+            AlertPolicyStatus::default(),
             Err(unfit(format!("This policy cannot be read: {error}. Mend its spec."))),
         ),
     };

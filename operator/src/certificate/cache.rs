@@ -173,8 +173,12 @@ impl Cache {
             .default_backoff()
             .modify(prune)
             .map(move |event| {
-                if let Ok(event) = &event {
-                    cache.take_certificate(event, &mut inlet, &gone);
+                match &event {
+                    Ok(event) => cache.take_certificate(event, &mut inlet, &gone),
+                    // Missing rights, for one: there is no object yet that could say so.
+                    Err(error) => {
+                        tracing::warn!(%error, "the watch of Certificates was interrupted and will be resumed");
+                    }
                 }
                 event
             })

@@ -203,8 +203,13 @@ impl Look<'_> {
     pub async fn fail(&self, failure: &Failure, cause: Option<Cause>) -> Result<Action, WriteError> {
         let ctx = self.ctx();
         let before = self.status();
+        // A request that came since is answered by this failure, and has to find it: else it would be made again and again.
+        let asked_since = |last: Timestamp| {
+            super::renewal::requested(self.certificate).is_some_and(|time| last < time && time <= self.now)
+        };
         // Told already, and not yet time to say it again.
         if let (Some(last), Some(next)) = (&before.last_failure, before.next_attempt_time)
+            && !asked_since(last.time)
             && (last.reason.as_str(), last.message.as_str()) == (failure.reason, failure.message.as_str())
             && next > self.now
             && conditions::find(&before.conditions, super::outcome::ISSUING).is_some_and(|issuing| {

@@ -25,6 +25,8 @@ pub const READY: &str = "Ready";
 pub const ISSUING: &str = "Issuing";
 /// The breaker holds it.
 pub const HELD: &str = "ReissueHeld";
+/// It was in its Secret already.
+const ADOPTED: &str = "Adopted";
 /// Its owner suspended it.
 const SUSPENDED: &str = "Suspended";
 
@@ -148,7 +150,8 @@ impl Before<'_> {
             not_after: Some(renewal::whole_seconds(leaf.not_after)),
             serial_number: Some(leaf.serial_hex()),
             fingerprint_sha256: Some(leaf.fingerprint_sha256()),
-            issuer: issued.issuer.clone().or(before.issuer.filter(|_| same)),
+            // The status is believed before the Secret's notes, which anybody may have changed.
+            issuer: before.issuer.filter(|_| same).or_else(|| issued.issuer.clone()),
             issued_at: Some(issued_at),
             revision: Some(before.revision.unwrap_or_default() + i64::from(!same)),
             failed_attempts: Some(0),
@@ -169,16 +172,16 @@ impl Before<'_> {
         let time = renewal::renewal_time(leaf.not_before, leaf.not_after, &self.certificate.spec, seed);
         status.renewal_time = Some(time.max(renewal::soonest(issued_at, leaf.not_after)));
         let secret = &self.certificate.spec.secret_name;
-        let (reason, verb) = if issued.is_new {
-            ("Issued", "was issued")
-        } else {
-            ("Adopted", "was there already and fits")
-        };
         // A Secret written anew in another form says nothing about where the certificate came from.
-        let reason = if issued.is_new || before.serial_number != status.serial_number {
-            reason
+        let reason = match (issued.is_new, same) {
+            (true, _) => "Issued",
+            (false, true) => ready_reason(&before.conditions),
+            (false, false) => ADOPTED,
+        };
+        let verb = if reason == ADOPTED {
+            "was there already and fits"
         } else {
-            ready_reason(&before.conditions)
+            "was issued"
         };
         self.set(
             &mut status,
@@ -320,7 +323,7 @@ pub fn keeps_order(class: Class) -> bool {
 /// The reason of a Ready condition is a closed list, so that it can be `'static`.
 fn ready_reason(conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition]) -> &'static str {
     match conditions::find(conditions, READY).map(|ready| ready.reason.as_str()) {
-        Some("Adopted") => "Adopted",
+        Some(ADOPTED) => ADOPTED,
         _ => "Issued",
     }
 }

@@ -238,6 +238,28 @@ fn a_renewal_counts_and_an_adoption_is_the_first() {
 }
 
 #[test]
+fn a_secret_that_is_mended_changes_nothing_in_the_status_whatever_its_notes_said() {
+    let certificate = fresh();
+    let held = samples::pair(&certificate, issued_at());
+    let certificate = samples::with_issued(certificate, &held, issued_at());
+    let mended = Issued {
+        held: &held,
+        issuer: Some(SigningIssuer {
+            name: "somebody-else".into(),
+            ..ca()
+        }),
+        is_new: false,
+        answers_request: false,
+        written: Some(after(days(1))),
+        first_advice: None,
+    };
+    assert_eq!(
+        Some(at(&certificate, after(days(1))).issued(&mended)),
+        certificate.status
+    );
+}
+
+#[test]
 fn a_held_one_says_until_when_and_how_to_get_it_through() {
     let until = after(days(1));
     let status = at(&served(), after(hours(1))).held(Cause::SecretMissing, until);

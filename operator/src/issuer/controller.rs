@@ -18,11 +18,11 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
+    api::{ApiResource, DynamicObject},
     core::{ClusterResourceScope, DeserializeGuard, PartialObjectMeta},
     runtime::controller::Action,
 };
 use serde::de::DeserializeOwned;
-use serde_json::json;
 
 use super::{
     NotReady, account,
@@ -38,6 +38,7 @@ use crate::{
         apply::{Target, Writer},
         conditions::{self, Status, Verdict},
         events::{EventType, Events},
+        raw,
     },
     telemetry::metrics::Metrics,
 };
@@ -55,8 +56,8 @@ pub trait AnyIssuer: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwn
     fn status(&self) -> Option<&IssuerStatus>;
     /// The API through which its status is written.
     fn api(client: Client, namespace: &str) -> Api<Self>;
-    /// The same for an object whose spec cannot be read.
-    fn bare_api(client: Client, namespace: &str) -> Api<PartialObjectMeta<Self>>;
+    /// The same for an object that cannot be read: as it is, and its metadata alone.
+    fn raw_apis(client: Client, namespace: &str) -> (Api<DynamicObject>, Api<PartialObjectMeta<Self>>);
 }
 
 impl AnyIssuer for Issuer {
@@ -73,8 +74,10 @@ impl AnyIssuer for Issuer {
     {
         Api::namespaced(client, namespace)
     }
-    fn bare_api(client: Client, namespace: &str) -> Api<PartialObjectMeta<Self>> {
-        Api::namespaced(client, namespace)
+    fn raw_apis(client: Client, namespace: &str) -> (Api<DynamicObject>, Api<PartialObjectMeta<Self>>) {
+        let kind = ApiResource::erase::<Self>(&());
+        let raw = Api::namespaced_with(client.clone(), namespace, &kind);
+        (raw, Api::namespaced(client, namespace))
     }
 }
 
@@ -92,8 +95,9 @@ impl AnyIssuer for ClusterIssuer {
     {
         Api::all(client)
     }
-    fn bare_api(client: Client, _: &str) -> Api<PartialObjectMeta<Self>> {
-        Api::all(client)
+    fn raw_apis(client: Client, _: &str) -> (Api<DynamicObject>, Api<PartialObjectMeta<Self>>) {
+        let kind = ApiResource::erase::<Self>(&());
+        (Api::all_with(client.clone(), &kind), Api::all(client))
     }
 }
 
@@ -119,6 +123,14 @@ pub struct Context {
 }
 
 impl Context {
+    /// The issuer is gone: so is what is remembered of it.
+    pub fn forget(&self, key: &Key, uid: &str) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.remove(key);
+        let mut unreadable = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+        unreadable.remove(uid);
+    }
+
     fn namespace_of(&self, key: &Key) -> String {
         if key.kind == IssuerKind::Issuer {
             key.namespace.clone()
@@ -152,6 +164,10 @@ pub async fn reconcile<K: AnyIssuer>(
             (unreadable(&object, &key, &error.to_string(), &ctx).await, true)
         }
     };
+    // It went while we were at it.
+    if ctx.registry.get(&key).is_none() {
+        ctx.forget(&key, &object.uid().unwrap_or_default());
+    }
     ctx.metrics.reconciled(K::KIND.as_str(), started.elapsed(), failed);
     Ok(action)
 }
@@ -216,18 +232,16 @@ async fn unreadable<K: AnyIssuer>(object: &DeserializeGuard<K>, key: &Key, error
     }
     tracing::warn!(issuer = %key, namespace = key.namespace, error, "an issuer that cannot be read is left alone");
     let message = format!("This {} cannot be read: {error}. Mend its spec.", K::KIND.as_str());
-    let mut conditions = Vec::new();
     let verdict = Verdict {
         type_: "Ready",
         status: Status::False,
         reason: "Invalid",
         message: message.clone(),
     };
-    conditions::set(&mut conditions, &verdict, Some(generation), (ctx.now)());
-    let api = K::bare_api(ctx.client.clone(), &key.namespace);
-    let body = json!({ "conditions": conditions });
-    match ctx.writer.apply_status(&api, Target::named(&key.name), body).await {
-        Ok(_) => {}
+    let (raw, bare) = K::raw_apis(ctx.client.clone(), &key.namespace);
+    let now = (ctx.now)();
+    match raw::set_condition(&ctx.writer, (&raw, &bare), &key.name, &verdict, Some(generation), now).await {
+        Ok(()) => {}
         Err(error) if error.is_not_found() => return Action::await_change(),
         Err(error) => {
             tracing::warn!(issuer = %key, %error, "an issuer's status could not be written");

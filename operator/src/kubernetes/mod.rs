@@ -4,6 +4,7 @@
 //! - [`apply`]: the one door through which objects are written.
 //! - [`conditions`]: `status.conditions`, set purely.
 //! - [`events`]: what happened, told on the object that the user wrote.
+//! - [`raw`]: the same on objects that cannot be decoded.
 //! - [`names`]: the field manager, labels and annotations that users and other tools rely on.
 
 pub mod apply;
@@ -11,3 +12,4 @@ pub mod conditions;
 pub mod events;
 pub mod leadership;
 pub mod names;
+pub mod raw;

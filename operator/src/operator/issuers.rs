@@ -82,7 +82,14 @@ fn controller<K: AnyIssuer>(
     stop: &CancellationToken,
 ) {
     let (reader, mut writer) = reflector::store();
-    let (registry, known, listed, store) = (context.registry.clone(), reader.clone(), reader.clone(), reader.clone());
+    let (known, listed, store) = (reader.clone(), reader.clone(), reader.clone());
+    let ctx = context.clone();
+    let gone = move |object: &DeserializeGuard<K>| {
+        let key = key::<K>(object);
+        ctx.registry.remove(&key);
+        ctx.forget(&key, &object.uid().unwrap_or_default());
+    };
+    let registry = context.registry.clone();
     let trigger = watcher(api, watcher::Config::default())
         .default_backoff()
         .modify(|object| object.managed_fields_mut().clear())
@@ -90,17 +97,18 @@ fn controller<K: AnyIssuer>(
             let mut before = Vec::new();
             match &event {
                 Ok(Event::Apply(object) | Event::InitApply(object)) => registry.found(&key::<K>(object)),
-                Ok(Event::Delete(object)) => registry.remove(&key::<K>(object)),
+                Ok(Event::Delete(object)) => gone(object),
                 // What went while the watch was interrupted is told by nobody.
                 Ok(Event::InitDone) => before = listed.state(),
                 _ => {}
             }
-            if let Ok(event) = &event {
-                writer.apply_watcher_event(event);
+            match &event {
+                Ok(event) => writer.apply_watcher_event(event),
+                Err(error) => tracing::warn!(%error, "the watch of {}s was interrupted and will be resumed", K::KIND),
             }
             for object in before {
                 if listed.get(&ObjectRef::from_obj(object.as_ref())).is_none() {
-                    registry.remove(&key::<K>(object.as_ref()));
+                    gone(&object);
                 }
             }
             event

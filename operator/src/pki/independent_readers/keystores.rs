@@ -2,12 +2,8 @@ use std::path::Path;
 
 use super::{attempt, folder, openssl, run};
 use crate::pki::{
-    Extras, KeyEncoding, KeyParameters, PrivateKey,
-    encoding::certificates_pem,
-    keystore::{
-        KeystoreContent, Pkcs12Profile, jks_keystore, jks_keystore_matches, jks_truststore, pkcs12_keystore,
-        pkcs12_keystore_matches, pkcs12_truststore,
-    },
+    Extras, KeyParameters, PrivateKey,
+    keystore::{KeystoreContent, Pkcs12Profile, jks_keystore, jks_truststore, pkcs12_keystore, pkcs12_truststore},
     samples::{PARAMETERS, for_hours, named, two_tier},
 };
 
@@ -111,47 +107,6 @@ fn openssl_opens_pkcs12_keystores_of_every_profile() {
             assert!(!wrong.0 && wrong.1.contains("invalid password"), "{}", wrong.1);
         }
     }
-}
-
-#[test]
-fn a_pkcs12_keystore_of_openssls_writing_with_the_same_content_matches() {
-    let pair = Pair::new(PARAMETERS[1]);
-    let all: Vec<&[u8]> = pair.chain.iter().chain(&pair.authorities).map(Vec::as_slice).collect();
-    let folder = folder(&[
-        ("key.pem", pair.key.to_pem(KeyEncoding::Pkcs8).unwrap().as_bytes()),
-        ("leaf.pem", certificates_pem([all[0]]).as_bytes()),
-        ("rest.pem", certificates_pem(all[1..].iter().copied()).as_bytes()),
-    ]);
-    let arguments = [
-        "pkcs12",
-        "-export",
-        "-inkey",
-        "key.pem",
-        "-in",
-        "leaf.pem",
-        "-certfile",
-        "rest.pem",
-        "-name",
-        "certificate",
-        "-passout",
-        "pass:secret",
-        "-out",
-        "store.p12",
-    ];
-    openssl(folder.path(), &arguments);
-    let store = std::fs::read(folder.path().join("store.p12")).unwrap();
-    assert!(pkcs12_keystore_matches(
-        &store,
-        pair.content(),
-        "secret",
-        Pkcs12Profile::Modern2023
-    ));
-    assert!(!pkcs12_keystore_matches(
-        &store,
-        pair.content(),
-        "other",
-        Pkcs12Profile::Modern2023
-    ));
 }
 
 /// Java itself refuses other than ASCII with PBES2 ("Password is not ASCII").
@@ -280,35 +235,4 @@ fn keytool_opens_jks_keystores_and_truststores_and_takes_the_key_out() {
             "{parameters}"
         );
     }
-}
-
-#[test]
-fn a_jks_keystore_of_javas_writing_with_the_same_content_matches() {
-    let pair = Pair::new(PARAMETERS[1]);
-    let content = KeystoreContent {
-        authorities: &[],
-        ..pair.content()
-    };
-    let store = pkcs12_keystore(content, "ascii-secret", Pkcs12Profile::Modern2023).unwrap();
-    let folder = folder(&[("store.p12", &store)]);
-    let arguments = [
-        "-importkeystore",
-        "-srckeystore",
-        "store.p12",
-        "-srcstoretype",
-        "PKCS12",
-        "-srcstorepass",
-        "ascii-secret",
-        "-destkeystore",
-        "java.jks",
-        "-deststoretype",
-        "JKS",
-        "-deststorepass",
-        "ascii-secret",
-        "-noprompt",
-    ];
-    keytool(folder.path(), &arguments);
-    let java = std::fs::read(folder.path().join("java.jks")).unwrap();
-    assert!(jks_keystore_matches(&java, content, "ascii-secret"));
-    assert!(!jks_keystore_matches(&java, pair.content(), "ascii-secret"));
 }

@@ -5,15 +5,13 @@
 //! protection of the key (SHA-1 and XOR) is weak by today's measure, and that format's only one.
 
 use aws_lc_rs::{
-    constant_time::verify_slices_are_equal,
     digest::{Context, Digest, SHA1_FOR_LEGACY_USE_ONLY},
     rand,
 };
-use x509_parser::asn1_rs::{Any, FromDer as _};
 use yasna::models::ObjectIdentifier;
 use zeroize::Zeroizing;
 
-use super::{KEY_ALIAS, KeystoreContent, KeystoreError, LARGEST, authority_alias};
+use super::{KEY_ALIAS, KeystoreContent, KeystoreError, authority_alias};
 use crate::pki::certificate::Certificate;
 
 const MAGIC: u32 = 0xfeed_feed;
@@ -26,8 +24,7 @@ const DIGEST_LENGTH: usize = 20;
 const KEY_PROTECTOR: &[u64] = &[1, 3, 6, 1, 4, 1, 42, 2, 17, 1, 1];
 const SHORTEST_PASSWORD: usize = 6;
 
-/// An entry as it is read: the alias and the certificates, with the key when there is one.
-#[derive(PartialEq, Eq)]
+/// An entry: the alias and the certificates, with the key when there is one.
 struct Entry {
     alias: String,
     key: Option<Zeroizing<Vec<u8>>>,
@@ -51,16 +48,6 @@ pub fn jks_truststore(authorities: &[Vec<u8>], password: &str) -> Result<Vec<u8>
     write(&trusted(authorities).collect::<Vec<_>>(), password)
 }
 
-/// Whether a file is a keystore of this content and password.
-pub fn jks_keystore_matches(existing: &[u8], content: KeystoreContent<'_>, password: &str) -> bool {
-    read(existing, password).is_some_and(|found| same(found, entries(&content)))
-}
-
-/// Whether a file is a truststore of these CAs and password.
-pub fn jks_truststore_matches(existing: &[u8], authorities: &[Vec<u8>], password: &str) -> bool {
-    read(existing, password).is_some_and(|found| same(found, trusted(authorities).collect()))
-}
-
 fn entries(content: &KeystoreContent<'_>) -> Vec<Entry> {
     let key = Zeroizing::new(content.key.pkcs8_der().to_vec());
     let own = Entry {
@@ -77,12 +64,6 @@ fn trusted(authorities: &[Vec<u8>]) -> impl Iterator<Item = Entry> + '_ {
         key: None,
         certificates: vec![der.clone()],
     })
-}
-
-fn same(mut found: Vec<Entry>, mut wanted: Vec<Entry>) -> bool {
-    found.sort_by(|one, other| one.alias.cmp(&other.alias));
-    wanted.sort_by(|one, other| one.alias.cmp(&other.alias));
-    found == wanted
 }
 
 /// Java hashes the password's UTF-16 code units, high octet first.
@@ -183,18 +164,6 @@ fn protect(key: &[u8], password: &[u8]) -> Result<Vec<u8>, KeystoreError> {
     }))
 }
 
-fn unprotect(protected: &[u8], password: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    let (_, info) = Any::from_der(protected).ok()?;
-    let (after_algorithm, _) = Any::from_der(info.data).ok()?;
-    let (_, content) = Any::from_der(after_algorithm).ok()?;
-    let (salt, rest) = content.data.split_at_checked(DIGEST_LENGTH)?;
-    let (masked, check) = rest.split_at_checked(rest.len().checked_sub(DIGEST_LENGTH)?)?;
-    let key = mask(masked, salt, password);
-    verify_slices_are_equal(sha1(&[password, &key]).as_ref(), check)
-        .ok()
-        .map(|()| key)
-}
-
 /// XOR with the stream `d1 · d2 · …`, where `d1 = SHA-1(password, salt)` and `dn = SHA-1(password, dn-1)`.
 fn mask(data: &[u8], salt: &[u8], password: &[u8]) -> Zeroizing<Vec<u8>> {
     let mut masked = Zeroizing::new(Vec::with_capacity(data.len()));
@@ -204,67 +173,6 @@ fn mask(data: &[u8], salt: &[u8], password: &[u8]) -> Zeroizing<Vec<u8>> {
         digest = sha1(&[password, digest.as_ref()]);
     }
     masked
-}
-
-/// Reads a file, checking every length against what is there; `None` when it is none of ours.
-fn read(file: &[u8], password: &str) -> Option<Vec<Entry>> {
-    let password = password_octets(password);
-    let content = file
-        .split_at_checked(file.len().checked_sub(DIGEST_LENGTH)?)
-        .filter(|_| file.len() <= LARGEST);
-    let (content, digest) = content?;
-    verify_slices_are_equal(sha1(&[&password, WHITENER, content]).as_ref(), digest).ok()?;
-    let mut reader = Reader(content);
-    if reader.number()? != MAGIC || reader.number()? != VERSION {
-        return None;
-    }
-    let mut entries = Vec::new();
-    for _ in 0..reader.number()? {
-        let kind = reader.number()?;
-        let alias = reader.text()?;
-        reader.take(8)?;
-        let (key, count) = match kind {
-            PRIVATE_KEY => (Some(unprotect(reader.block()?, &password)?), reader.number()?),
-            TRUSTED_CERTIFICATE => (None, 1),
-            _ => return None,
-        };
-        let mut certificates = Vec::new();
-        for _ in 0..count {
-            reader.text().filter(|kind| kind == CERTIFICATE_TYPE)?;
-            certificates.push(reader.block()?.to_vec());
-        }
-        entries.push(Entry {
-            alias,
-            key,
-            certificates,
-        });
-    }
-    reader.0.is_empty().then_some(entries)
-}
-
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn number(&mut self) -> Option<u32> {
-        Some(u32::from_be_bytes(self.take(4)?.try_into().ok()?))
-    }
-
-    /// Octets with their length in front.
-    fn block(&mut self) -> Option<&'a [u8]> {
-        let length = self.number()?;
-        self.take(usize::try_from(length).ok()?)
-    }
-
-    fn text(&mut self) -> Option<String> {
-        let length = u16::from_be_bytes(self.take(2)?.try_into().ok()?);
-        String::from_utf8(self.take(length.into())?.to_vec()).ok()
-    }
 }
 
 #[cfg(test)]

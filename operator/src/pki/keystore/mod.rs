@@ -1,8 +1,6 @@
 //! Keystores for Java and other readers: PKCS#12 (RFC 7292) and JKS.
 //!
-//! Salts make every writing differ, so an existing keystore is compared by its contents, never by
-//! its bytes. What is compared may have been written by anybody who may write the Secret: it is
-//! bounded in size and nothing in it is trusted.
+//! They are written and never read: whether one is still as it was written, the API server tells (`certificate::holding`).
 
 use thiserror::Error;
 
@@ -11,18 +9,13 @@ use super::{certificate::CertificateError, key::PrivateKey};
 mod jks;
 mod pkcs12;
 
-pub use jks::{jks_keystore, jks_keystore_matches, jks_truststore, jks_truststore_matches};
-pub use pkcs12::{
-    Pkcs12Profile, pkcs12_keystore, pkcs12_keystore_matches, pkcs12_truststore, pkcs12_truststore_matches,
-};
+pub use jks::{jks_keystore, jks_truststore};
+pub use pkcs12::{Pkcs12Profile, pkcs12_keystore, pkcs12_truststore};
 
 /// The alias of the key and its chain, as in cert-manager.
 pub const KEY_ALIAS: &str = "certificate";
 /// The alias of the first CA; further ones are `ca-1`, `ca-2`, …
 pub const AUTHORITY_ALIAS: &str = "ca";
-
-/// Larger than any keystore that fits beside its certificate in a Secret of 1 MiB.
-const LARGEST: usize = 512 * 1024;
 
 /// What a keystore holds.
 #[derive(Debug, Clone, Copy)]

@@ -2,10 +2,10 @@
 
 use aws_lc_rs::digest;
 use p12_keystore::{
-    Certificate, EncryptionAlgorithm, KeyStore, KeyStoreEntry, MacAlgorithm, Pkcs12Archive, PrivateKey, PrivateKeyChain,
+    Certificate, EncryptionAlgorithm, KeyStore, KeyStoreEntry, MacAlgorithm, PrivateKey, PrivateKeyChain,
 };
 
-use super::{KEY_ALIAS, KeystoreContent, KeystoreError, LARGEST, authority_alias};
+use super::{KEY_ALIAS, KeystoreContent, KeystoreError, authority_alias};
 use crate::pki::certificate::CertificateError;
 
 /// How a PKCS#12 file is protected, by cert-manager's names.
@@ -37,25 +37,6 @@ impl Pkcs12Profile {
                 MacAlgorithm::HmacSha256,
             ),
         }
-    }
-
-    /// The DER of the encryption scheme's object identifier, which stands in clear in the file.
-    fn scheme(self) -> &'static [u8] {
-        match self {
-            Self::LegacyRC2 => &[6, 10, 42, 134, 72, 134, 247, 13, 1, 12, 1, 6],
-            Self::LegacyDES => &[6, 10, 42, 134, 72, 134, 247, 13, 1, 12, 1, 3],
-            Self::Modern2023 => &[6, 9, 42, 134, 72, 134, 247, 13, 1, 5, 13],
-        }
-    }
-
-    /// RC2 goes first: other writers protect the certificates by it and the key by triple DES.
-    fn of(file: &[u8]) -> Option<Self> {
-        [Self::LegacyRC2, Self::LegacyDES, Self::Modern2023]
-            .into_iter()
-            .find(|profile| {
-                file.windows(profile.scheme().len())
-                    .any(|window| window == profile.scheme())
-            })
     }
 }
 
@@ -104,52 +85,6 @@ pub fn pkcs12_truststore(
     write(&store, password, profile)
 }
 
-/// Whether a file is a keystore of this content, password and profile.
-pub fn pkcs12_keystore_matches(
-    existing: &[u8],
-    content: KeystoreContent<'_>,
-    password: &str,
-    profile: Pkcs12Profile,
-) -> bool {
-    let Some(archive) = read(existing, password, profile) else {
-        return false;
-    };
-    let [key] = archive.keys.as_slice() else {
-        return false;
-    };
-    let found = archive.certs.iter().map(|bag| bag.cert.as_der());
-    key.friendly_name.as_deref() == Some(KEY_ALIAS)
-        && key.key.as_der() == content.key.pkcs8_der()
-        && archive.secrets.is_empty()
-        && found.eq(certificates(&content))
-}
-
-/// Whether a file is a truststore of these CAs, password and profile.
-pub fn pkcs12_truststore_matches(
-    existing: &[u8],
-    authorities: &[Vec<u8>],
-    password: &str,
-    profile: Pkcs12Profile,
-) -> bool {
-    let Some(archive) = read(existing, password, profile) else {
-        return false;
-    };
-    // The writer orders entries by alias, which is not the order of the list beyond ten.
-    let mut found: Vec<_> = archive
-        .certs
-        .iter()
-        .map(|bag| (bag.friendly_name.clone(), bag.trusted, bag.cert.as_der()))
-        .collect();
-    let mut wanted: Vec<_> = authorities
-        .iter()
-        .enumerate()
-        .map(|(position, der)| (Some(authority_alias(position)), true, der.as_slice()))
-        .collect();
-    found.sort();
-    wanted.sort();
-    archive.keys.is_empty() && archive.secrets.is_empty() && found == wanted
-}
-
 /// The chain and the CAs, each certificate once: `ca.crt` may repeat a self-signed leaf.
 fn certificates<'a>(content: &KeystoreContent<'a>) -> Vec<&'a [u8]> {
     let mut all: Vec<&[u8]> = Vec::new();
@@ -178,13 +113,6 @@ fn write(store: &KeyStore, password: &str, profile: Pkcs12Profile) -> Result<Vec
         .mac_iterations(ITERATIONS)
         .write()
         .map_err(|_| KeystoreError::Library)
-}
-
-fn read(existing: &[u8], password: &str, profile: Pkcs12Profile) -> Option<Pkcs12Archive> {
-    if existing.len() > LARGEST || Pkcs12Profile::of(existing) != Some(profile) {
-        return None;
-    }
-    Pkcs12Archive::from_pkcs12(existing, password).ok()
 }
 
 #[cfg(test)]

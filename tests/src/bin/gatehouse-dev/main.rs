@@ -1,6 +1,7 @@
 //! The developer's command: `cargo dev run` runs Gatehouse on a real control plane on this machine, `cargo dev test`
-//! passes all tests.
+//! passes all tests, `cargo dev bench` measures.
 
+mod bench;
 mod run;
 mod summary;
 mod test;
@@ -45,6 +46,12 @@ enum Task {
         #[arg(last = true)]
         cargo: Vec<String>,
     },
+    /// Measures what certificates cost: requests, CPU, memory and time, each beside its goal and cert-manager's figure
+    Bench {
+        /// Also with 5,000 Certificates
+        #[arg(long)]
+        large: bool,
+    },
     /// Builds the tools that tests and `run` start into the cache, and prints where they are
     Tools,
 }
@@ -58,6 +65,7 @@ fn main() -> ExitCode {
             operator,
         } => run::run(state, !no_samples, &operator),
         Task::Test { threads, cargo } => test::test(threads, &cargo),
+        Task::Bench { large } => bench::bench(large),
         Task::Tools => tools(),
     });
     match done {

@@ -1,0 +1,173 @@
+//! `gatehouse completions` and `gatehouse man`: made from the commands themselves.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Command};
+use clap_complete::Shell;
+
+use super::{FINE, UNHEALTHY, terminal};
+
+/// Prints a completion script (source <(gatehouse completions bash))
+#[derive(Debug, Args)]
+pub(super) struct CompletionFlags {
+    /// The shell.
+    #[arg(value_enum, value_name = "SHELL")]
+    shell: Shell,
+}
+
+/// Prints the manual page, or writes the pages of all commands into a folder.
+#[derive(Debug, Args)]
+pub(super) struct ManFlags {
+    /// Folder for gatehouse.1, gatehouse-status.1 and so on; made when missing.
+    #[arg(value_name = "DIR")]
+    folder: Option<PathBuf>,
+}
+
+/// What kubectl asks when `kubectl gatehouse …` is to be completed, by way of `kubectl_complete-gatehouse`.
+pub(super) const HOOK: &str = "__complete";
+
+/// The end of an answer in kubectl's protocol (Cobra's): no names of files are to be offered.
+const NO_FILES: &str = ":4\n";
+
+/// Answers it: `words` are those so far, the last of them is to be completed.
+pub(super) fn complete(words: &[String], command: &Command) -> ExitCode {
+    let mut answer = candidates(command, words).join("\n");
+    if !answer.is_empty() {
+        answer.push('\n');
+    }
+    terminal::show(&format!("{answer}{NO_FILES}"));
+    ExitCode::from(FINE)
+}
+
+/// What the last word can become, each with a tab and what it means.
+fn candidates(command: &Command, words: &[String]) -> Vec<String> {
+    let Some((begun, before)) = words.split_last() else {
+        return Vec::new();
+    };
+    let command = before.iter().fold(command, |command, word| {
+        command.find_subcommand(word).unwrap_or(command)
+    });
+    let wants_value = |flag: &&clap::Arg| flag.get_action().takes_values();
+    if let Some(flag) = before.last().and_then(|word| flag(command, word)).filter(wants_value) {
+        let values = flag.get_possible_values();
+        let names = values.iter().map(|value| value.get_name().to_owned());
+        return names.filter(|name| name.starts_with(begun)).collect();
+    }
+    let described = |name: String, about: Option<&clap::builder::StyledStr>| {
+        let about = about.map(ToString::to_string).unwrap_or_default();
+        name.starts_with(begun).then(|| format!("{name}\t{about}"))
+    };
+    if begun.starts_with('-') {
+        return command
+            .get_arguments()
+            .filter_map(|flag| described(format!("--{}", flag.get_long()?), flag.get_help()))
+            .collect();
+    }
+    let values = command.get_positionals().flat_map(clap::Arg::get_possible_values);
+    let values = values
+        .map(|value| value.get_name().to_owned())
+        .filter(|name| name.starts_with(begun));
+    command
+        .get_subcommands()
+        .filter_map(|nested| described(nested.get_name().to_owned(), nested.get_about()))
+        .chain(values)
+        .collect()
+}
+
+fn flag<'a>(command: &'a Command, word: &str) -> Option<&'a clap::Arg> {
+    let long = word.strip_prefix("--");
+    let short = word.strip_prefix('-').filter(|rest| rest.len() == 1);
+    command.get_arguments().find(|flag| {
+        long.is_some_and(|long| flag.get_long() == Some(long))
+            || short.is_some_and(|short| flag.get_short() == short.chars().next())
+    })
+}
+
+pub(super) fn completions(flags: &CompletionFlags, command: &mut Command) -> ExitCode {
+    let mut script = Vec::new();
+    clap_complete::generate(flags.shell, command, "gatehouse", &mut script);
+    terminal::show(&String::from_utf8_lossy(&script));
+    ExitCode::from(FINE)
+}
+
+pub(super) fn man(flags: &ManFlags, command: Command) -> ExitCode {
+    let written = if let Some(folder) = &flags.folder {
+        std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(command, folder))
+    } else {
+        let mut page = Vec::new();
+        let rendered = clap_mangen::Man::new(command).render(&mut page);
+        terminal::show(&String::from_utf8_lossy(&page));
+        rendered
+    };
+    match written {
+        Ok(()) => ExitCode::from(FINE),
+        Err(error) => {
+            terminal::say(&format!("error: the manual pages cannot be written: {error}"));
+            ExitCode::from(UNHEALTHY)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::{CommandFactory, ValueEnum};
+
+    use super::*;
+    use crate::cli::Arguments;
+
+    #[test]
+    fn every_shell_gets_a_script_that_knows_the_commands() {
+        for shell in Shell::value_variants() {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Arguments::command(), "gatehouse", &mut script);
+            let script = String::from_utf8(script).unwrap();
+            for word in ["renew", "test-alert", "selector"] {
+                assert!(script.contains(word), "{shell}: {word}");
+            }
+        }
+    }
+
+    #[test]
+    fn kubectl_is_told_what_a_word_can_become() {
+        let offered = |line: &str| {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            let all = candidates(&Arguments::command(), &words);
+            let names = all.iter().map(|offer| offer.split('\t').next().unwrap().to_owned());
+            names.collect::<Vec<_>>().join(" ")
+        };
+        for (line, words) in [
+            ("st", "status"),
+            ("", "operator status renew inspect test-alert crds completions man"),
+            ("status --wa", "--watch"),
+            ("status -o ", "json yaml wide"),
+            ("status --output=x --output y", "yaml"),
+            ("status -n app --sel", "--selector"),
+            ("inspect ", "secret"),
+            ("inspect secret --f", "--file"),
+            ("completions z", "zsh"),
+            ("status we", ""),
+            ("status -n k", ""),
+        ] {
+            assert_eq!(offered(line), words, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn every_command_has_a_manual_page() {
+        let folder = tempfile::tempdir().unwrap();
+        let flags = ManFlags {
+            folder: Some(folder.path().join("man1")),
+        };
+        assert_eq!(man(&flags, Arguments::command()), ExitCode::from(FINE));
+        for page in [
+            "gatehouse",
+            "gatehouse-status",
+            "gatehouse-inspect-secret",
+            "gatehouse-operator",
+        ] {
+            let text = std::fs::read_to_string(folder.path().join(format!("man1/{page}.1"))).unwrap();
+            assert!(text.starts_with(".ie") || text.contains(".TH"), "{page}");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! `gatehouse status`: how every Certificate does, or the whole story of one.
+
+mod alarms;
+pub(super) mod health;
+mod overview;
+pub(super) mod table;
+mod watch;
+
+pub(super) use overview::{certificates, selection};
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::{
+    connection::{self, Reach, Trouble},
+    manifest::Format,
+    story,
+    terminal::Screen,
+};
+
+/// Says how every Certificate does; with a name, tells its whole story and what to do.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0 all is fine, 1 something is unhealthy, 2 wrong usage or no cluster.")]
+pub(super) struct Flags {
+    /// One Certificate: what is wanted, what exists, who signed, what happened, what is next.
+    #[arg(value_name = "NAME", conflicts_with_all = ["all_namespaces", "selector"])]
+    name: Option<String>,
+    /// Of all namespaces.
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
+    /// Only Certificates with these labels, such as app=shop.
+    #[arg(short = 'l', long, value_name = "LABELS")]
+    selector: Option<String>,
+    /// json or yaml: the objects, as kubectl prints them. wide: serial number, failures, next attempt, fingerprint.
+    #[arg(short, long, value_name = "FORMAT")]
+    output: Option<Format>,
+    /// Go on, and show what changes, until Ctrl-C.
+    #[arg(short, long)]
+    watch: bool,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+impl Flags {
+    /// `-o json` and `-o yaml`.
+    fn objects(&self) -> Option<Format> {
+        self.output.filter(|format| *format != Format::Wide)
+    }
+}
+
+/// Runs the command.
+pub(super) fn run(flags: &Flags) -> ExitCode {
+    connection::run(async {
+        if flags.watch && flags.objects().is_some() {
+            return Err(Trouble::Usage(
+                "--watch shows tables and stories: leave out -o, or use kubectl get -w".to_owned(),
+            ));
+        }
+        let screen = Screen::of_stdout();
+        let connection = flags.reach.connect().await?;
+        match (&flags.name, flags.watch) {
+            (Some(name), false) => story::run(&connection, name, flags.objects(), screen).await,
+            (Some(name), true) => watch::one(&connection, name, screen).await,
+            (None, false) => overview::run(&connection, flags, screen).await,
+            (None, true) => watch::all(&connection, flags, screen).await,
+        }
+    })
+}

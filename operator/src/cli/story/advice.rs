@@ -1,0 +1,329 @@
+//! What to do about each reason that the operator can give. `docs/reference/conditions.md` says more.
+
+/// Whose reason it is: the same word can ask for different things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum Of {
+    /// A Certificate's condition or last failure.
+    Certificate,
+    /// The word in brackets in the message of a `ChallengeFailed`.
+    Solver,
+    /// An issuer's condition.
+    Issuer,
+}
+
+/// What to do; none for a reason that this version does not know.
+pub(in crate::cli) fn advice(of: Of, reason: &str) -> Option<&'static str> {
+    let table = match of {
+        Of::Certificate => CERTIFICATE,
+        Of::Solver => SOLVER,
+        Of::Issuer => ISSUER,
+    };
+    table
+        .iter()
+        .find(|(known, _)| *known == reason)
+        .map(|(_, advice)| *advice)
+}
+
+/// The words of solvers that stand in brackets in a message, in its order.
+pub(in crate::cli) fn solver_words(message: &str) -> Vec<&'static str> {
+    let mut found: Vec<(usize, &'static str)> = SOLVER
+        .iter()
+        .filter_map(|(word, _)| Some((message.find(&format!("({word})"))?, *word)))
+        .collect();
+    found.sort_unstable();
+    found.into_iter().map(|(_, word)| word).collect()
+}
+
+type Table = &'static [(&'static str, &'static str)];
+
+const CERTIFICATE: Table = &[
+    (
+        "Invalid",
+        "Change the spec, or the issuer's, as the message says: it is tried again as soon as it is changed.",
+    ),
+    (
+        "IssuerNotReady",
+        "Mend the issuer, or name another in issuerRef: see below what it says. The Certificate follows by itself.",
+    ),
+    (
+        "NoSolver",
+        "Add a solver for the name in the message to spec.acme.solvers of the issuer, or widen the selector of one that is there.",
+    ),
+    (
+        "ChallengeFailed",
+        "The CA looked for the answer and did not find it. HTTP-01: does port 80 of the name, from the Internet, lead to the ingress controller of the solver's class? DNS-01: do all public name servers of the zone show _acme-challenge? Then ask for another attempt.",
+    ),
+    (
+        "Rejected",
+        "The issuer said no, in the words of the message: to a name, the key, the profile, the duration, or for a CAA record. Change the spec, or ask the CA's owner.",
+    ),
+    (
+        "RateLimited",
+        "Wait: the CA said when to come again, and asking earlier makes it worse. If many Certificates ask for the same names, let one Secret serve them.",
+    ),
+    (
+        "Network",
+        "The CA could not be reached or gave no sensible answer. Is it up (see its status page)? May the operator's Pod connect to it: egress policies, DNS, proxy?",
+    ),
+    (
+        "OrderGone",
+        "The order vanished at the CA. Nothing is wrong with the spec; it is ordered anew by itself. If it goes on, look at the CA.",
+    ),
+    (
+        "SecretConflict",
+        "Choose another secretName, or delete the Secret, or let Gatehouse take it over: kubectl annotate secret <name> gatehouse.dev/adopt=true",
+    ),
+    (
+        "SecretWriteFailed",
+        "The API server refuses the Secret, in the words of the message: a quota, a policy or missing rights. What was issued is kept and written as soon as it may be.",
+    ),
+    (
+        "KeystoreFailed",
+        "Make the Secret that passwordSecretRef names, with a password of at least 6 characters under that key.",
+    ),
+    (
+        "KeyGenerationFailed",
+        "The crypto library failed. Restart the operator; if it goes on, report it with the operator's log.",
+    ),
+    (
+        "ReissueHeld",
+        "Many Certificates would be issued again at once that nobody asked for. Find out who deletes or damages Secrets. If it is what you want, ask for this one by: gatehouse renew",
+    ),
+    (
+        "Forbidden",
+        "The operator lacks a right that the message names. Install config/default (or config/namespaced) of its version again.",
+    ),
+    (
+        "Unauthorized",
+        "The API server does not accept the operator's credentials. Restart the operator; look at its service account.",
+    ),
+    (
+        "QuotaExceeded",
+        "The namespace's quota is used up. Raise it, or delete what is not needed.",
+    ),
+    (
+        "NamespaceTerminating",
+        "The namespace is being deleted. Nothing is made in it any more.",
+    ),
+    (
+        "AlreadyExists",
+        "Another object has the name in the message. Delete it if it is nobody's.",
+    ),
+    (
+        "NotFound",
+        "An object that the message names is gone. Has somebody deleted it? Gatehouse makes its own again by itself.",
+    ),
+    (
+        "TooManyRequests",
+        "The API server is overloaded. It is tried again by itself.",
+    ),
+    (
+        "ServerError",
+        "The API server fails, in the words of the message: an admission webhook that is down, for instance. It is tried again by itself.",
+    ),
+    ("Issuing", "Nothing: a certificate is being obtained."),
+    // What no condition says: told from outside.
+    (
+        "NotSeen",
+        "Does the operator run, and does it watch this namespace? kubectl get pods -n gatehouse-system; its --namespace flags.",
+    ),
+    (
+        "Overdue",
+        "Does the operator run, and does one replica lead? kubectl get pods,leases -n gatehouse-system; its log says what it waits for.",
+    ),
+    (
+        "Expired",
+        "Does the operator run? kubectl get pods -n gatehouse-system. Then ask for a renewal.",
+    ),
+    (
+        "Suspended",
+        "Nothing is issued, renewed or healed while spec.suspend is true. To go on: kubectl patch ghcert <name> --type=merge -p '{\"spec\":{\"suspend\":false}}'",
+    ),
+    (
+        "Unreadable",
+        "It was written past validation, or by a newer version. Correct its spec as the message says, or use the commands of the operator's version.",
+    ),
+];
+
+const SOLVER: Table = &[
+    (
+        "DnsZoneNotFound",
+        "No server knows a zone for the name. Is it registered and delegated? Behind split DNS give propagation.nameservers. For acme-dns add the CNAME in the message.",
+    ),
+    (
+        "DnsRefused",
+        "The DNS server or provider refuses the credentials or the change. The message says which of them; correct the Secret or the rights there.",
+    ),
+    (
+        "DnsUnreachable",
+        "No connection to the DNS server or provider. Check its address and port, and the operator's egress.",
+    ),
+    (
+        "DnsFailed",
+        "The DNS server or provider answered with an error of its own: its words are in the message.",
+    ),
+    (
+        "DnsDelegated",
+        "_acme-challenge of the name is a CNAME: set cnameStrategy: Follow in the solver, or remove the CNAME.",
+    ),
+    (
+        "CnameLoop",
+        "The CNAMEs of the name lead in a circle or too far: let it point straight to its target.",
+    ),
+    (
+        "PropagationTimeout",
+        "The record was written, but the servers in the message did not have it in time. Is a secondary not updated? For slow providers raise propagation.timeout.",
+    ),
+    (
+        "AddressRefused",
+        "The host is at an address that Gatehouse does not connect to (loopback, link-local, metadata). Name another host.",
+    ),
+    (
+        "SecretMissing",
+        "Make the Secret with the credentials: an Issuer's is in its own namespace, a ClusterIssuer's in the operator's.",
+    ),
+    (
+        "SecretKeyMissing",
+        "The Secret with the credentials has no such key: correct the key in the solver, or the Secret.",
+    ),
+    (
+        "SecretMalformed",
+        "What is in the Secret is not in the form that the provider's documents show: write it again.",
+    ),
+    (
+        "SecretUnreadable",
+        "The operator may not read the Secret, or the API server failed: look at the operator's rights.",
+    ),
+    (
+        "InvalidSolver",
+        "A field of the solver is missing, unknown or impossible: the message lists what there is.",
+    ),
+    (
+        "OutsideZones",
+        "The name is outside of the solver's dnsZones: widen them, or add a solver for it.",
+    ),
+    (
+        "IngressWriteFailed",
+        "The API server refuses the Ingress, Service or EndpointSlice for the challenge in the operator's namespace: rights, quota, or an admission webhook of the ingress controller.",
+    ),
+];
+
+const ISSUER: Table = &[
+    ("Invalid", "Correct the issuer's spec as the message says."),
+    (
+        "SecretMissing",
+        "Make the Secret that it names: an Issuer's is in its own namespace, a ClusterIssuer's in the operator's.",
+    ),
+    (
+        "SecretMalformed",
+        "The Secret has no such key, or what is there is no key: write it again.",
+    ),
+    (
+        "SecretUnreadable",
+        "The API server does not let the operator read the Secret: look at its rights.",
+    ),
+    (
+        "SecretWriteFailed",
+        "The account's new key cannot be kept: a quota, a policy or missing rights, in the words of the message.",
+    ),
+    (
+        "Network",
+        "The ACME server cannot be reached, or it is none. Check spec.acme.server and the operator's egress.",
+    ),
+    (
+        "UntrustedServer",
+        "TLS with the ACME server failed. For a private CA give spec.acme.caBundle or caBundleSecretRef.",
+    ),
+    ("RateLimited", "The CA limits new accounts or requests: wait."),
+    (
+        "ExternalAccountRequired",
+        "The CA wants an external account binding: set spec.acme.externalAccountBinding with what the CA gave you.",
+    ),
+    (
+        "AccountRefused",
+        "The binding is wrong, or the account is deactivated: the CA's words are in the message. Correct externalAccountBinding, or delete the account's Secret to make a new account.",
+    ),
+    (
+        "IssuerNotReady",
+        "The CA does not know the account any more, or its terms changed and it wants a human: agree at the URL in the message.",
+    ),
+    (
+        "Rejected",
+        "The CA refuses the contact, the key or the account, in the words of the message.",
+    ),
+    (
+        "ChallengeFailed",
+        "The CA refuses, in the words of the message: see its documents.",
+    ),
+    (
+        "OrderGone",
+        "The CA has lost what it was asked about. It is tried again by itself.",
+    ),
+    (
+        "InvalidCertificate",
+        "tls.crt or ca.crt of the CA's Secret cannot be read: write it as PEM, the CA first, then its intermediates.",
+    ),
+    (
+        "BrokenChain",
+        "The certificates in the CA's Secret do not belong together: the CA first, then its intermediates.",
+    ),
+    (
+        "KeyMismatch",
+        "tls.key is not the key of tls.crt in the CA's Secret: write both again.",
+    ),
+    (
+        "InvalidPrivateKey",
+        "tls.key of the CA's Secret is no private key in PEM: write it again.",
+    ),
+    (
+        "EncryptedPrivateKey",
+        "tls.key of the CA's Secret is encrypted: decrypt it first (openssl pkey -in key.pem).",
+    ),
+    (
+        "UnsupportedKeyAlgorithm",
+        "The CA's key is of a kind that is not supported: RSA 2048 to 4096, ECDSA P-256 to P-521, or Ed25519.",
+    ),
+    (
+        "NotACertificateAuthority",
+        "The certificate in the Secret is not a CA: issue it with isCA: true.",
+    ),
+    (
+        "MayNotSignCertificates",
+        "The CA's certificate lacks the usage \"cert sign\": issue it with that usage.",
+    ),
+    ("AuthorityExpired", "The CA's time is over: renew it in its Secret."),
+    ("AuthorityNotYetValid", "The CA's time has not come: check the clocks."),
+    (
+        "InvalidRequest",
+        "The CA cannot sign what is asked for, in the words of the message.",
+    ),
+    (
+        "InvalidDuration",
+        "The CA cannot sign for that time: correct the duration.",
+    ),
+    (
+        "NameNotPermitted",
+        "The CA's name constraints forbid a name, in the words of the message.",
+    ),
+    (
+        "PathLengthExceeded",
+        "The CA may not sign another CA below itself: use one with a longer path.",
+    ),
+    (
+        "CryptoLibraryFailed",
+        "The crypto library failed. Restart the operator; if it goes on, report it with the operator's log.",
+    ),
+    // An issuer that nobody has looked at, or that is not there.
+    (
+        "NotSeen",
+        "Does the operator run, and does it look at this issuer? One that is kept to namespaces reads no ClusterIssuers.",
+    ),
+    (
+        "NotFound",
+        "Make the issuer, or correct issuerRef: kind is Issuer (in the Certificate's namespace) unless it says ClusterIssuer.",
+    ),
+];
+
+#[cfg(test)]
+#[path = "advice_tests.rs"]
+mod tests;

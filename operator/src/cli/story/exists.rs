@@ -1,0 +1,87 @@
+//! What is in the Secret, compared with what the spec asks for.
+
+use gatehouse_crds::certificate::Certificate;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+
+use crate::{
+    certificate::{
+        holding::{self, Facts},
+        wanted::Wanted,
+    },
+    pki::{self, Fidelity},
+};
+
+/// The Secret, without anything that is secret.
+#[derive(Clone, Debug)]
+pub(super) struct Contents {
+    /// The Certificate that it belongs to, by its own word.
+    pub owner: Option<String>,
+    /// The pair, or why there is none that could serve.
+    pub pair: Result<Pair, String>,
+}
+
+/// A key and a certificate that belong together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Pair {
+    pub not_before: Timestamp,
+    pub not_after: Timestamp,
+    pub serial: String,
+    pub names: Vec<String>,
+    pub key: String,
+    /// Who signed, by the certificate's own word.
+    pub signer: String,
+    /// In what it is not what the spec asks for.
+    pub mismatches: Vec<String>,
+}
+
+/// Reads a Secret.
+pub(super) fn contents(secret: &Secret, certificate: &Certificate) -> Contents {
+    Contents {
+        owner: Facts::of(&secret.metadata).certificate,
+        pair: holding::read(secret)
+            .map(|held| pair(held.leaf(), certificate))
+            .map_err(|damage| damage.to_string()),
+    }
+}
+
+fn pair(leaf: &pki::Certificate, certificate: &Certificate) -> Pair {
+    let mismatches = match Wanted::parse(&certificate.spec) {
+        Ok(wanted) => leaf
+            .satisfies(&wanted.for_acme(), wanted.key, Fidelity::AuthorityDecides)
+            .err()
+            .unwrap_or_default()
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        Err(error) => vec![error.to_string()],
+    };
+    Pair {
+        not_before: leaf.not_before,
+        not_after: leaf.not_after,
+        serial: leaf.serial_hex(),
+        names: names(leaf),
+        key: leaf
+            .key_parameters
+            .map_or_else(|| "of another kind".to_owned(), |key| key.to_string()),
+        signer: if leaf.is_self_issued() {
+            "itself".to_owned()
+        } else {
+            leaf.issuer_common_name
+                .clone()
+                .unwrap_or_else(|| "a CA without a common name".to_owned())
+        },
+        mismatches,
+    }
+}
+
+/// Every alternative name, or else the common name.
+pub(in crate::cli) fn names(leaf: &pki::Certificate) -> Vec<String> {
+    let mut names = leaf.dns_names.clone();
+    names.extend(leaf.ip_addresses.iter().map(ToString::to_string));
+    names.extend(leaf.uris.iter().chain(&leaf.email_addresses).cloned());
+    if names.is_empty() {
+        names.extend(leaf.common_name.clone());
+    }
+    names
+}

@@ -1,0 +1,1 @@
+//! Other people's receivers: what they make of what they are sent.
