@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use gatehouse_crds::alert::{AlertPolicy, ClusterAlertPolicy, ReceiverStatus};
 use gatehouse_tests::cluster::condition;
-use gatehouse_tests::operator::Options;
 use gatehouse_tests::process::eventually;
 use gatehouse_tests::receiver::{Answer, Received};
 use gatehouse_tests::scene::SOON;
-use gatehouse_tests::{Receiver, Scene, World};
+use gatehouse_tests::world::Options;
+use gatehouse_tests::{Receiver, Scene, World, operator};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
@@ -394,7 +394,8 @@ async fn a_sign_of_life_comes_at_its_interval() {
 
 #[tokio::test]
 async fn a_cluster_policy_covers_the_namespaces_and_certificates_that_it_selects() {
-    let (receiver, world) = (Receiver::start().await, World::shared().await);
+    // A world of its own: this operator looks after all namespaces, and would tell the alerts of the other scenes, too.
+    let (receiver, world) = (Receiver::start().await, World::start(Options::default()).await.unwrap());
     let cluster = world.cluster().await;
     cluster.install_crds().await.unwrap();
     let (prod, dev) = (cluster.namespace("prod").await, cluster.namespace("dev").await);
@@ -404,7 +405,7 @@ async fn a_cluster_policy_covers_the_namespaces_and_certificates_that_it_selects
         .patch(&prod, &PatchParams::default(), &Patch::Merge(&label))
         .await
         .unwrap();
-    let options = Options::new(&world.plane.kubeconfig()).arg(format!("--cluster-resource-namespace={dev}"));
+    let options = operator::Options::new(&world.plane.kubeconfig()).arg(format!("--cluster-resource-namespace={dev}"));
     let _operator = world.operator(&options).await;
     let all: Api<ClusterAlertPolicy> = Api::all(cluster.client());
     let policy = json!({
