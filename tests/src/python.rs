@@ -56,10 +56,9 @@ pub fn interpreter() -> Result<PathBuf, Error> {
         "-r",
         &requirements,
     ];
-    run(&interpreter, &install).map_err(|output| Error::Build {
-        tool: "tests/receivers/requirements.txt".to_owned(),
-        status: "pip install".to_owned(),
-        output,
+    run(&interpreter, &install).map_err(|error| Error::Missing {
+        what: "the libraries of tests/receivers/requirements.txt",
+        install: format!("let pip reach PyPI, or an index that has them (PIP_INDEX_URL); it said:\n{error}"),
     })?;
     fs::write(&complete, "").doing("marking Python's libraries as complete")?;
     Ok(interpreter)

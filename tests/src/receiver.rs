@@ -11,6 +11,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -69,6 +70,8 @@ pub struct Received {
     pub body: Bytes,
     /// How it was answered.
     pub answered: StatusCode,
+    /// When it had come whole.
+    pub at: Timestamp,
 }
 
 impl Received {
@@ -197,6 +200,7 @@ async fn serve(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Result<R
             headers: parts.headers,
             body,
             answered: answer.status,
+            at: Timestamp::now(),
         });
         answer
     };

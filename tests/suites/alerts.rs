@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use gatehouse_crds::alert::{AlertPolicy, ClusterAlertPolicy, ReceiverStatus};
 use gatehouse_tests::cluster::condition;
+use gatehouse_tests::manifests::{alert_policy, orphan, self_signed};
 use gatehouse_tests::process::eventually;
 use gatehouse_tests::receiver::{Answer, Received};
 use gatehouse_tests::scene::SOON;
@@ -27,30 +28,10 @@ async fn scene(name: &str) -> Scene {
     Scene::new(&World::shared().await, name).await
 }
 
-/// A Certificate that is never ready: its issuer is not there.
-fn orphan(name: &str) -> String {
-    format!(
-        "apiVersion: gatehouse.dev/v1alpha1\nkind: Certificate\nmetadata: {{name: {name}, labels: {{team: shop}}}}\n\
-         spec: {{secretName: {name}-tls, issuerRef: {{name: nobody}}, dnsNames: [{name}.test]}}\n"
-    )
-}
-
-fn self_signed() -> &'static str {
-    "apiVersion: gatehouse.dev/v1alpha1\nkind: Issuer\nmetadata: {name: own}\nspec: {selfSigned: {}}\n"
-}
-
 /// A policy that tells at once what is not ready.
 fn policy(name: &str, receivers: &Value) -> String {
     let rules = json!({"notReady": {"after": "1s"}, "expired": {}, "expiring": {}});
-    with_rules(name, &rules, receivers)
-}
-
-fn with_rules(name: &str, rules: &Value, receivers: &Value) -> String {
-    json!({
-        "apiVersion": "gatehouse.dev/v1alpha1", "kind": "AlertPolicy", "metadata": {"name": name},
-        "spec": {"rules": rules, "receivers": receivers}
-    })
-    .to_string()
+    alert_policy(name, &rules, receivers)
 }
 
 fn ops(receiver: &Receiver) -> Value {
@@ -130,7 +111,7 @@ async fn what_is_not_ready_is_told_with_everything_one_needs_and_its_mending_onc
     assert!(status.receivers[0].last_success.is_some());
     assert_eq!(states(&scene).await, 1);
 
-    scene.apply(self_signed()).await;
+    scene.apply(&self_signed("own")).await;
     scene.apply(&orphan("web").replace("nobody", "own")).await;
     told(&receiver, &["firing notReady web", "resolved notReady web"]).await;
     eventually("nothing is left to remember", SOON, || async {
@@ -143,7 +124,7 @@ async fn what_is_not_ready_is_told_with_everything_one_needs_and_its_mending_onc
 async fn what_runs_out_is_told_at_its_moment() {
     let (scene, receiver) = (scene("runs-out").await, Receiver::start().await);
     let _operator = scene.operator().await;
-    scene.apply(self_signed()).await;
+    scene.apply(&self_signed("own")).await;
     let yaml = orphan("web")
         .replace("nobody", "own")
         .replace("dnsNames", "duration: 40s, dnsNames");
