@@ -282,7 +282,7 @@ async fn a_restart_tells_nothing_twice_and_ends_what_went_meanwhile() {
     let _ = world.delete("web");
     let engine = Running::over(&world);
     engine
-        .hears([policy("p", "u", 1, &json!({})), News::PoliciesListed])
+        .hears([policy("p", "u", 1, &json!({})), News::Policies(Vec::new())])
         .await;
     seconds(5).await;
     assert_eq!(world.told()[2..], ["1 ops resolved renewalFailed web"]);
@@ -366,7 +366,7 @@ async fn a_policy_that_is_deleted_leaves_nothing_behind() {
         .unwrap()
         .insert("old".into(), durable::pack(&mut State::default()));
     let engine = Running::over(&world);
-    engine.hears([News::PoliciesListed]).await;
+    engine.hears([News::Policies(Vec::new())]).await;
     assert!(world.saved.lock().unwrap().is_empty());
     engine.ends().await;
 }
@@ -437,6 +437,32 @@ async fn of_too_many_policies_the_youngest_are_told_and_not_carried_out() {
         (ready.status.as_str(), ready.reason.as_str()),
         ("False", "TooManyPolicies")
     );
+    engine.ends().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_pushed_out_by_a_policy_of_the_same_second_says_so_and_who_moves_up_again_too() {
+    let world = World::new();
+    let engine = Running::over(&world);
+    let all = (0..POLICIES).map(|number| policy(&format!("p-{number:03}"), &format!("u-{number}"), 1, &json!({})));
+    engine.hears(all).await;
+    seconds(5).await;
+    let reason = |name: &str| world.status(name).conditions[0].reason.clone();
+    assert_eq!(reason("p-099"), "Accepted");
+    // Made in the same second, as the clock of the API server has no smaller ones; then the name decides.
+    engine.hears([policy("a", "u-a", 1, &json!({}))]).await;
+    seconds(5).await;
+    assert_eq!(
+        (reason("a").as_str(), reason("p-099").as_str()),
+        ("Accepted", "TooManyPolicies")
+    );
+    let key = PolicyKey {
+        namespace: Some("app".into()),
+        name: "p-007".into(),
+    };
+    engine.hears([News::Policy(key, None)]).await;
+    seconds(5).await;
+    assert_eq!(reason("p-099"), "Accepted");
     engine.ends().await;
 }
 

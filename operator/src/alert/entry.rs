@@ -37,7 +37,7 @@ pub(super) struct Entry {
     pub(super) uid: String,
     pub(super) created: Option<Timestamp>,
     /// There are too many of them in its namespace.
-    pub(super) crowded: bool,
+    crowded: bool,
     pub(super) state: State,
     /// When the engine looks at it again.
     pub(super) wake: Option<Timestamp>,
@@ -139,6 +139,14 @@ impl Entry {
                 self.state.repeat_at = Some(now);
             }
         }
+        changed
+    }
+
+    /// Takes whether it is one too many in its namespace. Gives whether that is new.
+    pub(super) fn crowd(&mut self, crowded: bool) -> bool {
+        let changed = self.crowded != crowded;
+        self.crowded = crowded;
+        self.stale |= changed;
         changed
     }
 
