@@ -413,7 +413,7 @@ impl<S: Sight, H: Hands> Engine<S, H> {
             });
         }
         while self.in_flight.get(&key.namespace).is_none_or(|count| *count < AT_ONCE) {
-            let Some((receiver, message)) = entry.next_delivery(now) else {
+            let Some((receiver, message)) = entry.next_delivery(&*self.sight, now) else {
                 break;
             };
             *self.in_flight.entry(key.namespace.clone()).or_default() += 1;

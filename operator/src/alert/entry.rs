@@ -240,11 +240,16 @@ impl Entry {
     }
 
     /// The next delivery to start.
-    pub(super) fn next_delivery(&mut self, now: Timestamp) -> Option<(Receiver, Message)> {
+    pub(super) fn next_delivery(&mut self, sight: &impl Sight, now: Timestamp) -> Option<(Receiver, Message)> {
         let policy = self.policy.as_ref().ok().filter(|_| !self.crowded)?;
         let saved = self.state.saved;
         policy.receivers.iter().find_map(|receiver| {
-            let message = self.state.queues.get_mut(&receiver.name)?.start(saved, now)?;
+            let mut message = self.state.queues.get_mut(&receiver.name)?.start(saved, now)?;
+            message.content.complete(|namespace, name| {
+                let found = sight.certificate(namespace, name)?;
+                let certificate = found.0.as_ref().ok()?;
+                Some((certificate.metadata.uid.clone()?, Subject::of(certificate)))
+            });
             Some((receiver.clone(), message))
         })
     }
