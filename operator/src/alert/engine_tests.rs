@@ -18,6 +18,7 @@ struct World {
     began: Instant,
     certificates: Mutex<BTreeMap<(String, String), Arc<Guarded>>>,
     saved: Mutex<BTreeMap<String, Vec<u8>>>,
+    saves: Mutex<usize>,
     statuses: Mutex<BTreeMap<String, AlertPolicyStatus>>,
     /// What was tried: seconds since the beginning, receiver, id, and what it said.
     tries: Mutex<Vec<(u64, String, String, Content)>>,
@@ -37,6 +38,7 @@ impl World {
             began: Instant::now(),
             certificates: Mutex::default(),
             saved: Mutex::default(),
+            saves: Mutex::default(),
             statuses: Mutex::default(),
             tries: Mutex::default(),
             undelivered: Mutex::default(),
@@ -129,6 +131,7 @@ impl Hands for World {
         if *self.broken.lock().unwrap() {
             return Err("no".into());
         }
+        *self.saves.lock().unwrap() += 1;
         let mut saved = self.saved.lock().unwrap();
         match state {
             Some(state) => drop(saved.insert(uid.into(), state)),
@@ -390,6 +393,38 @@ async fn a_storm_of_ten_thousand_ends_without_losing_one() {
     assert_eq!(groups.max(), Some(10_000));
     assert!(tries.len() < 10, "{}", tries.len());
     assert_eq!(world.status("p").firing_count, Some(10_000));
+    engine.ends().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_alertmanager_is_told_of_each_of_ten_thousand_and_a_large_state_is_saved_seldom() {
+    let world = World::new();
+    world.answer(|_| (Duration::from_millis(400), Outcome::Accepted));
+    let engine = Running::over(&world);
+    let receivers = json!([{"name": "am", "webhook": {"url": "https://am.example.com", "format": "Alertmanager"}}]);
+    let all: Vec<News> = (0..10_000)
+        .map(|number| world.put(&format!("web-{number}"), 1, 50))
+        .collect();
+    engine.hears(all).await;
+    engine
+        .hears([policy("p", "u", 1, &json!({"receivers": receivers}))])
+        .await;
+    seconds(60).await;
+    assert_eq!(world.told().len(), 50);
+    let told: usize = world
+        .tries
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|(_, _, _, content)| match content {
+            Content::Batch { alerts, .. } => alerts.len(),
+            _ => 0,
+        })
+        .sum();
+    assert_eq!(told, 10_000);
+    // Fifty deliveries in twenty seconds. A small state would be saved every second.
+    let saves = *world.saves.lock().unwrap();
+    assert!(saves <= 12, "{saves}");
     engine.ends().await;
 }
 

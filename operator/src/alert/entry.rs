@@ -18,6 +18,9 @@ use super::{
 
 /// What nobody waits for is made durable, and told in the status, this often at most.
 const LAZY: Duration = Duration::from_secs(1);
+/// A state rests for a millisecond more for each so many bytes: in a storm it is large, and what a crash costs then are
+/// repeats of a few more deliveries.
+const LIGHT: usize = 50;
 /// After so many failures to make the state durable, deliveries leave all the same.
 const PATIENCE: u32 = 2;
 
@@ -63,6 +66,8 @@ struct Kept {
     stored: bool,
     /// Something waits for the next save.
     urgent: bool,
+    /// Bytes of the last save.
+    size: usize,
 }
 
 /// Something that is done beside the engine, once at a time.
@@ -84,6 +89,11 @@ impl Errand {
         self.failures = if well { 0 } else { self.failures.saturating_add(1) };
         let pause = LAZY.saturating_mul(2u32.saturating_pow(self.failures.min(5)));
         self.not_before = now.checked_add(pause).ok();
+    }
+
+    /// Waits so much longer.
+    fn rests(&mut self, more: Duration) {
+        self.not_before = self.not_before.and_then(|time| time.checked_add(more).ok());
     }
 }
 
@@ -217,13 +227,17 @@ impl Entry {
             return Some((revision, None));
         }
         self.kept.errand.under_way = true;
-        Some((revision, Some(durable::pack(&mut self.state))))
+        let packed = durable::pack(&mut self.state);
+        self.kept.size = packed.len();
+        Some((revision, Some(packed)))
     }
 
     pub(super) fn saved(&mut self, revision: u64, removed: bool, result: Result<(), String>, now: Timestamp) {
         match result {
             Ok(()) => {
                 self.kept.errand.ended(true, now);
+                let weight = u64::try_from(self.kept.size / LIGHT).unwrap_or(u64::MAX);
+                self.kept.errand.rests(Duration::from_millis(weight));
                 self.kept.stored = !removed;
                 self.kept.revision = revision;
                 self.state.saved = self.state.saved.max(revision);
