@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use gatehouse_crds::alert::{Format, Rule, Severity};
+use gatehouse_crds::alert::{Format, Severity};
 use gatehouse_crds::certificate::SigningIssuer;
 use jiff::Timestamp;
 
