@@ -17,6 +17,9 @@
     reason = "test code: to panic is how it reports"
 )]
 
+#[path = "admission/alerts.rs"]
+mod alerts;
+
 use std::sync::Arc;
 
 use gatehouse_tests::stage::SOON;
@@ -323,9 +326,14 @@ async fn what_can_never_work_is_refused_with_what_to_write_instead() {
     let issuers = BAD_ISSUERS
         .iter()
         .flat_map(|(spec, words)| ["Issuer", "ClusterIssuer"].map(|kind| (manifest(kind, &written_out(spec)), *words)));
+    refused(&cluster, &namespace, certificates.chain(issuers)).await;
+}
+
+/// Each manifest is refused, and each message has its words.
+async fn refused(cluster: &Cluster, namespace: &str, manifests: impl Iterator<Item = (String, &str)>) {
     let mut wrong = Vec::new();
-    for (manifest, words) in certificates.chain(issuers) {
-        match cluster.try_apply(&namespace, &manifest).await {
+    for (manifest, words) in manifests {
+        match cluster.try_apply(namespace, &manifest).await {
             Err(error) if error.to_string().contains(words) => {}
             Err(error) => wrong.push(format!("lacks {words:?}: {error}\n{manifest}")),
             Ok(_) => {
@@ -458,11 +466,15 @@ fn good() -> Vec<(&'static str, Value)> {
 #[tokio::test]
 async fn every_field_of_the_contract_is_accepted_and_kept() {
     let (_world, cluster, namespace) = plane().await;
-    for (number, (kind, spec)) in good().into_iter().enumerate() {
+    kept(&cluster, &namespace, good()).await;
+}
+
+/// Each spec is accepted, with nothing pruned and nothing defaulted: what a user wrote is what a user reads.
+async fn kept(cluster: &Cluster, namespace: &str, specs: Vec<(&'static str, Value)>) {
+    for (number, (kind, spec)) in specs.into_iter().enumerate() {
         let manifest = json!({"apiVersion": "gatehouse.dev/v1alpha1", "kind": kind,
             "metadata": {"name": format!("good-{number}")}, "spec": spec});
-        let applied = cluster.apply(&namespace, &manifest.to_string()).await;
-        // Nothing pruned, nothing defaulted: what a user wrote is what a user reads.
+        let applied = cluster.apply(namespace, &manifest.to_string()).await;
         assert_eq!(applied[0].data["spec"], spec, "{kind} good-{number}");
     }
 }

@@ -682,6 +682,29 @@ async fn a_namespace_without_its_rights_is_told_and_the_others_go_on() {
         cluster.apply(name, &web).await;
     }
     verified(&cluster, "good", "web", &ca.pem(), &["web.example.test"]).await;
+    // The alarm of the others is raised, too.
+    let receiver = Receiver::start().await;
+    let policy = serde_json::json!({
+        "apiVersion": "gatehouse.dev/v1alpha1", "kind": "AlertPolicy", "metadata": {"name": "ops"},
+        "spec": {
+            "rules": {"notReady": {"after": "1s"}},
+            "receivers": [{"name": "ops", "webhook": {"url": receiver.url("/hook")}}]
+        }
+    });
+    for name in ["good", "unbound"] {
+        cluster.apply(name, &policy.to_string()).await;
+        let lost = manifests::certificate("lost", "nobody", &["lost.example.test"]);
+        cluster.apply(name, &lost).await;
+    }
+    let alarmed = async |times: usize| {
+        eventually("an alert", 2 * SOON, || async {
+            let told = receiver.told();
+            let lost = told.iter().filter(|told| *told == "firing notReady lost");
+            (lost.count() == times).then_some(())
+        })
+        .await;
+    };
+    alarmed(1).await;
     // Without any right there is no status and no event; the log says what is missing, and where.
     for resource in ["certificates", "issuers", "secrets"] {
         let missing = format!("cannot list resource \\\"{resource}\\\"");
@@ -727,6 +750,7 @@ async fn a_namespace_without_its_rights_is_told_and_the_others_go_on() {
     for name in ["unbound", "readonly"] {
         verified(&cluster, name, "web", &ca.pem(), &["web.example.test"]).await;
     }
+    alarmed(2).await;
 
     // Taken away while it runs: what is served there stays, and the others are renewed.
     unbind().await;

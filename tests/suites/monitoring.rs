@@ -11,8 +11,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-use gatehouse_tests::{Assets, Tool, World, assets, operator, workspace, world};
-use serde_json::Value;
+use gatehouse_crds::alert::Rule;
+use gatehouse_tests::process::eventually;
+use gatehouse_tests::scene::SOON;
+use gatehouse_tests::{Assets, Receiver, Scene, Tool, World, assets, manifests, workspace};
+use serde_json::{Value, json};
 
 /// Every object that `kubectl kustomize config/monitoring` gives.
 fn built() -> Vec<Value> {
@@ -116,6 +119,37 @@ fn every_alert_is_tested_and_says_how_bad_it_is_what_happened_and_what_to_do() {
     }
 }
 
+/// Every runbook that a message of the alarm links to, from the golden files of its formats.
+fn linked(folder: &Path, found: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            linked(&path, found);
+        } else {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let rest = text.split("docs/runbooks/").skip(1);
+            found.extend(rest.filter_map(|rest| Some(rest.split_once(".md")?.0.to_owned())));
+        }
+    }
+}
+
+#[test]
+fn every_message_of_the_alarm_links_to_a_runbook_that_is_there() {
+    let mut names = BTreeSet::new();
+    linked(
+        &workspace::root().join("operator/src/alert/format/snapshots"),
+        &mut names,
+    );
+    for rule in Rule::ALL {
+        let name = rule.as_snake().replace('_', "-");
+        assert!(names.contains(&name), "{name} is in no golden file: {names:?}");
+    }
+    for name in names {
+        let file = workspace::root().join(format!("docs/runbooks/{name}.md"));
+        assert!(file.is_file(), "{} is not there", file.display());
+    }
+}
+
 /// The metrics that an expression names: a recorded one has a colon.
 fn named(expression: &str) -> impl Iterator<Item = String> {
     expression
@@ -140,7 +174,7 @@ fn expressions(value: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// What a running operator has, from the `# TYPE` lines of its `/metrics`: those are there before anything was counted.
+/// What a running operator has, from the `# TYPE` lines of its `/metrics`.
 fn exposed(metrics: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for line in metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
@@ -156,13 +190,55 @@ fn exposed(metrics: &str) -> BTreeSet<String> {
     names
 }
 
+/// The metrics that the reference has in its tables.
+fn documented() -> BTreeSet<String> {
+    let text = std::fs::read_to_string(workspace::root().join("docs/reference/metrics.md")).unwrap();
+    text.lines()
+        .filter_map(|line| line.strip_prefix("| `gatehouse_"))
+        .filter_map(|rest| Some(format!("gatehouse_{}", rest.split_once('`')?.0)))
+        .collect()
+}
+
+/// A family without a label set is not in `/metrics` until something is counted: so one Certificate is issued, one fails, and
+/// both are told.
 #[tokio::test]
-async fn every_metric_of_the_rules_and_the_dashboard_is_one_that_the_operator_has() {
-    let world = World::start(world::Options::default()).await.unwrap();
-    world.cluster().await.install_crds().await.unwrap();
-    let operator = world.operator(&operator::Options::new(&world.plane.kubeconfig())).await;
-    let exposed = exposed(&operator.metrics().await.unwrap());
-    assert!(exposed.contains("gatehouse_issuance_total"), "{exposed:?}");
+async fn every_metric_of_the_rules_the_dashboard_and_the_reference_is_one_that_the_operator_has() {
+    let scene = Scene::new(&World::shared().await, "watched").await;
+    let operator = scene.operator().await;
+    let receiver = Receiver::start().await;
+    let policy = json!({
+        "apiVersion": "gatehouse.dev/v1alpha1", "kind": "AlertPolicy", "metadata": {"name": "ops"},
+        "spec": {
+            "rules": {"notReady": {"after": "1s"}},
+            "receivers": [{"name": "ops", "webhook": {"url": receiver.url("/hook")}}]
+        }
+    });
+    scene.apply(&policy.to_string()).await;
+    scene.acme_issuer().await;
+    let host = scene.host("web");
+    scene.apply(&manifests::certificate("web", "acme", &[&host])).await;
+    scene.verified("web", &[&host]).await;
+    scene.apply(&manifests::certificate("lost", "nobody", &[&host])).await;
+    eventually("told", SOON, || async {
+        receiver
+            .told()
+            .contains(&"firing notReady lost".to_owned())
+            .then_some(())
+    })
+    .await;
+    let metrics = operator.metrics().await.unwrap();
+    for line in [
+        "gatehouse_alerts_firing{rule=\"notReady\",severity=\"critical\"} 1",
+        "gatehouse_alerts_firing{rule=\"expired\",severity=\"critical\"} 0",
+        "gatehouse_alert_deliveries_total{receiver=\"ops\",result=\"failure\"} 0",
+        "gatehouse_alert_deliveries_total{receiver=\"ops\",result=\"dropped\"} 0",
+    ] {
+        assert!(
+            metrics.lines().any(|found| found == line),
+            "{line} is not in\n{metrics}"
+        );
+    }
+    let exposed = exposed(&metrics);
 
     let mut used: Vec<String> = rules()
         .iter()
@@ -173,6 +249,19 @@ async fn every_metric_of_the_rules_and_the_dashboard_is_one_that_the_operator_ha
     assert!(used.len() > 15, "{used:?}");
     let unknown: Vec<_> = used.difference(&exposed).collect();
     assert!(unknown.is_empty(), "not in /metrics: {unknown:?}");
+
+    let bare = |name: &String| {
+        ["_bucket", "_sum", "_count"]
+            .iter()
+            .find_map(|ending| name.strip_suffix(ending))
+            .unwrap_or(name)
+            .to_owned()
+    };
+    assert_eq!(
+        documented(),
+        exposed.iter().map(bare).collect(),
+        "in docs/reference/metrics.md and in /metrics"
+    );
 }
 
 #[test]

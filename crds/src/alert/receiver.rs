@@ -11,11 +11,13 @@ use crate::{
 };
 
 /// One receiver, with a queue of its own.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Receiver {
     /// Its name in the status and in metrics.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
+        .message("write lower-case letters, digits and -, beginning and ending with a letter or digit"))]
     pub name: String,
     /// Alerts below are not sent here. Default: warning.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -58,7 +58,11 @@ pub struct Switch {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("!has(self.warning) || !has(self.critical) || !self.warning.endsWith('%') || !self.critical.endsWith('%') || int(self.critical.replace('%', '')) < int(self.warning.replace('%', ''))")
+    validation = Rule::new("!has(self.warning) || !has(self.critical) || !self.warning.matches('^[0-9]+%$') || !self.critical.matches('^[0-9]+%$') || int(self.critical.replace('%', '')) < int(self.warning.replace('%', ''))")
+        .message("critical must be less than warning: less is left of the certificate by then"),
+    validation = Rule::new("!has(self.warning) || !has(self.critical) || !self.warning.matches('^[0-9]+d$') || !self.critical.matches('^[0-9]+d$') || int(self.critical.replace('d', '')) < int(self.warning.replace('d', ''))")
+        .message("critical must be less than warning: less is left of the certificate by then"),
+    validation = Rule::new("!has(self.warning) || !has(self.critical) || !self.warning.matches('^([0-9]+(ms|s|m|h))+$') || !self.critical.matches('^([0-9]+(ms|s|m|h))+$') || duration(self.critical) < duration(self.warning)")
         .message("critical must be less than warning: less is left of the certificate by then")
 )]
 pub struct Expiring {
@@ -201,7 +205,12 @@ impl JsonSchema for Threshold {
         json_schema!({
             "type": "string",
             "maxLength": 32,
-            "pattern": r"^([1-9][0-9]?%|[0-9]{1,4}d(([0-9]+(ms|s|m|h))+)?|([0-9]+(ms|s|m|h))+)$"
+            "pattern": r"^([1-9][0-9]?%|[0-9]{1,4}d(([0-9]+(ms|s|m|h))+)?|([0-9]+(ms|s|m|h))+)$",
+            // The pattern's own message names the pattern only.
+            "x-kubernetes-validations": [{
+                "rule": r"self.matches('^([1-9][0-9]?%|[0-9]{1,4}d(([0-9]+(ms|s|m|h))+)?|([0-9]+(ms|s|m|h))+)$')",
+                "message": "write a share of the lifetime, 1% to 99%, or a time such as 21d, 36h or 90s"
+            }]
         })
     }
 }

@@ -34,7 +34,8 @@ use crate::{
 
 /// Certificates and namespaces as the caches have them.
 pub struct ClusterSight {
-    pub caches: Vec<Arc<Cache>>,
+    /// Each with the namespace that it is of; none is all of them.
+    pub caches: Vec<(Option<String>, Arc<Cache>)>,
     /// Labels of namespaces; none where ClusterAlertPolicies are not read.
     pub namespaces: Option<Reflected<PartialObjectMeta<Namespace>>>,
 }
@@ -42,17 +43,27 @@ pub struct ClusterSight {
 impl ClusterSight {
     fn get(&self, namespace: &str, name: &str) -> Option<Arc<Guarded>> {
         let wanted = ObjectRef::new(name).within(namespace);
-        self.caches.iter().find_map(|cache| cache.certificates().get(&wanted))
+        self.caches
+            .iter()
+            .find_map(|(_, cache)| cache.certificates().get(&wanted))
     }
 }
 
 impl Sight for ClusterSight {
+    fn knows(&self, namespace: &str) -> bool {
+        let mut of = self
+            .caches
+            .iter()
+            .filter(|(scope, _)| scope.as_deref().is_none_or(|scope| scope == namespace));
+        of.any(|(_, cache)| cache.has_certificates())
+    }
+
     fn certificate(&self, namespace: &str, name: &str) -> Option<Arc<Guarded>> {
         self.get(namespace, name)
     }
 
     fn certificates(&self, namespace: Option<&str>) -> Vec<(String, String)> {
-        let all = self.caches.iter().flat_map(|cache| cache.certificates().state());
+        let all = self.caches.iter().flat_map(|(_, cache)| cache.certificates().state());
         all.map(|object| (object.namespace().unwrap_or_default(), object.name_any()))
             .filter(|(own, _)| namespace.is_none_or(|namespace| namespace == own))
             .collect()

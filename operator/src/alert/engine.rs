@@ -38,6 +38,8 @@ pub const POLICIES: usize = 100;
 
 /// What the engine sees of the cluster.
 pub trait Sight: Send + Sync + 'static {
+    /// Whether the Certificates of a namespace have been listed: else nothing can be said of them, also not that they are gone.
+    fn knows(&self, namespace: &str) -> bool;
     /// The Certificate of that name, when it is there.
     fn certificate(&self, namespace: &str, name: &str) -> Option<Arc<Guarded>>;
     /// All Certificates, or those of one namespace, as namespace and name.
@@ -243,6 +245,9 @@ impl<S: Sight, H: Hands> Engine<S, H> {
 
     fn policy(&mut self, key: PolicyKey, spec: Spec) {
         let now = self.hands.now();
+        for receiver in spec.policy.iter().flat_map(|policy| &policy.receivers) {
+            self.metrics.alert_receiver(&receiver.name);
+        }
         if self.policies.get(&key).is_some_and(|entry| entry.uid != spec.uid) {
             self.remove(&key);
         }
@@ -313,6 +318,9 @@ impl<S: Sight, H: Hands> Engine<S, H> {
     }
 
     fn judge(&mut self, namespace: &str, name: &str, now: Timestamp) {
+        if !self.sight.knows(namespace) {
+            return;
+        }
         let found = self.sight.certificate(namespace, name);
         let object = match found.as_deref().map(|object| object.0.as_ref()) {
             // It cannot be read: nothing new is known of it.

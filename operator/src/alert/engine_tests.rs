@@ -26,6 +26,8 @@ struct World {
     answer: Mutex<Answer>,
     /// Saving fails while it is true.
     broken: Mutex<bool>,
+    /// The Certificates have not arrived yet.
+    unlisted: Mutex<bool>,
 }
 
 fn start() -> Timestamp {
@@ -44,6 +46,7 @@ impl World {
             undelivered: Mutex::default(),
             answer: Mutex::new(Box::new(|_| (Duration::ZERO, Outcome::Accepted))),
             broken: Mutex::default(),
+            unlisted: Mutex::default(),
         })
     }
 
@@ -110,6 +113,10 @@ fn line(content: &Content) -> String {
 }
 
 impl Sight for World {
+    fn knows(&self, _: &str) -> bool {
+        !*self.unlisted.lock().unwrap()
+    }
+
     fn certificate(&self, namespace: &str, name: &str) -> Option<Arc<Guarded>> {
         let key = (namespace.to_owned(), name.to_owned());
         self.certificates.lock().unwrap().get(&key).cloned()
@@ -289,6 +296,32 @@ async fn a_restart_tells_nothing_twice_and_ends_what_went_meanwhile() {
         .await;
     seconds(5).await;
     assert_eq!(world.told()[2..], ["1 ops resolved renewalFailed web"]);
+    engine.ends().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_certificates_that_were_not_listed_yet_nothing_is_told_also_not_that_they_are_well() {
+    let world = World::new();
+    let engine = Running::over(&world);
+    engine
+        .hears([world.put("web", 1, 50), policy("p", "u", 1, &json!({}))])
+        .await;
+    engine.ends().await;
+    let news = world.delete("web");
+    *world.unlisted.lock().unwrap() = true;
+    let engine = Running::over(&world);
+    engine.hears([policy("p", "u", 1, &json!({})), news]).await;
+    seconds(5).await;
+    assert_eq!(world.told().len(), 1);
+    *world.unlisted.lock().unwrap() = false;
+    let _ = world.put("api", 1, 50);
+    engine.hears([News::AllCertificates]).await;
+    seconds(5).await;
+    let mut told = world.told()[1..].to_vec();
+    told.sort();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].ends_with("firing renewalFailed api"), "{told:?}");
+    assert!(told[1].ends_with("resolved renewalFailed web"), "{told:?}");
     engine.ends().await;
 }
 

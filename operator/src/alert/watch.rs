@@ -60,7 +60,7 @@ where
                 gone.chain([News::Policies(all.into_iter().collect())]).collect()
             }
             Err(error) => {
-                tracing::debug!(%error, "the watch of policies was interrupted");
+                tracing::warn!(%error, "the watch of policies was interrupted and will be resumed");
                 Vec::new()
             }
         };

@@ -126,6 +126,11 @@ impl Cache {
         last.is_ok_and(|listed| arrived(&listed))
     }
 
+    /// Whether the list of Certificates has arrived: else nothing is known of any, also not that it is gone.
+    pub fn has_certificates(&self) -> bool {
+        self.listed.borrow().certificates
+    }
+
     /// A Secret's facts.
     pub fn secret(&self, namespace: &str, name: &str) -> Option<Arc<Facts>> {
         self.secrets.get(&ObjectRef::new(name).within(namespace))

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::StreamExt;
+use futures::{StreamExt, future::join_all};
 use gatehouse_crds::alert::{AlertPolicy, ClusterAlertPolicy};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
@@ -36,6 +36,9 @@ use crate::{
 
 /// Between two tries to read what the leader before has left.
 const AGAIN: Duration = Duration::from_secs(2);
+
+/// So long the alarm waits for the lists of Certificates, so that what happened meanwhile is told together.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the alarm works with.
 pub(super) struct Parts<'a> {
@@ -95,7 +98,12 @@ pub(super) fn spawn(
         reader
     });
     let sight = Arc::new(ClusterSight {
-        caches: parts.caches.to_vec(),
+        caches: parts
+            .settings
+            .scopes()
+            .into_iter()
+            .zip(parts.caches.iter().cloned())
+            .collect(),
         namespaces,
     });
     let own = parts.settings.own_namespace.clone();
@@ -112,10 +120,12 @@ pub(super) fn spawn(
     let (metrics, caches, stop) = (parts.metrics.clone(), parts.caches.to_vec(), stop.clone());
     work.spawn(async move {
         let ready = async {
-            for cache in &caches {
-                if !cache.synced().await {
-                    return None;
-                }
+            let listed = join_all(caches.iter().map(|cache| cache.synced()));
+            // Those of a namespace without its rights may never come, and the others' alarm does not wait for that.
+            if let Ok(listed) = tokio::time::timeout(PATIENCE, listed).await
+                && listed.contains(&false)
+            {
+                return None;
             }
             loop {
                 match hands.store.load().await {
@@ -158,7 +168,13 @@ async fn watch_namespaces(
         .modify(prune)
         .boxed();
     while let Some(event) = events.next().await {
-        let Ok(event) = event else { continue };
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => {
+                tracing::warn!(%error, "the watch of namespaces was interrupted and will be resumed");
+                continue;
+            }
+        };
         let told = match &event {
             Event::Apply(object) => {
                 let before = reader.get(&reflector::ObjectRef::from_obj(object));

@@ -133,8 +133,10 @@ impl Metrics {
             .reconcile_duration
             .get_or_create(&labels)
             .observe(took.as_secs_f64());
+        // Also without an error: an increase is seen only by who has seen the zero before it.
+        let errors = self.families.reconcile_errors.get_or_create(&labels);
         if failed {
-            self.families.reconcile_errors.get_or_create(&labels).inc();
+            errors.inc();
         }
     }
 
@@ -162,10 +164,15 @@ impl Metrics {
             for severity in Severity::ALL {
                 let count = counts.get(&(rule, severity)).copied().unwrap_or_default();
                 let labels = [("rule", rule.as_str().into()), ("severity", severity.as_str().into())];
-                if count > 0 || family.get(&labels).is_some() {
-                    family.get_or_create(&labels).set(count);
-                }
+                family.get_or_create(&labels).set(count);
             }
+        }
+    }
+
+    /// There is such a receiver: its counts begin at zero, so that the first of each is seen as an increase.
+    pub fn alert_receiver(&self, receiver: &str) {
+        for result in ["success", "failure", "dropped"] {
+            self.alert_delivery(receiver, result, 0);
         }
     }
 

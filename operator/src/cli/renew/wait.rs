@@ -105,8 +105,13 @@ fn look(open: &mut BTreeMap<(String, String), (Asked, Progress)>, object: &Dynam
             return false;
         }
         Progress::Failed(reason, words) => {
-            let told = advice::advice(Of::Certificate, reason).map(|told| format!(" What to do: {told}"));
-            let told = told.unwrap_or_default();
+            // The word of a solver in the message says more than the reason does.
+            let told = advice::solver_words(words)
+                .first()
+                .and_then(|word| advice::advice(Of::Solver, word))
+                .or_else(|| advice::advice(Of::Certificate, reason))
+                .map(|told| format!(" What to do: {told}"))
+                .unwrap_or_default();
             terminal::show(&format!(
                 "{title}: failed, {reason}: {}{told}\n",
                 terminal::plain(words)

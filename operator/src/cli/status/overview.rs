@@ -111,18 +111,14 @@ pub(super) fn page<'a>(
     let hint = judged
         .iter()
         .find(|one| one.health.state.is_unhealthy())
-        .map(|one| format!("\nWhy, and what to do: {}", story_command(one.item, scope)))
+        .map(|one| format!("\nWhy, and what to do: {}", story_command(one.item)))
         .unwrap_or_default();
     (format!("{table}\n{summary}{hint}\n{alarms}"), healthy)
 }
 
-fn story_command(item: &Item, scope: &Scope) -> String {
-    let namespace = if scope.columns.namespace {
-        format!(" -n {}", item.namespace)
-    } else {
-        String::new()
-    };
-    format!("{} status{namespace} {}", crate::cli::called(), item.name)
+/// As it can be copied, wherever the next shell's context points to.
+fn story_command(item: &Item) -> String {
+    format!("{} status -n {} {}", crate::cli::called(), item.namespace, item.name)
 }
 
 /// One object, read or not.
