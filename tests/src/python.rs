@@ -71,9 +71,10 @@ fn run(program: &Path, arguments: &[&str]) -> Result<(), String> {
         .output()
         .map_err(|error| error.to_string())?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(text(&output.stdout) + &text(&output.stderr)),
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(text(&output.stdout) + &text(&output.stderr))
     }
 }
 
@@ -92,9 +93,10 @@ pub fn adaptive_card(card: &Value) -> Result<(), String> {
             .map_err(|error| error.to_string())?;
     }
     let output = child.wait_with_output().map_err(|error| error.to_string())?;
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
     }
 }
 

@@ -97,8 +97,10 @@ pub(super) async fn alerts(binary: &Path, measured: &mut Measured) -> Result<(),
     note("lost", count(CERTIFICATES - receivers.told().0));
     note("single.storm", millis(&median(&mut during)));
     note("single.worst", during.last().map_or(f64::NAN, millis));
-    note("groups", count(receivers.people.received().len()));
-    note("untold", count(CERTIFICATES - receivers.grouped()));
+    let groups = receivers.groups();
+    note("groups", count(groups.len()));
+    let told = groups.into_iter().max().unwrap_or_default();
+    note("untold", count(CERTIFICATES.saturating_sub(told)));
     lab.audit.quiet().await;
     note("storm.cpu", cpu(&lab.operator)? - used);
     note("storm.requests", total(&lab.audit, mark) - 3.0 * count(during.len()));
@@ -181,13 +183,13 @@ impl Receivers {
         (self.firing.len(), self.resolved.len())
     }
 
-    /// How many the last word to people speaks of.
-    fn grouped(&self) -> usize {
+    /// Of how many each group spoke that people were told of; the single alerts before the storm are none.
+    fn groups(&self) -> Vec<usize> {
         let counts = self.people.received().into_iter().filter_map(|received| {
             let count = received.json()["data"]["count"].as_u64()?;
             usize::try_from(count).ok()
         });
-        counts.max().unwrap_or_default().min(CERTIFICATES)
+        counts.collect()
     }
 }
 
