@@ -165,9 +165,15 @@ impl Receivers {
         let received = self.machine.received();
         for message in received.iter().skip(self.seen) {
             for alert in message.json().as_array().into_iter().flatten() {
-                let until: Option<Timestamp> = alert["endsAt"].as_str().and_then(|text| text.parse().ok());
+                let until: Option<Timestamp> = alert
+                    .get("endsAt")
+                    .and_then(Value::as_str)
+                    .and_then(|text| text.parse().ok());
                 let over = until.is_some_and(|until| until <= message.at);
-                let name = alert["labels"]["certificate"].as_str().unwrap_or_default();
+                let name = alert
+                    .pointer("/labels/certificate")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default();
                 if name.starts_with("still-") {
                     let names = if over { &mut self.resolved } else { &mut self.firing };
                     names.insert(name.to_owned());
@@ -186,7 +192,7 @@ impl Receivers {
     /// Of how many each group spoke that people were told of; the single alerts before the storm are none.
     fn groups(&self) -> Vec<usize> {
         let counts = self.people.received().into_iter().filter_map(|received| {
-            let count = received.json()["data"]["count"].as_u64()?;
+            let count = received.json().pointer("/data/count")?.as_u64()?;
             usize::try_from(count).ok()
         });
         counts.collect()
@@ -257,7 +263,12 @@ async fn moments(lab: &Lab, receiver: &Receiver) -> Result<Duration, Error> {
     for number in 0..MOMENTS {
         still(lab, format!("short-{number}"), 0, SignedDuration::from_secs(4 + number)).await?;
     }
-    let expired = |received: &Received| received.json()["type"] == "dev.gatehouse.certificate.expired";
+    let expired = |received: &Received| {
+        let event = received.json();
+        event
+            .get("type")
+            .is_some_and(|kind| kind == "dev.gatehouse.certificate.expired")
+    };
     // Two policies look after that namespace.
     let all = || receiver.received().into_iter().filter(expired).collect::<Vec<_>>();
     wait(|| all().len() == 10).await;
