@@ -19,6 +19,7 @@
 )]
 #![allow(clippy::used_underscore_binding, reason = "fields that are only held, and set once")]
 
+pub mod alertmanager;
 pub mod assets;
 pub mod chain;
 pub mod challtestsrv;
@@ -38,6 +39,7 @@ pub mod pki;
 pub mod ports;
 pub mod process;
 pub mod proxy;
+pub mod python;
 pub mod receiver;
 pub mod record;
 pub mod revocation;
@@ -48,6 +50,7 @@ pub mod web;
 pub mod workspace;
 pub mod world;
 
+pub use alertmanager::Alertmanager;
 pub use assets::{Assets, Tool};
 pub use cloud::Cloud;
 pub use cluster::Cluster;
@@ -58,6 +61,7 @@ pub use knot::Knot;
 pub use operator::Operator;
 pub use pebble::Pebble;
 pub use proxy::Proxy;
+pub use python::Verifier;
 pub use receiver::Receiver;
 pub use record::Record;
 pub use scene::Scene;

@@ -7,6 +7,7 @@ use kube::{Resource, ResourceExt};
 use serde_json::{Map, Value, json};
 
 use super::{
+    created::{CREATED_WITH, Created},
     live::Live,
     ports::{Port, Ports, Transport},
     provider::{Protocols, Refusal, Template, template},
@@ -25,6 +26,8 @@ pub struct Wanted {
     pub scope: Scope,
     /// Of a load balancer.
     pub provider: Option<Provider>,
+    /// Whose load balancer it was when that was last told.
+    pub known_provider: Option<Provider>,
     pub template: Template,
     pub ports: Ports,
     spec: ServiceSpec,
@@ -74,6 +77,7 @@ impl Wanted {
             type_,
             scope,
             provider,
+            known_provider: gateway.status.as_ref().and_then(|status| status.provider),
             template,
             ports,
             selector: gateway.spec.target.selector.clone(),
@@ -112,6 +116,9 @@ impl Wanted {
             self.type_
         };
         let mut annotations = self.template.annotations.clone();
+        if let Some(created) = Created::of(self).filter(|_| type_ == ServiceType::LoadBalancer) {
+            annotations.insert(CREATED_WITH.into(), created.text());
+        }
         if let Some(generation) = withdrawn {
             annotations.insert(WITHDRAWN.into(), generation.to_string());
         }
@@ -159,6 +166,11 @@ impl Wanted {
         };
         put("ipFamilyPolicy", policy.map(Into::into));
         json!({"metadata": metadata, "spec": spec})
+    }
+
+    /// The body of the write that takes over somebody's Service, and changes nothing else of it yet.
+    pub fn adoption(&self) -> Value {
+        json!({"metadata": {"labels": self.labels, "ownerReferences": [self.owner]}})
     }
 
     fn port_list(&self, live: Option<&Live>, type_: ServiceType) -> Value {
