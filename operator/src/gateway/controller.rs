@@ -47,7 +47,9 @@ use crate::{
 };
 
 /// A Service that is new is given so long to have its address before its Gateway says that it waits: one write less.
-const FIRST_WORD: Duration = Duration::from_secs(1);
+const FIRST_WORD: Duration = Duration::from_secs(2);
+/// And so long to have its endpoints, which follow its Pods at once.
+const FIRST_ENDPOINTS: Duration = Duration::from_secs(1);
 /// Between two looks at what nobody tells us of: Pods that do not match, events of a Service.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// A Service that waits so long for its address is asked for what was said of it.
@@ -559,17 +561,25 @@ impl<'a> Look<'a> {
                 .as_ref()
                 .is_some_and(|live| live.ingress.is_empty() && live.is_load_balancer());
         let attempt = ctx.attempt(&self.uid, |attempt| attempt.clone());
-        let young = attempt
-            .made
-            .filter(|made| self.now.duration_since(*made).unsigned_abs() < FIRST_WORD);
-        if waits && young.is_some() && attempt.refused.is_none() && !plan.consumed {
-            return Ok(Action::requeue(FIRST_WORD));
-        }
         let idle: Vec<_> = ports
             .ports
             .iter()
             .filter(|port| plan.serving.is_some() && ready(&port.name) == 0)
             .collect();
+        let patience = if waits {
+            FIRST_WORD
+        } else if idle.is_empty() || matches!(exposure, exposure::Verdict::Public(_)) {
+            Duration::ZERO
+        } else {
+            FIRST_ENDPOINTS
+        };
+        let age = attempt.made.map(|made| self.now.duration_since(made).unsigned_abs());
+        let left = age
+            .and_then(|age| patience.checked_sub(age))
+            .filter(|left| !left.is_zero());
+        if let Some(left) = left.filter(|_| attempt.refused.is_none() && !plan.consumed) {
+            return Ok(Action::requeue(left));
+        }
         let mut lacks: BTreeMap<String, Lack> = BTreeMap::new();
         if !idle.is_empty()
             && let Some(pods) = ctx.sight.pods(&self.namespace, self.now).await
@@ -759,18 +769,19 @@ async fn unreadable(object: &Guarded, error: &str, ctx: &Context) -> Action {
     let kind = ApiResource::erase::<Gateway>(&());
     let raw: Api<DynamicObject> = Api::namespaced_with(ctx.client.clone(), &namespace, &kind);
     let bare: Api<PartialObjectMeta<Gateway>> = Api::namespaced(ctx.client.clone(), &namespace);
+    // First: of an object that does not even have the types of its schema, the API server takes no status.
+    let reference = ObjectReference {
+        api_version: Some(Gateway::api_version(&()).into()),
+        kind: Some(Gateway::kind(&()).into()),
+        name: Some(name.clone()),
+        namespace: Some(namespace.clone()),
+        uid: object.uid(),
+        ..ObjectReference::default()
+    };
+    ctx.events
+        .publish(&reference, EventType::Warning, "Invalid", "Read", &message);
     match raw::set_condition(&ctx.writer, (&raw, &bare), &name, &verdict, generation, (ctx.now)()).await {
         Ok(()) => {
-            let reference = ObjectReference {
-                api_version: Some(Gateway::api_version(&()).into()),
-                kind: Some(Gateway::kind(&()).into()),
-                name: Some(name),
-                namespace: Some(namespace),
-                uid: object.uid(),
-                ..ObjectReference::default()
-            };
-            ctx.events
-                .publish(&reference, EventType::Warning, "Invalid", "Read", &message);
             ctx.attempt(&uid, |attempt| attempt.unreadable = generation);
             Action::await_change()
         }
