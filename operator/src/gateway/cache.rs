@@ -82,6 +82,7 @@ struct Known {
 
 /// Which lists have arrived.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a list that has arrived or not")]
 struct Listed {
     gateways: bool,
     services: bool,
