@@ -14,7 +14,7 @@ use gatehouse_crds::certificate::Certificate;
 use gatehouse_tests::cloud::{Answer, Habits};
 use gatehouse_tests::pki::Ca;
 use gatehouse_tests::process::eventually;
-use gatehouse_tests::site::{SOON, listener_condition, listener_of};
+use gatehouse_tests::site::{SOON, listener_condition, listener_of, message};
 use gatehouse_tests::{Site, chain, manifests};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -265,15 +265,18 @@ async fn a_network_policy_admits_the_ports_of_the_listeners_while_it_is_wanted()
         .await
         .unwrap();
     site.gateway("shop", &with(true, 9090, gke())).await;
-    eventually("a word about it", SOON, || async {
-        let gateway = site.gateways().get("shop").await.ok()?;
-        json!(gateway.status)
-            .to_string()
-            .contains("NetworkPolicy gatehouse-shop")
-            .then_some(())
-    })
-    .await;
+    let gateway = site.wait("shop", "Programmed", "False", "NetworkPolicyRefused").await;
+    let words = message(&gateway, "Programmed");
+    assert!(words.contains("NetworkPolicy gatehouse-shop"), "{words}");
     site.quiet(Duration::from_secs(2)).await;
     let still = policies.get("gatehouse-shop").await.unwrap();
     assert_eq!(still.resource_version(), theirs.resource_version());
+    policies
+        .delete("gatehouse-shop", &DeleteParams::default())
+        .await
+        .unwrap();
+    site.programmed("shop").await;
+    site.cluster
+        .wait(&policies, "gatehouse-shop", "ours", SOON, is_at(9090))
+        .await;
 }

@@ -377,27 +377,33 @@ impl<'a> Look<'a> {
                 }
                 Ok(None)
             }
-            (Some(_), Some(_)) if ours.is_none() => Ok(Some(format!(
-                "There is a NetworkPolicy {name} already that this Gateway did not make: rename or delete it"
-            ))),
+            (Some(_), Some(_)) if ours.is_none() => Ok(Some(policy_conflict(&name))),
             (Some(body), Some(live)) if body.get("spec") == Some(&live.spec) => Ok(None),
             (Some(body), live) => {
-                let conflicts = if live.is_some() {
-                    Conflicts::Take
-                } else {
-                    Conflicts::Refuse
+                // Only those of ours are watched: to make one tells whether another has the name.
+                let written = match live {
+                    Some(live) => {
+                        let target = Target {
+                            name: &name,
+                            resource_version: None,
+                            uid: Some(&live.uid),
+                        };
+                        ctx.writer.apply(&api, target, body, Conflicts::Take).await
+                    }
+                    None => match network_policy::object(&name, body) {
+                        Some(object) => ctx.writer.create(&api, &object).await,
+                        None => return Ok(None),
+                    },
                 };
-                let target = Target {
-                    name: &name,
-                    resource_version: None,
-                    uid: live.as_ref().map(|live| live.uid.as_str()),
-                };
-                match ctx.writer.apply(&api, target, body, conflicts).await {
+                match written {
                     Ok(policy) => {
                         self.scope.cache.wrote_policy(&self.namespace, &policy);
                         Ok(None)
                     }
-                    Err(error) if is_refusal(&error) => Ok(Some(error.to_string())),
+                    Err(error) if error.is_already_exists() => Ok(Some(policy_conflict(&name))),
+                    Err(error) if is_refusal(&error) && !error.is_conflict() => Ok(Some(format!(
+                        "The API server refuses the NetworkPolicy {name}: {error}"
+                    ))),
                     Err(error) => Err(error),
                 }
             }
@@ -605,7 +611,7 @@ impl<'a> Look<'a> {
         } else {
             Vec::new()
         };
-        let refused = attempt.refused.map(|(_, message)| message).or(refused_policy);
+        let refused = attempt.refused.map(|(_, message)| message);
         let facts = Facts {
             wanted,
             ports: &ports,
@@ -616,6 +622,7 @@ impl<'a> Look<'a> {
             lacks: &lacks,
             certificates,
             refused: refused.as_deref(),
+            refused_policy: refused_policy.as_deref(),
             cloud: cloud.as_deref(),
             now: self.now,
         };
@@ -656,7 +663,7 @@ impl<'a> Look<'a> {
             next.push(if unknown { lookup::AGAIN } else { lookup::FRESH });
             ctx.lookup.forget_older(self.now);
         }
-        if wanted.is_err() {
+        if wanted.is_err() || refused_policy.is_some() {
             next.push(LOOK_AGAIN);
         }
         Ok(next
@@ -739,6 +746,10 @@ impl<'a> Look<'a> {
         tracing::warn!(namespace = self.namespace, gateway = self.gateway.name_any(), %error, ?pause, "a write failed and will be tried again");
         Action::requeue(pause)
     }
+}
+
+fn policy_conflict(name: &str) -> String {
+    format!("There is a NetworkPolicy {name} already that this Gateway did not make: rename or delete it")
 }
 
 /// Whether the user has to mend something.

@@ -48,6 +48,7 @@ fn look(gateway: &Gateway, plan: &Plan, exposure: &Exposure, ready: u32) -> Gate
         lacks: &BTreeMap::new(),
         certificates: &BTreeMap::new(),
         refused: None,
+        refused_policy: None,
         cloud: None,
         now: "2026-06-01T12:00:00Z".parse().unwrap(),
     };
