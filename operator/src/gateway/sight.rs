@@ -199,7 +199,9 @@ impl Sight {
             .unwrap_or_else(PoisonError::into_inner)
             .get(&key)
             .cloned();
-        let state = if let Some((_, state)) = known.filter(|(version, _)| *version == facts.resource_version) { state } else {
+        let state = if let Some((_, state)) = known.filter(|(version, _)| *version == facts.resource_version) {
+            state
+        } else {
             let api = Api::<Secret>::namespaced(self.client.clone(), namespace);
             let state = match timely(api.get(&facts.name)).await {
                 Ok(secret) => pair(&secret),
