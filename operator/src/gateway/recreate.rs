@@ -208,8 +208,11 @@ pub fn pinned(mut body: Value, wanted: &Wanted, live: &Live, differences: &[Diff
             }
         }
     }
-    if !differences.is_empty() {
+    // One that becomes a load balancer now is made with what is wanted now, whatever else has to wait.
+    if !differences.is_empty() && live.is_load_balancer() {
         keep_annotation(&mut body, CREATED_WITH, live.annotation(CREATED_WITH));
+    }
+    if differences.contains(&Difference::Provider) {
         keep_provider(&mut body, made_for(live));
     }
     body
