@@ -292,6 +292,35 @@ pub fn promtool() -> Result<PathBuf, Error> {
     Ok(FOUND.get_or_init(|| found).clone())
 }
 
+/// Prometheus' Alertmanager, to which alerts are posted. On Debian, as root, it is unpacked into the cache: installed, its
+/// package would start a server. Its templates are looked for in one place alone, so a link is put there.
+pub fn alertmanager() -> Result<PathBuf, Error> {
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(found) = FOUND.get() {
+        return Ok(found.clone());
+    }
+    let names = ["alertmanager", "prometheus-alertmanager"];
+    let found = match names.iter().find_map(|name| workspace::which(name, &[])) {
+        Some(found) => found,
+        None => unpacked_alertmanager().map_err(|why| Error::Missing {
+            what: "Prometheus' Alertmanager",
+            install: format!(
+                "put `alertmanager` on the PATH (Debian, Ubuntu: the package `prometheus-alertmanager`; Alpine, \
+                     Homebrew: `alertmanager`){why}"
+            ),
+        })?,
+    };
+    Ok(FOUND.get_or_init(|| found).clone())
+}
+
+fn unpacked_alertmanager() -> Result<PathBuf, String> {
+    const PACKAGE: &str = "prometheus-alertmanager";
+    let program = debian::unpacked(PACKAGE, "usr/bin/prometheus-alertmanager")?;
+    let templates = debian::unpacked(PACKAGE, "usr/share/prometheus/alertmanager")?;
+    debian::link(&templates, Path::new("/usr/share/prometheus/alertmanager"))?;
+    Ok(program)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -29,7 +29,7 @@ pub(crate) fn apt(folder: &Path, arguments: &[&str]) -> Result<(), String> {
     apt(arguments).or_else(|_| apt(&["update"]).and_then(|()| apt(arguments)))
 }
 
-/// A program out of a package that is not installed; kept in the cache. The error is the end of a sentence, and empty where
+/// A program, or a folder, out of a package that is not installed; kept in the cache. The error is the end of a sentence, and empty where
 /// there is nothing to say but that it is missing.
 pub(crate) fn unpacked(package: &str, program: &str) -> Result<PathBuf, String> {
     if !is_root_here() {
@@ -38,7 +38,7 @@ pub(crate) fn unpacked(package: &str, program: &str) -> Result<PathBuf, String> 
     let said = |error: &dyn std::fmt::Display| format!("; unpacking the package {package} failed:\n{error}");
     let _lock = lock().map_err(|error| said(&error))?;
     let whole = workspace::cache().join("debian").join(package);
-    if !whole.join(program).is_file() {
+    if !whole.join(program).exists() {
         eprintln!("unpacking the package {package} (apt-get download {package}) …");
         // Renamed when whole, so that an interrupted download is never taken for a program.
         let unfinished = whole.with_extension("unfinished");
@@ -54,6 +54,20 @@ pub(crate) fn unpacked(package: &str, program: &str) -> Result<PathBuf, String> 
         fs::rename(&unfinished, &whole).map_err(|error| said(&error))?;
     }
     Ok(whole.join(program))
+}
+
+/// Makes what was unpacked be seen where its program looks for it, unless something is there.
+pub(crate) fn link(unpacked: &Path, place: &Path) -> Result<(), String> {
+    let said = |error: std::io::Error| format!("; linking {} failed: {error}", place.display());
+    let _lock = lock().map_err(|error| format!("; {error}"))?;
+    if place.exists() {
+        return Ok(());
+    }
+    if place.is_symlink() {
+        fs::remove_file(place).map_err(said)?;
+    }
+    fs::create_dir_all(place.parent().unwrap_or(place)).map_err(said)?;
+    std::os::unix::fs::symlink(unpacked, place).map_err(said)
 }
 
 fn run(command: &mut Command) -> Result<(), String> {

@@ -17,8 +17,6 @@ use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::{oneshot, watch};
 use tokio_rustls::TlsAcceptor;
 
@@ -119,7 +117,7 @@ impl Gate {
     /// `target`, which `target_ca_pem` vouches for.
     pub fn start(target: SocketAddr, target_ca_pem: &str) -> Result<Self, Error> {
         let ca = Ca::new("gatehouse-tests gate")?;
-        let acceptor = acceptor(&ca)?;
+        let acceptor = ca.acceptor(None)?;
         let listener =
             std::net::TcpListener::bind(("127.0.0.1", crate::ports::free())).doing("opening a gate's port")?;
         listener.set_nonblocking(true).doing("opening a gate's port")?;
@@ -260,23 +258,6 @@ impl Stop {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
-}
-
-fn acceptor(ca: &Ca) -> Result<TlsAcceptor, Error> {
-    let folder = tempfile::tempdir().doing("making a temporary folder")?;
-    let pair = ca.serving(folder.path(), "gate")?;
-    let pem = |file: &std::path::Path| std::fs::read(file).doing("reading a gate's certificate");
-    let certificate = CertificateDer::from_pem_slice(&pem(&pair.certificate)?).expect("our own PEM");
-    let key = PrivateKeyDer::from_pem_slice(&pem(&pair.key)?).expect("our own PEM");
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("TLS 1.2 and 1.3")
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .expect("our own pair");
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 async fn serve(

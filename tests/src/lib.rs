@@ -19,9 +19,11 @@
 )]
 #![allow(clippy::used_underscore_binding, reason = "fields that are only held, and set once")]
 
+pub mod alertmanager;
 pub mod assets;
 pub mod chain;
 pub mod challtestsrv;
+pub mod cloud;
 pub mod cluster;
 pub mod control_plane;
 mod debian;
@@ -37,16 +39,20 @@ pub mod pki;
 pub mod ports;
 pub mod process;
 pub mod proxy;
+pub mod python;
 pub mod receiver;
 pub mod record;
 pub mod revocation;
 pub mod scene;
+pub mod site;
 pub mod stage;
 pub mod web;
 pub mod workspace;
 pub mod world;
 
+pub use alertmanager::Alertmanager;
 pub use assets::{Assets, Tool};
+pub use cloud::Cloud;
 pub use cluster::Cluster;
 pub use control_plane::ControlPlane;
 pub use error::Error;
@@ -55,8 +61,10 @@ pub use knot::Knot;
 pub use operator::Operator;
 pub use pebble::Pebble;
 pub use proxy::Proxy;
+pub use python::Verifier;
 pub use receiver::Receiver;
 pub use record::Record;
 pub use scene::Scene;
+pub use site::Site;
 pub use stage::Stage;
 pub use world::World;

@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
 
 use crate::knot::Knot;
 use crate::pki::Ca;
@@ -71,4 +72,28 @@ spec:
   dnsNames: ["{names}"]
 "#
     )
+}
+
+/// A Certificate that is never ready, for its Issuer `nobody` is not there; it has the label `team: shop`.
+pub fn orphan(name: &str) -> String {
+    format!(
+        "apiVersion: gatehouse.dev/v1alpha1\nkind: Certificate\nmetadata: {{name: {name}, labels: {{team: shop}}}}\n\
+         spec: {{secretName: {name}-tls, issuerRef: {{name: nobody}}, dnsNames: [{name}.test]}}\n"
+    )
+}
+
+/// An Issuer whose certificates sign themselves.
+pub fn self_signed(name: &str) -> String {
+    format!(
+        "apiVersion: gatehouse.dev/v1alpha1\nkind: Issuer\nmetadata: {{name: {name}}}\nspec: {{selfSigned: {{}}}}\n"
+    )
+}
+
+/// An AlertPolicy.
+pub fn alert_policy(name: &str, rules: &Value, receivers: &Value) -> String {
+    json!({
+        "apiVersion": "gatehouse.dev/v1alpha1", "kind": "AlertPolicy", "metadata": {"name": name},
+        "spec": {"rules": rules, "receivers": receivers}
+    })
+    .to_string()
 }

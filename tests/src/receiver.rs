@@ -11,14 +11,19 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
+use crate::pki::Ca;
 use crate::process::eventually;
 
 /// Ends when it is dropped.
 pub struct Receiver {
+    scheme: &'static str,
     address: SocketAddr,
     state: Arc<Mutex<State>>,
     task: JoinHandle<()>,
@@ -65,6 +70,8 @@ pub struct Received {
     pub body: Bytes,
     /// How it was answered.
     pub answered: StatusCode,
+    /// When it had come whole.
+    pub at: Timestamp,
 }
 
 impl Received {
@@ -81,28 +88,45 @@ impl Received {
 impl Receiver {
     /// On a free port of 127.0.0.1.
     pub async fn start() -> Self {
+        Self::listening(None).await
+    }
+
+    /// By TLS: under a certificate of `ca`, and only for those who show one of `clients`.
+    pub async fn start_tls(ca: &Ca, clients: &Ca) -> Self {
+        Self::listening(Some(ca.acceptor(Some(clients)).expect("an acceptor"))).await
+    }
+
+    async fn listening(acceptor: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let state = Arc::<Mutex<State>>::default();
-        let shared = Arc::clone(&state);
+        let (scheme, shared) = (if acceptor.is_some() { "https" } else { "http" }, Arc::clone(&state));
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let state = Arc::clone(&shared);
+                let (state, acceptor) = (Arc::clone(&shared), acceptor.clone());
                 tokio::spawn(async move {
-                    let service = service_fn(move |request| serve(request, Arc::clone(&state)));
-                    // A sender that went away is its own affair.
-                    let _ = hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await;
+                    match acceptor {
+                        None => converse(stream, state).await,
+                        Some(acceptor) => {
+                            if let Ok(stream) = acceptor.accept(stream).await {
+                                converse(stream, state).await;
+                            }
+                        }
+                    }
                 });
             }
         });
-        Self { address, state, task }
+        Self {
+            scheme,
+            address,
+            state,
+            task,
+        }
     }
 
-    /// `http://127.0.0.1:<port><path>`.
+    /// `http://127.0.0.1:<port><path>`, or `https://…`.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("{}://{}{path}", self.scheme, self.address)
     }
 
     /// From now on.
@@ -153,6 +177,14 @@ impl Drop for Receiver {
     }
 }
 
+async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, state: Arc<Mutex<State>>) {
+    let service = service_fn(move |request| serve(request, Arc::clone(&state)));
+    // A sender that went away is its own affair.
+    let _ = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
 async fn serve(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
     let body = body
@@ -168,6 +200,7 @@ async fn serve(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Result<R
             headers: parts.headers,
             body,
             answered: answer.status,
+            at: Timestamp::now(),
         });
         answer
     };

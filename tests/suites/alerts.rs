@@ -13,11 +13,12 @@ use std::time::Duration;
 
 use gatehouse_crds::alert::{AlertPolicy, ClusterAlertPolicy, ReceiverStatus};
 use gatehouse_tests::cluster::condition;
-use gatehouse_tests::operator::Options;
+use gatehouse_tests::manifests::{alert_policy, orphan, self_signed};
 use gatehouse_tests::process::eventually;
 use gatehouse_tests::receiver::{Answer, Received};
 use gatehouse_tests::scene::SOON;
-use gatehouse_tests::{Receiver, Scene, World};
+use gatehouse_tests::world::Options;
+use gatehouse_tests::{Receiver, Scene, World, operator};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
@@ -27,30 +28,10 @@ async fn scene(name: &str) -> Scene {
     Scene::new(&World::shared().await, name).await
 }
 
-/// A Certificate that is never ready: its issuer is not there.
-fn orphan(name: &str) -> String {
-    format!(
-        "apiVersion: gatehouse.dev/v1alpha1\nkind: Certificate\nmetadata: {{name: {name}, labels: {{team: shop}}}}\n\
-         spec: {{secretName: {name}-tls, issuerRef: {{name: nobody}}, dnsNames: [{name}.test]}}\n"
-    )
-}
-
-fn self_signed() -> &'static str {
-    "apiVersion: gatehouse.dev/v1alpha1\nkind: Issuer\nmetadata: {name: own}\nspec: {selfSigned: {}}\n"
-}
-
 /// A policy that tells at once what is not ready.
 fn policy(name: &str, receivers: &Value) -> String {
     let rules = json!({"notReady": {"after": "1s"}, "expired": {}, "expiring": {}});
-    with_rules(name, &rules, receivers)
-}
-
-fn with_rules(name: &str, rules: &Value, receivers: &Value) -> String {
-    json!({
-        "apiVersion": "gatehouse.dev/v1alpha1", "kind": "AlertPolicy", "metadata": {"name": name},
-        "spec": {"rules": rules, "receivers": receivers}
-    })
-    .to_string()
+    alert_policy(name, &rules, receivers)
 }
 
 fn ops(receiver: &Receiver) -> Value {
@@ -130,7 +111,7 @@ async fn what_is_not_ready_is_told_with_everything_one_needs_and_its_mending_onc
     assert!(status.receivers[0].last_success.is_some());
     assert_eq!(states(&scene).await, 1);
 
-    scene.apply(self_signed()).await;
+    scene.apply(&self_signed("own")).await;
     scene.apply(&orphan("web").replace("nobody", "own")).await;
     told(&receiver, &["firing notReady web", "resolved notReady web"]).await;
     eventually("nothing is left to remember", SOON, || async {
@@ -143,7 +124,7 @@ async fn what_is_not_ready_is_told_with_everything_one_needs_and_its_mending_onc
 async fn what_runs_out_is_told_at_its_moment() {
     let (scene, receiver) = (scene("runs-out").await, Receiver::start().await);
     let _operator = scene.operator().await;
-    scene.apply(self_signed()).await;
+    scene.apply(&self_signed("own")).await;
     let yaml = orphan("web")
         .replace("nobody", "own")
         .replace("dnsNames", "duration: 40s, dnsNames");
@@ -394,7 +375,8 @@ async fn a_sign_of_life_comes_at_its_interval() {
 
 #[tokio::test]
 async fn a_cluster_policy_covers_the_namespaces_and_certificates_that_it_selects() {
-    let (receiver, world) = (Receiver::start().await, World::shared().await);
+    // A world of its own: this operator looks after all namespaces, and would tell the alerts of the other scenes, too.
+    let (receiver, world) = (Receiver::start().await, World::start(Options::default()).await.unwrap());
     let cluster = world.cluster().await;
     cluster.install_crds().await.unwrap();
     let (prod, dev) = (cluster.namespace("prod").await, cluster.namespace("dev").await);
@@ -404,7 +386,7 @@ async fn a_cluster_policy_covers_the_namespaces_and_certificates_that_it_selects
         .patch(&prod, &PatchParams::default(), &Patch::Merge(&label))
         .await
         .unwrap();
-    let options = Options::new(&world.plane.kubeconfig()).arg(format!("--cluster-resource-namespace={dev}"));
+    let options = operator::Options::new(&world.plane.kubeconfig()).arg(format!("--cluster-resource-namespace={dev}"));
     let _operator = world.operator(&options).await;
     let all: Api<ClusterAlertPolicy> = Api::all(cluster.client());
     let policy = json!({

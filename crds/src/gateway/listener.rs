@@ -25,7 +25,9 @@ pub struct Listener {
     pub port: i32,
     /// The Pods' port, by number or by the name of a container's port. Default: `port`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("type(self) == int ? (self >= 1 && self <= 65535) : (size(self) <= 15 && self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && self.matches('[a-z]'))")
+    // The API server reckons a rule over a string that may be a number as if the string had no end: a pattern costs nothing.
+    #[schemars(extend("maxLength" = 15, "pattern" = "^[-a-z0-9]*[a-z][-a-z0-9]*$"))]
+    #[x_kube(validation = Rule::new("type(self) != int || (self >= 1 && self <= 65535)")
         .message("targetPort is a number from 1 to 65535, or the name of a container's port"))]
     pub target_port: Option<IntOrString>,
     /// What is spoken. HTTP, HTTPS and TLS are TCP with an `appProtocol`.

@@ -74,9 +74,13 @@ pub struct GatewaySpec {
 #[serde(rename_all = "camelCase")]
 pub struct Target {
     /// Labels that a Pod must have, all of them, as a Service's selector.
-    #[schemars(extend("minProperties" = 1, "maxProperties" = 64))]
-    #[x_kube(validation = Rule::new("self.all(k, size(k) <= 317 && k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$') && size(self[k]) <= 63 && self[k].matches('^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$'))")
-        .message("selector is of labels that a Pod can have, such as {app: shop-api}"))]
+    #[schemars(extend(
+        "minProperties" = 1,
+        "maxProperties" = 64,
+        "additionalProperties" = serde_json::json!({
+            "type": "string", "maxLength": 63, "pattern": "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$",
+        }),
+    ))]
     pub selector: BTreeMap<String, String>,
 }
 

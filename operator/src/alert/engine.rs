@@ -111,8 +111,8 @@ pub enum News {
     AllChanged,
     /// A policy is there, or why it cannot be carried out; none when it is gone.
     Policy(PolicyKey, Option<Box<Spec>>),
-    /// All policies of a scope have been told.
-    PoliciesListed,
+    /// All policies of a scope: together, since of too many in a namespace only the oldest work.
+    Policies(Vec<(PolicyKey, Box<Spec>)>),
     /// The labels of a namespace have changed.
     Namespace(String),
 }
@@ -138,6 +138,8 @@ pub struct Engine<S, H> {
     wakes: BTreeSet<(Timestamp, PolicyKey)>,
     dirty: HashSet<Object>,
     touched: BTreeSet<PolicyKey>,
+    /// Namespaces that policies came to or went from.
+    crowding: BTreeSet<String>,
     in_flight: HashMap<Option<String>, usize>,
     /// Policies that have to wait for others of their namespace.
     starved: BTreeSet<PolicyKey>,
@@ -161,6 +163,7 @@ impl<S: Sight, H: Hands> Engine<S, H> {
             wakes: BTreeSet::new(),
             dirty: HashSet::new(),
             touched: BTreeSet::new(),
+            crowding: BTreeSet::new(),
             in_flight: HashMap::new(),
             starved: BTreeSet::new(),
             work: JoinSet::new(),
@@ -235,7 +238,10 @@ impl<S: Sight, H: Hands> Engine<S, H> {
                     self.dirty.extend(self.sight.objects(Some(&namespace)));
                 }
             }
-            News::PoliciesListed => {
+            News::Policies(all) => {
+                for (key, spec) in all {
+                    self.policy(key, *spec);
+                }
                 self.lists = self.lists.saturating_sub(1);
                 if self.lists == 0 {
                     self.forget_orphans();
@@ -255,7 +261,7 @@ impl<S: Sight, H: Hands> Engine<S, H> {
             if entry.is_stored() {
                 self.erase(key.clone(), entry.uid);
             }
-            self.crowd(key.namespace.as_deref());
+            self.crowding.extend(key.namespace.clone());
         }
     }
 
@@ -298,14 +304,13 @@ impl<S: Sight, H: Hands> Engine<S, H> {
             self.dirty.extend(entry.state.objects());
         }
         if !known {
-            self.crowd(key.namespace.as_deref());
+            self.crowding.extend(key.namespace.clone());
         }
         self.touched.insert(key);
     }
 
     /// Says who is one too many in a namespace.
-    fn crowd(&mut self, namespace: Option<&str>) {
-        let Some(namespace) = namespace else { return };
+    fn crowd(&mut self, namespace: &str) {
         let mut here: Vec<_> = self
             .policies
             .iter()
@@ -313,17 +318,26 @@ impl<S: Sight, H: Hands> Engine<S, H> {
             .map(|(key, entry)| (entry.created, key.clone()))
             .collect();
         here.sort();
+        let mut changed = false;
         for (position, (_, key)) in here.into_iter().enumerate() {
-            let crowded = position >= POLICIES;
-            if let Some(entry) = self.policies.get_mut(&key).filter(|entry| entry.crowded != crowded) {
-                entry.crowded = crowded;
+            if self
+                .policies
+                .get_mut(&key)
+                .is_some_and(|entry| entry.crowd(position >= POLICIES))
+            {
+                changed = true;
                 self.touched.insert(key);
-                self.dirty.extend(self.sight.objects(Some(namespace)));
             }
+        }
+        if changed {
+            self.dirty.extend(self.sight.objects(Some(namespace)));
         }
     }
 
     fn judge_all(&mut self) {
+        for namespace in std::mem::take(&mut self.crowding) {
+            self.crowd(&namespace);
+        }
         let now = self.hands.now();
         while let Some((time, name)) = self.timers.first().cloned() {
             if time > now {
@@ -447,7 +461,7 @@ impl<S: Sight, H: Hands> Engine<S, H> {
             });
         }
         while self.in_flight.get(&key.namespace).is_none_or(|count| *count < AT_ONCE) {
-            let Some((receiver, message)) = entry.next_delivery(now) else {
+            let Some((receiver, message)) = entry.next_delivery(&*self.sight, now) else {
                 break;
             };
             *self.in_flight.entry(key.namespace.clone()).or_default() += 1;

@@ -18,6 +18,9 @@ use super::{
 
 /// What nobody waits for is made durable, and told in the status, this often at most.
 const LAZY: Duration = Duration::from_secs(1);
+/// A state rests for a millisecond more for each so many bytes: in a storm it is large, and what a crash costs then are
+/// repeats of a few more deliveries.
+const LIGHT: usize = 50;
 /// After so many failures to make the state durable, deliveries leave all the same.
 const PATIENCE: u32 = 2;
 
@@ -37,7 +40,7 @@ pub(super) struct Entry {
     pub(super) uid: String,
     pub(super) created: Option<Timestamp>,
     /// There are too many of them in its namespace.
-    pub(super) crowded: bool,
+    crowded: bool,
     pub(super) state: State,
     /// When the engine looks at it again.
     pub(super) wake: Option<Timestamp>,
@@ -63,6 +66,8 @@ struct Kept {
     stored: bool,
     /// Something waits for the next save.
     urgent: bool,
+    /// Bytes of the last save.
+    size: usize,
 }
 
 /// Something that is done beside the engine, once at a time.
@@ -84,6 +89,11 @@ impl Errand {
         self.failures = if well { 0 } else { self.failures.saturating_add(1) };
         let pause = LAZY.saturating_mul(2u32.saturating_pow(self.failures.min(5)));
         self.not_before = now.checked_add(pause).ok();
+    }
+
+    /// Waits so much longer.
+    fn rests(&mut self, more: Duration) {
+        self.not_before = self.not_before.and_then(|time| time.checked_add(more).ok());
     }
 }
 
@@ -139,6 +149,14 @@ impl Entry {
                 self.state.repeat_at = Some(now);
             }
         }
+        changed
+    }
+
+    /// Takes whether it is one too many in its namespace. Gives whether that is new.
+    pub(super) fn crowd(&mut self, crowded: bool) -> bool {
+        let changed = self.crowded != crowded;
+        self.crowded = crowded;
+        self.stale |= changed;
         changed
     }
 
@@ -211,13 +229,17 @@ impl Entry {
             return Some((revision, None));
         }
         self.kept.errand.under_way = true;
-        Some((revision, Some(durable::pack(&mut self.state))))
+        let packed = durable::pack(&mut self.state);
+        self.kept.size = packed.len();
+        Some((revision, Some(packed)))
     }
 
     pub(super) fn saved(&mut self, revision: u64, removed: bool, result: Result<(), String>, now: Timestamp) {
         match result {
             Ok(()) => {
                 self.kept.errand.ended(true, now);
+                let weight = u64::try_from(self.kept.size / LIGHT).unwrap_or(u64::MAX);
+                self.kept.errand.rests(Duration::from_millis(weight));
                 self.kept.stored = !removed;
                 self.kept.revision = revision;
                 self.state.saved = self.state.saved.max(revision);
@@ -234,11 +256,16 @@ impl Entry {
     }
 
     /// The next delivery to start.
-    pub(super) fn next_delivery(&mut self, now: Timestamp) -> Option<(Receiver, Message)> {
+    pub(super) fn next_delivery(&mut self, sight: &impl Sight, now: Timestamp) -> Option<(Receiver, Message)> {
         let policy = self.policy.as_ref().ok().filter(|_| !self.crowded)?;
         let saved = self.state.saved;
         policy.receivers.iter().find_map(|receiver| {
-            let message = self.state.queues.get_mut(&receiver.name)?.start(saved, now)?;
+            let mut message = self.state.queues.get_mut(&receiver.name)?.start(saved, now)?;
+            message.content.complete(|namespace, name| {
+                let found = sight.certificate(namespace, name)?;
+                let certificate = found.0.as_ref().ok()?;
+                Some((certificate.metadata.uid.clone()?, Subject::of(certificate)))
+            });
             Some((receiver.clone(), message))
         })
     }

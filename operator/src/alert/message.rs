@@ -2,11 +2,12 @@
 
 use std::{fmt, sync::Arc};
 
+use aws_lc_rs::digest;
 use gatehouse_crds::alert::{AlertKind, Rule, Severity};
 use gatehouse_crds::certificate::{Certificate, LastFailure, SigningIssuer};
 use gatehouse_crds::gateway::Gateway;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{gateway::status::EXPOSURE_VERIFIED, kubernetes::conditions};
 
@@ -33,6 +34,8 @@ pub enum Content {
     Group(Group),
     /// Alerts for an Alertmanager, which takes many in one request.
     Batch {
+        /// The durable state has them without what their Certificates tell; see [`Content::complete`].
+        #[serde(serialize_with = "brief")]
         alerts: Vec<Alert>,
         /// For how many seconds those that fire are to be believed without a word from us.
         valid_seconds: u64,
@@ -41,6 +44,41 @@ pub enum Content {
     Heartbeat { interval_seconds: u64 },
     /// Somebody wants to see whether alerts arrive.
     Test,
+}
+
+impl Content {
+    /// Fills in what the durable state left out of an Alertmanager's batch: `look` tells the UID of a Certificate and what
+    /// is known of it now.
+    pub fn complete(&mut self, look: impl Fn(&str, &str) -> Option<(String, Subject)>) {
+        let Self::Batch { alerts, .. } = self else { return };
+        for alert in alerts.iter_mut().filter(|alert| alert.fingerprint.is_empty()) {
+            let whole = look(&alert.subject.namespace, &alert.subject.name);
+            let (uid, subject) = whole.unwrap_or_else(|| (alert.subject.to_string(), Subject::clone(&alert.subject)));
+            alert.fingerprint = fingerprint(&uid, alert.rule);
+            alert.subject = Arc::new(subject);
+        }
+    }
+}
+
+/// Ten thousand alerts that wait for an Alertmanager have to fit into one object. It knows them by their names, and the rest
+/// can be looked up.
+fn brief<S: Serializer>(alerts: &[Alert], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(alerts.iter().map(|alert| Alert {
+        fingerprint: String::new(),
+        subject: Arc::new(Subject {
+            namespace: alert.subject.namespace.clone(),
+            name: alert.subject.name.clone(),
+            ..Subject::default()
+        }),
+        ..alert.clone()
+    }))
+}
+
+/// Of a Certificate's UID and a rule: 32 hexadecimal digits.
+pub fn fingerprint(uid: &str, rule: Rule) -> String {
+    let hash = digest::digest(&digest::SHA256, format!("{uid}/{}", rule.as_str()).as_bytes());
+    let half = hash.as_ref().first_chunk().map_or(0, |half| u128::from_be_bytes(*half));
+    format!("{half:032x}")
 }
 
 /// Whether it goes on.

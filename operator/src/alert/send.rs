@@ -69,8 +69,8 @@ impl Sender {
 
     /// Tells `target` the `message`. `now` is the moment of this attempt.
     ///
-    /// A 2xx answer alone is success. The `webhook-id` and, but for the time that an Alertmanager's alerts are to be
-    /// believed, the body are the same on every attempt.
+    /// A 2xx answer alone is success. The `webhook-id` and the body are the same on every attempt; but an Alertmanager's
+    /// body has the time that its alerts are to be believed and, after a restart, what is known of the Certificates then.
     pub async fn send(&self, target: &Target, message: &Message, now: Timestamp) -> Result<Accepted, Failure> {
         let started = Instant::now();
         let face = Face {

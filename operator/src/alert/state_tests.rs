@@ -4,7 +4,10 @@ use Severity::{Critical, Warning};
 use proptest::prelude::*;
 
 use super::*;
-use crate::alert::durable;
+use crate::alert::{
+    durable,
+    message::{Alert, Content, Message, Status, Subject, fingerprint},
+};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_790_000_000 + seconds).unwrap()
@@ -123,6 +126,103 @@ fn a_state_survives_being_packed_and_ten_thousand_alerts_fit() {
     let read = durable::unpack(&packed).unwrap();
     assert_eq!(read.firing, state.firing);
     assert!(durable::unpack(b"rubbish").is_err());
+}
+
+/// 32 hexadecimal digits that no packing makes smaller.
+fn random(number: u32, salt: &str) -> String {
+    fingerprint(&format!("{salt}/{number}"), Rule::Expiring)
+}
+
+fn uid(number: u32) -> String {
+    random(number, "uid")
+}
+
+#[test]
+fn a_storm_of_ten_thousand_that_waits_for_two_alertmanagers_is_kept_whole() {
+    let mut state = State::default();
+    let mut alerts = Vec::new();
+    for number in 0_u32..10_000 {
+        let uid = uid(number);
+        let spread = i64::from(number) * 7919 % 5_000_000;
+        let name = Arc::new(Name {
+            namespace: format!("team-{}", number % 40),
+            name: format!("service-{number}"),
+            uid: uid.clone(),
+        });
+        let key = Key {
+            name: name.clone(),
+            rule: Rule::Expiring,
+        };
+        let firing = Firing {
+            severity: Warning,
+            since: at(spread),
+            last_sent: Some(at(0)),
+            group: None,
+        };
+        state.firing.insert(key, firing);
+        alerts.push(Alert {
+            status: Status::Firing,
+            severity: Warning,
+            rule: Rule::Expiring,
+            fingerprint: fingerprint(&uid, Rule::Expiring),
+            since: at(spread),
+            ended: None,
+            subject: Arc::new(Subject {
+                namespace: name.namespace.clone(),
+                name: name.name.clone(),
+                secret_name: Some(format!("service-{number}-tls")),
+                dns_names: vec![format!("service-{number}.team-{}.example.com", number % 40)],
+                issuer: Some(SigningIssuer {
+                    kind: gatehouse_crds::certificate::IssuerKind::ClusterIssuer,
+                    name: "letsencrypt".into(),
+                }),
+                serial_number: Some(random(number, "serial")),
+                not_before: Some(at(spread - 7_000_000)),
+                not_after: Some(at(spread + 1_000_000)),
+                renewal_time: Some(at(spread - 1_000_000)),
+                ..Subject::default()
+            }),
+        });
+    }
+    for receiver in ["blue", "green"] {
+        let queue = state.queues.entry(receiver.into()).or_default();
+        for (number, alerts) in alerts.chunks(200).enumerate() {
+            let message = Message {
+                id: format!("msg_{}", random(u32::try_from(number).unwrap(), receiver)),
+                time: at(0),
+                policy: "app/ops".into(),
+                content: Content::Batch {
+                    alerts: alerts.to_vec(),
+                    valid_seconds: 43_200,
+                },
+            };
+            assert_eq!(queue.push(message, 1, at(0)), 0);
+        }
+    }
+    let packed = durable::pack(&mut state);
+    assert!(packed.len() < 750_000, "{}", packed.len());
+    let mut read = durable::unpack(&packed).unwrap();
+    assert_eq!((read.queues["blue"].len(), read.queues["green"].len()), (50, 50));
+    // What the next leader sends is whole again, of Certificates that are there as of those that went.
+    let known = |_: &str, name: &str| {
+        let number: usize = name.strip_prefix("service-")?.parse().ok()?;
+        let subject = Subject::clone(&alerts[number].subject);
+        (number != 1).then(|| (uid(u32::try_from(number).unwrap()), subject))
+    };
+    let mut content = read
+        .queues
+        .get_mut("blue")
+        .unwrap()
+        .start(u64::MAX, at(0))
+        .unwrap()
+        .content;
+    content.complete(known);
+    let Content::Batch { alerts: sent, .. } = content else {
+        panic!("a batch")
+    };
+    assert_eq!((&sent[0], &sent[2..200]), (&alerts[0], &alerts[2..200]));
+    assert_eq!(sent[1].subject.to_string(), "team-1/service-1");
+    assert_eq!(sent[1].fingerprint.len(), 32);
 }
 
 proptest! {

@@ -7,13 +7,12 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use aws_lc_rs::digest;
-use gatehouse_crds::alert::{AlertKind, Format, Rule, Severity};
+use gatehouse_crds::alert::{AlertKind, Format, Severity};
 use gatehouse_crds::certificate::SigningIssuer;
 use jiff::Timestamp;
 
 use super::{
-    message::{Alert, Content, Group, Message, Status, Subject},
+    message::{Alert, Content, Group, Message, Status, Subject, fingerprint},
     policy::{Policy, Receiver},
     state::{Firing, GroupKey, Key, Name, News, Open, State},
 };
@@ -373,13 +372,6 @@ fn alert(key: &Key, firing: &Firing, subject: Arc<Subject>, ended: Option<Timest
 /// News are told once.
 fn repeats(firing: &Firing) -> bool {
     firing.severity > Severity::Info
-}
-
-/// Of a Certificate's UID and a rule: 32 hexadecimal digits.
-pub fn fingerprint(uid: &str, rule: Rule) -> String {
-    let hash = digest::digest(&digest::SHA256, format!("{uid}/{}", rule.as_str()).as_bytes());
-    let half = hash.as_ref().first_chunk().map_or(0, |half| u128::from_be_bytes(*half));
-    format!("{half:032x}")
 }
 
 /// A new `webhook-id`.

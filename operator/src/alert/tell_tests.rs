@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use gatehouse_crds::alert::AlertPolicy;
+use gatehouse_crds::alert::{AlertPolicy, Rule};
 use gatehouse_crds::certificate::IssuerKind;
 use serde_json::{Value, json};
 

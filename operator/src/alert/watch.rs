@@ -1,6 +1,9 @@
 //! Tells the engine which policies there are.
 
-use std::{collections::BTreeMap, fmt::Debug};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+};
 
 use futures::StreamExt;
 use gatehouse_crds::alert::AlertPolicyStatus;
@@ -28,12 +31,13 @@ where
     P: AnyPolicy + Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
-    // What is there, and whether the list that is being read has it, too.
-    let mut known: BTreeMap<PolicyKey, bool> = BTreeMap::new();
+    let mut known: BTreeSet<PolicyKey> = BTreeSet::new();
+    // The list that is being read.
+    let mut listed: BTreeMap<PolicyKey, Box<Spec>> = BTreeMap::new();
     while let Some(event) = events.next().await {
         let told = match event {
-            Ok(Event::Apply(object) | Event::InitApply(object)) => {
-                known.insert(key(&object), true);
+            Ok(Event::Apply(object)) => {
+                known.insert(key(&object));
                 vec![News::Policy(key(&object), Some(Box::new(spec(&object))))]
             }
             Ok(Event::Delete(object)) => {
@@ -41,21 +45,19 @@ where
                 vec![News::Policy(key(&object), None)]
             }
             Ok(Event::Init) => {
-                for listed in known.values_mut() {
-                    *listed = false;
-                }
+                listed.clear();
+                Vec::new()
+            }
+            Ok(Event::InitApply(object)) => {
+                listed.insert(key(&object), Box::new(spec(&object)));
                 Vec::new()
             }
             // What went while the watch was interrupted is told by nobody.
             Ok(Event::InitDone) => {
-                let gone: Vec<PolicyKey> = known
-                    .iter()
-                    .filter(|(_, listed)| !**listed)
-                    .map(|(key, _)| key.clone())
-                    .collect();
-                known.retain(|_, listed| *listed);
-                let gone = gone.into_iter().map(|key| News::Policy(key, None));
-                gone.chain([News::PoliciesListed]).collect()
+                let all = std::mem::take(&mut listed);
+                let before = std::mem::replace(&mut known, all.keys().cloned().collect());
+                let gone = before.difference(&known).map(|key| News::Policy(key.clone(), None));
+                gone.chain([News::Policies(all.into_iter().collect())]).collect()
             }
             Err(error) => {
                 tracing::warn!(%error, "the watch of policies was interrupted and will be resumed");

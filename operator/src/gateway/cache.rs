@@ -20,7 +20,7 @@ use kube::{
 };
 use tokio::sync::{mpsc, watch};
 
-use super::{endpoints::Slice, live::Live, plan::Foreign};
+use super::{endpoints::Slice, live::Live, plan::Foreign, service::label_value};
 use crate::{certificate::cache::Change, kubernetes::names};
 
 /// A Gateway, or why it is none.
@@ -43,12 +43,38 @@ pub struct LivePolicy {
     pub spec: serde_json::Value,
 }
 
+/// A Service without our label.
+#[derive(Clone, Debug, PartialEq)]
+struct Other {
+    foreign: Foreign,
+    /// The UID of the Gateway that owns it: somebody took our label away.
+    owner: Option<String>,
+}
+
+impl Other {
+    fn of(service: &PartialObjectMeta<Service>) -> Self {
+        let consent = service.annotations().get(names::ADOPT);
+        let owner = service
+            .owner_references()
+            .iter()
+            .find(|owner| owner.kind == "Gateway" && owner.controller == Some(true));
+        Self {
+            foreign: if consent.is_some_and(|consent| consent == names::TRUE) {
+                Foreign::Adoptable
+            } else {
+                Foreign::Keep
+            },
+            owner: owner.map(|owner| owner.uid.clone()),
+        }
+    }
+}
+
 #[derive(Default)]
 struct Known {
     services: HashMap<Key, Arc<Live>>,
     /// By the UID of the Gateway: names of its Services.
     by_owner: HashMap<String, Vec<Key>>,
-    others: HashMap<Key, Foreign>,
+    others: HashMap<Key, Other>,
     /// By Service, then by name.
     slices: HashMap<Key, BTreeMap<String, Slice>>,
     policies: HashMap<Key, LivePolicy>,
@@ -139,8 +165,8 @@ impl Cache {
         keys.filter_map(|key| known.services.get(key).cloned()).collect()
     }
 
-    /// What another Service of this name is to `owner`.
-    pub fn foreign(&self, namespace: &str, name: &str, owner: &str) -> Option<Foreign> {
+    /// What a Service of this name, that is not known to be its own, is to the Gateway `gateway` of the UID `owner`.
+    pub fn foreign(&self, namespace: &str, name: &str, (gateway, owner): (&str, &str)) -> Option<Foreign> {
         let key = (namespace.to_owned(), name.to_owned());
         let known = self.lock();
         let labelled = known
@@ -148,10 +174,24 @@ impl Cache {
             .get(&key)
             .filter(|live| live.owner.as_deref() != Some(owner));
         let labelled = labelled.map(|live| {
-            let consents = live.owner.is_none() && live.annotation(names::ADOPT) == Some(names::TRUE);
-            if consents { Foreign::Adoptable } else { Foreign::Keep }
+            let consents = live.annotation(names::ADOPT) == Some(names::TRUE);
+            // We have written it, for a Gateway of this name, and it has lost its owner: by a hand, or with `--cascade=orphan`.
+            let lost = !live.owned.is_empty() && live.labels().get(names::GATEWAY) == Some(&label_value(gateway));
+            if live.owner.is_none() && (consents || lost) {
+                Foreign::Adoptable
+            } else {
+                Foreign::Keep
+            }
         });
-        labelled.or_else(|| known.others.get(&key).copied())
+        let other = || {
+            let other = known.others.get(&key)?;
+            Some(if other.owner.as_deref() == Some(owner) {
+                Foreign::Adoptable
+            } else {
+                other.foreign
+            })
+        };
+        labelled.or_else(other)
     }
 
     /// Of a Service.
@@ -307,25 +347,19 @@ impl Cache {
         let config = watcher::Config::default()
             .labels(&format!("!{}", names::GATEWAY))
             .page_size(PAGE);
-        let mut listed: HashMap<Key, Foreign> = HashMap::new();
-        let of = |service: &PartialObjectMeta<Service>| {
-            let consents = service
-                .annotations()
-                .get(names::ADOPT)
-                .is_some_and(|consent| consent == names::TRUE);
-            if consents { Foreign::Adoptable } else { Foreign::Keep }
-        };
+        let mut listed: HashMap<Key, Other> = HashMap::new();
         self.follow("Services", watcher(api, config), |event| match event {
             Event::Init => listed.clear(),
-            Event::InitApply(service) => drop(listed.insert(key(&service), of(&service))),
+            Event::InitApply(service) => drop(listed.insert(key(&service), Other::of(&service))),
             Event::InitDone => {
                 self.lock().others = std::mem::take(&mut listed);
                 self.listed.send_modify(|listed| listed.others = true);
                 self.touch_where(|_| true);
             }
             Event::Apply(service) => {
-                let before = self.lock().others.insert(key(&service), of(&service));
-                if before != Some(of(&service)) {
+                let new = Other::of(&service);
+                let before = self.lock().others.insert(key(&service), new.clone());
+                if before != Some(new) {
                     self.touch_named(&service);
                 }
             }

@@ -220,7 +220,7 @@ impl<'a> Look<'a> {
                 wanted,
                 &Seen {
                     services,
-                    foreign: &|name| cache.foreign(&self.namespace, name, &self.uid),
+                    foreign: &|name| cache.foreign(&self.namespace, name, (&self.gateway.name_any(), &self.uid)),
                     exposure,
                 },
             ),

@@ -141,33 +141,49 @@ impl Live {
 
     /// The node port of the port of this name.
     pub fn node_port(&self, port: &str, transport: &str) -> Option<i32> {
-        let ports = self.spec("ports").and_then(Value::as_array)?;
-        let found = ports.iter().find(|found| {
-            found.get("name").and_then(Value::as_str).unwrap_or_default() == port
-                && found.get("protocol").and_then(Value::as_str).unwrap_or("TCP") == transport
-        })?;
-        i32::try_from(found.get("nodePort")?.as_i64()?)
-            .ok()
-            .filter(|port| *port > 0)
+        self.node_port_at(self.number_of(port, transport)?, transport)
+    }
+
+    /// The number of the port of this name.
+    pub fn number_of(&self, port: &str, transport: &str) -> Option<i32> {
+        let named = |found: &&Value| found.get("name").and_then(Value::as_str).unwrap_or_default() == port;
+        self.ports(transport)
+            .find(named)
+            .and_then(|found| number(found, "port"))
+    }
+
+    /// The node port of the port of this number.
+    pub fn node_port_at(&self, port: i32, transport: &str) -> Option<i32> {
+        let found = self
+            .ports(transport)
+            .find(|found| number(found, "port") == Some(port))?;
+        number(found, "nodePort").filter(|port| *port > 0)
+    }
+
+    fn ports(&self, transport: &str) -> impl Iterator<Item = &Value> {
+        let ports = self.spec("ports").and_then(Value::as_array);
+        ports
+            .into_iter()
+            .flatten()
+            .filter(move |found| found.get("protocol").and_then(Value::as_str).unwrap_or("TCP") == transport)
     }
 
     /// All node ports.
     pub fn node_ports(&self) -> Vec<i32> {
         let ports = self.spec("ports").and_then(Value::as_array);
-        let number = |port: &Value| {
-            i32::try_from(port.get("nodePort")?.as_i64()?)
-                .ok()
-                .filter(|port| *port > 0)
-        };
-        ports.into_iter().flatten().filter_map(number).collect()
+        ports
+            .into_iter()
+            .flatten()
+            .filter_map(|port| number(port, "nodePort").filter(|port| *port > 0))
+            .collect()
     }
 
     /// Whether it has a port of this number.
-    pub fn has_port(&self, number: i32, transport: &str) -> bool {
-        let ports = self.spec("ports").and_then(Value::as_array);
-        ports.into_iter().flatten().any(|found| {
-            found.get("port").and_then(Value::as_i64) == Some(number.into())
-                && found.get("protocol").and_then(Value::as_str).unwrap_or("TCP") == transport
-        })
+    pub fn has_port(&self, port: i32, transport: &str) -> bool {
+        self.ports(transport).any(|found| number(found, "port") == Some(port))
     }
+}
+
+fn number(port: &Value, field: &str) -> Option<i32> {
+    i32::try_from(port.get(field)?.as_i64()?).ok()
 }

@@ -5,6 +5,7 @@
 pub mod cache;
 mod certificates;
 pub mod controller;
+mod created;
 mod endpoints;
 pub mod exposure;
 mod fields;

@@ -189,7 +189,11 @@ fn replace(wanted: &Wanted, seen: &Seen<'_>, live: &Arc<Live>, differences: &[Di
             write: Some(Write {
                 adopt: foreign.is_some(),
                 uid: None,
-                body: wanted.body(None, None),
+                body: if foreign.is_some() {
+                    wanted.adoption()
+                } else {
+                    wanted.body(None, None)
+                },
                 name,
             }),
             serving: Some(live.clone()),
@@ -221,7 +225,11 @@ fn create(wanted: &Wanted, seen: &Seen<'_>) -> Plan {
             write: Some(Write {
                 adopt: foreign.is_some(),
                 uid: None,
-                body: wanted.body(None, None),
+                body: if foreign.is_some() {
+                    wanted.adoption()
+                } else {
+                    wanted.body(None, None)
+                },
                 name,
             }),
             ..Plan::default()

@@ -239,3 +239,75 @@ fn a_name_too_long_for_a_service_is_told_what_to_write() {
     gateway.spec.service.as_mut().unwrap().name = Some("short".into());
     assert!(Wanted::of(&gateway, Ok(gatehouse_crds::gateway::Provider::Gke)).is_ok());
 }
+
+const SWITCH: &str = "service.beta.kubernetes.io/aws-load-balancer-internal";
+
+/// An Internal Gateway at a provider that reads the switch once.
+fn aws(scope: &str) -> Gateway {
+    simple(json!({"provider": "AWS", "scope": scope}))
+}
+
+#[test]
+fn a_switch_that_is_read_once_and_was_taken_away_by_hand_is_put_back() {
+    let gateway = aws("Internal");
+    let body = decide(&gateway, &[], None, &unknown()).write.unwrap().body;
+    let mut without = body.clone();
+    without["metadata"]["annotations"]
+        .as_object_mut()
+        .unwrap()
+        .remove(SWITCH);
+    let plan = decide(&gateway, &[live("shop", &without, &["10.0.0.1"], 1)], None, &unknown());
+    assert_eq!((plan.pending, plan.write.map(|write| write.body)), (vec![], Some(body)));
+}
+
+#[test]
+fn another_scope_is_not_written_where_it_is_read_once_and_other_edits_are() {
+    let body = decide(&aws("External"), &[], None, &unknown()).write.unwrap().body;
+    let there = live("shop", &body, &["203.0.113.7"], 1);
+    let plan = decide(&aws("Internal"), std::slice::from_ref(&there), None, &unknown());
+    let words: Vec<_> = plan.pending.iter().map(Difference::words).collect();
+    assert_eq!(plan.write, None);
+    assert!(words.contains(&"the scope (wanted Internal)".to_owned()), "{words:?}");
+    let mut more = spec(json!({"provider": "AWS", "scope": "Internal"}));
+    more["target"]["selector"]["app"] = "other".into();
+    let plan = decide(&gateway(more, json!({})), &[there], None, &unknown());
+    let mut expected = body;
+    expected["spec"]["selector"]["app"] = "other".into();
+    assert_eq!(plan.write.unwrap().body, expected);
+}
+
+#[test]
+fn another_provider_needs_another_service_and_an_internal_one_keeps_its_switch_meanwhile() {
+    let before = simple(json!({"provider": "GKE", "scope": "Internal"}));
+    let body = decide(&before, &[], None, &unknown()).write.unwrap().body;
+    let there = live("shop", &body, &["10.0.0.1"], 1);
+    // Whether the last status is there or was lost.
+    for status in [Some(gatehouse_crds::gateway::Provider::Gke), None] {
+        let mut after = aws("Internal");
+        after.status = Some(gatehouse_crds::gateway::GatewayStatus {
+            provider: status,
+            ..Default::default()
+        });
+        let plan = decide(&after, std::slice::from_ref(&there), None, &unknown());
+        assert_eq!(
+            (plan.write, plan.pending),
+            (None, vec![Difference::Provider]),
+            "{status:?}"
+        );
+        after.metadata.annotations = Some([("gatehouse.dev/recreate".to_owned(), "3".to_owned())].into());
+        let made = decide(&after, std::slice::from_ref(&there), None, &unknown())
+            .write
+            .unwrap();
+        let new = live("shop-2", &made.body, &["10.0.0.2"], 2);
+        let plan = decide(&after, &[there.clone(), new.clone()], None, &unknown());
+        assert_eq!((plan.remove, plan.serving), (vec![there.clone()], Some(new)));
+    }
+}
+
+#[test]
+fn a_service_that_is_taken_over_is_not_changed_in_the_same_write() {
+    let plan = decide(&aws("Internal"), &[], Some(Foreign::Adoptable), &unknown());
+    let write = plan.write.unwrap();
+    assert_eq!((write.adopt, write.body.get("spec")), (true, None));
+    assert_eq!(write.body.pointer("/metadata/annotations"), None);
+}

@@ -1,8 +1,12 @@
 //! What cannot be changed in place.
 
+use std::collections::BTreeMap;
+
+use gatehouse_crds::gateway::{Provider, Scope};
 use serde_json::{Value, json};
 
 use super::{
+    created::{CREATED_WITH, Created},
     live::Live,
     provider::{Exposure, create_only, says},
     service::Wanted,
@@ -22,7 +26,7 @@ pub enum Difference {
         to: Option<String>,
     },
     /// Who may reach it.
-    Scope { to: &'static str },
+    Scope { to: Scope },
     /// Another provider's load balancer.
     Provider,
     /// `spec.ipFamilies[0]`.
@@ -39,7 +43,7 @@ impl Difference {
             Self::Annotation { key, from, to } => {
                 format!("annotation {key} (now {}, wanted {})", or_none(from), or_none(to))
             }
-            Self::Scope { to } => format!("the scope (wanted {to})"),
+            Self::Scope { to } => format!("the scope (wanted {to:?})"),
             Self::Provider => "the provider".to_owned(),
             Self::Family { from, to } => format!("the first IP family (now {from}, wanted {to})"),
         }
@@ -73,14 +77,29 @@ pub fn differences(wanted: &Wanted, live: &Live) -> Vec<Difference> {
             to: class.map(Into::into),
         });
     }
+    let record = Created::on(live);
+    let (other_provider, other_scope) = match &record {
+        Some(record) => (record.provider != provider, record.scope != wanted.scope),
+        None => (is_anothers(wanted, live), says_otherwise(provider, wanted, live)),
+    };
+    if other_provider {
+        found.push(Difference::Provider);
+        return found;
+    }
     let only = create_only(provider);
+    if only.scope && other_scope {
+        found.push(Difference::Scope { to: wanted.scope });
+    }
     for key in only.annotations {
-        let (to, from) = (
-            wanted.template.annotations.get(*key).map(String::as_str),
-            live.annotation(key),
-        );
-        // What we have not written is another's and stays: to want nothing is no difference.
-        let ours = live.owned.contains(&format!("metadata/annotations/{key}"));
+        let to = wanted.template.annotations.get(*key).map(String::as_str);
+        let (from, ours) = match &record {
+            Some(record) => (record.annotations.get(*key).map(String::as_str), true),
+            // What we have not written is another's and stays: to want nothing is no difference.
+            None => (
+                live.annotation(key),
+                live.owned.contains(&format!("metadata/annotations/{key}")),
+            ),
+        };
         if to != from && (to.is_some() || ours) {
             found.push(Difference::Annotation {
                 key: (*key).to_owned(),
@@ -89,29 +108,38 @@ pub fn differences(wanted: &Wanted, live: &Live) -> Vec<Difference> {
             });
         }
     }
-    let template = &wanted.template;
-    let asked = says(
-        provider,
-        &template.annotations,
-        &template.labels,
-        template.load_balancer_class.as_deref(),
-    );
-    let there = says(provider, &live.annotations(), &live.labels(), live.class());
-    if only.scope && settled(asked) != settled(there) {
-        found.push(Difference::Scope {
-            to: if asked == Exposure::Internal {
-                "Internal"
-            } else {
-                "External"
-            },
-        });
-    }
     found
 }
 
-/// To say nothing about the exposure is to be External, where there is a word for Internal.
-fn settled(exposure: Exposure) -> bool {
-    exposure == Exposure::Internal
+/// Whether a Service without a record was made for another provider: the last status says so, or what we have written on it is
+/// not what would be written now, and does not make it internal.
+fn is_anothers(wanted: &Wanted, live: &Live) -> bool {
+    let Some(provider) = wanted.provider else { return false };
+    let template = &wanted.template.annotations;
+    let carries = template.iter().all(|(key, value)| live.annotation(key) == Some(value));
+    let strange = || {
+        let ours = live
+            .owned
+            .iter()
+            .filter_map(|path| path.strip_prefix("metadata/annotations/"));
+        ours.into_iter().any(|key| !template.contains_key(key))
+    };
+    match wanted.known_provider {
+        Some(known) => known != provider && !carries,
+        None => wanted.scope == Scope::Internal && exposure_of(provider, live) != Exposure::Internal && strange(),
+    }
+}
+
+fn says_otherwise(provider: Provider, wanted: &Wanted, live: &Live) -> bool {
+    let template = &wanted.template;
+    let class = template.load_balancer_class.as_deref();
+    let asked = says(provider, &template.annotations, &template.labels, class);
+    // To say nothing about the exposure is to be External, where there is a word for Internal.
+    (asked == Exposure::Internal) != (exposure_of(provider, live) == Exposure::Internal)
+}
+
+fn exposure_of(provider: Provider, live: &Live) -> Exposure {
+    says(provider, &live.annotations(), &live.labels(), live.class())
 }
 
 /// `body` with what cannot be changed in place left as it is in `live`.
@@ -147,22 +175,29 @@ pub fn pinned(mut body: Value, wanted: &Wanted, live: &Live, differences: &[Diff
             Difference::Annotation { key, from, .. } => keep_annotation(&mut body, key, from.as_deref()),
             // All that we have written there stays.
             Difference::Scope { .. } | Difference::Provider => {
-                let keys: Vec<String> = wanted
-                    .template
-                    .annotations
-                    .keys()
-                    .cloned()
-                    .chain(
-                        live.owned
-                            .iter()
-                            .filter_map(|path| path.strip_prefix("metadata/annotations/").map(Into::into)),
-                    )
-                    .collect();
-                for key in keys {
-                    keep_annotation(&mut body, &key, live.annotation(&key).filter(|_| true));
+                let record = Created::on(live).map(|record| record.annotations);
+                let ours = live
+                    .owned
+                    .iter()
+                    .filter_map(|path| path.strip_prefix("metadata/annotations/"));
+                let there = || {
+                    let there = ours.filter(|key| !key.starts_with("gatehouse.dev/"));
+                    there
+                        .filter_map(|key| Some((key.to_owned(), live.annotation(key)?.to_owned())))
+                        .collect()
+                };
+                let keep: BTreeMap<String, String> = record.unwrap_or_else(there);
+                for key in wanted.template.annotations.keys() {
+                    keep_annotation(&mut body, key, None);
+                }
+                for (key, value) in &keep {
+                    keep_annotation(&mut body, key, Some(value));
                 }
             }
         }
+    }
+    if !differences.is_empty() {
+        keep_annotation(&mut body, CREATED_WITH, live.annotation(CREATED_WITH));
     }
     body
 }

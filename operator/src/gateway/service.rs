@@ -7,8 +7,9 @@ use kube::{Resource, ResourceExt};
 use serde_json::{Map, Value, json};
 
 use super::{
+    created::{CREATED_WITH, Created},
     live::Live,
-    ports::{Ports, Transport},
+    ports::{Port, Ports, Transport},
     provider::{Protocols, Refusal, Template, template},
 };
 use crate::kubernetes::names;
@@ -25,6 +26,8 @@ pub struct Wanted {
     pub scope: Scope,
     /// Of a load balancer.
     pub provider: Option<Provider>,
+    /// Whose load balancer it was when that was last told.
+    pub known_provider: Option<Provider>,
     pub template: Template,
     pub ports: Ports,
     spec: ServiceSpec,
@@ -74,6 +77,7 @@ impl Wanted {
             type_,
             scope,
             provider,
+            known_provider: gateway.status.as_ref().and_then(|status| status.provider),
             template,
             ports,
             selector: gateway.spec.target.selector.clone(),
@@ -112,6 +116,9 @@ impl Wanted {
             self.type_
         };
         let mut annotations = self.template.annotations.clone();
+        if let Some(created) = Created::of(self).filter(|_| type_ == ServiceType::LoadBalancer) {
+            annotations.insert(CREATED_WITH.into(), created.text());
+        }
         if let Some(generation) = withdrawn {
             annotations.insert(WITHDRAWN.into(), generation.to_string());
         }
@@ -161,6 +168,11 @@ impl Wanted {
         json!({"metadata": metadata, "spec": spec})
     }
 
+    /// The body of the write that takes over somebody's Service, and changes nothing else of it yet.
+    pub fn adoption(&self) -> Value {
+        json!({"metadata": {"labels": self.labels, "ownerReferences": [self.owner]}})
+    }
+
     fn port_list(&self, live: Option<&Live>, type_: ServiceType) -> Value {
         let ports = self.ports.ports.iter().map(|port| {
             let transport = port.transport.as_str();
@@ -171,15 +183,20 @@ impl Wanted {
                 "targetPort": port.target,
             });
             let asked = self.spec.node_ports.get(&port.name).copied();
-            // The API server keeps a node port with the number of the port; with its name, we do.
+            // With the number of the port the API server keeps a node port, unless we have said it ourselves: then we must go on
+            // saying it. With the name of a port whose number nobody wants any more, we do.
             let kept = || {
-                live.filter(|live| {
-                    !live.has_port(port.number, transport)
-                        || live
-                            .owned
-                            .contains(&format!("spec/ports/{}/{transport}/nodePort", port.number))
-                })
-                .and_then(|live| live.node_port(&port.name, transport))
+                let live = live?;
+                if live.has_port(port.number, transport) {
+                    let said = live
+                        .owned
+                        .contains(&format!("spec/ports/{}/{transport}/nodePort", port.number));
+                    return live.node_port_at(port.number, transport).filter(|_| said);
+                }
+                let before = live.number_of(&port.name, transport)?;
+                let wanted = |other: &Port| (other.number, other.transport) == (before, port.transport);
+                live.node_port_at(before, transport)
+                    .filter(|_| !self.ports.ports.iter().any(wanted))
             };
             let node_port = if type_ == ServiceType::ClusterIp {
                 None
@@ -230,7 +247,7 @@ pub fn labels(gateway: &str) -> BTreeMap<String, String> {
 }
 
 /// A name as the value of a label: a name may be longer.
-fn label_value(name: &str) -> String {
+pub fn label_value(name: &str) -> String {
     let cut: String = name.chars().take(LABEL).collect();
     cut.trim_end_matches(['-', '.']).to_owned()
 }

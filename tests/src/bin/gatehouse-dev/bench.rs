@@ -3,6 +3,7 @@
 //! A release build runs against a real control plane, Pebble and Knot that nothing else uses, with the rights that
 //! `config/default` gives it. Nothing is asserted: a table says what was measured beside the goals of `tests/bench/goals.yaml`.
 
+mod alerts;
 mod measure;
 mod report;
 
@@ -37,22 +38,27 @@ const SINGLE: usize = 5;
 const ADVICE: Duration = Duration::from_secs(65);
 const REST: Duration = Duration::from_secs(10);
 
-/// Runs all steps and prints the table.
-pub(crate) fn bench(large: bool) -> Result<ExitCode, Error> {
+/// Runs the steps and prints the table.
+pub(crate) fn bench(large: bool, alerts: bool) -> Result<ExitCode, Error> {
     Assets::find()?;
-    assets::knotd()?;
+    if !alerts {
+        assets::knotd()?;
+    }
     step("building Gatehouse with optimization (the first time takes minutes)");
     let binary = operator::release_binary()?;
     let runtime = tokio::runtime::Runtime::new().map_err(|source| io("starting", source))?;
     let mut measured = Measured::new();
     let before = load();
     runtime.block_on(async {
+        if alerts {
+            return alerts::alerts(&binary, &mut measured).await;
+        }
         authority(&binary, 1_000, "", &mut measured).await?;
         acme(&binary, &mut measured).await?;
         if large {
             authority(&binary, 5_000, "large.", &mut measured).await?;
         }
-        Ok::<(), Error>(())
+        Ok(())
     })?;
     println!("\n{}", report::table(&measured)?);
     println!(

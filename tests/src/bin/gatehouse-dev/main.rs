@@ -51,6 +51,9 @@ enum Task {
         /// Also with 5,000 Certificates
         #[arg(long)]
         large: bool,
+        /// The alerts in place of the certificates: 10,000 Certificates, 20 policies, a storm
+        #[arg(long, conflicts_with = "large")]
+        alerts: bool,
     },
     /// Builds the tools that tests and `run` start into the cache, and prints where they are
     Tools,
@@ -65,7 +68,7 @@ fn main() -> ExitCode {
             operator,
         } => run::run(state, !no_samples, &operator),
         Task::Test { threads, cargo } => test::test(threads, &cargo),
-        Task::Bench { large } => bench::bench(large),
+        Task::Bench { large, alerts } => bench::bench(large, alerts),
         Task::Tools => tools(),
     });
     match done {
