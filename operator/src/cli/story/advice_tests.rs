@@ -138,7 +138,55 @@ fn no_refusal_of_the_api_server_is_without_advice() {
 }
 
 /// Words in the code of Gateways that are no trouble's reason.
-const OTHER_WORDS_OF_GATEWAYS: &[&str] = &[];
+const OTHER_WORDS_OF_GATEWAYS: &[&str] = &[
+    // Types of conditions, and reasons of good news.
+    "Accepted",
+    "Programmed",
+    "ExposureVerified",
+    "ResolvedRefs",
+    "Internal",
+    "External",
+    "AddressAssigned",
+    // What the API server says of a write: told as ServiceRefused or CertificateRefused.
+    "Conflict",
+    "Forbidden",
+    "QuotaExceeded",
+    "NamespaceTerminating",
+    // Values of Services, nodes and Pods, kinds, and actions.
+    "ClusterIP",
+    "LoadBalancer",
+    "None",
+    "IPv4",
+    "IPv6",
+    "SingleStack",
+    "RequireDualStack",
+    "InternalIP",
+    "ExternalIP",
+    "Failed",
+    "Succeeded",
+    "PodScheduled",
+    "Gateway",
+    "Services",
+    "EndpointSlices",
+    "NetworkPolicies",
+    "CiliumLoadBalancerIPPool",
+    "Program",
+    // Providers, and what they read.
+    "AWSLoadBalancerController",
+    "Alibaba",
+    "Baidu",
+    "Cilium",
+    "EKSAutoMode",
+    "Intranet",
+    "KubeVip",
+    "MetalLB",
+    "OCINetwork",
+    "OVHcloud",
+    "OpenStack",
+    "Other",
+    "Tencent",
+    "Yandex",
+];
 
 #[test]
 fn no_reason_of_a_gateway_is_without_advice() {

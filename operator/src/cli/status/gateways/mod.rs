@@ -62,3 +62,19 @@ pub(in crate::cli) fn unseen<T>(answer: Result<T, Trouble>) -> Result<Result<T, 
         Err(trouble) => Err(trouble),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_cluster_without_the_kind_or_the_rights_still_shows_its_certificates() {
+        let words = |trouble| unseen::<()>(Err(trouble)).unwrap().unwrap_err();
+        assert!(words(Trouble::NotInstalled).contains("gatehouse crds | kubectl apply"));
+        assert!(words(Trouble::Forbidden("you may not".into())).contains("you may not"));
+        let lost = unseen::<()>(Err(Trouble::NoCluster("gone".into())));
+        assert_eq!(lost, Err(Trouble::NoCluster("gone".into())));
+        assert_eq!(unseen(Ok(1)), Ok(Ok(1)));
+    }
+}
