@@ -109,20 +109,17 @@ pub(super) async fn run(connection: &Connection, flags: &Flags, screen: Screen) 
         unseen: unseen.as_deref(),
         policies: &policies,
     };
-    let healthy = match objects {
-        Some(text) => {
-            terminal::show(&text?);
-            // Beside the objects, which a program reads.
-            if let Some(why) = &unseen {
-                terminal::say(why);
-            }
-            is_well(&judged(&picture, now))
+    let healthy = if let Some(text) = objects {
+        terminal::show(&text?);
+        // Beside the objects, which a program reads.
+        if let Some(why) = &unseen {
+            terminal::say(why);
         }
-        None => {
-            let (text, healthy) = page(&picture, &scope, now, screen);
-            terminal::show(&text);
-            healthy
-        }
+        is_well(&judged(&picture, now))
+    } else {
+        let (text, healthy) = page(&picture, &scope, now, screen);
+        terminal::show(&text);
+        healthy
     };
     Ok(ExitCode::from(if healthy { FINE } else { UNHEALTHY }))
 }
@@ -159,12 +156,10 @@ pub(super) fn page(picture: &Picture<'_>, scope: &Scope, now: Timestamp, screen:
     let mut summaries = Vec::new();
     let mut hints = String::new();
     // A heading where there is something to tell apart.
-    let heading = |words: &str| match certificates.is_empty() || gateways.is_empty() {
-        true => String::new(),
-        false => format!("{}\n", screen.paint(words, Paint::Strong)),
-    };
+    let heads = !certificates.is_empty() && !gateways.is_empty();
+    let heading = |words: &str| heads.then(|| format!("{}\n", screen.paint(words, Paint::Strong)));
     if !certificates.is_empty() {
-        text.push_str(&heading("Certificates"));
+        text.extend(heading("Certificates"));
         text.push_str(&table::table(&certificates, scope.columns, now, screen));
         text.push('\n');
         summaries.push(table::summary(&certificates));
@@ -172,7 +167,7 @@ pub(super) fn page(picture: &Picture<'_>, scope: &Scope, now: Timestamp, screen:
         hints.extend(worst.map(|one| hint(&one.item.namespace, &one.item.name)));
     }
     if !gateways.is_empty() {
-        text.push_str(&heading("Gateways"));
+        text.extend(heading("Gateways"));
         text.push_str(&gateways::table::table(&gateways, scope.columns, screen));
         text.push('\n');
         summaries.push(gateways::table::summary(&gateways));

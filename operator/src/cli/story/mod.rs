@@ -56,12 +56,12 @@ pub(super) async fn tell(
     let (kind, object) = find(connection, subject).await?;
     match kind {
         Kind::Certificate => {
-            let known = gather::gather(connection, object).await?;
+            let known = Box::pin(gather::gather(connection, object)).await?;
             let now = Timestamp::now();
             let health = health::of(&known.certificate, now);
             Ok((tale::tale(&known, &health, now, screen), !health.state.is_unhealthy()))
         }
-        Kind::Gateway => gateway::tell(connection, object, screen).await,
+        Kind::Gateway => Box::pin(gateway::tell(connection, object, screen)).await,
     }
 }
 

@@ -95,7 +95,11 @@ pub(in crate::cli) fn of(gateway: &Gateway, now: Timestamp) -> Health {
         let state = if young { State::Pending } else { State::Failing };
         return Health::new(state, UNSEEN, "the operator has not looked at it");
     };
-    if let Some(trouble) = [Some(accepted), find(PROGRAMMED)].into_iter().flatten().find(is_bad) {
+    if let Some(trouble) = [Some(accepted), find(PROGRAMMED)]
+        .into_iter()
+        .flatten()
+        .find(|it| is_bad(it))
+    {
         return judged(trouble, "", now);
     }
     if let Some(health) = of_listeners(&status, now) {
@@ -105,7 +109,7 @@ pub(in crate::cli) fn of(gateway: &Gateway, now: Timestamp) -> Health {
     if behind.is_some_and(|(seen, is)| seen < is) {
         return Health::new(State::Pending, UNSEEN, "the last change of the spec is not dealt with");
     }
-    match find(EXPOSURE_VERIFIED).filter(is_bad) {
+    match find(EXPOSURE_VERIFIED).filter(|it| is_bad(it)) {
         Some(unverified) => judged(unverified, "", now),
         None => Health {
             state: State::Fine,
@@ -115,7 +119,7 @@ pub(in crate::cli) fn of(gateway: &Gateway, now: Timestamp) -> Health {
     }
 }
 
-fn is_bad(condition: &&Condition) -> bool {
+fn is_bad(condition: &Condition) -> bool {
     condition.status != "True"
 }
 
@@ -137,7 +141,7 @@ pub(in crate::cli) fn trouble(conditions: &[Condition]) -> Option<&Condition> {
     [ACCEPTED, RESOLVED_REFS, PROGRAMMED]
         .into_iter()
         .filter_map(|type_| conditions::find(conditions, type_))
-        .find(is_bad)
+        .find(|it| is_bad(it))
 }
 
 /// The worst of the listeners, with the names of all that have it.

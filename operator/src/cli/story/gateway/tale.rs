@@ -211,13 +211,15 @@ impl Teller<'_> {
             let words = format!("{name}, which is not of this Gateway");
             return page.painted("Service", &words, Paint::Bad);
         }
-        let mut words = format!("{name}, {}", spec.type_.as_deref().unwrap_or("ClusterIP"));
-        if let Some(class) = &spec.load_balancer_class {
-            words.push_str(&format!(" of class {class}"));
-        }
-        if let Some(made) = &metadata.creation_timestamp {
-            words.push_str(&format!(", made {}", relative(made.0, self.now)));
-        }
+        let class = spec.load_balancer_class.map(|class| format!(" of class {class}"));
+        let made = metadata.creation_timestamp.as_ref();
+        let made = made.map(|made| format!(", made {}", relative(made.0, self.now)));
+        let words = format!(
+            "{name}, {}{}{}",
+            spec.type_.as_deref().unwrap_or("ClusterIP"),
+            class.unwrap_or_default(),
+            made.unwrap_or_default()
+        );
         page.line("Service", &words);
         if let Some(since) = &metadata.deletion_timestamp {
             let held = metadata.finalizers.clone().unwrap_or_default();
