@@ -14,6 +14,9 @@
     reason = "test code: to panic is how it reports"
 )]
 
+#[path = "commands/gateways.rs"]
+mod gateways;
+
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;

@@ -200,7 +200,7 @@ fn documented() -> BTreeSet<String> {
 }
 
 /// A family without a label set is not in `/metrics` until something is counted: so one Certificate is issued, one fails, and
-/// both are told.
+/// both are told; and there is a Gateway, behind which nobody stands.
 #[tokio::test]
 async fn every_metric_of_the_rules_the_dashboard_and_the_reference_is_one_that_the_operator_has() {
     let scene = Scene::new(&World::shared().await, "watched").await;
@@ -224,6 +224,27 @@ async fn every_metric_of_the_rules_the_dashboard_and_the_reference_is_one_that_t
             .told()
             .contains(&"firing notReady lost".to_owned())
             .then_some(())
+    })
+    .await;
+    let gateway = json!({
+        "apiVersion": "gatehouse.dev/v1alpha1", "kind": "Gateway", "metadata": {"name": "shop"},
+        "spec": {
+            "service": {"type": "ClusterIP", "scope": "Internal"},
+            "target": {"selector": {"app": "shop"}},
+            "listeners": [{"name": "http", "port": 80, "protocol": "TCP"}]
+        }
+    });
+    scene.apply(&gateway.to_string()).await;
+    let of_gateway = format!("{{namespace=\"{}\",name=\"shop\"", scene.namespace);
+    let of_gateway = [
+        format!("gatehouse_gateway_programmed{of_gateway}}} 1"),
+        format!("gatehouse_gateway_exposure_verified{of_gateway}}} 1"),
+        format!("gatehouse_gateway_ready_endpoints{of_gateway},listener=\"http\"}} 0"),
+    ];
+    eventually("the metrics of a Gateway", SOON, || async {
+        let metrics = operator.metrics().await.unwrap();
+        let has = |line: &String| metrics.lines().any(|found| found == line);
+        of_gateway.iter().all(has).then_some(())
     })
     .await;
     let metrics = operator.metrics().await.unwrap();

@@ -1,11 +1,18 @@
 //! `gatehouse completions` and `gatehouse man`: made from the commands themselves.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use clap::{Args, Command};
+use clap::{Args, Command, Parser};
 use clap_complete::Shell;
+use kube::ResourceExt;
 
-use super::{FINE, UNHEALTHY, terminal};
+use super::{
+    Arguments, FINE, UNHEALTHY,
+    connection::{self, Trouble},
+    status::{self, gateways},
+    subject::Kind,
+    terminal,
+};
 
 /// Prints a completion script (source <(gatehouse completions bash))
 #[derive(Debug, Args)]
@@ -29,9 +36,16 @@ pub(super) const HOOK: &str = "__complete";
 /// The end of an answer in kubectl's protocol (Cobra's): no names of files are to be offered.
 const NO_FILES: &str = ":4\n";
 
+/// Who presses Tab does not wait longer for a cluster.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// Answers it: `words` are those so far, the last of them is to be completed.
 pub(super) fn complete(words: &[String], command: &Command) -> ExitCode {
-    let mut answer = candidates(command, words).join("\n");
+    let mut answer = candidates(command, words);
+    if answer.is_empty() {
+        answer = names(words);
+    }
+    let mut answer = answer.join("\n");
     if !answer.is_empty() {
         answer.push('\n');
     }
@@ -72,6 +86,60 @@ fn candidates(command: &Command, words: &[String]) -> Vec<String> {
         .filter_map(|nested| described(nested.get_name().to_owned(), nested.get_about()))
         .chain(values)
         .collect()
+}
+
+/// What has a story, where `status` wants to know of what: Certificates and Gateways, as they are in the cluster now.
+fn names(words: &[String]) -> Vec<String> {
+    let Some((begun, before)) = words.split_last().filter(|(begun, _)| !begun.starts_with('-')) else {
+        return Vec::new();
+    };
+    let line = std::iter::once("gatehouse").chain(before.iter().map(String::as_str));
+    // What is no whole command so far waits for a flag's value.
+    let Ok(Arguments {
+        command: super::Command::Status(flags),
+    }) = Arguments::try_parse_from(line)
+    else {
+        return Vec::new();
+    };
+    let (said, reach) = flags.begun();
+    let Some(kinds) = kinds(said, begun) else {
+        return Vec::new();
+    };
+    let prefix = begun.split_once('/').map_or("", |(kind, _)| kind);
+    let mut found = Vec::new();
+    let _ = connection::quietly(PATIENCE, async {
+        let connection = reach.connect().await?;
+        for kind in kinds {
+            let (api, word) = match kind {
+                Kind::Certificate => (
+                    status::certificates(&connection, Some(&connection.namespace)),
+                    "Certificate",
+                ),
+                Kind::Gateway => (gateways::api(&connection, Some(&connection.namespace)), "Gateway"),
+            };
+            let objects = connection::list(&api, &status::selection(None))
+                .await
+                .unwrap_or_default();
+            let separator = if prefix.is_empty() { "" } else { "/" };
+            let offers = objects
+                .iter()
+                .map(|object| format!("{prefix}{separator}{}", object.name_any()));
+            let fits = offers.filter(|name| name.starts_with(begun.as_str()));
+            found.extend(fits.map(|name| format!("{name}\t{word}")));
+        }
+        Ok::<_, Trouble>(())
+    });
+    found
+}
+
+/// Of which kinds names can follow; none when nothing can.
+fn kinds(said: &[String], begun: &str) -> Option<Vec<Kind>> {
+    match (said, begun.split_once('/')) {
+        ([], None) => Some(vec![Kind::Certificate, Kind::Gateway]),
+        ([], Some((kind, _))) => Kind::of(kind).map(|kind| vec![kind]),
+        ([kind], None) => Kind::of(kind).map(|kind| vec![kind]),
+        _ => None,
+    }
 }
 
 fn flag<'a>(command: &'a Command, word: &str) -> Option<&'a clap::Arg> {
@@ -151,6 +219,27 @@ mod tests {
         ] {
             assert_eq!(offered(line), words, "{line:?}");
         }
+    }
+
+    #[test]
+    fn names_of_both_kinds_follow_status_and_of_one_where_it_is_said() {
+        let of = |said: &str, begun: &str| {
+            let said: Vec<String> = said.split_whitespace().map(str::to_owned).collect();
+            kinds(&said, begun)
+        };
+        assert_eq!(of("", "sh"), Some(vec![Kind::Certificate, Kind::Gateway]));
+        assert_eq!(of("", "gateway/sh"), Some(vec![Kind::Gateway]));
+        assert_eq!(of("gateway", "sh"), Some(vec![Kind::Gateway]));
+        assert_eq!(of("certificate", ""), Some(vec![Kind::Certificate]));
+        assert_eq!(of("", "secret/sh"), None);
+        assert_eq!(of("web", ""), None, "one name is enough");
+        assert_eq!(of("gateway web", ""), None);
+        let words = ["renew".to_owned(), String::new()];
+        assert_eq!(
+            names(&words),
+            Vec::<String>::new(),
+            "no cluster is asked for other commands"
+        );
     }
 
     #[test]

@@ -98,6 +98,18 @@ pub(super) fn run(work: impl Future<Output = Result<ExitCode, Trouble>>) -> Exit
     code
 }
 
+/// Asks a cluster where nobody waits for an answer that does not come, nor for a reason.
+pub(super) fn quietly<T>(patience: Duration, work: impl Future<Output = Result<T, Trouble>>) -> Option<T> {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .ok()?;
+    let answer = runtime.block_on(async { tokio::time::timeout(patience, work).await });
+    runtime.shutdown_background();
+    answer.ok()?.ok()
+}
+
 impl Reach {
     /// Reads the kubeconfig. Nothing is sent yet.
     pub async fn connect(&self) -> Result<Connection, Trouble> {

@@ -13,6 +13,7 @@ mod renew;
 mod samples;
 mod status;
 mod story;
+mod subject;
 mod terminal;
 mod test_alert;
 

@@ -25,7 +25,7 @@ pub const PROGRAMMED: &str = "Programmed";
 pub const EXPOSURE_VERIFIED: &str = "ExposureVerified";
 /// Reason: the scope is Internal, and there is a public address.
 pub const EXPOSURE_MISMATCH: &str = "ExposureMismatch";
-const RESOLVED_REFS: &str = "ResolvedRefs";
+pub const RESOLVED_REFS: &str = "ResolvedRefs";
 
 /// So many addresses of nodes are named.
 const NODES: usize = 16;

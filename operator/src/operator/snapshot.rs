@@ -61,7 +61,13 @@ impl Snapshot for State {
                     namespace: gateway.metadata.namespace.as_deref().unwrap_or_default(),
                     name: gateway.metadata.name.as_deref().unwrap_or_default(),
                     programmed: conditions::is_true(&status.conditions, PROGRAMMED),
-                    exposure_verified: conditions::is_true(&status.conditions, EXPOSURE_VERIFIED),
+                    exposure_verified: conditions::find(&status.conditions, EXPOSURE_VERIFIED).and_then(|verified| {
+                        match verified.status.as_str() {
+                            "True" => Some(true),
+                            "False" => Some(false),
+                            _ => None,
+                        }
+                    }),
                     ready_endpoints: listeners
                         .map(|listener| (listener.name.as_str(), listener.ready_endpoints))
                         .collect(),

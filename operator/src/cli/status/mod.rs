@@ -1,6 +1,7 @@
-//! `gatehouse status`: how every Certificate does, or the whole story of one.
+//! `gatehouse status`: how every Certificate and every Gateway does, or the whole story of one.
 
 mod alarms;
+pub(super) mod gateways;
 pub(super) mod health;
 mod overview;
 pub(super) mod table;
@@ -16,23 +17,24 @@ use super::{
     connection::{self, Reach, Trouble},
     manifest::Format,
     story,
+    subject::Subject,
     terminal::Screen,
 };
 
-/// Says how every Certificate does; with a name, tells its whole story and what to do.
+/// Says how every Certificate and every Gateway does; with a name, tells its whole story and what to do.
 #[derive(Debug, Args)]
 #[command(after_help = "Exit codes: 0 all is fine, 1 something is unhealthy, 2 wrong usage or no cluster.")]
 pub(super) struct Flags {
-    /// One Certificate: what is wanted, what exists, who signed, what happened, what is next.
-    #[arg(value_name = "NAME", conflicts_with_all = ["all_namespaces", "selector"])]
-    name: Option<String>,
+    /// One Certificate or Gateway: what is wanted, what exists, who signed or who takes the traffic, what happened, what is next. Of two of one name: certificate NAME, gateway NAME, or gateway/NAME.
+    #[arg(value_name = "NAME", num_args = 0..=2, conflicts_with_all = ["all_namespaces", "selector"])]
+    name: Vec<String>,
     /// Of all namespaces.
     #[arg(short = 'A', long)]
     all_namespaces: bool,
-    /// Only Certificates with these labels, such as app=shop.
+    /// Only those with these labels, such as app=shop.
     #[arg(short = 'l', long, value_name = "LABELS")]
     selector: Option<String>,
-    /// json or yaml: the objects, as kubectl prints them. wide: serial number, failures, next attempt, fingerprint.
+    /// json or yaml: the objects, as kubectl prints them. wide: of Certificates serial number, failures, next attempt, fingerprint; of Gateways type, provider, Service.
     #[arg(short, long, value_name = "FORMAT")]
     output: Option<Format>,
     /// Go on, and show what changes, until Ctrl-C.
@@ -43,6 +45,11 @@ pub(super) struct Flags {
 }
 
 impl Flags {
+    /// Which one is meant, and the way to the cluster: for who completes a command.
+    pub(super) fn begun(&self) -> (&[String], &Reach) {
+        (&self.name, &self.reach)
+    }
+
     /// `-o json` and `-o yaml`.
     fn objects(&self) -> Option<Format> {
         self.output.filter(|format| *format != Format::Wide)
@@ -57,11 +64,12 @@ pub(super) fn run(flags: &Flags) -> ExitCode {
                 "--watch shows tables and stories: leave out -o, or use kubectl get -w".to_owned(),
             ));
         }
+        let subject = Subject::of(&flags.name)?;
         let screen = Screen::of_stdout();
         let connection = flags.reach.connect().await?;
-        match (&flags.name, flags.watch) {
-            (Some(name), false) => story::run(&connection, name, flags.objects(), screen).await,
-            (Some(name), true) => watch::one(&connection, name, screen).await,
+        match (&subject, flags.watch) {
+            (Some(subject), false) => story::run(&connection, subject, flags.objects(), screen).await,
+            (Some(subject), true) => watch::one(&connection, subject, screen).await,
             (None, false) => overview::run(&connection, flags, screen).await,
             (None, true) => watch::all(&connection, flags, screen).await,
         }

@@ -1,4 +1,4 @@
-//! All Certificates at once: read, judged, written.
+//! All Certificates and Gateways at once: read, judged, written.
 
 use std::process::ExitCode;
 
@@ -15,16 +15,17 @@ use kube::{
 use super::{
     Flags,
     alarms::{self, Alarms, Policy},
+    gateways,
     table::{self, Columns, Item},
 };
 use crate::cli::{
     FINE, UNHEALTHY,
     connection::{self, Connection, Trouble},
     manifest::{self, Format},
-    terminal::{self, Screen},
+    terminal::{self, Paint, Screen},
 };
 
-/// Whose Certificates are meant.
+/// Whose Certificates and Gateways are meant.
 #[derive(Clone, Debug)]
 pub(super) struct Scope {
     /// None is all.
@@ -49,6 +50,11 @@ impl Scope {
     pub fn api(&self, connection: &Connection) -> Api<DynamicObject> {
         certificates(connection, self.namespace.as_deref())
     }
+
+    /// Gateways in the same manner.
+    pub fn gateways(&self, connection: &Connection) -> Api<DynamicObject> {
+        gateways::api(connection, self.namespace.as_deref())
+    }
 }
 
 /// Certificates of a namespace, or of all.
@@ -68,57 +74,118 @@ pub(in crate::cli) fn selection(labels: Option<&str>) -> ListParams {
     }
 }
 
+/// What is shown.
+pub(super) struct Picture<'a> {
+    pub certificates: Vec<&'a Item>,
+    pub gateways: Vec<&'a gateways::Item>,
+    /// Why there are no Gateways to be seen.
+    pub unseen: Option<&'a str>,
+    pub policies: &'a [Policy],
+}
+
 pub(super) async fn run(connection: &Connection, flags: &Flags, screen: Screen) -> Result<ExitCode, Trouble> {
     let scope = Scope::of(flags, connection);
-    let api = scope.api(connection);
-    let certificates = connection::list(&api, &scope.selection);
-    let (objects, policies) = futures::join!(certificates, policies(connection, scope.namespace.as_deref()));
-    let objects = objects?;
-    let now = Timestamp::now();
-    let (text, healthy) = if let Some(format) = flags.objects() {
-        let items: Vec<Item> = objects.iter().cloned().map(item).collect();
-        let judged = table::judge(&items, now);
-        let healthy = judged.iter().all(|one| !one.health.state.is_unhealthy());
-        (manifest::text(&manifest::objects(objects), format)?, healthy)
-    } else {
-        let items: Vec<Item> = objects.into_iter().map(item).collect();
-        page(&items, &policies, &scope, now, screen)
+    let (certificates, gateways) = (scope.api(connection), scope.gateways(connection));
+    let (certificates, gateways, policies) = futures::join!(
+        connection::list(&certificates, &scope.selection),
+        gateways::list(&gateways, &scope.selection),
+        policies(connection, scope.namespace.as_deref())
+    );
+    let certificates = certificates?;
+    let (gateways, unseen) = match gateways? {
+        Ok(gateways) => (gateways, None),
+        Err(why) => (Vec::new(), Some(why)),
     };
-    terminal::show(&text);
+    let now = Timestamp::now();
+    let objects = flags.objects().map(|format| {
+        let all = certificates.iter().chain(&gateways).cloned().collect();
+        manifest::text(&manifest::objects(all), format)
+    });
+    let certificates: Vec<Item> = certificates.into_iter().map(item).collect();
+    let gateways: Vec<gateways::Item> = gateways.into_iter().map(gateways::item).collect();
+    let picture = Picture {
+        certificates: certificates.iter().collect(),
+        gateways: gateways.iter().collect(),
+        unseen: unseen.as_deref(),
+        policies: &policies,
+    };
+    let healthy = if let Some(text) = objects {
+        terminal::show(&text?);
+        // Beside the objects, which a program reads.
+        if let Some(why) = &unseen {
+            terminal::say(why);
+        }
+        is_well(&judged(&picture, now))
+    } else {
+        let (text, healthy) = page(&picture, &scope, now, screen);
+        terminal::show(&text);
+        healthy
+    };
     Ok(ExitCode::from(if healthy { FINE } else { UNHEALTHY }))
 }
 
+type Judged<'a> = (Vec<table::Judged<'a>>, Vec<gateways::table::Judged<'a>>);
+
+fn judged<'a>(picture: &Picture<'a>, now: Timestamp) -> Judged<'a> {
+    (
+        table::judge(picture.certificates.iter().copied(), now),
+        gateways::table::judge(picture.gateways.iter().copied(), now),
+    )
+}
+
+fn is_well((certificates, gateways): &Judged<'_>) -> bool {
+    certificates.iter().all(|one| !one.health.state.is_unhealthy())
+        && gateways.iter().all(|one| !one.health.state.is_unhealthy())
+}
+
 /// The whole of what is shown, and whether all is well.
-pub(super) fn page<'a>(
-    items: impl IntoIterator<Item = &'a Item>,
-    policies: &[Policy],
-    scope: &Scope,
-    now: Timestamp,
-    screen: Screen,
-) -> (String, bool) {
-    let judged = table::judge(items, now);
-    let Alarms { text: alarms, serious } = alarms::alarms(policies, scope.namespace.as_deref(), now, screen);
-    let healthy = !serious && judged.iter().all(|one| !one.health.state.is_unhealthy());
-    if judged.is_empty() {
+pub(super) fn page(picture: &Picture<'_>, scope: &Scope, now: Timestamp, screen: Screen) -> (String, bool) {
+    let both = judged(picture, now);
+    let Alarms { text: alarms, serious } = alarms::alarms(picture.policies, scope.namespace.as_deref(), now, screen);
+    let healthy = !serious && is_well(&both);
+    let (certificates, gateways) = both;
+    let unseen = picture.unseen.map_or_else(String::new, |why| format!("{why}\n"));
+    if certificates.is_empty() && gateways.is_empty() {
         let place = match &scope.namespace {
             Some(namespace) => format!("No certificates in namespace {namespace}. Of all namespaces: -A"),
             None => "No certificates.".to_owned(),
         };
-        return (format!("{place}\n{alarms}"), healthy);
+        return (format!("{place}\n{unseen}{alarms}"), healthy);
     }
-    let table = table::table(&judged, scope.columns, now, screen);
-    let summary = table::summary(&judged);
-    let hint = judged
-        .iter()
-        .find(|one| one.health.state.is_unhealthy())
-        .map(|one| format!("\nWhy, and what to do: {}", story_command(one.item)))
-        .unwrap_or_default();
-    (format!("{table}\n{summary}{hint}\n{alarms}"), healthy)
+    let mut text = String::new();
+    let mut summaries = Vec::new();
+    let mut hints = String::new();
+    // A heading where there is something to tell apart.
+    let heads = !certificates.is_empty() && !gateways.is_empty();
+    let heading = |words: &str| heads.then(|| format!("{}\n", screen.paint(words, Paint::Strong)));
+    if !certificates.is_empty() {
+        text.extend(heading("Certificates"));
+        text.push_str(&table::table(&certificates, scope.columns, now, screen));
+        text.push('\n');
+        summaries.push(table::summary(&certificates));
+        let worst = certificates.iter().find(|one| one.health.state.is_unhealthy());
+        hints.extend(worst.map(|one| hint(&one.item.namespace, &one.item.name)));
+    }
+    if !gateways.is_empty() {
+        text.extend(heading("Gateways"));
+        text.push_str(&gateways::table::table(&gateways, scope.columns, screen));
+        text.push('\n');
+        summaries.push(gateways::table::summary(&gateways));
+        let worst = gateways.iter().find(|one| one.health.state.is_unhealthy());
+        hints.extend(worst.map(|one| hint(&one.item.namespace, &format!("gateway/{}", one.item.name))));
+    }
+    (
+        format!("{text}{}\n{hints}{unseen}{alarms}", summaries.join("; ")),
+        healthy,
+    )
 }
 
-/// As it can be copied, wherever the next shell's context points to.
-fn story_command(item: &Item) -> String {
-    format!("{} status -n {} {}", crate::cli::called(), item.namespace, item.name)
+/// The next command, as it can be copied, wherever the next shell's context points to.
+fn hint(namespace: &str, name: &str) -> String {
+    format!(
+        "Why, and what to do: {} status -n {namespace} {name}\n",
+        crate::cli::called()
+    )
 }
 
 /// One object, read or not.

@@ -198,7 +198,7 @@ pub(in crate::cli) fn summary(judged: &[Judged<'_>]) -> String {
 }
 
 /// `5,000`
-fn thousands(number: usize) -> String {
+pub(in crate::cli) fn thousands(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (position, digit) in digits.chars().enumerate() {

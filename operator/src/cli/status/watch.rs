@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 use futures::{Stream, StreamExt};
 use jiff::Timestamp;
 use kube::{
-    Api,
+    Api, ResourceExt,
     api::DynamicObject,
     runtime::{
         WatchStreamExt,
@@ -20,7 +20,8 @@ use tokio::{
 use super::{
     Flags,
     alarms::Policy,
-    overview::{self, Scope},
+    gateways,
+    overview::{self, Picture, Scope},
     table::{self, Item},
 };
 use crate::cli::{
@@ -28,6 +29,7 @@ use crate::cli::{
     connection::{self, Connection, PAGE, Trouble},
     grid::{Cell, grid},
     story,
+    subject::{Kind, Subject},
     terminal::{self, Screen},
 };
 
@@ -36,25 +38,36 @@ const TOGETHER: Duration = Duration::from_millis(200);
 /// "in 5m" becomes "in 4m" without any change.
 const PASSING: Duration = Duration::from_secs(10);
 
-/// Everything that is watched.
-#[derive(Default)]
-struct Known {
-    items: BTreeMap<(String, String), Item>,
+type Key = (String, String);
+
+/// One of the kinds that are watched.
+struct Known<T> {
+    items: BTreeMap<Key, T>,
     /// A list that is under way: it takes the place of `items` as a whole.
-    fresh: BTreeMap<(String, String), Item>,
+    fresh: BTreeMap<Key, T>,
     /// Whether the first list is whole.
     whole: bool,
+    /// How an object is read.
+    read: fn(DynamicObject) -> T,
 }
 
-impl Known {
+impl<T> Known<T> {
+    fn new(read: fn(DynamicObject) -> T) -> Self {
+        Self {
+            items: BTreeMap::new(),
+            fresh: BTreeMap::new(),
+            whole: false,
+            read,
+        }
+    }
+
     /// Takes an event in. Says whose row is another now.
-    fn take(&mut self, event: Event<DynamicObject>) -> Vec<(String, String)> {
-        let key = |item: &Item| (item.namespace.clone(), item.name.clone());
+    fn take(&mut self, event: Event<DynamicObject>) -> Vec<Key> {
+        let key = |object: &DynamicObject| (object.namespace().unwrap_or_default(), object.name_any());
         match event {
             Event::Init => self.fresh.clear(),
             Event::InitApply(object) => {
-                let item = overview::item(object);
-                self.fresh.insert(key(&item), item);
+                self.fresh.insert(key(&object), (self.read)(object));
             }
             Event::InitDone => {
                 self.items = std::mem::take(&mut self.fresh);
@@ -62,55 +75,93 @@ impl Known {
                 return self.items.keys().cloned().collect();
             }
             Event::Apply(object) => {
-                let item = overview::item(object);
-                let key = key(&item);
-                self.items.insert(key.clone(), item);
+                let key = key(&object);
+                self.items.insert(key.clone(), (self.read)(object));
                 return vec![key];
             }
             Event::Delete(object) => {
-                let item = overview::item(object);
-                self.items.remove(&key(&item));
+                self.items.remove(&key(&object));
             }
         }
         Vec::new()
     }
 }
 
-/// The table, until Ctrl-C. The exit code is that of the last picture.
+/// Everything that is watched.
+struct All {
+    certificates: Known<Item>,
+    gateways: Known<gateways::Item>,
+    /// Why no Gateways are.
+    unseen: Option<String>,
+}
+
+impl All {
+    fn is_whole(&self) -> bool {
+        self.certificates.whole && (self.gateways.whole || self.unseen.is_some())
+    }
+
+    fn picture<'a>(&'a self, policies: &'a [Policy]) -> Picture<'a> {
+        Picture {
+            certificates: self.certificates.items.values().collect(),
+            gateways: self.gateways.items.values().collect(),
+            unseen: self.unseen.as_deref(),
+            policies,
+        }
+    }
+}
+
+/// The tables, until Ctrl-C. The exit code is that of the last picture.
 pub(super) async fn all(connection: &Connection, flags: &Flags, screen: Screen) -> Result<ExitCode, Trouble> {
     let scope = Scope::of(flags, connection);
-    let api = scope.api(connection);
+    let (certificates, gateways) = (scope.api(connection), scope.gateways(connection));
     // A cluster that is not there, or a missing right, is said at once: the watch would try for ever.
-    connection::ask(api.list(&scope.selection.clone().limit(1))).await?;
+    let one = scope.selection.clone().limit(1);
+    connection::ask(certificates.list(&one)).await?;
+    let unseen = gateways::unseen(connection::ask(gateways.list(&one)).await)?.err();
     let config = watcher::Config {
         label_selector: scope.selection.label_selector.clone(),
         ..watcher::Config::default()
     };
-    let mut events = std::pin::pin!(watch(api, config));
+    let of_gateways = match unseen {
+        None => watch(gateways, config.clone()).boxed(),
+        Some(_) => futures::stream::pending().boxed(),
+    };
+    let mut events = std::pin::pin!(futures::stream::select(
+        watch(certificates, config).map(|event| (Kind::Certificate, event)),
+        of_gateways.map(|event| (Kind::Gateway, event)),
+    ));
     let mut interrupt = interrupts()?;
     let mut rows = Rows::new(scope.clone());
-    let mut known = Known::default();
+    let mut known = All {
+        certificates: Known::new(overview::item),
+        gateways: Known::new(gateways::item),
+        unseen,
+    };
     let mut healthy = true;
     let mut draw_at = None;
     loop {
         tokio::select! {
             _ = interrupt.recv() => break,
             event = events.next() => {
-                let Some(event) = event else { break };
-                rows.changed(known.take(event));
-                if known.whole {
+                let Some((kind, event)) = event else { break };
+                let keys = match kind {
+                    Kind::Certificate => known.certificates.take(event),
+                    Kind::Gateway => known.gateways.take(event),
+                };
+                rows.changed.extend(keys.into_iter().map(|key| (kind, key)));
+                if known.is_whole() {
                     draw_at.get_or_insert_with(|| Instant::now() + TOGETHER);
                 }
             }
-            () = sleep_until(draw_at.unwrap_or_else(|| Instant::now() + PASSING)), if known.whole => {
+            () = sleep_until(draw_at.unwrap_or_else(|| Instant::now() + PASSING)), if known.is_whole() => {
                 draw_at = None;
                 let now = Timestamp::now();
                 let policies = overview::policies(connection, scope.namespace.as_deref()).await;
-                let (page, fine) = overview::page(known.items.values(), &policies, &scope, now, screen);
+                let (page, fine) = overview::page(&known.picture(&policies), &scope, now, screen);
                 healthy = fine;
                 let heard = match screen.width {
                     Some(_) => redraw(&page),
-                    None => terminal::show(&rows.added(&known, &policies, now, screen)),
+                    None => terminal::show(&rows.added(&known, &page, now, screen)),
                 };
                 if !heard {
                     break;
@@ -122,12 +173,21 @@ pub(super) async fn all(connection: &Connection, flags: &Flags, screen: Screen) 
 }
 
 /// The story of one, until Ctrl-C.
-pub(super) async fn one(connection: &Connection, name: &str, screen: Screen) -> Result<ExitCode, Trouble> {
-    let api = overview::certificates(connection, Some(&connection.namespace));
-    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+pub(super) async fn one(connection: &Connection, subject: &Subject, screen: Screen) -> Result<ExitCode, Trouble> {
+    // Whichever it is now: that is what is watched.
+    let (kind, _) = story::find(connection, subject).await?;
+    let subject = &Subject {
+        kind: Some(kind),
+        name: subject.name.clone(),
+    };
+    let api = match kind {
+        Kind::Certificate => overview::certificates(connection, Some(&connection.namespace)),
+        Kind::Gateway => gateways::api(connection, Some(&connection.namespace)),
+    };
+    let config = watcher::Config::default().fields(&format!("metadata.name={}", subject.name));
     let mut interrupt = interrupts()?;
     let mut last = String::new();
-    let (mut text, mut healthy) = story::tell(connection, name, screen).await?;
+    let (mut text, mut healthy) = story::tell(connection, subject, screen).await?;
     let mut events = std::pin::pin!(watch(api, config));
     loop {
         let heard = match screen.width {
@@ -146,7 +206,7 @@ pub(super) async fn one(connection: &Connection, name: &str, screen: Screen) -> 
             () = passing, if screen.width.is_some() => {}
         }
         tokio::time::sleep(TOGETHER).await;
-        (text, healthy) = match story::tell(connection, name, screen).await {
+        (text, healthy) = match story::tell(connection, subject, screen).await {
             Ok(told) => told,
             // It may come back; the way to the API server, too.
             Err(trouble) => (format!("{trouble}\n"), false),
@@ -183,12 +243,12 @@ fn redraw(page: &str) -> bool {
     terminal::show(&format!("\x1b[H\x1b[2J\x1b[3J{page}"))
 }
 
-/// The table where it cannot be drawn anew: rows that changed are added.
+/// The tables where they cannot be drawn anew: rows that changed are added.
 struct Rows {
     scope: Scope,
-    changed: Vec<(String, String)>,
+    changed: Vec<(Kind, Key)>,
     started: bool,
-    before: BTreeMap<(String, String), Vec<Cell>>,
+    before: BTreeMap<(Kind, Key), Vec<Cell>>,
 }
 
 impl Rows {
@@ -201,29 +261,52 @@ impl Rows {
         }
     }
 
-    fn changed(&mut self, keys: Vec<(String, String)>) {
-        self.changed.extend(keys);
+    /// The whole page first, then the rows that look otherwise than before.
+    fn added(&mut self, known: &All, page: &str, now: Timestamp, screen: Screen) -> String {
+        let changed: Vec<_> = self.changed.drain(..).collect();
+        let columns = self.scope.columns;
+        let of = |wanted: Kind| {
+            changed
+                .iter()
+                .filter(move |(kind, _)| *kind == wanted)
+                .map(|(_, key)| key)
+        };
+        let items = of(Kind::Certificate).filter_map(|key| known.certificates.items.get(key));
+        let judged = table::judge(items, now);
+        let keys = judged.iter().map(|one| key(&one.item.namespace, &one.item.name));
+        let rows = keys.zip(table::rows(&judged, columns, now)).collect();
+        let certificates = self.news(Kind::Certificate, rows);
+        let items = of(Kind::Gateway).filter_map(|key| known.gateways.items.get(key));
+        let judged = gateways::table::judge(items, now);
+        let keys = judged.iter().map(|one| key(&one.item.namespace, &one.item.name));
+        let rows = keys.zip(gateways::table::rows(&judged, columns)).collect();
+        let gateways = self.news(Kind::Gateway, rows);
+        if !std::mem::replace(&mut self.started, true) {
+            return page.to_owned();
+        }
+        // Certificates without the header, which stands above. Gateways are between them: with it, each time.
+        let text = grid(&table::header(columns), &certificates, screen);
+        let mut text = text
+            .split_once('\n')
+            .map_or_else(String::new, |(_, rows)| rows.to_owned());
+        if !gateways.is_empty() {
+            text.push_str(&grid(&gateways::table::header(columns), &gateways, screen));
+        }
+        text
     }
 
-    /// The whole page first, then the rows that look otherwise than before.
-    fn added(&mut self, known: &Known, policies: &[Policy], now: Timestamp, screen: Screen) -> String {
-        let items = self.changed.drain(..).filter_map(|key| known.items.get(&key));
-        let judged = table::judge(items, now);
-        let rows = table::rows(&judged, self.scope.columns, now);
+    /// Of these rows those that look otherwise than before.
+    fn news(&mut self, kind: Kind, rows: Vec<(Key, Vec<Cell>)>) -> Vec<Vec<Cell>> {
         let mut news = Vec::new();
-        for (judged, row) in judged.iter().zip(rows) {
-            let key = (judged.item.namespace.clone(), judged.item.name.clone());
-            if self.before.insert(key, row.clone()).as_ref() != Some(&row) {
+        for (key, row) in rows {
+            if self.before.insert((kind, key), row.clone()).as_ref() != Some(&row) {
                 news.push(row);
             }
         }
-        if !std::mem::replace(&mut self.started, true) {
-            return overview::page(known.items.values(), policies, &self.scope, now, screen).0;
-        }
-        let header = table::header(self.scope.columns);
-        // Without the header: it stands above.
-        let text = grid(&header, &news, screen);
-        text.split_once('\n')
-            .map_or_else(String::new, |(_, rows)| rows.to_owned())
+        news
     }
+}
+
+fn key(namespace: &str, name: &str) -> Key {
+    (namespace.to_owned(), name.to_owned())
 }

@@ -1,5 +1,7 @@
 //! What to do about each reason that the operator can give. `docs/reference/conditions.md` says more.
 
+mod gateway;
+
 /// Whose reason it is: the same word can ask for different things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cli) enum Of {
@@ -9,6 +11,8 @@ pub(in crate::cli) enum Of {
     Solver,
     /// An issuer's condition.
     Issuer,
+    /// A Gateway's condition, or that of one of its listeners.
+    Gateway,
 }
 
 /// What to do; none for a reason that this version does not know.
@@ -17,6 +21,7 @@ pub(in crate::cli) fn advice(of: Of, reason: &str) -> Option<&'static str> {
         Of::Certificate => CERTIFICATE,
         Of::Solver => SOLVER,
         Of::Issuer => ISSUER,
+        Of::Gateway => gateway::GATEWAY,
     };
     table
         .iter()

@@ -6,15 +6,15 @@ use gatehouse_crds::{
 };
 use jiff::Timestamp;
 use k8s_openapi::api::{core::v1::Secret, events::v1::Event};
-use kube::{Api, api::ListParams};
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{DynamicObject, ListParams},
+};
 
 use super::exists::{self, Contents};
 use crate::{
     certificate::holding,
-    cli::{
-        connection::{self, Connection, Trouble},
-        status,
-    },
+    cli::connection::{self, Connection, Trouble},
 };
 
 /// Something that may be there, as far as the user may see it.
@@ -37,7 +37,7 @@ pub(super) struct Known {
     pub events: Seen<Vec<Happening>>,
 }
 
-/// An event of the Certificate.
+/// An event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Happening {
     pub at: Timestamp,
@@ -47,9 +47,8 @@ pub(super) struct Happening {
 }
 
 /// Reads it.
-pub(super) async fn gather(connection: &Connection, name: &str) -> Result<Known, Trouble> {
-    let api = status::certificates(connection, Some(&connection.namespace));
-    let object = connection::ask(api.get(name)).await?;
+pub(super) async fn gather(connection: &Connection, object: DynamicObject) -> Result<Known, Trouble> {
+    let name = object.name_any();
     let certificate: Certificate = object.try_parse().map_err(|error| {
         Trouble::Refused(format!(
             "Certificate {name} cannot be read: {error}. Correct its spec, or see it whole with -o yaml"
@@ -61,7 +60,7 @@ pub(super) async fn gather(connection: &Connection, name: &str) -> Result<Known,
     let (secret, issuers, events) = futures::join!(
         secret(connection, &certificate),
         issuers,
-        events(connection, &certificate)
+        events(connection, "Certificate", &certificate)
     );
     Ok(Known {
         certificate,
@@ -100,12 +99,14 @@ async fn issuer(connection: &Connection, wanted: &IssuerRef) -> (IssuerRef, Seen
     (wanted.clone(), seen(status.map(Option::unwrap_or_default)))
 }
 
-async fn events(connection: &Connection, certificate: &Certificate) -> Seen<Vec<Happening>> {
+/// The events of an object, oldest first.
+pub(super) async fn events<K: Resource>(connection: &Connection, kind: &str, object: &K) -> Seen<Vec<Happening>> {
     let api: Api<Event> = Api::namespaced(connection.client.clone(), &connection.namespace);
-    let name = certificate.metadata.name.as_deref().unwrap_or_default();
-    let fields = format!("regarding.kind=Certificate,regarding.name={name}");
+    let metadata = object.meta();
+    let name = metadata.name.as_deref().unwrap_or_default();
+    let fields = format!("regarding.kind={kind},regarding.name={name}");
     let list = connection::list(&api, &ListParams::default().fields(&fields)).await;
-    seen(list.map(|events| happenings(events, certificate.metadata.uid.as_deref())))
+    seen(list.map(|events| happenings(events, metadata.uid.as_deref())))
 }
 
 /// The events of this very object; one of the same name may have been there before.
@@ -118,8 +119,10 @@ fn happenings(events: Vec<Event>, uid: Option<&str>) -> Vec<Happening> {
         })
         .filter_map(|event| {
             let written = event.metadata.creation_timestamp.as_ref().map(|time| time.0);
+            // Older recorders, those of many cloud controllers among them, count in place of writing anew.
+            let last = event.deprecated_last_timestamp.as_ref().map(|time| time.0);
             Some(Happening {
-                at: event.event_time.as_ref().map(|time| time.0).or(written)?,
+                at: event.event_time.as_ref().map(|time| time.0).or(last).or(written)?,
                 warning: event.type_.as_deref() == Some("Warning"),
                 reason: event.reason.unwrap_or_default(),
                 note: event.note.unwrap_or_default(),
@@ -130,7 +133,7 @@ fn happenings(events: Vec<Event>, uid: Option<&str>) -> Vec<Happening> {
     happenings
 }
 
-fn seen<T>(answer: Result<T, Trouble>) -> Seen<T> {
+pub(super) fn seen<T>(answer: Result<T, Trouble>) -> Seen<T> {
     match answer {
         Ok(value) => Seen::There(value),
         Err(Trouble::NotFound(_)) => Seen::Missing,

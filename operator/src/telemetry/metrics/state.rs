@@ -31,8 +31,8 @@ pub struct GatewaySample<'a> {
     pub name: &'a str,
     /// Whether its condition Programmed is True.
     pub programmed: bool,
-    /// Whether its condition ExposureVerified is True.
-    pub exposure_verified: bool,
+    /// Whether its condition ExposureVerified is True; none while there is no telling.
+    pub exposure_verified: Option<bool>,
     /// By listener.
     pub ready_endpoints: Vec<(&'a str, i32)>,
 }
@@ -138,7 +138,11 @@ impl<S: Snapshot> Objects<S> {
         })?;
         let help = "Whether the addresses are as private as the scope asks.";
         family("gateway_exposure_verified", help, |gateway, family| {
-            family.sample(&gateway_labels(gateway), &u32::from(gateway.exposure_verified))
+            // Neither 1 nor 0 would be true of one that has no address yet, and 0 is an alarm.
+            let known = gateway.exposure_verified;
+            known.map_or(Ok(()), |verified| {
+                family.sample(&gateway_labels(gateway), &u32::from(verified))
+            })
         })?;
         let help = "Endpoints that take the traffic of a listener.";
         family("gateway_ready_endpoints", help, |gateway, family| {
