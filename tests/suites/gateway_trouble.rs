@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use gatehouse_tests::Site;
 use gatehouse_tests::cloud::{Answer, Habits};
-use gatehouse_tests::cluster::condition_is;
+use gatehouse_tests::cluster::{condition, condition_is};
+use gatehouse_tests::process::eventually;
 use gatehouse_tests::site::{SOON, addresses, listener_condition, listener_of, message};
 use k8s_openapi::api::core::v1::ResourceQuota;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -180,10 +181,12 @@ async fn a_gateway_that_cannot_be_read_says_so_and_harms_no_other() {
     .await
     .unwrap();
     let garbage = json!({"target": 7, "listeners": "many"});
-    gatehouse_tests::process::eventually("the API server takes anything", SOON, || async {
+    let from_mars = spec(json!({"provider": "Mars"}), http());
+    eventually("the API server takes anything", SOON, || async {
         site.try_gateway("broken", &garbage).await.ok()
     })
     .await;
+    site.gateway("mars", &from_mars).await;
     let closed = json!({"spec": {"versions": serde_json::to_value(&crd).unwrap()["spec"]["versions"]}});
     crds.patch(
         "gateways.gatehouse.dev",
@@ -192,34 +195,38 @@ async fn a_gateway_that_cannot_be_read_says_so_and_harms_no_other() {
     )
     .await
     .unwrap();
-    gatehouse_tests::process::eventually("the API server is strict again", SOON, || async {
-        site.try_gateway("probe", &garbage).await.err()
+    eventually("the API server is strict again", SOON, || async {
+        site.try_gateway("probe", &from_mars).await.err()
     })
     .await;
     let _operator = site.operator().await;
     site.gateway("fine", &good()).await;
     site.programmed("fine").await;
-    let broken = site
+    let raw = site
         .cluster
         .dynamic("gatehouse.dev/v1alpha1", "Gateway", &site.namespace)
         .await
         .unwrap();
     let told = site
         .cluster
-        .wait(&broken, "broken", "told", SOON, |gateway| {
+        .wait(&raw, "mars", "told", SOON, |gateway| {
             condition_is(gateway, "Accepted", "False")
         })
         .await;
-    let accepted = gatehouse_tests::cluster::condition(&told, "Accepted").unwrap();
+    let accepted = condition(&told, "Accepted").unwrap();
     assert_eq!(accepted["reason"], "Invalid");
-    assert!(
-        accepted["message"].as_str().unwrap().contains("Mend its spec"),
-        "{accepted}"
-    );
-    site.quiet(Duration::from_secs(2)).await;
-    // Mended, it is as any other.
-    site.gateway("broken", &good()).await;
-    site.programmed("broken").await;
+    let words = accepted["message"].as_str().unwrap();
+    assert!(words.contains("Mars") && words.contains("Mend its spec"), "{words}");
+    // Of one that has not even the types of the schema, the API server takes no status: an event tells.
+    for name in ["mars", "broken"] {
+        site.event(name, "Invalid", "Mend its spec").await;
+    }
+    // Mended, they are as any other.
+    for name in ["mars", "broken"] {
+        let mended = Patch::Merge(json!({"spec": good()}));
+        raw.patch(name, &PatchParams::default(), &mended).await.unwrap();
+        site.programmed(name).await;
+    }
 }
 
 #[tokio::test]
@@ -228,6 +235,11 @@ async fn a_hundred_gateways_cost_four_requests_each_and_nothing_when_they_are_we
     let (site, _operator) = Site::open("hundred", Habits::of(Answer::Private)).await;
     site.pod("one", &[("app", "shop")], &json!([{"containerPort": 8080}]), true)
         .await;
+    // What a start costs is over.
+    site.gateway("first", &good()).await;
+    site.endpoints("first", "http", 1).await;
+    site.programmed("first").await;
+    site.quiet(Duration::from_secs(2)).await;
     let before = site.requests().len();
     let begun = std::time::Instant::now();
     let names: Vec<String> = (0..COUNT).map(|number| format!("shop-{number}")).collect();

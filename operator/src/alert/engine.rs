@@ -71,6 +71,14 @@ pub(super) enum Watched {
 }
 
 impl Watched {
+    /// The object of that name, when it is there.
+    pub(super) fn of(sight: &impl Sight, kind: AlertKind, namespace: &str, name: &str) -> Option<Self> {
+        match kind {
+            AlertKind::Certificate => sight.certificate(namespace, name).map(Self::Certificate),
+            AlertKind::Gateway => sight.gateway(namespace, name).map(Self::Gateway),
+        }
+    }
+
     fn is_readable(&self) -> bool {
         match self {
             Self::Certificate(object) => object.0.is_ok(),
@@ -358,10 +366,7 @@ impl<S: Sight, H: Hands> Engine<S, H> {
         if !self.sight.knows(kind, namespace) {
             return;
         }
-        let found = match kind {
-            AlertKind::Certificate => self.sight.certificate(namespace, name).map(Watched::Certificate),
-            AlertKind::Gateway => self.sight.gateway(namespace, name).map(Watched::Gateway),
-        };
+        let found = Watched::of(&*self.sight, kind, namespace, name);
         // It cannot be read: nothing new is known of it.
         if found.as_ref().is_some_and(|object| !object.is_readable()) {
             return;

@@ -185,10 +185,7 @@ impl Entry {
             return Vec::new();
         }
         let look = |kind: AlertKind, name: &Name| {
-            let found = match kind {
-                AlertKind::Certificate => Watched::Certificate(sight.certificate(&name.namespace, &name.name)?),
-                AlertKind::Gateway => Watched::Gateway(sight.gateway(&name.namespace, &name.name)?),
-            };
+            let found = Watched::of(sight, kind, &name.namespace, &name.name)?;
             let same = found.metadata().uid.as_deref() == Some(&name.uid);
             found.subject().filter(|_| same).map(Arc::new)
         };
@@ -261,10 +258,9 @@ impl Entry {
         let saved = self.state.saved;
         policy.receivers.iter().find_map(|receiver| {
             let mut message = self.state.queues.get_mut(&receiver.name)?.start(saved, now)?;
-            message.content.complete(|namespace, name| {
-                let found = sight.certificate(namespace, name)?;
-                let certificate = found.0.as_ref().ok()?;
-                Some((certificate.metadata.uid.clone()?, Subject::of(certificate)))
+            message.content.complete(|kind, namespace, name| {
+                let found = Watched::of(sight, kind, namespace, name)?;
+                Some((found.metadata().uid.clone()?, found.subject()?))
             });
             Some((receiver.clone(), message))
         })

@@ -34,7 +34,7 @@ pub enum Content {
     Group(Group),
     /// Alerts for an Alertmanager, which takes many in one request.
     Batch {
-        /// The durable state has them without what their Certificates tell; see [`Content::complete`].
+        /// The durable state has them without what their objects tell; see [`Content::complete`].
         #[serde(serialize_with = "brief")]
         alerts: Vec<Alert>,
         /// For how many seconds those that fire are to be believed without a word from us.
@@ -47,12 +47,12 @@ pub enum Content {
 }
 
 impl Content {
-    /// Fills in what the durable state left out of an Alertmanager's batch: `look` tells the UID of a Certificate and what
+    /// Fills in what the durable state left out of an Alertmanager's batch: `look` tells the UID of an object and what
     /// is known of it now.
-    pub fn complete(&mut self, look: impl Fn(&str, &str) -> Option<(String, Subject)>) {
+    pub fn complete(&mut self, look: impl Fn(AlertKind, &str, &str) -> Option<(String, Subject)>) {
         let Self::Batch { alerts, .. } = self else { return };
         for alert in alerts.iter_mut().filter(|alert| alert.fingerprint.is_empty()) {
-            let whole = look(&alert.subject.namespace, &alert.subject.name);
+            let whole = look(alert.rule.kind(), &alert.subject.namespace, &alert.subject.name);
             let (uid, subject) = whole.unwrap_or_else(|| (alert.subject.to_string(), Subject::clone(&alert.subject)));
             alert.fingerprint = fingerprint(&uid, alert.rule);
             alert.subject = Arc::new(subject);

@@ -22,6 +22,7 @@ const LATE: u32 = 50;
 
 /// The rules of a policy, with their defaults in place. None is off.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a rule that is on or off")]
 pub struct RuleSet {
     expiring: Option<Expiring>,
     expired: bool,

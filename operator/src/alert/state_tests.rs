@@ -204,7 +204,7 @@ fn a_storm_of_ten_thousand_that_waits_for_two_alertmanagers_is_kept_whole() {
     let mut read = durable::unpack(&packed).unwrap();
     assert_eq!((read.queues["blue"].len(), read.queues["green"].len()), (50, 50));
     // What the next leader sends is whole again, of Certificates that are there as of those that went.
-    let known = |_: &str, name: &str| {
+    let known = |_: AlertKind, _: &str, name: &str| {
         let number: usize = name.strip_prefix("service-")?.parse().ok()?;
         let subject = Subject::clone(&alerts[number].subject);
         (number != 1).then(|| (uid(u32::try_from(number).unwrap()), subject))

@@ -46,6 +46,7 @@ pub struct LivePolicy {
 /// A Service without our label.
 #[derive(Clone, Debug, PartialEq)]
 struct Other {
+    uid: String,
     foreign: Foreign,
     /// The UID of the Gateway that owns it: somebody took our label away.
     owner: Option<String>,
@@ -59,6 +60,7 @@ impl Other {
             .iter()
             .find(|owner| owner.kind == "Gateway" && owner.controller == Some(true));
         Self {
+            uid: service.uid().unwrap_or_default(),
             foreign: if consent.is_some_and(|consent| consent == names::TRUE) {
                 Foreign::Adoptable
             } else {
@@ -82,6 +84,7 @@ struct Known {
 
 /// Which lists have arrived.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a list that has arrived or not")]
 struct Listed {
     gateways: bool,
     services: bool,
@@ -192,6 +195,14 @@ impl Cache {
             })
         };
         labelled.or_else(other)
+    }
+
+    /// The UID of the Service of this name, whoever's it is.
+    pub fn uid(&self, namespace: &str, name: &str) -> Option<String> {
+        let key = (namespace.to_owned(), name.to_owned());
+        let known = self.lock();
+        let ours = known.services.get(&key).map(|live| live.uid.clone());
+        ours.or_else(|| known.others.get(&key).map(|other| other.uid.clone()))
     }
 
     /// Of a Service.

@@ -100,9 +100,14 @@ pub fn state(there: &Certificate) -> State {
                 ready.reason
             ),
         ),
-        None => State::Bad(
-            "CertificatePending",
-            format!("The Certificate {} was just asked for", there.name_any()),
-        ),
+        None => pending(&there.name_any()),
     }
+}
+
+/// Of one that is new.
+pub fn pending(name: &str) -> State {
+    State::Bad(
+        "CertificatePending",
+        format!("The Certificate {name} was just asked for"),
+    )
 }

@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::needless_pass_by_value)]
 use gatehouse_crds::gateway::Listener;
 use serde_json::{Value, json};
 

@@ -93,7 +93,7 @@ pub fn judge(known: &[Known]) -> Verdict {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::needless_pass_by_value)]
     use super::*;
 
     #[test]

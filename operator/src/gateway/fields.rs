@@ -116,7 +116,7 @@ pub fn is_applied(body: &Value, live: &Value, owned: &Paths) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::needless_pass_by_value)]
     use serde_json::json;
 
     use super::*;

@@ -1,6 +1,7 @@
 //! Who may reach the Pods.
 
 use gatehouse_crds::gateway::{Gateway, ServiceType};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
@@ -48,6 +49,13 @@ pub fn body(gateway: &Gateway, wanted: &Wanted) -> Option<Value> {
             "ingress": [rule],
         }
     }))
+}
+
+/// As it is made.
+pub fn object(name: &str, body: Value) -> Option<NetworkPolicy> {
+    let mut policy: NetworkPolicy = serde_json::from_value(body).ok()?;
+    policy.metadata.name = Some(name.to_owned());
+    Some(policy)
 }
 
 fn sees_clients(wanted: &Wanted) -> bool {

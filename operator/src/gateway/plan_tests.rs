@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::needless_pass_by_value)]
 use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
 

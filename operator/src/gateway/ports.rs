@@ -132,7 +132,7 @@ pub fn target(target: &IntOrString) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::needless_pass_by_value)]
     use serde_json::json;
 
     use super::*;

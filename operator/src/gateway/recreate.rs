@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use super::{
     created::{CREATED_WITH, Created},
     live::Live,
-    provider::{Exposure, create_only, says},
+    provider::{Exposure, create_only, key, says},
     service::Wanted,
 };
+use crate::kubernetes::names;
 
 /// A difference between a Service and what is wanted of it that only a new one would mend.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,6 +116,11 @@ pub fn differences(wanted: &Wanted, live: &Live) -> Vec<Difference> {
 /// not what would be written now, and does not make it internal.
 fn is_anothers(wanted: &Wanted, live: &Live) -> bool {
     let Some(provider) = wanted.provider else { return false };
+    // What one provider reads as internal is never taken away for another's sake, whatever else has been said meanwhile.
+    let made_for = made_for(live).filter(|_| wanted.scope == Scope::Internal);
+    if let Some(made_for) = made_for.filter(|made_for| *made_for != key(Provider::Other)) {
+        return made_for != key(provider);
+    }
     let template = &wanted.template.annotations;
     let carries = template.iter().all(|(key, value)| live.annotation(key) == Some(value));
     let strange = || {
@@ -128,6 +134,12 @@ fn is_anothers(wanted: &Wanted, live: &Live) -> bool {
         Some(known) => known != provider && !carries,
         None => wanted.scope == Scope::Internal && exposure_of(provider, live) != Exposure::Internal && strange(),
     }
+}
+
+/// The provider that we have last written for, as far as it is our word.
+fn made_for(live: &Live) -> Option<String> {
+    let ours = live.owned.contains(&format!("metadata/labels/{}", names::PROVIDER));
+    live.labels().get(names::PROVIDER).filter(|_| ours).cloned()
 }
 
 fn says_otherwise(provider: Provider, wanted: &Wanted, live: &Live) -> bool {
@@ -196,10 +208,24 @@ pub fn pinned(mut body: Value, wanted: &Wanted, live: &Live, differences: &[Diff
             }
         }
     }
-    if !differences.is_empty() {
+    // One that becomes a load balancer now is made with what is wanted now, whatever else has to wait.
+    if !differences.is_empty() && live.is_load_balancer() {
         keep_annotation(&mut body, CREATED_WITH, live.annotation(CREATED_WITH));
     }
+    if differences.contains(&Difference::Provider) {
+        keep_provider(&mut body, made_for(live));
+    }
     body
+}
+
+fn keep_provider(body: &mut Value, made_for: Option<String>) {
+    let Some(labels) = body.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) else {
+        return;
+    };
+    match made_for {
+        Some(made_for) => drop(labels.insert(names::PROVIDER.into(), made_for.into())),
+        None => drop(labels.remove(names::PROVIDER)),
+    }
 }
 
 fn keep_annotation(body: &mut Value, key: &str, value: Option<&str>) {

@@ -10,7 +10,7 @@ use super::{
     created::{CREATED_WITH, Created},
     live::Live,
     ports::{Port, Ports, Transport},
-    provider::{Protocols, Refusal, Template, template},
+    provider::{self, Protocols, Refusal, Template, template},
 };
 use crate::kubernetes::names;
 
@@ -124,6 +124,9 @@ impl Wanted {
         }
         let mut spec_labels = self.template.labels.clone();
         spec_labels.extend(self.labels.clone());
+        if let Some(provider) = self.provider.filter(|_| type_ == ServiceType::LoadBalancer) {
+            spec_labels.insert(names::PROVIDER.into(), provider::key(provider).into());
+        }
         let mut metadata = Map::new();
         metadata.insert("labels".into(), json!(spec_labels));
         metadata.insert("ownerReferences".into(), json!([self.owner]));

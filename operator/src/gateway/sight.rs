@@ -100,7 +100,7 @@ impl Sight {
         let groups = timely(self.client.list_api_groups()).await?;
         let api_groups: BTreeSet<String> = groups.groups.into_iter().map(|group| group.name).collect();
         let mut node_labels: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for (key, value) in nodes.iter().flat_map(|node| node.labels()) {
+        for (key, value) in nodes.iter().flat_map(kube::ResourceExt::labels) {
             node_labels.entry(key.clone()).or_default().insert(value.clone());
         }
         let provider_ids = nodes
@@ -199,23 +199,22 @@ impl Sight {
             .unwrap_or_else(PoisonError::into_inner)
             .get(&key)
             .cloned();
-        let state = match known.filter(|(version, _)| *version == facts.resource_version) {
-            Some((_, state)) => state,
-            None => {
-                let api = Api::<Secret>::namespaced(self.client.clone(), namespace);
-                let state = match timely(api.get(&facts.name)).await {
-                    Ok(secret) => pair(&secret),
-                    Err(error) => {
-                        return Certificate::Bad(
-                            "InvalidCertificateRef",
-                            format!("The Secret {} cannot be read: {error}", facts.name),
-                        );
-                    }
-                };
-                let mut secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
-                secrets.insert(key, (facts.resource_version.clone(), state.clone()));
-                state
-            }
+        let state = if let Some((_, state)) = known.filter(|(version, _)| *version == facts.resource_version) {
+            state
+        } else {
+            let api = Api::<Secret>::namespaced(self.client.clone(), namespace);
+            let state = match timely(api.get(&facts.name)).await {
+                Ok(secret) => pair(&secret),
+                Err(error) => {
+                    return Certificate::Bad(
+                        "InvalidCertificateRef",
+                        format!("The Secret {} cannot be read: {error}", facts.name),
+                    );
+                }
+            };
+            let mut secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+            secrets.insert(key, (facts.resource_version.clone(), state.clone()));
+            state
         };
         match state {
             Certificate::Good(Some(end)) if end <= now => Certificate::Bad(

@@ -63,6 +63,8 @@ pub struct Facts<'a> {
     pub certificates: &'a BTreeMap<String, Certificate>,
     /// What the API server says of the last write that it refused.
     pub refused: Option<&'a str>,
+    /// Why there is no NetworkPolicy, as a sentence.
+    pub refused_policy: Option<&'a str>,
     /// What the cloud said last of a Service without an address.
     pub cloud: Option<&'a str>,
     pub now: Timestamp,
@@ -218,6 +220,9 @@ fn programmed(gateway: &Gateway, facts: &Facts<'_>, addresses: &[GatewayAddress]
             (None, None) => "There is no address yet. If it stays so, see whether a load balancer controller is installed and running".into(),
         };
         return no("AddressPending", message);
+    }
+    if let Some(refused) = facts.refused_policy {
+        return no("NetworkPolicyRefused", refused.to_owned());
     }
     verdict(
         PROGRAMMED,

@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::needless_pass_by_value)]
 use serde_json::{Value, json};
 
 use super::*;
@@ -48,6 +48,7 @@ fn look(gateway: &Gateway, plan: &Plan, exposure: &Exposure, ready: u32) -> Gate
         lacks: &BTreeMap::new(),
         certificates: &BTreeMap::new(),
         refused: None,
+        refused_policy: None,
         cloud: None,
         now: "2026-06-01T12:00:00Z".parse().unwrap(),
     };

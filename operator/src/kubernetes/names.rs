@@ -21,6 +21,9 @@ pub const CERTIFICATE: &str = "gatehouse.dev/certificate";
 /// Label: name of the Gateway that an object was made for.
 pub const GATEWAY: &str = "gatehouse.dev/gateway";
 
+/// Label on a Service of a Gateway: the provider that it says its words to, as in `spec.service.provider`.
+pub const PROVIDER: &str = "gatehouse.dev/provider";
+
 /// Annotation on a Gateway: the generation whose recreation its owner consents to.
 pub const RECREATE: &str = "gatehouse.dev/recreate";
 

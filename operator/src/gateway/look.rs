@@ -1,0 +1,246 @@
+//! One look at a Gateway, from what is asked for to what is written.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use gatehouse_crds::gateway::{Gateway, Provider, ServiceType};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Service;
+use kube::{Api, ResourceExt, runtime::controller::Action};
+
+use super::{
+    controller::{Context, Scope},
+    exposure,
+    live::Live,
+    plan::{Plan, Seen, Write, plan},
+    provider::Refusal,
+    service::Wanted,
+    status::Certificate,
+};
+use crate::kubernetes::apply::{Conflicts, Target, WriteError};
+
+/// Between two looks at what nobody tells us of: Pods that do not match, events of a Service.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// First and longest pause after the API server refused a write, or did not answer.
+pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// Steps of one look.
+const STEPS: usize = 3;
+
+/// What a look has come to.
+pub(super) struct Outcome<'a> {
+    pub(super) wanted: Result<&'a Wanted, &'a Refusal>,
+    pub(super) plan: Plan,
+    pub(super) services: Vec<Arc<Live>>,
+    pub(super) exposure: exposure::Verdict,
+    /// By listener.
+    pub(super) certificates: BTreeMap<String, Certificate>,
+    /// Why the NetworkPolicy is not as it should be.
+    pub(super) refused_policy: Option<String>,
+}
+
+/// One look at a Gateway.
+pub(super) struct Look<'a> {
+    pub(super) scope: &'a Scope,
+    pub(super) gateway: Gateway,
+    pub(super) namespace: String,
+    pub(super) uid: String,
+    pub(super) now: Timestamp,
+}
+
+impl<'a> Look<'a> {
+    pub(super) fn new(gateway: &Gateway, scope: &'a Scope) -> Self {
+        let mut gateway = gateway.clone();
+        let uid = gateway.uid().unwrap_or_default();
+        // Our own last word, when the watch has not shown it yet.
+        let version = gateway
+            .resource_version()
+            .and_then(|version| version.parse::<u64>().ok());
+        let wrote = scope.ctx.attempt(&uid, |attempt| attempt.wrote.clone());
+        if let Some((wrote, status)) = wrote
+            && version.is_some_and(|version| version < wrote)
+        {
+            gateway.status = Some(status);
+        }
+        Self {
+            namespace: gateway.namespace().unwrap_or_default(),
+            now: (scope.ctx.now)(),
+            uid,
+            gateway,
+            scope,
+        }
+    }
+
+    pub(super) fn ctx(&self) -> &'a Context {
+        &self.scope.ctx
+    }
+
+    pub(super) async fn reconcile(&self) -> Result<Action, WriteError> {
+        if self.gateway.metadata.deletion_timestamp.is_some() {
+            return Ok(Action::await_change());
+        }
+        self.scope.cache.synced().await;
+        let wanted = self.wanted().await;
+        let mut step = 0;
+        let (plan, services, exposure) = loop {
+            let services = self.scope.cache.services(&self.uid);
+            let exposure = self.exposure(&services).await;
+            let plan = self.plan(wanted.as_ref(), &services, &exposure);
+            step += 1;
+            if step >= STEPS || !self.carry_out(&plan).await? {
+                break (plan, services, exposure);
+            }
+        };
+        let refused_policy = match &wanted {
+            Ok(wanted) => self.network_policy(wanted).await?,
+            Err(_) => None,
+        };
+        let outcome = Outcome {
+            wanted: wanted.as_ref(),
+            plan,
+            services,
+            exposure,
+            certificates: self.certificates().await?,
+            refused_policy,
+        };
+        Box::pin(self.tell(&outcome)).await
+    }
+
+    /// What is asked for, with the provider that was named, or is known, or is found.
+    async fn wanted(&self) -> Result<Wanted, Refusal> {
+        let spec = self.gateway.spec.service.as_ref();
+        let named = spec.and_then(|service| service.provider);
+        let is_load_balancer = spec.and_then(|service| service.type_).unwrap_or_default() == ServiceType::LoadBalancer;
+        let known = || {
+            let known = self.gateway.status.as_ref()?.provider;
+            // What was detected once is not detected otherwise under a load balancer that is there.
+            known.filter(|_| !self.scope.cache.services(&self.uid).is_empty())
+        };
+        let provider = match named.or_else(known) {
+            Some(provider) => Ok(provider),
+            None if is_load_balancer => self.ctx().sight.provider(spec, self.now).await,
+            None => Ok(Provider::Other),
+        };
+        Wanted::of(&self.gateway, provider)
+    }
+
+    fn plan(&self, wanted: Result<&Wanted, &Refusal>, services: &[Arc<Live>], exposure: &exposure::Verdict) -> Plan {
+        let cache = &self.scope.cache;
+        match wanted {
+            Ok(wanted) => plan(
+                &self.gateway,
+                wanted,
+                &Seen {
+                    services,
+                    foreign: &|name| cache.foreign(&self.namespace, name, (&self.gateway.name_any(), &self.uid)),
+                    exposure,
+                },
+            ),
+            // What is there stays as it is.
+            Err(_) => Plan {
+                serving: services
+                    .iter()
+                    .filter(|live| !live.deleting)
+                    .min_by_key(|live| live.ingress.is_empty())
+                    .cloned(),
+                ..Plan::default()
+            },
+        }
+    }
+
+    /// Writes. Gives whether to look again at once.
+    async fn carry_out(&self, plan: &Plan) -> Result<bool, WriteError> {
+        let ctx = self.ctx();
+        let api: Api<Service> = Api::namespaced(ctx.client.clone(), &self.namespace);
+        for live in &plan.remove {
+            let target = Target {
+                name: &live.name,
+                resource_version: None,
+                uid: Some(&live.uid),
+            };
+            ctx.writer.delete(&api, target).await?;
+            tracing::info!(
+                namespace = self.namespace,
+                gateway = self.gateway.name_any(),
+                service = live.name,
+                "a Service was deleted"
+            );
+        }
+        let Some(write) = &plan.write else {
+            ctx.attempt(&self.uid, |attempt| attempt.refused = None);
+            return Ok(false);
+        };
+        match self.write(&api, write).await {
+            Ok(service) => {
+                ctx.attempt(&self.uid, |attempt| {
+                    attempt.refused = None;
+                    attempt.failures = 0;
+                    if write.uid.is_none() {
+                        attempt.made = Some(self.now);
+                    }
+                });
+                self.scope.cache.wrote_service(&self.namespace, &service);
+                // A consent is used up before anything else happens.
+                Ok(!plan.consumed)
+            }
+            // One that went, or was made anew, meanwhile: the watch will tell.
+            Err(error) if is_refusal(&error) && !(error.is_conflict() && (write.uid.is_some() || write.adopt)) => {
+                self.note_refusal(&error.to_string());
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn write(&self, api: &Api<Service>, write: &Write) -> Result<Service, WriteError> {
+        // To take over is no reason to make one: what was there may be gone.
+        let adopted = write
+            .adopt
+            .then(|| self.scope.cache.uid(&self.namespace, &write.name))
+            .flatten();
+        let target = Target {
+            name: &write.name,
+            resource_version: None,
+            uid: write.uid.as_deref().or(adopted.as_deref()),
+        };
+        // What is made anew must not meet anybody's fields.
+        let conflicts = if write.uid.is_some() || write.adopt {
+            Conflicts::Take
+        } else {
+            Conflicts::Refuse
+        };
+        self.ctx()
+            .writer
+            .apply(api, target, write.body.clone(), conflicts)
+            .await
+    }
+
+    fn note_refusal(&self, message: &str) {
+        let generation = self.gateway.metadata.generation;
+        self.ctx().attempt(&self.uid, |attempt| {
+            attempt.refused = Some((generation, message.to_owned()));
+            attempt.failures = attempt.failures.saturating_add(1);
+            attempt.made = None;
+        });
+    }
+
+    /// The API server did not answer, or will let us later.
+    pub(super) fn write_failed(&self, error: &WriteError) -> Action {
+        if error.is_not_found() || error.reason() == "NamespaceTerminating" {
+            return Action::requeue(LONGEST_PAUSE);
+        }
+        let failures = self.ctx().attempt(&self.uid, |attempt| {
+            attempt.failures = attempt.failures.saturating_add(1).min(16);
+            attempt.failures
+        });
+        let pause = FIRST_PAUSE
+            .saturating_mul(2u32.saturating_pow(failures.saturating_sub(1)))
+            .min(LOOK_AGAIN);
+        tracing::warn!(namespace = self.namespace, gateway = self.gateway.name_any(), %error, ?pause, "a write failed and will be tried again");
+        Action::requeue(pause)
+    }
+}
+
+/// Whether the user has to mend something.
+pub(super) fn is_refusal(error: &WriteError) -> bool {
+    matches!(error, WriteError::Refused { reason, .. } if matches!(*reason, "Invalid" | "QuotaExceeded" | "Forbidden" | "Conflict"))
+}

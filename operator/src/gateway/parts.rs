@@ -1,0 +1,196 @@
+//! What is made beside the Service: the NetworkPolicy and the listeners' Certificates.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use gatehouse_crds::{certificate::Certificate, gateway::ListenerTls};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::{Api, ResourceExt};
+
+use super::{
+    certificates,
+    look::{Look, is_refusal},
+    network_policy,
+    service::Wanted,
+    status::Certificate as State,
+};
+use crate::{
+    certificate::cache::{Guarded, Ref},
+    kubernetes::apply::{Conflicts, Target, WriteError},
+};
+
+impl Look<'_> {
+    /// Makes the NetworkPolicy as it should be; gives why that could not be done.
+    pub(super) async fn network_policy(&self, wanted: &Wanted) -> Result<Option<String>, WriteError> {
+        let ctx = self.ctx();
+        let name = network_policy::name(&self.gateway.name_any());
+        let api: Api<NetworkPolicy> = Api::namespaced(ctx.client.clone(), &self.namespace);
+        let live = self.scope.cache.policy(&self.namespace, &name);
+        let ours = live.as_ref().filter(|live| live.owner.as_deref() == Some(&*self.uid));
+        match (network_policy::body(&self.gateway, wanted), &live) {
+            (None, _) => {
+                if let Some(live) = ours {
+                    let target = Target {
+                        name: &name,
+                        resource_version: None,
+                        uid: Some(&live.uid),
+                    };
+                    ctx.writer.delete(&api, target).await?;
+                }
+                Ok(None)
+            }
+            (Some(_), Some(_)) if ours.is_none() => Ok(Some(policy_conflict(&name))),
+            (Some(body), Some(live)) if body.get("spec") == Some(&live.spec) => Ok(None),
+            (Some(body), live) => {
+                // Only those of ours are watched: to make one tells whether another has the name.
+                let written = match live {
+                    Some(live) => {
+                        let target = Target {
+                            name: &name,
+                            resource_version: None,
+                            uid: Some(&live.uid),
+                        };
+                        ctx.writer.apply(&api, target, body, Conflicts::Take).await
+                    }
+                    None => match network_policy::object(&name, body) {
+                        Some(object) => ctx.writer.create(&api, &object).await,
+                        None => return Ok(None),
+                    },
+                };
+                match written {
+                    Ok(policy) => {
+                        self.scope.cache.wrote_policy(&self.namespace, &policy);
+                        Ok(None)
+                    }
+                    Err(error) if error.is_already_exists() => Ok(Some(policy_conflict(&name))),
+                    Err(error) if is_refusal(&error) && !error.is_conflict() => Ok(Some(format!(
+                        "The API server refuses the NetworkPolicy {name}: {error}"
+                    ))),
+                    Err(error) => Err(error),
+                }
+            }
+        }
+    }
+
+    /// Makes the listeners' Certificates as they should be, takes away those of listeners that are gone, and tells how they
+    /// stand, by listener.
+    pub(super) async fn certificates(&self) -> Result<BTreeMap<String, State>, WriteError> {
+        let wanted = certificates::wanted(&self.gateway);
+        let told = self.gateway.status.iter().flat_map(|status| &status.listeners);
+        let concerned = !wanted.is_empty()
+            || told.clone().any(|listener| listener.certificate.is_some())
+            || self
+                .gateway
+                .spec
+                .listeners
+                .iter()
+                .any(|listener| listener.tls.is_some());
+        if !concerned || !self.scope.certificates.synced().await {
+            return Ok(BTreeMap::new());
+        }
+        let gateway = self.gateway.name_any();
+        for listener in told {
+            let name = certificates::name(&gateway, &listener.name);
+            if !wanted.iter().any(|wanted| wanted.name == name) {
+                self.take_away(&name).await?;
+            }
+        }
+        let mut found = BTreeMap::new();
+        for listener in &self.gateway.spec.listeners {
+            let Some(tls) = &listener.tls else { continue };
+            let name = certificates::name(&gateway, &listener.name);
+            let state = match wanted.iter().find(|wanted| wanted.name == name) {
+                Some(wanted) => Some(self.certificate(wanted).await?),
+                None => self.secrets(tls).await,
+            };
+            if let Some(state) = state {
+                found.insert(listener.name.clone(), state);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn certificate(&self, wanted: &certificates::Wanted) -> Result<State, WriteError> {
+        let there = self.find(&wanted.name);
+        if there.as_ref().is_some_and(|there| !self.owns(there)) {
+            let message = format!(
+                "There is a Certificate {} already that this Gateway did not make: rename or delete it",
+                wanted.name
+            );
+            return Ok(State::Bad("CertificateConflict", message));
+        }
+        let readable = there.as_ref().and_then(|there| there.0.as_ref().ok());
+        if !readable.is_some_and(|there| certificates::is_as_wanted(there, &wanted.body)) {
+            let conflicts = if there.is_some() {
+                Conflicts::Take
+            } else {
+                Conflicts::Refuse
+            };
+            let target = Target::named(&wanted.name);
+            let api = self.certificate_api();
+            let written = self.ctx().writer.apply(&api, target, wanted.body.clone(), conflicts);
+            match written.await {
+                Ok(_) => {}
+                Err(error) if is_refusal(&error) => return Ok(State::Bad("CertificateRefused", error.to_string())),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(readable.map_or_else(|| certificates::pending(&wanted.name), certificates::state))
+    }
+
+    /// Deletes a Certificate that was made for a listener that is gone.
+    async fn take_away(&self, name: &str) -> Result<(), WriteError> {
+        let Some(there) = self.find(name).filter(|there| self.owns(there)) else {
+            return Ok(());
+        };
+        let uid = there.uid().unwrap_or_default();
+        let target = Target {
+            name,
+            resource_version: None,
+            uid: Some(&uid),
+        };
+        self.ctx().writer.delete(&self.certificate_api(), target).await
+    }
+
+    fn find(&self, name: &str) -> Option<Arc<Guarded>> {
+        let reference = Ref::new(name).within(&self.namespace);
+        self.scope.certificates.certificates().get(&reference)
+    }
+
+    fn owns(&self, object: &Guarded) -> bool {
+        object.owner_references().iter().any(|owner| owner.uid == self.uid)
+    }
+
+    fn certificate_api(&self) -> Api<Certificate> {
+        Api::namespaced(self.ctx().client.clone(), &self.namespace)
+    }
+
+    /// The user's own Secrets of a listener: the one that ends first.
+    async fn secrets(&self, tls: &ListenerTls) -> Option<State> {
+        let mut worst: Option<State> = None;
+        for reference in &tls.certificate_refs {
+            let facts = self.scope.certificates.secret(&self.namespace, &reference.name);
+            let state = match facts {
+                None => State::Bad(
+                    "InvalidCertificateRef",
+                    format!(
+                        "There is no Secret {} of type kubernetes.io/tls in this namespace",
+                        reference.name
+                    ),
+                ),
+                Some(facts) => self.ctx().sight.secret(&self.namespace, &facts, self.now).await,
+            };
+            let rank = |state: &State| match state {
+                State::Bad(..) => (0, None),
+                State::Good(end) => (1, *end),
+            };
+            if worst.as_ref().is_none_or(|worst| rank(&state) < rank(worst)) {
+                worst = Some(state);
+            }
+        }
+        worst
+    }
+}
+
+fn policy_conflict(name: &str) -> String {
+    format!("There is a NetworkPolicy {name} already that this Gateway did not make: rename or delete it")
+}
