@@ -25,6 +25,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use gatehouse_crds::alert::AlertPolicy;
 use gatehouse_crds::certificate::Certificate;
+use gatehouse_crds::gateway::Gateway;
 use gatehouse_tests::operator::Options;
 use gatehouse_tests::pki::Ca;
 use gatehouse_tests::process::eventually;
@@ -33,11 +34,12 @@ use gatehouse_tests::{
     Receiver, World, chain, cluster, cluster::Cluster, control_plane, manifests, pebble, workspace, world,
 };
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role, RoleBinding};
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const SYSTEM: &str = "gatehouse-system";
 const ACCOUNT: &str = "gatehouse-operator";
@@ -421,6 +423,8 @@ async fn the_operator_works_with_exactly_the_rights_of_config_default_and_tells_
         "events are there"
     );
 
+    gateway(&cluster, &app).await;
+
     // A second replica stands by and takes over, with the same rights.
     let mut second = world.operator(&options.clone().http01(0)).await;
     assert!(operator.terminate(SOON).await.is_some_and(|status| status.success()));
@@ -440,6 +444,88 @@ async fn the_operator_works_with_exactly_the_rights_of_config_default_and_tells_
     assert_tells_none(&said, &secrets, "a status or an event");
     assert_tells_none(&metrics, &secrets, "the metrics");
     assert_exact(&world, &rules(&cluster, true, &[(SYSTEM, ACCOUNT)]).await);
+}
+
+/// A Gateway of which nothing is known but its listeners, and everything that happens to one later.
+async fn gateway(cluster: &Cluster, app: &str) {
+    // Pools of Cilium speak for it, as far as the operator sees.
+    let pools = "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: \
+                 ciliumloadbalancerippools.cilium.io}\nspec:\n  group: cilium.io\n  scope: Cluster\n  names: {kind: \
+                 CiliumLoadBalancerIPPool, plural: ciliumloadbalancerippools}\n  versions:\n  - {name: v2, served: true, storage: \
+                 true, schema: {openAPIV3Schema: {type: object}}}\n";
+    cluster.apply("", pools).await;
+    let spec = |service: Value, host: Option<&str>, policy: Option<i32>| {
+        let mut listener =
+            json!({"name": "https", "port": 443, "protocol": "HTTPS", "targetPort": policy.unwrap_or(8443)});
+        if let Some(host) = host {
+            listener["hostname"] = json!(host);
+            listener["tls"] = json!({"certificate": {"issuerRef": {"name": "internal", "kind": "ClusterIssuer"}}});
+        }
+        let spec = json!({"service": service, "target": {"selector": {"app": "shop"}}, "listeners": [listener],
+            "networkPolicy": {"enabled": policy.is_some()}});
+        json!({"apiVersion": "gatehouse.dev/v1alpha1", "kind": "Gateway", "metadata": {"name": "edge"}, "spec": spec})
+            .to_string()
+    };
+    let (gateways, services) = (cluster.api::<Gateway>(app), cluster.api::<Service>(app));
+    let (certificates, policies) = (cluster.api::<Certificate>(app), cluster.api::<NetworkPolicy>(app));
+    cluster
+        .apply(app, &spec(json!({}), Some("edge.example.test"), Some(8443)))
+        .await;
+    let pending = cluster
+        .wait_condition(&gateways, "edge", "Programmed", "False", SOON)
+        .await;
+    assert_eq!(
+        cluster::condition(&pending, "Programmed").unwrap()["reason"],
+        "AddressPending"
+    );
+    let status = json!({"status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.7"}]}}});
+    let warned = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "edge.1"}, "type": "Warning", "reason": "Slow",
+        "message": "the cloud is slow", "involvedObject": {"kind": "Service", "name": "edge", "namespace": app,
+        "uid": services.get("edge").await.unwrap().uid()}});
+    cluster.apply(app, &warned.to_string()).await;
+    eventually("the words of the cloud", SOON, || async {
+        let gateway = gateways.get("edge").await.ok()?;
+        let said = cluster::condition(&gateway, "Programmed")?;
+        said["message"].as_str()?.contains("the cloud is slow").then_some(())
+    })
+    .await;
+    services
+        .patch_status("edge", &PatchParams::default(), &Patch::Merge(&status))
+        .await
+        .unwrap();
+    cluster
+        .wait_condition(&gateways, "edge", "Programmed", "True", SOON)
+        .await;
+    cluster
+        .wait_condition(&certificates, "edge-https", "Ready", "True", SOON)
+        .await;
+    // Each thing changed, then taken away.
+    let host = "other.example.test";
+    cluster.apply(app, &spec(json!({}), Some(host), Some(9443))).await;
+    cluster
+        .wait(&certificates, "edge-https", "changed", SOON, |it| {
+            it.spec.dns_names == [host]
+        })
+        .await;
+    cluster
+        .wait(&policies, "gatehouse-edge", "changed", SOON, |it| {
+            json!(it.spec).to_string().contains("9443")
+        })
+        .await;
+    let classed = json!({"name": "edge", "provider": "Other", "loadBalancerClass": "a.test/b"});
+    let applied = cluster.apply(app, &spec(classed, None, None)).await;
+    cluster.wait_gone(&certificates, "edge-https", SOON).await;
+    cluster.wait_gone(&policies, "gatehouse-edge", SOON).await;
+    let before = services.get("edge").await.unwrap();
+    let generation = applied[0].metadata.generation.unwrap().to_string();
+    let consent = json!({"metadata": {"annotations": {"gatehouse.dev/recreate": generation}}});
+    gateways
+        .patch("edge", &PatchParams::default(), &Patch::Merge(&consent))
+        .await
+        .unwrap();
+    cluster
+        .wait(&services, "edge", "made anew", SOON, |it| it.uid() != before.uid())
+        .await;
 }
 
 /// Values of all Secrets that are secret.
@@ -615,9 +701,16 @@ async fn with_roles_alone_it_stays_within_its_namespaces() {
     let of_all: BTreeSet<Right> = given(&of_all.rules.unwrap())
         .into_iter()
         .filter(|right| {
-            !["/clusterissuers", "/clusteralertpolicies", "namespaces"]
-                .iter()
-                .any(|all| right.contains(all))
+            ![
+                "/clusterissuers",
+                "/clusteralertpolicies",
+                "namespaces",
+                "/nodes",
+                "/ciliumloadbalancerippools",
+                "/configmaps",
+            ]
+            .iter()
+            .any(|all| right.contains(all))
         })
         .collect();
     for namespace in ["a", "b", "app"] {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{
     created::{CREATED_WITH, Created},
     live::Live,
-    provider::{Exposure, create_only, key, says},
+    provider::{ALL, Exposure, create_only, key, says},
     service::Wanted,
 };
 use crate::kubernetes::names;
@@ -117,9 +117,12 @@ pub fn differences(wanted: &Wanted, live: &Live) -> Vec<Difference> {
 fn is_anothers(wanted: &Wanted, live: &Live) -> bool {
     let Some(provider) = wanted.provider else { return false };
     // What one provider reads as internal is never taken away for another's sake, whatever else has been said meanwhile.
-    let made_for = made_for(live).filter(|_| wanted.scope == Scope::Internal);
-    if let Some(made_for) = made_for.filter(|made_for| *made_for != key(Provider::Other)) {
-        return made_for != key(provider);
+    if wanted.scope == Scope::Internal {
+        match made_for(live) {
+            Some(made_for) if made_for != key(Provider::Other) => return made_for != key(provider),
+            None if is_unsaid_for_any(wanted, live) => return true,
+            _ => {}
+        }
     }
     let template = &wanted.template.annotations;
     let carries = template.iter().all(|(key, value)| live.annotation(key) == Some(value));
@@ -131,9 +134,21 @@ fn is_anothers(wanted: &Wanted, live: &Live) -> bool {
         ours.into_iter().any(|key| !template.contains_key(key))
     };
     match wanted.known_provider {
-        Some(known) => known != provider && !carries,
+        // Of one that nobody knew, nothing was written for anybody.
+        Some(known) => known != Provider::Other && known != provider && !carries,
         None => wanted.scope == Scope::Internal && exposure_of(provider, live) != Exposure::Internal && strange(),
     }
+}
+
+/// Whether any provider that reads the Service as internal now would not any more: somebody took away our word of whose it is.
+fn is_unsaid_for_any(wanted: &Wanted, live: &Live) -> bool {
+    let mut annotations = live.annotations();
+    annotations.retain(|key, _| !live.owned.contains(&format!("metadata/annotations/{key}")));
+    annotations.extend(wanted.template.annotations.clone());
+    ALL.into_iter().any(|provider| {
+        exposure_of(provider, live) == Exposure::Internal
+            && says(provider, &annotations, &live.labels(), live.class()) != Exposure::Internal
+    })
 }
 
 /// The provider that we have last written for, as far as it is our word.

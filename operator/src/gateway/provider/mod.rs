@@ -31,6 +31,7 @@ pub use template::{Protocols, Refusal, Template, template};
 
 use gatehouse_crds::gateway::Provider;
 
+pub use table::ALL;
 use table::preset;
 
 /// As users write it in `spec.service.provider`.

@@ -58,6 +58,10 @@ pub(super) const GATEWAY: Table = &[
         "The API server refuses the Service, in the words of the message: a quota, a policy, a port that is taken, missing rights. It is tried again by itself, at most every five minutes.",
     ),
     (
+        "NetworkPolicyRefused",
+        "The Service is there, and the NetworkPolicy that was asked for is not: rename or delete the one that has its name, or do what the API server says in the message. It is tried again every half minute.",
+    ),
+    (
         "Withdrawn",
         "Find out who made it public (another writer of the Service, the wrong provider, the subnet), then change the Gateway's spec: any change tries again.",
     ),
