@@ -180,7 +180,8 @@ impl<'a> Look<'a> {
                     attempt.refused = None;
                     attempt.failures = 0;
                     if write.uid.is_none() {
-                        attempt.made = Some(self.now);
+                        // Not when the look began: the write may have waited for long, and what follows it has not.
+                        attempt.made = Some((ctx.now)());
                     }
                 });
                 self.scope.cache.wrote_service(&self.namespace, &service);
