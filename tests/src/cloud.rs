@@ -282,45 +282,13 @@ impl Worker {
             }});
             self.patch(&service, &patch).await;
         }
-        match self.addresses(&service, &habits.answer) {
+        match addresses(&service, &habits.answer) {
             Ok(addresses) => self.give(&service, &addresses).await,
             Err(words) => {
                 self.give(&service, &[]).await;
                 self.warn(&service, &words).await;
             }
         }
-    }
-
-    fn addresses(&self, service: &Service, answer: &Answer) -> Result<Vec<LoadBalancerIngress>, String> {
-        let number = service
-            .uid()
-            .unwrap_or_default()
-            .bytes()
-            .fold(7_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
-        let [_, b, c, d] = number.to_be_bytes();
-        let private = Ipv4Addr::new(10, b, c, d);
-        let public = Ipv4Addr::new(203, 0, 113, d);
-        let ip = |ip: Ipv4Addr| LoadBalancerIngress {
-            ip: Some(ip.to_string()),
-            ..LoadBalancerIngress::default()
-        };
-        Ok(vec![match answer {
-            Answer::Private => ip(private),
-            Answer::Public => ip(public),
-            Answer::AsTold(provider) => {
-                if exposure(*provider, service) == Exposure::Internal {
-                    ip(private)
-                } else {
-                    ip(public)
-                }
-            }
-            Answer::Name(name) => LoadBalancerIngress {
-                hostname: Some(name.clone()),
-                ..LoadBalancerIngress::default()
-            },
-            Answer::Nothing => return Ok(Vec::new()),
-            Answer::Failure(words) => return Err(words.clone()),
-        }])
     }
 
     async fn give(&self, service: &Service, addresses: &[LoadBalancerIngress]) {
@@ -417,4 +385,36 @@ fn told(outcome: Result<(), kube::Error>) {
         Err(kube::Error::Api(status)) if status.reason == "Forbidden" => {}
         Err(error) => eprintln!("the cloud could not write: {error}"),
     }
+}
+
+fn addresses(service: &Service, answer: &Answer) -> Result<Vec<LoadBalancerIngress>, String> {
+    let number = service
+        .uid()
+        .unwrap_or_default()
+        .bytes()
+        .fold(7_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
+    let [_, b, c, d] = number.to_be_bytes();
+    let private = Ipv4Addr::new(10, b, c, d);
+    let public = Ipv4Addr::new(203, 0, 113, d);
+    let ip = |ip: Ipv4Addr| LoadBalancerIngress {
+        ip: Some(ip.to_string()),
+        ..LoadBalancerIngress::default()
+    };
+    Ok(vec![match answer {
+        Answer::Private => ip(private),
+        Answer::Public => ip(public),
+        Answer::AsTold(provider) => {
+            if exposure(*provider, service) == Exposure::Internal {
+                ip(private)
+            } else {
+                ip(public)
+            }
+        }
+        Answer::Name(name) => LoadBalancerIngress {
+            hostname: Some(name.clone()),
+            ..LoadBalancerIngress::default()
+        },
+        Answer::Nothing => return Ok(Vec::new()),
+        Answer::Failure(words) => return Err(words.clone()),
+    }])
 }

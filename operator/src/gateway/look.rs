@@ -113,7 +113,7 @@ impl<'a> Look<'a> {
         let known = || {
             let known = self.gateway.status.as_ref()?.provider;
             // What was detected once is not detected otherwise under a load balancer that is there.
-            known.filter(|_| !self.scope.cache.services(&self.uid).is_empty())
+            known.filter(|known| *known != Provider::Other && !self.scope.cache.services(&self.uid).is_empty())
         };
         let provider = match named.or_else(known) {
             Some(provider) => Ok(provider),

@@ -134,7 +134,8 @@ fn is_anothers(wanted: &Wanted, live: &Live) -> bool {
         ours.into_iter().any(|key| !template.contains_key(key))
     };
     match wanted.known_provider {
-        Some(known) => known != provider && !carries,
+        // Of one that nobody knew, nothing was written for anybody.
+        Some(known) => known != Provider::Other && known != provider && !carries,
         None => wanted.scope == Scope::Internal && exposure_of(provider, live) != Exposure::Internal && strange(),
     }
 }

@@ -26,6 +26,8 @@ use crate::{certificate::holding::Facts, pki::Chain};
 const FRESH: Duration = Duration::from_secs(10);
 /// How long what was found out about the provider is good for.
 const DETECTED: Duration = Duration::from_secs(300);
+/// How long nothing having been found out is.
+const DOUBTFUL: Duration = Duration::from_secs(20);
 /// Objects in one page.
 const PAGE: u32 = 500;
 /// Longest answer to wait for.
@@ -62,25 +64,26 @@ impl Sight {
     /// Whose load balancer a Service would get.
     pub async fn provider(&self, spec: Option<&ServiceSpec>, now: Timestamp) -> Result<Provider, Refusal> {
         let mut known = self.detection.lock().await;
-        let fresh = known
-            .as_ref()
-            .filter(|(at, _)| is_fresh(*at, now, DETECTED))
-            .map(|(_, found)| found.clone());
-        let detection = match fresh {
-            Some(found) => found,
-            None => match self.evidence().await {
-                Ok(evidence) => {
-                    let found = detect(&evidence);
-                    // A cluster that is not known yet may be soon: a node joins, a controller is installed.
-                    if matches!(found, Detection::One(_)) {
-                        *known = Some((now, found.clone()));
-                    }
-                    found
-                }
+        // A cluster that is not known yet may be soon: a node joins, a controller is installed.
+        let good_for = |found: &Detection| {
+            if matches!(found, Detection::One(_)) {
+                DETECTED
+            } else {
+                DOUBTFUL
+            }
+        };
+        let fresh = known.as_ref().filter(|(at, found)| is_fresh(*at, now, good_for(found)));
+        let detection = if let Some((_, found)) = fresh {
+            found.clone()
+        } else {
+            let found = match self.evidence().await {
+                Ok(evidence) => detect(&evidence),
                 Err(error) => Detection::Unknown(format!(
                     "The provider cannot be found out: {error}. Write spec.service.provider"
                 )),
-            },
+            };
+            *known = Some((now, found.clone()));
+            found
         };
         drop(known);
         let internal = spec.and_then(|spec| spec.scope).unwrap_or_default() == Scope::Internal;

@@ -4,7 +4,10 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::json;
 
 use super::*;
-use crate::cli::samples::{NOW, gateway, gateway_status};
+use crate::cli::{
+    samples::{NOW, gateway, gateway_status},
+    status::gateways::health,
+};
 
 const PAPER: Screen = Screen {
     colour: false,
