@@ -195,8 +195,11 @@ async fn a_gateway_that_cannot_be_read_says_so_and_harms_no_other() {
     )
     .await
     .unwrap();
+    // Another name each time: of one that is there, what does not change is not looked at again.
+    let tries = std::sync::atomic::AtomicUsize::new(0);
     eventually("the API server is strict again", SOON, || async {
-        site.try_gateway("probe", &from_mars).await.err()
+        let number = tries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        site.try_gateway(&format!("probe-{number}"), &from_mars).await.err()
     })
     .await;
     let _operator = site.operator().await;
