@@ -58,6 +58,10 @@ pub(super) const GATEWAY: Table = &[
         "The API server refuses the Service, in the words of the message: a quota, a policy, a port that is taken, missing rights. It is tried again by itself, at most every five minutes.",
     ),
     (
+        "NetworkPolicyRefused",
+        "The NetworkPolicy is another's, or the API server refuses it, in the words of the message: rename or delete the other, mend the quota, policy or rights, or set networkPolicy.enabled to false.",
+    ),
+    (
         "Withdrawn",
         "Find out who made it public (another writer of the Service, the wrong provider, the subnet), then change the Gateway's spec: any change tries again.",
     ),
