@@ -281,3 +281,61 @@ async fn a_hundred_gateways_cost_four_requests_each_and_nothing_when_they_are_we
     let since = &site.requests()[idle..];
     assert!(since.is_empty(), "{since:#?}");
 }
+
+#[tokio::test]
+async fn a_restart_in_the_midst_makes_nothing_twice_and_writes_nothing_anew() {
+    let mut habits = Habits::of(Answer::Private);
+    habits.delay = Duration::from_secs(1);
+    let site = Site::new("restart", habits).await;
+    let mut operator = site.operator().await;
+    let of_class = |class: &str| spec(json!({"provider": "Other", "loadBalancerClass": class}), http());
+    for number in 0..8 {
+        site.gateway(&format!("shop-{number}"), &of_class("a.test/one")).await;
+    }
+    // As they are being made, and as one is being replaced.
+    operator.kill9();
+    drop(operator);
+    let mut operator = site.operator().await;
+    for number in 0..8 {
+        site.programmed(&format!("shop-{number}")).await;
+    }
+    assert_eq!(site.cloud.there().len(), 8);
+    let generation = site.gateway("shop-1", &of_class("a.test/two")).await;
+    site.annotate("shop-1", "gatehouse.dev/recreate", &generation.to_string())
+        .await;
+    site.cluster
+        .wait(&site.services(), "shop-1-2", "on its way", SOON, |_| true)
+        .await;
+    operator.kill9();
+    drop(operator);
+    let mut operator = site.operator().await;
+    site.programmed("shop-1").await;
+    site.cluster.wait_gone(&site.services(), "shop-1", SOON).await;
+    site.quiet(Duration::from_secs(3)).await;
+    let mut names: Vec<_> = site.cloud.there().iter().map(kube::ResourceExt::name_any).collect();
+    names.sort_unstable();
+    assert_eq!(
+        names,
+        [
+            "shop-0", "shop-1-2", "shop-2", "shop-3", "shop-4", "shop-5", "shop-6", "shop-7"
+        ]
+    );
+    let uids: std::collections::BTreeSet<_> = site
+        .cloud
+        .versions()
+        .iter()
+        .map(|version| version.service.uid())
+        .collect();
+    assert_eq!(uids.len(), 9, "nothing was made twice");
+
+    // All is well: the next one only reads.
+    operator.kill9();
+    drop(operator);
+    let before = site.writes().len();
+    let versions = site.cloud.versions().len();
+    let _operator = site.operator().await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let after = site.writes();
+    assert_eq!(after.len(), before, "{:#?}", &after[before..]);
+    assert_eq!(site.cloud.versions().len(), versions);
+}

@@ -10,6 +10,7 @@
 
 use gatehouse_tests::Site;
 use gatehouse_tests::cloud::{self, Answer, Habits};
+use gatehouse_tests::managed::owned_by;
 use gatehouse_tests::process::eventually;
 use gatehouse_tests::site::{SOON, addresses, listener_of, message};
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -140,10 +141,7 @@ async fn what_a_hand_changes_is_put_back_and_what_others_add_stays() {
         );
         let affinity = healed.spec.clone().unwrap().session_affinity;
         assert_eq!(affinity.as_deref(), Some("ClientIP"), "{what}");
-        assert_eq!(
-            cloud::owned_by(&healed, cloud::MANAGER),
-            cloud::owned_by(&before, cloud::MANAGER)
-        );
+        assert_eq!(owned_by(&healed, cloud::MANAGER), owned_by(&before, cloud::MANAGER));
     }
     // The whole of it.
     site.services().delete("shop", &DeleteParams::default()).await.unwrap();
