@@ -5,6 +5,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::too_many_lines,
+    clippy::needless_pass_by_value,
     reason = "test code: to panic is how it reports, and a scenario is read from top to bottom"
 )]
 
@@ -130,9 +131,11 @@ async fn what_a_hand_changes_is_put_back_and_what_others_add_stays() {
         assert_eq!(port(&healed).node_port, port(&before).node_port, "{what}");
         assert_eq!(healed.status, before.status, "{what}");
         assert_eq!(healed.finalizers(), [cloud::FINALIZER], "{what}");
-        for (key, value) in [("other.test/note", "kept")] {
-            assert_eq!(healed.annotations().get(key).map(String::as_str), Some(value), "{what}");
-        }
+        assert_eq!(
+            healed.annotations().get("other.test/note").map(String::as_str),
+            Some("kept"),
+            "{what}"
+        );
         assert!(healed.annotations().contains_key(cloud::ANNOTATION), "{what}");
         assert_eq!(
             healed.labels().get("other.test/team").map(String::as_str),
