@@ -123,7 +123,7 @@ fn any_spec(dice: &mut Dice) -> Value {
                 "networking.gke.io/l4-regional-external",
                 "networking.gke.io/l4-regional-internal",
                 "a.test/one"
-            ]))
+            ]));
         }
         1 => service["type"] = json!(dice.pick(&["ClusterIP", "LoadBalancer", "NodePort"])),
         2 => service["name"] = json!(dice.pick(&["front", "back"])),
