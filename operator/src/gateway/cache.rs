@@ -2,7 +2,7 @@
 //! EndpointSlices a count, and their NetworkPolicies.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -20,7 +20,7 @@ use kube::{
 };
 use tokio::sync::{mpsc, watch};
 
-use super::{endpoints::Slice, live::Live, plan::Foreign, service::label_value};
+use super::{endpoints::Slice, live::Live, packed::Packed, plan::Foreign, service::label_value};
 use crate::{certificate::cache::Change, kubernetes::names};
 
 /// A Gateway, or why it is none.
@@ -73,12 +73,12 @@ impl Other {
 
 #[derive(Default)]
 struct Known {
-    services: HashMap<Key, Arc<Live>>,
+    services: HashMap<Key, Packed>,
     /// By the UID of the Gateway: names of its Services.
     by_owner: HashMap<String, Vec<Key>>,
     others: HashMap<Key, Other>,
-    /// By Service, then by name.
-    slices: HashMap<Key, BTreeMap<String, Slice>>,
+    /// By Service: each with its name. There are few of one Service.
+    slices: HashMap<Key, Vec<(String, Slice)>>,
     policies: HashMap<Key, LivePolicy>,
 }
 
@@ -165,7 +165,8 @@ impl Cache {
     pub fn services(&self, owner: &str) -> Vec<Arc<Live>> {
         let known = self.lock();
         let keys = known.by_owner.get(owner).into_iter().flatten();
-        keys.filter_map(|key| known.services.get(key).cloned()).collect()
+        keys.filter_map(|key| known.services.get(key).map(|packed| Arc::new(packed.unpack())))
+            .collect()
     }
 
     /// What a Service of this name, that is not known to be its own, is to the Gateway `gateway` of the UID `owner`.
@@ -175,8 +176,8 @@ impl Cache {
         let labelled = known
             .services
             .get(&key)
-            .filter(|live| live.owner.as_deref() != Some(owner));
-        let labelled = labelled.map(|live| {
+            .filter(|packed| packed.live.owner.as_deref() != Some(owner));
+        let labelled = labelled.map(Packed::unpack).map(|live| {
             let consents = live.annotation(names::ADOPT) == Some(names::TRUE);
             // We have written it, for a Gateway of this name, and it has lost its owner: by a hand, or with `--cascade=orphan`.
             let lost = !live.owned.is_empty() && live.labels().get(names::GATEWAY) == Some(&label_value(gateway));
@@ -201,7 +202,7 @@ impl Cache {
     pub fn uid(&self, namespace: &str, name: &str) -> Option<String> {
         let key = (namespace.to_owned(), name.to_owned());
         let known = self.lock();
-        let ours = known.services.get(&key).map(|live| live.uid.clone());
+        let ours = known.services.get(&key).map(|packed| packed.live.uid.clone());
         ours.or_else(|| known.others.get(&key).map(|other| other.uid.clone()))
     }
 
@@ -212,7 +213,7 @@ impl Cache {
             .slices
             .get(&(namespace.to_owned(), service.to_owned()))
             .cloned();
-        slices.unwrap_or_default().into_values().collect()
+        slices.unwrap_or_default().into_iter().map(|(_, slice)| slice).collect()
     }
 
     pub fn policy(&self, namespace: &str, name: &str) -> Option<LivePolicy> {
@@ -227,13 +228,18 @@ impl Cache {
         let live = Live::of(service);
         let key = (namespace.to_owned(), live.name.clone());
         let mut known = self.lock();
+        let kept = known.is_kept(&key, &live);
         if known
             .services
             .get(&key)
-            .is_none_or(|there| version(&there.resource_version) <= version(&live.resource_version))
+            .is_none_or(|there| version(&there.live.resource_version) <= version(&live.resource_version))
         {
             known.others.remove(&key);
             known.put(key, live);
+        }
+        drop(known);
+        if !kept {
+            self.touch_named(service);
         }
     }
 
@@ -271,7 +277,7 @@ impl Cache {
         let cache = self.clone();
         watcher(api, watcher::Config::default().page_size(PAGE))
             .default_backoff()
-            .modify(|object| object.managed_fields_mut().clear())
+            .modify(slim)
             .map(move |event| {
                 match &event {
                     Ok(event) => {
@@ -334,15 +340,18 @@ impl Cache {
             Event::Apply(service) => {
                 let (key, live) = (key(&service), Live::of(&service));
                 let mut known = self.lock();
-                let newer = known.services.get(&key).is_none_or(|there| {
+                let newer = known.services.get(&key).is_none_or(|Packed { live: there, .. }| {
                     there.uid != live.uid || version(&there.resource_version) <= version(&live.resource_version)
                 });
+                let kept = known.is_kept(&key, &live);
                 if newer {
                     known.put(key, live);
                 }
                 drop(known);
                 self.touch_owner(&service);
-                self.touch_named(&service);
+                if !kept {
+                    self.touch_named(&service);
+                }
             }
             Event::Delete(service) => {
                 self.lock().drop_service(&key(&service));
@@ -385,16 +394,15 @@ impl Cache {
     /// Watches the EndpointSlices of our Services: they carry the labels of their Service.
     pub async fn watch_slices(self: Arc<Self>, api: Api<EndpointSlice>) {
         let config = watcher::Config::default().labels(names::GATEWAY).page_size(PAGE);
-        let mut listed: HashMap<Key, BTreeMap<String, Slice>> = HashMap::new();
+        let mut listed: HashMap<Key, Vec<(String, Slice)>> = HashMap::new();
         let service = |slice: &EndpointSlice| Some((slice.namespace()?, slice.labels().get(SERVICE_NAME)?.clone()));
         self.follow("EndpointSlices", watcher(api, config), |event| match event {
             Event::Init => listed.clear(),
             Event::InitApply(slice) => {
                 if let Some(service) = service(&slice) {
-                    listed
-                        .entry(service)
-                        .or_default()
-                        .insert(slice.name_any(), Slice::of(&slice));
+                    // Nearly always it is the only one.
+                    let slices = listed.entry(service).or_insert_with(|| Vec::with_capacity(1));
+                    slices.push((slice.name_any(), Slice::of(&slice)));
                 }
             }
             Event::InitDone => {
@@ -406,14 +414,10 @@ impl Cache {
                 let Some(service) = service(&slice) else { return };
                 let mut known = self.lock();
                 let new = Slice::of(&slice);
-                let before = known
-                    .slices
-                    .entry(service.clone())
-                    .or_default()
-                    .insert(slice.name_any(), new.clone());
-                let owner = known.services.get(&service).and_then(|live| live.owner_name.clone());
+                let differs = known.put_slice(service.clone(), slice.name_any(), new);
+                let owner = known.owner_name(&service);
                 drop(known);
-                if let Some(owner) = owner.filter(|_| before.as_ref() != Some(&new)) {
+                if let Some(owner) = owner.filter(|_| differs) {
                     self.touch(&service.0, &owner);
                 }
             }
@@ -421,10 +425,10 @@ impl Cache {
                 let Some(service) = service(&slice) else { return };
                 let mut known = self.lock();
                 if let Some(slices) = known.slices.get_mut(&service) {
-                    slices.remove(&slice.name_any());
+                    slices.retain(|(name, _)| *name != slice.name_any());
                 }
                 known.slices.retain(|_, slices| !slices.is_empty());
-                let owner = known.services.get(&service).and_then(|live| live.owner_name.clone());
+                let owner = known.owner_name(&service);
                 drop(known);
                 if let Some(owner) = owner {
                     self.touch(&service.0, &owner);
@@ -499,13 +503,37 @@ impl Known {
     fn put(&mut self, key: Key, live: Live) {
         self.drop_service(&key);
         if let Some(owner) = &live.owner {
-            self.by_owner.entry(owner.clone()).or_default().push(key.clone());
+            let keys = self.by_owner.entry(owner.clone());
+            keys.or_insert_with(|| Vec::with_capacity(1)).push(key.clone());
         }
-        self.services.insert(key, Arc::new(live));
+        self.services.insert(key, Packed::of(live));
+    }
+
+    /// Gives whether it differs from what was known of it.
+    fn put_slice(&mut self, service: Key, name: String, slice: Slice) -> bool {
+        let slices = self.slices.entry(service).or_insert_with(|| Vec::with_capacity(1));
+        match slices.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => std::mem::replace(known, slice.clone()) != slice,
+            None => {
+                slices.push((name, slice));
+                true
+            }
+        }
+    }
+
+    /// The Gateway whose Service this is.
+    fn owner_name(&self, service: &Key) -> Option<String> {
+        self.services.get(service)?.live.owner_name.clone()
+    }
+
+    /// Whether a Service is what it was to all but its owner.
+    fn is_kept(&self, key: &Key, live: &Live) -> bool {
+        let there = self.services.get(key).map(|packed| &packed.live);
+        live.owner.is_some() && there.is_some_and(|there| there.uid == live.uid && there.owner == live.owner)
     }
 
     fn drop_service(&mut self, key: &Key) {
-        let Some(owner) = self.services.remove(key).and_then(|live| live.owner.clone()) else {
+        let Some(owner) = self.services.remove(key).and_then(|packed| packed.live.owner) else {
             return;
         };
         if let Some(keys) = self.by_owner.get_mut(&owner) {
@@ -513,6 +541,21 @@ impl Known {
             if keys.is_empty() {
                 self.by_owner.remove(&owner);
             }
+        }
+    }
+}
+
+/// Without what nobody reads, and without the room for more that its lists have from being read.
+fn slim(object: &mut Guarded) {
+    *object.managed_fields_mut() = Vec::new();
+    let Ok(gateway) = &mut object.0 else { return };
+    gateway.spec.listeners.shrink_to_fit();
+    if let Some(status) = &mut gateway.status {
+        status.addresses.shrink_to_fit();
+        status.conditions.shrink_to_fit();
+        status.listeners.shrink_to_fit();
+        for listener in &mut status.listeners {
+            listener.conditions.shrink_to_fit();
         }
     }
 }

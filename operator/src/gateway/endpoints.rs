@@ -1,6 +1,6 @@
 //! How many Pods take a listener's traffic, and why none does.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::{core::v1::Pod, discovery::v1::EndpointSlice},
@@ -14,8 +14,8 @@ use super::ports::{Port, Transport, target};
 pub struct Slice {
     /// `IPv4`, `IPv6` or `FQDN`.
     pub family: String,
-    /// Names of the ports that its endpoints have.
-    pub ports: BTreeSet<String>,
+    /// Names of the ports that its endpoints have, in order.
+    pub ports: Vec<String>,
     pub ready: u32,
     pub not_ready: u32,
 }
@@ -32,6 +32,7 @@ impl Slice {
                 .collect(),
             ..Self::default()
         };
+        found.ports.sort_unstable();
         for endpoint in slice.endpoints.iter().flatten() {
             let conditions = endpoint.conditions.as_ref();
             let ends = conditions
@@ -51,7 +52,10 @@ impl Slice {
 /// How many endpoints are ready for the port of this name. A Pod with two families counts once.
 pub fn ready<'a>(slices: impl IntoIterator<Item = &'a Slice>, port: &str) -> u32 {
     let mut by_family: BTreeMap<&str, u32> = BTreeMap::new();
-    for slice in slices.into_iter().filter(|slice| slice.ports.contains(port)) {
+    for slice in slices
+        .into_iter()
+        .filter(|slice| slice.ports.iter().any(|name| name == port))
+    {
         let count = by_family.entry(&slice.family).or_default();
         *count = count.saturating_add(slice.ready);
     }

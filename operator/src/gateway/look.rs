@@ -55,10 +55,15 @@ impl<'a> Look<'a> {
         let version = gateway
             .resource_version()
             .and_then(|version| version.parse::<u64>().ok());
-        let wrote = scope.ctx.attempt(&uid, |attempt| attempt.wrote.clone());
-        if let Some((wrote, status)) = wrote
-            && version.is_some_and(|version| version < wrote)
-        {
+        let wrote = scope.ctx.attempt(&uid, |attempt| {
+            // What the watch has shown need not be remembered.
+            attempt.wrote = attempt
+                .wrote
+                .take()
+                .filter(|(wrote, _)| version.is_some_and(|version| version < *wrote));
+            attempt.wrote.clone()
+        });
+        if let Some((_, status)) = wrote {
             gateway.status = Some(status);
         }
         Self {
@@ -175,7 +180,8 @@ impl<'a> Look<'a> {
                     attempt.refused = None;
                     attempt.failures = 0;
                     if write.uid.is_none() {
-                        attempt.made = Some(self.now);
+                        // Not when the look began: the write may have waited for long, and what follows it has not.
+                        attempt.made = Some((ctx.now)());
                     }
                 });
                 self.scope.cache.wrote_service(&self.namespace, &service);

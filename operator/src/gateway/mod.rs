@@ -13,6 +13,7 @@ mod live;
 mod look;
 pub mod lookup;
 mod network_policy;
+mod packed;
 mod parts;
 mod plan;
 pub mod ports;

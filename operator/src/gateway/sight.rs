@@ -35,8 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Something that was read, and when.
 type Read<T> = AsyncMutex<Option<(Timestamp, T)>>;
-/// By namespace.
-type Pods = HashMap<String, (Timestamp, Arc<Vec<Pod>>)>;
+/// By namespace: who waits for one does not wait for another.
+type Pods = HashMap<String, Arc<Read<Arc<Vec<Pod>>>>>;
 
 /// Asks the API server.
 pub struct Sight {
@@ -44,7 +44,7 @@ pub struct Sight {
     now: fn() -> Timestamp,
     nodes: Read<Arc<Vec<Node>>>,
     detection: Read<Detection>,
-    pods: AsyncMutex<Pods>,
+    pods: Mutex<Pods>,
     /// By namespace and name: the version that was read, and what was in it.
     secrets: Mutex<HashMap<(String, String), (String, Certificate)>>,
 }
@@ -56,7 +56,7 @@ impl Sight {
             now,
             nodes: AsyncMutex::default(),
             detection: AsyncMutex::default(),
-            pods: AsyncMutex::default(),
+            pods: Mutex::default(),
             secrets: Mutex::default(),
         }
     }
@@ -156,9 +156,9 @@ impl Sight {
 
     /// The Pods of a namespace; none when they cannot be read.
     pub async fn pods(&self, namespace: &str, now: Timestamp) -> Option<Arc<Vec<Pod>>> {
-        let mut known = self.pods.lock().await;
-        known.retain(|_, (at, _)| is_fresh(*at, now, FRESH));
-        if let Some((_, pods)) = known.get(namespace) {
+        let place = self.place(namespace, now);
+        let mut known = place.lock().await;
+        if let Some((_, pods)) = known.as_ref().filter(|(at, _)| is_fresh(*at, now, FRESH)) {
             return Some(pods.clone());
         }
         let api = Api::<Pod>::namespaced(self.client.clone(), namespace);
@@ -167,8 +167,19 @@ impl Sight {
             .map_err(|error| tracing::warn!(namespace, error, "Pods cannot be read"))
             .ok()?;
         let pods = Arc::new(pods);
-        known.insert(namespace.to_owned(), (now, pods.clone()));
+        *known = Some((now, pods.clone()));
         Some(pods)
+    }
+
+    /// Where the Pods of a namespace are kept; those that are old are forgotten.
+    fn place(&self, namespace: &str, now: Timestamp) -> Arc<Read<Arc<Vec<Pod>>>> {
+        let mut known = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_used = |read: &Read<Arc<Vec<Pod>>>| match read.try_lock() {
+            Ok(read) => read.as_ref().is_some_and(|(at, _)| is_fresh(*at, now, FRESH)),
+            Err(_) => true,
+        };
+        known.retain(|_, read| Arc::strong_count(read) > 1 || is_used(read));
+        known.entry(namespace.to_owned()).or_default().clone()
     }
 
     /// The last warning that anybody has given about a Service.

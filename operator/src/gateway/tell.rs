@@ -97,7 +97,8 @@ impl Look<'_> {
     }
 
     fn age(&self, since: jiff::Timestamp) -> Duration {
-        self.now.duration_since(since).unsigned_abs()
+        // What happened during this look has no age yet.
+        Duration::try_from(self.now.duration_since(since)).unwrap_or_default()
     }
 
     /// How long the first word still waits for what is about to come: one write instead of two.

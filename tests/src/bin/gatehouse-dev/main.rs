@@ -54,6 +54,9 @@ enum Task {
         /// The alerts in place of the certificates: 10,000 Certificates, 20 policies, a storm
         #[arg(long, conflicts_with = "large")]
         alerts: bool,
+        /// Gateways in place of the certificates: 1,000 at once, in front of Pods
+        #[arg(long, conflicts_with_all = ["large", "alerts"])]
+        gateways: bool,
     },
     /// Builds the tools that tests and `run` start into the cache, and prints where they are
     Tools,
@@ -68,7 +71,9 @@ fn main() -> ExitCode {
             operator,
         } => run::run(state, !no_samples, &operator),
         Task::Test { threads, cargo } => test::test(threads, &cargo),
-        Task::Bench { large, alerts } => bench::bench(large, alerts),
+        Task::Bench { alerts: true, .. } => bench::bench(bench::Plan::Alerts),
+        Task::Bench { gateways: true, .. } => bench::bench(bench::Plan::Gateways),
+        Task::Bench { large, .. } => bench::bench(bench::Plan::Certificates { large }),
         Task::Tools => tools(),
     });
     match done {

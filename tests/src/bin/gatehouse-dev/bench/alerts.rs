@@ -17,9 +17,10 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
+use super::lab::{Lab, Subject, create};
 use super::measure::{cpu, memory};
 use super::report::Measured;
-use super::{CLIENTS, Lab, NAMESPACES, REST, count, create, step, total};
+use super::{CLIENTS, NAMESPACES, REST, count, step, total};
 
 const CERTIFICATES: usize = 10_000;
 /// One for all namespaces among them.
@@ -38,7 +39,7 @@ const ISSUER: &str = "bench-ca";
 
 /// All of it.
 pub(super) async fn alerts(binary: &Path, measured: &mut Measured) -> Result<(), Error> {
-    let mut lab = Lab::start(binary, false).await?;
+    let mut lab = Lab::start(binary, Subject::Ca).await?;
     let mut note = |id: &str, value: f64| measured.insert(format!("alerts.{id}"), value);
     step(&format!("{CERTIFICATES} Certificates"));
     stream::iter(0..CERTIFICATES)

@@ -1,4 +1,4 @@
-//! Reads the figures: CPU and memory in `/proc`, requests in the API server's audit log, readiness by a watch.
+//! Reads the figures: CPU and memory in `/proc`, requests in the API server's audit log, what becomes of objects by a watch.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -10,8 +10,9 @@ use futures::StreamExt as _;
 use gatehouse_crds::certificate::Certificate;
 use gatehouse_tests::{Error, Operator};
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Resource, ResourceExt as _};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::task::JoinHandle;
 
 /// How the API server calls the operator.
@@ -130,24 +131,27 @@ impl Audit {
     }
 }
 
-/// When each Certificate was first seen Ready.
-pub(super) struct Ready {
+/// When each object of a kind was first seen as it should be, by name.
+pub(super) struct Seen {
     seen: Arc<Mutex<HashMap<String, Instant>>>,
     task: JoinHandle<()>,
 }
 
-impl Ready {
-    pub(super) fn watch(client: Client) -> Self {
+impl Seen {
+    pub(super) fn watch<K>(api: Api<K>, good: fn(&K) -> bool) -> Self
+    where
+        K: Resource + Clone + std::fmt::Debug + DeserializeOwned + Send + 'static,
+    {
         let seen = Arc::new(Mutex::new(HashMap::new()));
         let into = Arc::clone(&seen);
         let task = tokio::spawn(async move {
-            let mut events = watcher(Api::<Certificate>::all(client), watcher::Config::default()).boxed();
+            let mut events = watcher(api, watcher::Config::default()).boxed();
             while let Some(event) = events.next().await {
-                if let Ok(Event::Apply(certificate) | Event::InitApply(certificate)) = event
-                    && is_ready(&certificate)
+                if let Ok(Event::Apply(object) | Event::InitApply(object)) = event
+                    && good(&object)
                 {
                     let mut seen = into.lock().unwrap_or_else(PoisonError::into_inner);
-                    seen.entry(certificate.name_any()).or_insert_with(Instant::now);
+                    seen.entry(object.name_any()).or_insert_with(Instant::now);
                 }
             }
         });
@@ -167,7 +171,7 @@ impl Ready {
             }
             if Instant::now() > deadline {
                 return Err(Error::Deadline {
-                    what: format!("{} Certificates Ready", names.len()),
+                    what: format!("{} objects as they should be", names.len()),
                     after: PATIENCE,
                     detail: format!("{} are", seen.len()),
                 });
@@ -177,13 +181,14 @@ impl Ready {
     }
 }
 
-impl Drop for Ready {
+impl Drop for Seen {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-fn is_ready(certificate: &Certificate) -> bool {
+/// Of the Certificate as it is now.
+pub(super) fn is_ready(certificate: &Certificate) -> bool {
     let conditions = certificate.status.iter().flat_map(|status| &status.conditions);
     conditions.into_iter().any(|condition| {
         condition.type_ == "Ready"
