@@ -370,39 +370,6 @@ pub fn exposure(provider: Provider, service: &Service) -> Exposure {
     says(provider, service.annotations(), service.labels(), class)
 }
 
-/// Whether a field manager owns anything of a Service, and what: paths as the API server writes them, such as
-/// `f:metadata f:annotations f:cloud.test/load-balancer-id`.
-pub fn owned_by(service: &Service, manager: &str) -> Vec<String> {
-    fn walk(fields: &Value, path: &mut Vec<String>, found: &mut Vec<String>) {
-        let below: Vec<_> = fields
-            .as_object()
-            .into_iter()
-            .flatten()
-            .filter(|(key, _)| *key != ".")
-            .collect();
-        if below.is_empty() && !path.is_empty() {
-            found.push(path.join(" "));
-        }
-        for (key, fields) in below {
-            path.push(key.clone());
-            walk(fields, path, found);
-            path.pop();
-        }
-    }
-    let mut found = Vec::new();
-    for entry in service.managed_fields() {
-        if let Some(fields) = entry
-            .fields_v1
-            .as_ref()
-            .filter(|_| entry.manager.as_deref() == Some(manager))
-        {
-            walk(&fields.0, &mut Vec::new(), &mut found);
-        }
-    }
-    found.sort_unstable();
-    found
-}
-
 fn manager() -> PatchParams {
     PatchParams {
         field_manager: Some(MANAGER.to_owned()),

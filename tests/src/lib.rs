@@ -32,6 +32,7 @@ pub mod gate;
 pub mod keeper;
 pub mod knot;
 pub mod kubeconfig;
+pub mod managed;
 pub mod manifests;
 pub mod operator;
 pub mod pebble;

@@ -19,6 +19,8 @@
 
 #[path = "admission/alerts.rs"]
 mod alerts;
+#[path = "admission/gateways.rs"]
+mod gateways;
 
 use std::sync::Arc;
 

@@ -5,6 +5,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::too_many_lines,
+    clippy::needless_pass_by_value,
     reason = "test code: to panic is how it reports, and a scenario is read from top to bottom"
 )]
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use gatehouse_tests::Site;
 use gatehouse_tests::cloud::{self, Answer, Habits};
+use gatehouse_tests::managed::owned_by;
 use gatehouse_tests::site::{SOON, addresses, message, reason};
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt as _;
@@ -154,8 +156,8 @@ async fn edits_of_listeners_keep_node_ports_and_what_others_wrote() {
         assert_eq!(service.uid(), first.uid(), "{what}");
         assert!(service.annotations().contains_key(cloud::ANNOTATION), "{what}");
         assert_eq!(
-            cloud::owned_by(&service, cloud::MANAGER),
-            cloud::owned_by(&first, cloud::MANAGER),
+            owned_by(&service, cloud::MANAGER),
+            owned_by(&first, cloud::MANAGER),
             "{what}"
         );
         service
@@ -351,61 +353,4 @@ async fn a_service_whose_name_is_the_users_is_deleted_and_made_anew_once() {
         "Programmed"
     );
     site.service("back").await;
-}
-
-#[tokio::test]
-async fn a_restart_in_the_midst_makes_nothing_twice_and_writes_nothing_anew() {
-    let mut habits = Habits::of(Answer::Private);
-    habits.delay = Duration::from_secs(1);
-    let site = Site::new("restart", habits).await;
-    let mut operator = site.operator().await;
-    let of_class = |class: &str| spec(json!({"provider": "Other", "loadBalancerClass": class}), http());
-    for number in 0..8 {
-        site.gateway(&format!("shop-{number}"), &of_class("a.test/one")).await;
-    }
-    // As they are being made, and as one is being replaced.
-    operator.kill9();
-    drop(operator);
-    let mut operator = site.operator().await;
-    for number in 0..8 {
-        site.programmed(&format!("shop-{number}")).await;
-    }
-    assert_eq!(site.cloud.there().len(), 8);
-    let generation = site.gateway("shop-1", &of_class("a.test/two")).await;
-    site.annotate("shop-1", RECREATE, &generation.to_string()).await;
-    site.cluster
-        .wait(&site.services(), "shop-1-2", "on its way", SOON, |_| true)
-        .await;
-    operator.kill9();
-    drop(operator);
-    let mut operator = site.operator().await;
-    site.programmed("shop-1").await;
-    site.cluster.wait_gone(&site.services(), "shop-1", SOON).await;
-    site.quiet(Duration::from_secs(3)).await;
-    let mut names: Vec<_> = site.cloud.there().iter().map(kube::ResourceExt::name_any).collect();
-    names.sort_unstable();
-    assert_eq!(
-        names,
-        [
-            "shop-0", "shop-1-2", "shop-2", "shop-3", "shop-4", "shop-5", "shop-6", "shop-7"
-        ]
-    );
-    let uids: std::collections::BTreeSet<_> = site
-        .cloud
-        .versions()
-        .iter()
-        .map(|version| version.service.uid())
-        .collect();
-    assert_eq!(uids.len(), 9, "nothing was made twice");
-
-    // All is well: the next one only reads.
-    operator.kill9();
-    drop(operator);
-    let before = site.writes().len();
-    let versions = site.cloud.versions().len();
-    let _operator = site.operator().await;
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    let after = site.writes();
-    assert_eq!(after.len(), before, "{:#?}", &after[before..]);
-    assert_eq!(site.cloud.versions().len(), versions);
 }

@@ -5,12 +5,14 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::too_many_lines,
+    clippy::needless_pass_by_value,
     reason = "test code: to panic is how it reports, and a scenario is read from top to bottom"
 )]
 
 use std::time::Duration;
 
 use gatehouse_crds::certificate::Certificate;
+use gatehouse_crds::gateway::Provider;
 use gatehouse_tests::cloud::{Answer, Habits};
 use gatehouse_tests::pki::Ca;
 use gatehouse_tests::process::eventually;
@@ -279,4 +281,25 @@ async fn a_network_policy_admits_the_ports_of_the_listeners_while_it_is_wanted()
     site.cluster
         .wait(&policies, "gatehouse-shop", "ours", SOON, is_at(9090))
         .await;
+}
+
+#[tokio::test]
+async fn the_nodes_tell_whose_load_balancer_it_is() {
+    let (site, _operator) = Site::open("detected", Habits::of(Answer::AsTold(Provider::Gke))).await;
+    let asked = json!({"service": {"scope": "Internal"}, "target": {"selector": {"app": "shop"}},
+        "listeners": [{"name": "http", "port": 80, "protocol": "TCP"}]});
+    site.gateway("shop", &asked).await;
+    site.wait("shop", "Accepted", "False", "UnknownProvider").await;
+    assert!(site.cloud.versions().is_empty());
+    // A node joins; within half a minute it is seen.
+    let id = "gce://project/europe-west1-b/detected-one";
+    site.node("detected-one", Some(id), &[("InternalIP", "10.0.9.1")]).await;
+    let gateway = site.programmed("shop").await;
+    site.wait("shop", "ExposureVerified", "True", "Internal").await;
+    assert_eq!(gateway.status.unwrap().provider, Some(Provider::Gke));
+    let service = site.service("shop").await;
+    assert_eq!(
+        service.annotations()["networking.gke.io/load-balancer-type"],
+        "Internal"
+    );
 }

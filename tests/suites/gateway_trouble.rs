@@ -5,6 +5,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::too_many_lines,
+    clippy::needless_pass_by_value,
     reason = "test code: to panic is how it reports, and a scenario is read from top to bottom"
 )]
 
@@ -195,8 +196,11 @@ async fn a_gateway_that_cannot_be_read_says_so_and_harms_no_other() {
     )
     .await
     .unwrap();
+    // Another name each time: of one that is there, what does not change is not looked at again.
+    let tries = std::sync::atomic::AtomicUsize::new(0);
     eventually("the API server is strict again", SOON, || async {
-        site.try_gateway("probe", &from_mars).await.err()
+        let number = tries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        site.try_gateway(&format!("probe-{number}"), &from_mars).await.err()
     })
     .await;
     let _operator = site.operator().await;
@@ -280,4 +284,62 @@ async fn a_hundred_gateways_cost_four_requests_each_and_nothing_when_they_are_we
     tokio::time::sleep(Duration::from_secs(35)).await;
     let since = &site.requests()[idle..];
     assert!(since.is_empty(), "{since:#?}");
+}
+
+#[tokio::test]
+async fn a_restart_in_the_midst_makes_nothing_twice_and_writes_nothing_anew() {
+    let mut habits = Habits::of(Answer::Private);
+    habits.delay = Duration::from_secs(1);
+    let site = Site::new("restart", habits).await;
+    let mut operator = site.operator().await;
+    let of_class = |class: &str| spec(json!({"provider": "Other", "loadBalancerClass": class}), http());
+    for number in 0..8 {
+        site.gateway(&format!("shop-{number}"), &of_class("a.test/one")).await;
+    }
+    // As they are being made, and as one is being replaced.
+    operator.kill9();
+    drop(operator);
+    let mut operator = site.operator().await;
+    for number in 0..8 {
+        site.programmed(&format!("shop-{number}")).await;
+    }
+    assert_eq!(site.cloud.there().len(), 8);
+    let generation = site.gateway("shop-1", &of_class("a.test/two")).await;
+    site.annotate("shop-1", "gatehouse.dev/recreate", &generation.to_string())
+        .await;
+    site.cluster
+        .wait(&site.services(), "shop-1-2", "on its way", SOON, |_| true)
+        .await;
+    operator.kill9();
+    drop(operator);
+    let mut operator = site.operator().await;
+    site.programmed("shop-1").await;
+    site.cluster.wait_gone(&site.services(), "shop-1", SOON).await;
+    site.quiet(Duration::from_secs(3)).await;
+    let mut names: Vec<_> = site.cloud.there().iter().map(kube::ResourceExt::name_any).collect();
+    names.sort_unstable();
+    assert_eq!(
+        names,
+        [
+            "shop-0", "shop-1-2", "shop-2", "shop-3", "shop-4", "shop-5", "shop-6", "shop-7"
+        ]
+    );
+    let uids: std::collections::BTreeSet<_> = site
+        .cloud
+        .versions()
+        .iter()
+        .map(|version| version.service.uid())
+        .collect();
+    assert_eq!(uids.len(), 9, "nothing was made twice");
+
+    // All is well: the next one only reads.
+    operator.kill9();
+    drop(operator);
+    let before = site.writes().len();
+    let versions = site.cloud.versions().len();
+    let _operator = site.operator().await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let after = site.writes();
+    assert_eq!(after.len(), before, "{:#?}", &after[before..]);
+    assert_eq!(site.cloud.versions().len(), versions);
 }

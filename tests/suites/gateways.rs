@@ -5,11 +5,13 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::too_many_lines,
+    clippy::needless_pass_by_value,
     reason = "test code: to panic is how it reports, and a scenario is read from top to bottom"
 )]
 
 use gatehouse_tests::Site;
 use gatehouse_tests::cloud::{self, Answer, Habits};
+use gatehouse_tests::managed::owned_by;
 use gatehouse_tests::process::eventually;
 use gatehouse_tests::site::{SOON, addresses, listener_of, message};
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -129,9 +131,11 @@ async fn what_a_hand_changes_is_put_back_and_what_others_add_stays() {
         assert_eq!(port(&healed).node_port, port(&before).node_port, "{what}");
         assert_eq!(healed.status, before.status, "{what}");
         assert_eq!(healed.finalizers(), [cloud::FINALIZER], "{what}");
-        for (key, value) in [("other.test/note", "kept")] {
-            assert_eq!(healed.annotations().get(key).map(String::as_str), Some(value), "{what}");
-        }
+        assert_eq!(
+            healed.annotations().get("other.test/note").map(String::as_str),
+            Some("kept"),
+            "{what}"
+        );
         assert!(healed.annotations().contains_key(cloud::ANNOTATION), "{what}");
         assert_eq!(
             healed.labels().get("other.test/team").map(String::as_str),
@@ -140,10 +144,7 @@ async fn what_a_hand_changes_is_put_back_and_what_others_add_stays() {
         );
         let affinity = healed.spec.clone().unwrap().session_affinity;
         assert_eq!(affinity.as_deref(), Some("ClientIP"), "{what}");
-        assert_eq!(
-            cloud::owned_by(&healed, cloud::MANAGER),
-            cloud::owned_by(&before, cloud::MANAGER)
-        );
+        assert_eq!(owned_by(&healed, cloud::MANAGER), owned_by(&before, cloud::MANAGER));
     }
     // The whole of it.
     site.services().delete("shop", &DeleteParams::default()).await.unwrap();

@@ -30,11 +30,11 @@ macro_rules! policy_kind {
         )]
         #[serde(rename_all = "camelCase")]
         pub struct $spec {
-            /// Certificates by label. Default: all.
+            /// Certificates and Gateways by label. Default: all.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub selector: Option<LabelSelector>,
             $($extra)*
-            /// What raises an alert. Only the rules that stand here; without `rules` these: expiring at 25% and 10%, expired, renewalFailed, notReady after 10m, reissueHeld.
+            /// What raises an alert. Only the rules that stand here; without `rules` these: expiring at 25% and 10%, expired, renewalFailed, notReady after 10m, reissueHeld, exposureMismatch.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub rules: Option<Rules>,
             /// Where alerts are sent. Each has a queue of its own.

@@ -512,13 +512,11 @@ impl Known {
     /// Gives whether it differs from what was known of it.
     fn put_slice(&mut self, service: Key, name: String, slice: Slice) -> bool {
         let slices = self.slices.entry(service).or_insert_with(|| Vec::with_capacity(1));
-        match slices.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, known)) => std::mem::replace(known, slice.clone()) != slice,
-            None => {
-                slices.push((name, slice));
-                true
-            }
+        if let Some((_, known)) = slices.iter_mut().find(|(known, _)| *known == name) {
+            return std::mem::replace(known, slice.clone()) != slice;
         }
+        slices.push((name, slice));
+        true
     }
 
     /// The Gateway whose Service this is.

@@ -208,8 +208,12 @@ impl<'a> Look<'a> {
             resource_version: None,
             uid: write.uid.as_deref().or(adopted.as_deref()),
         };
+        if write.adopt {
+            // It may be one of ours that has lost its owner: an apply of so little would give up all the rest.
+            return self.ctx().writer.add(api, target, write.body.clone()).await;
+        }
         // What is made anew must not meet anybody's fields.
-        let conflicts = if write.uid.is_some() || write.adopt {
+        let conflicts = if write.uid.is_some() {
             Conflicts::Take
         } else {
             Conflicts::Refuse

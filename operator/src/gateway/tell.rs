@@ -25,6 +25,8 @@ use crate::kubernetes::{
 const FIRST_WORD: Duration = Duration::from_secs(2);
 /// And so long to have its endpoints, which follow its Pods at once.
 const FIRST_ENDPOINTS: Duration = Duration::from_secs(1);
+/// Between two looks at the nodes, while somebody uses their ports.
+const NODES_AGAIN: Duration = Duration::from_secs(60);
 /// A Service that waits so long for its address is asked for what was said of it.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -84,6 +86,7 @@ impl Look<'_> {
                 _ => LOOK_AGAIN,
             }),
             self.look_up_again(outcome),
+            outcome.is_of(ServiceType::NodePort).then_some(NODES_AGAIN),
             (outcome.wanted.is_err() || outcome.refused_policy.is_some()).then_some(LOOK_AGAIN),
         ];
         Ok(next

@@ -159,6 +159,21 @@ impl Writer {
             .map(drop)
     }
 
+    /// Adds `body` to the built-in object of `target`, lists by their keys. Unlike an apply it gives up nothing that is ours
+    /// and not in `body`.
+    pub async fn add<K>(&self, api: &Api<K>, target: Target<'_>, body: Value) -> Result<K, WriteError>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    {
+        let params = PatchParams {
+            field_manager: Some(names::FIELD_MANAGER.into()),
+            ..PatchParams::default()
+        };
+        let patch = Patch::Strategic(target.address::<K>(body));
+        self.write::<K, K>("add", target.name, api.patch(target.name, &params, &patch))
+            .await
+    }
+
     /// Creates `object`; [`WriteError::is_already_exists`] tells when it is there.
     pub async fn create<K>(&self, api: &Api<K>, object: &K) -> Result<K, WriteError>
     where
