@@ -1,22 +1,19 @@
 //! What the operator remembers for Gateways: those themselves, their Services whole, of all other Services the name, of
 //! EndpointSlices a count, and their NetworkPolicies.
 
+mod inflow;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use futures::{Stream, StreamExt};
 use gatehouse_crds::gateway::Gateway;
-use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice, networking::v1::NetworkPolicy};
+use k8s_openapi::api::{core::v1::Service, networking::v1::NetworkPolicy};
 use kube::{
-    Api, ResourceExt,
+    ResourceExt,
     core::{DeserializeGuard, PartialObjectMeta},
-    runtime::{
-        WatchStreamExt,
-        reflector::{ObjectRef, Store, store, store::Writer},
-        watcher::{self, Event, watcher},
-    },
+    runtime::reflector::{ObjectRef, Store, store, store::Writer},
 };
 use tokio::sync::{mpsc, watch};
 
@@ -29,11 +26,6 @@ pub type Guarded = DeserializeGuard<Gateway>;
 pub type Ref = ObjectRef<Guarded>;
 /// Namespace and name.
 type Key = (String, String);
-
-/// Objects in one page of a list.
-const PAGE: u32 = 100;
-/// What an EndpointSlice is of (a well-known label).
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// A NetworkPolicy of ours.
 #[derive(Clone, Debug, PartialEq)]
@@ -267,216 +259,6 @@ impl Cache {
         }
     }
 
-    /// Watches Gateways; each that was made or changed comes out.
-    pub fn watch_gateways(
-        self: &Arc<Self>,
-        api: Api<Guarded>,
-        mut inlet: Writer<Guarded>,
-        mut gone: Box<dyn FnMut(&Guarded) + Send>,
-    ) -> impl Stream<Item = Result<Guarded, watcher::Error>> + Send + use<> {
-        let cache = self.clone();
-        watcher(api, watcher::Config::default().page_size(PAGE))
-            .default_backoff()
-            .modify(slim)
-            .map(move |event| {
-                match &event {
-                    Ok(event) => {
-                        let before = if matches!(event, Event::InitDone) {
-                            cache.gateways.state()
-                        } else {
-                            Vec::new()
-                        };
-                        inlet.apply_watcher_event(event);
-                        match event {
-                            Event::Delete(object) => gone(object),
-                            Event::InitDone => {
-                                cache.listed.send_modify(|listed| listed.gateways = true);
-                                let lost = |object: &&Arc<Guarded>| {
-                                    let now = cache.gateways.get(&Ref::from_obj(object.as_ref()));
-                                    now.is_none_or(|now| now.uid() != object.uid())
-                                };
-                                before.iter().filter(lost).for_each(|object| gone(object));
-                            }
-                            _ => {}
-                        }
-                        let change = match event {
-                            Event::Apply(object) | Event::Delete(object) => {
-                                Some(Change::One(object.namespace().unwrap_or_default(), object.name_any()))
-                            }
-                            Event::InitDone => Some(Change::All),
-                            Event::Init | Event::InitApply(_) => None,
-                        };
-                        if let Some(change) = change {
-                            // Nobody raises the alarm any more: the process is on its way out.
-                            let _ = cache.changes.send(change);
-                        }
-                    }
-                    Err(error) => tracing::warn!(%error, "the watch of Gateways was interrupted and will be resumed"),
-                }
-                event
-            })
-            .applied_objects()
-    }
-
-    /// Watches the Services that were made for Gateways.
-    pub async fn watch_services(self: Arc<Self>, api: Api<Service>) {
-        let config = watcher::Config::default().labels(names::GATEWAY).page_size(PAGE);
-        let mut listed: HashMap<Key, Live> = HashMap::new();
-        self.follow("Services", watcher(api, config), |event| match event {
-            Event::Init => listed.clear(),
-            Event::InitApply(service) => drop(listed.insert(key(&service), Live::of(&service))),
-            Event::InitDone => {
-                let new = std::mem::take(&mut listed);
-                let mut known = self.lock();
-                known.services.clear();
-                known.by_owner.clear();
-                for (key, live) in new {
-                    known.put(key, live);
-                }
-                drop(known);
-                self.listed.send_modify(|listed| listed.services = true);
-                self.touch_where(|_| true);
-            }
-            Event::Apply(service) => {
-                let (key, live) = (key(&service), Live::of(&service));
-                let mut known = self.lock();
-                let newer = known.services.get(&key).is_none_or(|Packed { live: there, .. }| {
-                    there.uid != live.uid || version(&there.resource_version) <= version(&live.resource_version)
-                });
-                let kept = known.is_kept(&key, &live);
-                if newer {
-                    known.put(key, live);
-                }
-                drop(known);
-                self.touch_owner(&service);
-                if !kept {
-                    self.touch_named(&service);
-                }
-            }
-            Event::Delete(service) => {
-                self.lock().drop_service(&key(&service));
-                self.touch_owner(&service);
-                self.touch_named(&service);
-            }
-        })
-        .await;
-    }
-
-    /// Watches the names of all other Services: one of those is never touched.
-    pub async fn watch_others(self: Arc<Self>, api: Api<PartialObjectMeta<Service>>) {
-        let config = watcher::Config::default()
-            .labels(&format!("!{}", names::GATEWAY))
-            .page_size(PAGE);
-        let mut listed: HashMap<Key, Other> = HashMap::new();
-        self.follow("Services", watcher(api, config), |event| match event {
-            Event::Init => listed.clear(),
-            Event::InitApply(service) => drop(listed.insert(key(&service), Other::of(&service))),
-            Event::InitDone => {
-                self.lock().others = std::mem::take(&mut listed);
-                self.listed.send_modify(|listed| listed.others = true);
-                self.touch_where(|_| true);
-            }
-            Event::Apply(service) => {
-                let new = Other::of(&service);
-                let before = self.lock().others.insert(key(&service), new.clone());
-                if before != Some(new) {
-                    self.touch_named(&service);
-                }
-            }
-            Event::Delete(service) => {
-                self.lock().others.remove(&key(&service));
-                self.touch_named(&service);
-            }
-        })
-        .await;
-    }
-
-    /// Watches the EndpointSlices of our Services: they carry the labels of their Service.
-    pub async fn watch_slices(self: Arc<Self>, api: Api<EndpointSlice>) {
-        let config = watcher::Config::default().labels(names::GATEWAY).page_size(PAGE);
-        let mut listed: HashMap<Key, Vec<(String, Slice)>> = HashMap::new();
-        let service = |slice: &EndpointSlice| Some((slice.namespace()?, slice.labels().get(SERVICE_NAME)?.clone()));
-        self.follow("EndpointSlices", watcher(api, config), |event| match event {
-            Event::Init => listed.clear(),
-            Event::InitApply(slice) => {
-                if let Some(service) = service(&slice) {
-                    // Nearly always it is the only one.
-                    let slices = listed.entry(service).or_insert_with(|| Vec::with_capacity(1));
-                    slices.push((slice.name_any(), Slice::of(&slice)));
-                }
-            }
-            Event::InitDone => {
-                self.lock().slices = std::mem::take(&mut listed);
-                self.listed.send_modify(|listed| listed.slices = true);
-                self.touch_where(|_| true);
-            }
-            Event::Apply(slice) => {
-                let Some(service) = service(&slice) else { return };
-                let mut known = self.lock();
-                let new = Slice::of(&slice);
-                let differs = known.put_slice(service.clone(), slice.name_any(), new);
-                let owner = known.owner_name(&service);
-                drop(known);
-                if let Some(owner) = owner.filter(|_| differs) {
-                    self.touch(&service.0, &owner);
-                }
-            }
-            Event::Delete(slice) => {
-                let Some(service) = service(&slice) else { return };
-                let mut known = self.lock();
-                if let Some(slices) = known.slices.get_mut(&service) {
-                    slices.retain(|(name, _)| *name != slice.name_any());
-                }
-                known.slices.retain(|_, slices| !slices.is_empty());
-                let owner = known.owner_name(&service);
-                drop(known);
-                if let Some(owner) = owner {
-                    self.touch(&service.0, &owner);
-                }
-            }
-        })
-        .await;
-    }
-
-    /// Watches the NetworkPolicies that were made for Gateways.
-    pub async fn watch_policies(self: Arc<Self>, api: Api<NetworkPolicy>) {
-        let config = watcher::Config::default().labels(names::GATEWAY).page_size(PAGE);
-        let mut listed: HashMap<Key, LivePolicy> = HashMap::new();
-        self.follow("NetworkPolicies", watcher(api, config), |event| match event {
-            Event::Init => listed.clear(),
-            Event::InitApply(policy) => drop(listed.insert(key(&policy), live_policy(&policy))),
-            Event::InitDone => {
-                self.lock().policies = std::mem::take(&mut listed);
-                self.listed.send_modify(|listed| listed.policies = true);
-                self.touch_where(|_| true);
-            }
-            Event::Apply(policy) => {
-                self.lock().policies.insert(key(&policy), live_policy(&policy));
-                self.touch_owner(&policy);
-            }
-            Event::Delete(policy) => {
-                self.lock().policies.remove(&key(&policy));
-                self.touch_owner(&policy);
-            }
-        })
-        .await;
-    }
-
-    async fn follow<K: Send>(
-        &self,
-        kind: &str,
-        events: impl Stream<Item = Result<Event<K>, watcher::Error>> + Send,
-        mut take: impl FnMut(Event<K>),
-    ) {
-        let mut events = events.default_backoff().boxed();
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(event) => take(event),
-                Err(error) => tracing::warn!(%error, "the watch of {kind} was interrupted and will be resumed"),
-            }
-        }
-    }
-
     fn touch_owner(&self, object: &impl ResourceExt) {
         let owner = object.owner_references().iter().find(|owner| owner.kind == "Gateway");
         if let Some(owner) = owner {
@@ -539,21 +321,6 @@ impl Known {
             if keys.is_empty() {
                 self.by_owner.remove(&owner);
             }
-        }
-    }
-}
-
-/// Without what nobody reads, and without the room for more that its lists have from being read.
-fn slim(object: &mut Guarded) {
-    *object.managed_fields_mut() = Vec::new();
-    let Ok(gateway) = &mut object.0 else { return };
-    gateway.spec.listeners.shrink_to_fit();
-    if let Some(status) = &mut gateway.status {
-        status.addresses.shrink_to_fit();
-        status.conditions.shrink_to_fit();
-        status.listeners.shrink_to_fit();
-        for listener in &mut status.listeners {
-            listener.conditions.shrink_to_fit();
         }
     }
 }
