@@ -128,7 +128,7 @@ fn unknown(evidence: &Evidence) -> String {
         None => "The nodes' providerID is of no provider that Gatehouse knows".to_owned(),
     };
     format!(
-        "{seen}, and neither MetalLB nor pools of Cilium or kube-vip are installed: write in spec.service.provider whose load balancer it is, or Other"
+        "{seen}, and neither MetalLB nor pools of Cilium or kube-vip are installed: write in spec.service.provider whose load balancer it is"
     )
 }
 

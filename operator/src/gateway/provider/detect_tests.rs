@@ -136,7 +136,7 @@ fn nodes_of_two_clouds_are_for_the_user_to_decide() {
 
 #[test]
 fn what_is_not_known_is_said_with_what_was_seen() {
-    let tail = ", and neither MetalLB nor pools of Cilium or kube-vip are installed: write in spec.service.provider whose load balancer it is, or Other";
+    let tail = ", and neither MetalLB nor pools of Cilium or kube-vip are installed: write in spec.service.provider whose load balancer it is";
     let cases = [
         (nodes(&[]), "The nodes have no providerID"),
         (
