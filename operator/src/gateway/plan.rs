@@ -7,8 +7,9 @@ use kube::ResourceExt;
 use serde_json::Value;
 
 use super::{
-    exposure, fields,
-    live::Live,
+    exposure::{self, Reach},
+    fields,
+    live::{Ingress, Live},
     provider::Refusal,
     recreate::{Difference, differences, pinned},
     service::{WITHDRAWN, Wanted},
@@ -83,7 +84,7 @@ pub fn plan(gateway: &Gateway, wanted: &Wanted, seen: &Seen<'_>) -> Plan {
                 .filter(|(live, _)| live.uid != good.uid)
                 .map(|(live, _)| live.clone())
         };
-        let withdrawn = withdrawal(gateway, wanted, good, seen.exposure);
+        let withdrawn = withdrawal(gateway, wanted, good, seen);
         let body = wanted.body(Some(good), withdrawn);
         let write = update(good, body);
         // The old one goes when clients can go to the new one.
@@ -91,11 +92,12 @@ pub fn plan(gateway: &Gateway, wanted: &Wanted, seen: &Seen<'_>) -> Plan {
         let (remove, serving) = if ready {
             (others().collect(), Some(good.clone()))
         } else {
+            // One that is public goes at once, where that is asked for.
+            let public = |live: &Arc<Live>| is_withdrawable(gateway, wanted) && has_public_address(live);
+            let stays = |live: &Arc<Live>| !live.ingress.is_empty() && !public(live);
             (
-                Vec::new(),
-                others()
-                    .find(|live| !live.ingress.is_empty())
-                    .or_else(|| Some(good.clone())),
+                others().filter(public).collect(),
+                others().find(stays).or_else(|| Some(good.clone())),
             )
         };
         return Plan {
@@ -113,7 +115,7 @@ pub fn plan(gateway: &Gateway, wanted: &Wanted, seen: &Seen<'_>) -> Plan {
     {
         Some((live, differences)) if is_consented(gateway) => replace(wanted, seen, live, differences),
         Some((live, differences)) => {
-            let withdrawn = withdrawal(gateway, wanted, live, seen.exposure);
+            let withdrawn = withdrawal(gateway, wanted, live, seen);
             let body = wanted.body(Some(live), withdrawn);
             // A Service that is no load balancer any more has nothing to be pinned.
             let body = if withdrawn.is_some() {
@@ -153,15 +155,28 @@ fn update(live: &Live, body: Value) -> Option<Write> {
 }
 
 /// The generation for which the address is taken away: this one, when it has turned out to be public.
-fn withdrawal(gateway: &Gateway, wanted: &Wanted, live: &Live, exposure: &exposure::Verdict) -> Option<i64> {
+fn withdrawal(gateway: &Gateway, wanted: &Wanted, live: &Live, seen: &Seen<'_>) -> Option<i64> {
     let generation = gateway.metadata.generation?;
-    let asked = gateway.spec.service.as_ref().and_then(|service| service.on_mismatch) == Some(OnMismatch::Withdraw);
-    if !asked || wanted.scope != Scope::Internal || wanted.type_ == ServiceType::ClusterIp {
+    if !is_withdrawable(gateway, wanted) {
         return None;
     }
     let before = live.annotation(WITHDRAWN).and_then(|text| text.parse::<i64>().ok()) == Some(generation);
-    let public = matches!(exposure, exposure::Verdict::Public(_));
+    // What was found of all Services is of this one, when there is no other.
+    let alone = seen.services.iter().all(|other| other.uid == live.uid);
+    let public = has_public_address(live) || (alone && matches!(seen.exposure, exposure::Verdict::Public(_)));
     (before || public).then_some(generation)
+}
+
+/// Whether a public address is to be taken away.
+fn is_withdrawable(gateway: &Gateway, wanted: &Wanted) -> bool {
+    let asked = gateway.spec.service.as_ref().and_then(|service| service.on_mismatch) == Some(OnMismatch::Withdraw);
+    asked && wanted.scope == Scope::Internal && wanted.type_ != ServiceType::ClusterIp
+}
+
+fn has_public_address(live: &Live) -> bool {
+    let public =
+        |ingress: &Ingress| matches!(ingress, Ingress::Address(address) if exposure::of(*address) == Reach::Public);
+    live.ingress.iter().any(public)
 }
 
 /// A new Service instead of `live`: beside it under another name, or after it where the name is the user's.

@@ -311,3 +311,25 @@ fn a_service_that_is_taken_over_is_not_changed_in_the_same_write() {
     assert_eq!((write.adopt, write.body.get("spec")), (true, None));
     assert_eq!(write.body.pointer("/metadata/annotations"), None);
 }
+
+#[test]
+fn a_public_service_that_is_being_replaced_goes_at_once_and_its_successor_stays() {
+    let mut gateway = simple(json!({"provider": "AWS", "scope": "External"}));
+    let body = decide(&gateway, &[], None, &unknown()).write.unwrap().body;
+    let old = live("shop", &body, &["203.0.113.7"], 1);
+    gateway = super::tests::gateway(
+        spec(json!({"provider": "AWS", "scope": "Internal", "onMismatch": "Withdraw"})),
+        json!({"gatehouse.dev/recreate": "3"}),
+    );
+    let public = Verdict::Public("203.0.113.7".into());
+    let made = decide(&gateway, std::slice::from_ref(&old), None, &public)
+        .write
+        .unwrap();
+    assert_eq!(made.name, "shop-2");
+    let new = live("shop-2", &made.body, &[], 2);
+    let plan = decide(&gateway, &[old.clone(), new.clone()], None, &public);
+    assert_eq!(
+        (plan.write, plan.withdrawn, plan.remove, plan.serving),
+        (None, false, vec![old], Some(new))
+    );
+}
