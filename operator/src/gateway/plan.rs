@@ -201,16 +201,7 @@ fn replace(wanted: &Wanted, seen: &Seen<'_>, live: &Arc<Live>, differences: &[Di
             ..Plan::default()
         },
         foreign => Plan {
-            write: Some(Write {
-                adopt: foreign.is_some(),
-                uid: None,
-                body: if foreign.is_some() {
-                    wanted.adoption()
-                } else {
-                    wanted.body(None, None)
-                },
-                name,
-            }),
+            write: Some(first(wanted, name, foreign.is_some())),
             serving: Some(live.clone()),
             recreating: true,
             consumed: true,
@@ -237,18 +228,24 @@ fn create(wanted: &Wanted, seen: &Seen<'_>) -> Plan {
             ..Plan::default()
         },
         foreign => Plan {
-            write: Some(Write {
-                adopt: foreign.is_some(),
-                uid: None,
-                body: if foreign.is_some() {
-                    wanted.adoption()
-                } else {
-                    wanted.body(None, None)
-                },
-                name,
-            }),
+            write: Some(first(wanted, name, foreign.is_some())),
             ..Plan::default()
         },
+    }
+}
+
+/// The write that makes a Service, or takes over somebody's.
+fn first(wanted: &Wanted, name: String, adopt: bool) -> Write {
+    let body = if adopt {
+        wanted.adoption()
+    } else {
+        wanted.body(None, None)
+    };
+    Write {
+        name,
+        uid: None,
+        adopt,
+        body,
     }
 }
 
