@@ -6,13 +6,14 @@
 pub mod alert;
 pub mod certificate;
 pub mod cli;
-pub mod egress;
 pub mod gateway;
 pub mod issuer;
 pub mod kubernetes;
 pub mod operator;
 pub mod pki;
 pub mod telemetry;
+
+pub use gatehouse_egress as egress;
 
 #[cfg(test)]
 mod reference;

@@ -6,13 +6,14 @@
 //! - [`solver`]: how names are proven. [`ca`]: a CA in a Secret.
 
 pub mod account;
-pub mod acme;
 pub mod ca;
 pub mod controller;
 pub mod registry;
 pub mod secrets;
 pub mod signer;
 pub mod solver;
+
+pub use gatehouse_acme as acme;
 
 use std::time::Duration;
 

@@ -15,9 +15,7 @@ use futures::stream;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
-use crate::issuer::acme::{
-    Account, AccountKey, AccountOptions, AcmeClient, Endpoint, HttpClient, HttpOptions, RequestObserver,
-};
+use crate::{Account, AccountKey, AccountOptions, AcmeClient, Endpoint, HttpClient, HttpOptions, RequestObserver};
 
 /// The next answer of an endpoint, in place of the right one.
 pub(super) enum Fault {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::fake_ca::{FakeCa, Fault, problem};
-use crate::issuer::acme::*;
+use crate::*;
 
 fn now() -> Timestamp {
     "2026-11-21T10:00:00Z".parse().unwrap()

@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-use crate::issuer::acme::*;
+use crate::*;
 
 const ORDER: Endpoint = Endpoint::NewOrder;
 

@@ -15,7 +15,7 @@ use super::view::{
     AuthorizationStatus, AuthorizationView, Identifier, NewOrder, OrderStatus, OrderView, RawAuthorization,
     RawChallenge, RawOrder, timestamp,
 };
-use crate::egress::printable;
+use gatehouse_egress::printable;
 
 /// Authorizations read in one step, and how many of them at a time: a certificate of a hundred
 /// names takes five steps.

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::fake_ca::{FakeCa, problem};
 use super::orders::for_names;
-use crate::issuer::acme::*;
+use crate::*;
 
 fn key() -> Arc<AccountKey> {
     Arc::new(AccountKey::generate().unwrap().0)

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 
 use super::error::AcmeError;
-use crate::egress::{printable, retry_after};
+use gatehouse_egress::{printable, retry_after};
 
 /// The most alternate chains that we look at.
 const MAX_ALTERNATES: usize = 10;

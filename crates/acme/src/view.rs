@@ -42,7 +42,7 @@ impl fmt::Display for Identifier {
 pub struct NewOrder {
     pub identifiers: Vec<Identifier>,
     pub profile: Option<String>,
-    /// The certificate that is being renewed, as [`ari_identifier`](crate::pki::Certificate::ari_identifier) names it (RFC 9773 §5).
+    /// The certificate that is being renewed, as RFC 9773 §4.1 names it.
     pub replaces: Option<String>,
 }
 

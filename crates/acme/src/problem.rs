@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Deserialize;
 
 use super::error::MAX_DETAIL;
-use crate::egress::printable;
+use gatehouse_egress::printable;
 
 const URN: &str = "urn:ietf:params:acme:error:";
 

@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::fake_ca::{FakeCa, Fault, Quiet, options, problem};
 use super::orders::{drive, for_names};
-use crate::issuer::acme::*;
+use crate::*;
 
 async fn begin(ca: &FakeCa, fault: Fault) -> AcmeError {
     let account = ca.account().await;

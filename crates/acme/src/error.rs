@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::http::Answer;
 use super::problem::Problem;
-use crate::egress::printable;
+use gatehouse_egress::printable;
 
 /// The longest text of a server that we keep, in characters.
 pub const MAX_DETAIL: usize = 500;

@@ -16,8 +16,8 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::Instant;
 
 use super::error::{AcmeError, MAX_DETAIL};
-use crate::egress::tls::{self, Trust};
-use crate::egress::{Cause, GuardedResolver, address, printable};
+use gatehouse_egress::tls::{self, Trust};
+use gatehouse_egress::{Cause, GuardedResolver, address, printable};
 
 pub(super) use super::answer::Answer;
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::client::AcmeClient;
 use super::error::AcmeError;
 use super::http::Endpoint;
-use crate::egress::printable;
+use gatehouse_egress::printable;
 
 const LEAST_CHECK: Duration = Duration::from_mins(1);
 const MOST_CHECK: Duration = Duration::from_hours(24);
