@@ -29,11 +29,15 @@ const SINGLE: usize = 5;
 /// The first question about renewal is asked within a minute.
 const ADVICE: Duration = Duration::from_secs(65);
 const REST: Duration = Duration::from_secs(10);
+/// DNS-01 certificates in a minute: the goal of `dns01.rate`.
+const RATE: f64 = 1_200.0;
 
 /// What to measure.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Plan {
     Certificates { large: bool },
+    /// The rate of DNS-01 alone, in so many runs, each with components of its own.
+    Dns01 { runs: usize },
     Alerts,
     Gateways,
 }
@@ -41,7 +45,7 @@ pub(crate) enum Plan {
 /// Runs the steps and prints the table.
 pub(crate) fn bench(plan: Plan) -> Result<ExitCode, Error> {
     Assets::find()?;
-    if matches!(plan, Plan::Certificates { .. }) {
+    if matches!(plan, Plan::Certificates { .. } | Plan::Dns01 { .. }) {
         assets::knotd()?;
     }
     step("building Gatehouse with optimization (the first time takes minutes)");
@@ -53,12 +57,14 @@ pub(crate) fn bench(plan: Plan) -> Result<ExitCode, Error> {
         let large = match plan {
             Plan::Alerts => return alerts::alerts(&binary, &mut measured).await,
             Plan::Gateways => return gateways::gateways(&binary, &mut measured).await,
+            Plan::Dns01 { runs } => return dns01_rates(&binary, runs, &mut measured).await,
             Plan::Certificates { large } => large,
         };
         authority(&binary, 1_000, "", &mut measured).await?;
         acme(&binary, &mut measured).await?;
         if large {
             authority(&binary, 5_000, "large.", &mut measured).await?;
+            authority(&binary, 10_000, "larger.", &mut measured).await?;
         }
         Ok(())
     })?;
@@ -120,6 +126,37 @@ async fn authority(binary: &Path, many: usize, prefix: &str, measured: &mut Meas
     Ok(())
 }
 
+/// The rate of DNS-01 in each of several runs.
+async fn dns01_rates(binary: &Path, runs: usize, measured: &mut Measured) -> Result<(), Error> {
+    let many = 200;
+    let mut rates = Vec::new();
+    let mut refused = 0.0;
+    for run in 1..=runs {
+        step(&format!("run {run} of {runs}: {many} DNS-01 certificates at once"));
+        let mut lab = Lab::start(binary, Subject::Acme).await?;
+        let crowd = lab.crowd("bench-acme", many).await?;
+        let rate = 60.0 * count(many) / crowd.wall.as_secs_f64();
+        let refused_now = refused_challenges(lab.world.pebble());
+        eprintln!("  {rate:.0} in a minute, {refused_now} challenges refused");
+        rates.push(rate);
+        refused += refused_now;
+    }
+    rates.sort_by(f64::total_cmp);
+    let mut note = |id: &str, value: Option<f64>| measured.insert(format!("rates.{id}"), value.unwrap_or(f64::NAN));
+    note("runs", Some(count(runs)));
+    note("met", Some(count(rates.iter().filter(|rate| **rate >= RATE).count())));
+    note("slowest", rates.first().copied());
+    note("median", rates.get(runs / 2).copied());
+    note("fastest", rates.last().copied());
+    note("refused", Some(refused));
+    Ok(())
+}
+
+/// Challenges that this Pebble found wrong so far.
+fn refused_challenges(pebble: &Pebble) -> f64 {
+    count(pebble.log().matches("set INVALID by completed challenge").count())
+}
+
 /// Everything about DNS-01.
 async fn acme(binary: &Path, measured: &mut Measured) -> Result<(), Error> {
     let mut lab = Lab::start(binary, Subject::Acme).await?;
@@ -133,16 +170,7 @@ async fn acme(binary: &Path, measured: &mut Measured) -> Result<(), Error> {
     note("dns01.cpu", 1000.0 * crowd.cpu / count(many));
     note("dns01.requests", crowd.requests / count(many));
     note("dns01.acme", (self::asked(lab.world.pebble()) - asked) / count(many));
-    note(
-        "dns01.refused",
-        count(
-            lab.world
-                .pebble()
-                .log()
-                .matches("set INVALID by completed challenge")
-                .count(),
-        ),
-    );
+    note("dns01.refused", refused_challenges(lab.world.pebble()));
     step("waiting for the first questions about renewal");
     tokio::time::sleep(ADVICE).await;
     note("dns01.requestsLater", total(&lab.audit, mark) / count(many));

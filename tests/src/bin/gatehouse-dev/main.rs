@@ -48,9 +48,12 @@ enum Task {
     },
     /// Measures what certificates cost: requests, CPU, memory and time, each beside its goal and cert-manager's figure
     Bench {
-        /// Also with 5,000 Certificates
+        /// Also with 5,000 and with 10,000 Certificates
         #[arg(long)]
         large: bool,
+        /// The rate of DNS-01 alone, in so many runs (13 when no number is given)
+        #[arg(long, value_name = "RUNS", num_args = 0..=1, default_missing_value = "13", conflicts_with_all = ["large", "alerts", "gateways"])]
+        dns01: Option<usize>,
         /// The alerts in place of the certificates: 10,000 Certificates, 20 policies, a storm
         #[arg(long, conflicts_with = "large")]
         alerts: bool,
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         Task::Test { threads, cargo } => test::test(threads, &cargo),
         Task::Bench { alerts: true, .. } => bench::bench(bench::Plan::Alerts),
         Task::Bench { gateways: true, .. } => bench::bench(bench::Plan::Gateways),
+        Task::Bench { dns01: Some(runs), .. } => bench::bench(bench::Plan::Dns01 { runs }),
         Task::Bench { large, .. } => bench::bench(bench::Plan::Certificates { large }),
         Task::Tools => tools(),
     });
