@@ -35,9 +35,13 @@ const RATE: f64 = 1_200.0;
 /// What to measure.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Plan {
-    Certificates { large: bool },
+    Certificates {
+        large: bool,
+    },
     /// The rate of DNS-01 alone, in so many runs, each with components of its own.
-    Dns01 { runs: usize },
+    Dns01 {
+        runs: usize,
+    },
     Alerts,
     Gateways,
 }
