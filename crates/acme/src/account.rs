@@ -1,14 +1,20 @@
 //! The account at a CA (RFC 8555 §7.3).
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use rustls_pki_types::PrivatePkcs8KeyDer;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::client::{AcmeClient, Signed, Signer};
+use super::client::AcmeClient;
+use super::directory::Directory;
 use super::error::AcmeError;
 use super::http::{Answer, Endpoint};
 use super::key::{AccountKey, Eab};
+use super::objects;
+use super::signed::{Signed, Signer, jws};
+use super::transport::{Step, Transport, take};
 
 /// What to register.
 #[derive(Debug, Default)]
@@ -21,14 +27,27 @@ pub struct AccountOptions {
     pub eab: Option<Eab>,
     /// Agreement to the CA's terms of service, which making an account needs.
     pub terms_agreed: bool,
+    /// The account's URL, as the caller remembers it: it is read where the CA finds no account without a binding, so that the
+    /// binding is shown once.
+    pub known_uri: Option<String>,
 }
 
 /// An account that exists at the CA. A clone is the same account.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Account {
     client: Arc<AcmeClient>,
     key: Arc<AccountKey>,
     uri: String,
+    handle: Arc<Mutex<Option<Handle>>>,
+}
+
+/// The account in instant-acme, and the directory that it knows.
+type Handle = (Arc<Directory>, instant_acme::Account);
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Account").field(&self.uri).finish()
+    }
 }
 
 #[derive(Serialize)]
@@ -58,20 +77,11 @@ impl Account {
         options: &AccountOptions,
     ) -> Result<Self, AcmeError> {
         let directory = client.directory().await?;
-        let bound = options.eab.is_some() || directory.meta.external_account_required;
         let url = &directory.new_account;
+        let bound = options.eab.is_some() || directory.meta.external_account_required;
+        // The binding's key may be good for one use (some CAs): show it only to make an account.
         let existing = if bound {
-            // The binding's key may be good for one use (some CAs): show it only to make an account.
-            match new_account(&client, &key, url, &json!({"onlyReturnExisting": true})).await {
-                Ok(answer) => Some(answer),
-                Err(AcmeError::AccountDoesNotExist { .. }) if options.eab.is_some() => None,
-                Err(AcmeError::AccountDoesNotExist { .. }) => {
-                    return Err(AcmeError::ExternalAccountRequired {
-                        detail: "its directory says so".to_owned(),
-                    });
-                }
-                Err(error) => return Err(error),
-            }
+            find(&client, &key, url, options).await?
         } else {
             None
         };
@@ -85,18 +95,19 @@ impl Account {
             };
             new_account(&client, &key, url, &json!(payload)).await?
         };
+        objects::account(&answer)?;
         let uri = answer
             .location
             .clone()
             .ok_or_else(|| AcmeError::malformed(&answer, "newAccount gave no account URL"))?;
-        let account = Self { client, key, uri };
+        let account = Self::known(client, key, uri);
         // 201 is an account made just now, with our contact.
         if answer.status != 201
-            && let Some(contact) = contact_update(options, answer.json().ok())
+            && let Some(contact) = contact_update(options, serde_json::from_slice(&answer.body).ok())
         {
-            account
-                .post(Endpoint::Account, &account.uri, Some(&contact), None)
-                .await?;
+            let handle = account.handle().await?;
+            let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
+            take!(Step::new(Endpoint::Account), handle.update_contacts(&contact))?;
         }
         Ok(account)
     }
@@ -104,7 +115,25 @@ impl Account {
     /// The account of `key` that is known to have `uri`: no request. Should the CA have forgotten it, orders fail with
     /// [`AcmeError::AccountDoesNotExist`], and it is time to [`establish`](Self::establish) it.
     pub fn known(client: Arc<AcmeClient>, key: Arc<AccountKey>, uri: String) -> Self {
-        Self { client, key, uri }
+        Self {
+            client,
+            key,
+            uri,
+            handle: Arc::default(),
+        }
+    }
+
+    /// Gives the account another key (§7.3.5), for example a P-256 one in place of the RSA one of another tool. Keep `new` before: should the answer
+    /// be lost, [`establish`](Self::establish) with it shows whether it is the account's.
+    pub async fn roll_over(&self, new: Arc<AccountKey>) -> Result<Self, AcmeError> {
+        let directory = self.client.directory().await?;
+        let url = directory.key_change.as_deref().ok_or_else(|| {
+            AcmeError::Invalid("the CA has no keyChange: it cannot change an account's key".to_owned())
+        })?;
+        let change = json!({"account": self.uri, "oldKey": self.key.jwk()});
+        let inner = jws(Signer::Key(&new), None, url, Some(&change))?;
+        self.post(Endpoint::KeyChange, url, Some(&inner)).await?;
+        Ok(Self::known(self.client.clone(), new, self.uri.clone()))
     }
 
     /// The account's URL, which signs requests as `kid`.
@@ -117,17 +146,51 @@ impl Account {
         &self.key
     }
 
+    pub(super) fn shared_key(&self) -> Arc<AccountKey> {
+        self.key.clone()
+    }
+
     /// The server that the account is at.
     pub fn client(&self) -> &AcmeClient {
         &self.client
     }
 
+    /// The account in instant-acme. It is put together again when the directory was read again.
+    pub(super) async fn handle(&self) -> Result<instant_acme::Account, AcmeError> {
+        let directory = self.client.directory().await?;
+        if let Some((known, handle)) = &*self.slot()
+            && Arc::ptr_eq(known, &directory)
+        {
+            return Ok(handle.clone());
+        }
+        let (der, is_stand_in) = self.key.for_instant_acme()?;
+        let transport = Transport {
+            client: self.client.clone(),
+            directory: directory.clone(),
+            key: is_stand_in.then(|| self.key.clone()),
+        };
+        let handle = instant_acme::Account::builder_with_http(Box::new(transport))
+            .from_parts(
+                self.uri.clone(),
+                PrivatePkcs8KeyDer::from(der.as_slice()),
+                directory.new_account.clone(),
+            )
+            .await
+            .map_err(|error| AcmeError::Invalid(format!("instant-acme: {error}")))?;
+        *self.slot() = Some((directory, handle.clone()));
+        Ok(handle)
+    }
+
+    fn slot(&self) -> std::sync::MutexGuard<'_, Option<Handle>> {
+        self.handle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Our own signed request, for what instant-acme has not.
     pub(super) async fn post(
         &self,
         endpoint: Endpoint,
         url: &str,
         payload: Option<&Value>,
-        accept: Option<&'static str>,
     ) -> Result<Answer, AcmeError> {
         self.client
             .post(Signed {
@@ -135,9 +198,66 @@ impl Account {
                 endpoint,
                 url,
                 payload,
-                accept,
             })
             .await
+    }
+}
+
+/// Looks for an account of the key, without a binding. Some CAs demand one even for this, whether or not there is an account: then only the
+/// remembered URL can tell.
+async fn find(
+    client: &Arc<AcmeClient>,
+    key: &Arc<AccountKey>,
+    url: &str,
+    options: &AccountOptions,
+) -> Result<Option<Answer>, AcmeError> {
+    let missing = match new_account(client, key, url, &json!({"onlyReturnExisting": true})).await {
+        Ok(answer) => return Ok(Some(answer)),
+        Err(error) => error,
+    };
+    match (&missing, &options.eab) {
+        (AcmeError::AccountDoesNotExist { .. }, Some(_)) => Ok(None),
+        (AcmeError::AccountDoesNotExist { .. }, None) => Err(AcmeError::ExternalAccountRequired {
+            detail: "its directory says so".to_owned(),
+        }),
+        (error, Some(_)) if demands_binding(error) => remembered(client, key, url, options).await,
+        _ => Err(missing),
+    }
+}
+
+/// Whether a look-up was refused for want of a binding; some servers have no word for it.
+fn demands_binding(error: &AcmeError) -> bool {
+    match error {
+        AcmeError::ExternalAccountRequired { .. } => true,
+        AcmeError::Rejected(problem) => problem.kind == "malformed",
+        _ => false,
+    }
+}
+
+/// Reads the account at the remembered URL, if that is this server's and the account is this key's.
+async fn remembered(
+    client: &Arc<AcmeClient>,
+    key: &Arc<AccountKey>,
+    url: &str,
+    options: &AccountOptions,
+) -> Result<Option<Answer>, AcmeError> {
+    let origin = |url: &str| url::Url::parse(url).map(|url| url.origin()).ok();
+    let Some(uri) = options.known_uri.as_ref().filter(|uri| origin(uri) == origin(url)) else {
+        return Ok(None);
+    };
+    let account = Account::known(client.clone(), key.clone(), uri.clone());
+    match account.post(Endpoint::Account, uri, None).await {
+        Ok(mut answer) => {
+            answer.location = Some(uri.clone());
+            Ok(Some(answer))
+        }
+        Err(
+            AcmeError::AccountDoesNotExist { .. }
+            | AcmeError::Unauthorized { .. }
+            | AcmeError::Rejected(_)
+            | AcmeError::Malformed { .. },
+        ) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -148,14 +268,13 @@ async fn new_account(client: &AcmeClient, key: &AccountKey, url: &str, payload: 
             endpoint: Endpoint::NewAccount,
             url,
             payload: Some(payload),
-            accept: None,
         })
         .await
 }
 
-/// The payload that makes the contact what it should be (§7.3.2), or `None` when it is, as far as the CA or the
+/// The contact as it should be (§7.3.2), or `None` when it is, as far as the CA or the
 /// caller's memory tell. A contact that somebody else registered is left alone where no email is wanted.
-fn contact_update(options: &AccountOptions, registered: Option<AccountObject>) -> Option<Value> {
+fn contact_update(options: &AccountOptions, registered: Option<AccountObject>) -> Option<Vec<String>> {
     let wanted: Vec<String> = options.email.iter().map(|email| mailto(email)).collect();
     let remembered: Vec<String> = options
         .last_registered_email
@@ -170,7 +289,7 @@ fn contact_update(options: &AccountOptions, registered: Option<AccountObject>) -
         Some(shown) => shown != wanted,
         None => remembered != wanted,
     };
-    differs.then(|| json!({"contact": wanted}))
+    differs.then_some(wanted)
 }
 
 fn mailto(email: &str) -> String {
@@ -208,7 +327,7 @@ mod tests {
             let shown = shown.map(|contact| AccountObject {
                 contact: Some(contact.iter().map(|c| (*c).to_owned()).collect()),
             });
-            let expected = sent.map(|contact| json!({"contact": contact}));
+            let expected = sent.map(|contact| contact.iter().map(|c| (*c).to_owned()).collect::<Vec<_>>());
             assert_eq!(contact_update(&options, shown), expected, "{options:?}");
         }
     }

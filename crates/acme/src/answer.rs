@@ -6,19 +6,26 @@ use bytes::Bytes;
 use http::header::{HeaderMap, LINK, LOCATION};
 use http::{Uri, response};
 use jiff::Timestamp;
-use serde::de::DeserializeOwned;
+use url::Url;
 
-use super::error::AcmeError;
 use gatehouse_egress::{printable, retry_after};
 
 /// The most alternate chains that we look at.
 const MAX_ALTERNATES: usize = 10;
+
+/// The longest URL of a server's that is used, in bytes.
+pub(super) const MAX_URL: usize = 2_000;
+
+/// The longest nonce that is used, in bytes; servers' have some 50.
+const MAX_NONCE: usize = 512;
 
 /// What came back. URLs are absolute.
 #[derive(Debug, Clone)]
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) host: String,
+    /// Where it came from, after redirects.
+    pub(super) url: String,
     pub(super) retry_after: Option<Duration>,
     pub(super) nonce: Option<String>,
     pub(super) location: Option<String>,
@@ -30,14 +37,16 @@ pub(super) struct Answer {
 impl Answer {
     pub(super) fn new(uri: &Uri, host: &str, parts: &response::Parts, body: Bytes) -> Self {
         let headers = &parts.headers;
+        let url = uri.to_string();
         Self {
             status: parts.status.as_u16(),
             host: host.to_owned(),
             // The one reading of our clock: from here on the wait is a length of time.
             retry_after: retry_after(headers, Timestamp::now()),
-            nonce: text(headers, "replay-nonce").filter(|nonce| is_base64url(nonce)),
-            location: text(headers, LOCATION.as_str()).and_then(|url| absolute(uri, &url)),
-            alternates: alternates(uri, headers),
+            nonce: text(headers, "replay-nonce").filter(|nonce| is_nonce(nonce)),
+            location: text(headers, LOCATION.as_str()).and_then(|location| absolute(&url, &location)),
+            alternates: alternates(&url, headers),
+            url,
             body,
         }
     }
@@ -46,11 +55,11 @@ impl Answer {
         (200..300).contains(&self.status)
     }
 
-    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, AcmeError> {
-        serde_json::from_slice(&self.body).map_err(|error| {
-            // Where and what, and not the text itself, which may be anything.
-            AcmeError::malformed(self, &format!("{error}: {}", self.excerpt()))
-        })
+    /// Returns where the server redirects to.
+    pub(super) fn redirect(&self) -> Option<&str> {
+        matches!(self.status, 301 | 302 | 303 | 307 | 308)
+            .then_some(self.location.as_deref())
+            .flatten()
     }
 
     /// The first 200 printable characters of the body.
@@ -63,15 +72,16 @@ impl Answer {
     }
 
     #[cfg(test)]
-    pub(super) fn for_test(status: u16, body: &str) -> Self {
+    pub(super) fn for_test(status: u16, body: &[u8]) -> Self {
         Self {
             status,
             host: "ca.test".to_owned(),
+            url: "https://ca.test/acme/thing/1".to_owned(),
             retry_after: None,
             nonce: None,
             location: None,
             alternates: Vec::new(),
-            body: Bytes::copy_from_slice(body.as_bytes()),
+            body: Bytes::copy_from_slice(body),
         }
     }
 }
@@ -81,14 +91,15 @@ fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     (!value.is_empty()).then(|| value.to_owned())
 }
 
-/// RFC 8555 §6.5.1: other characters make the nonce invalid, and it must not be used.
-fn is_base64url(nonce: &str) -> bool {
-    nonce
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+/// RFC 8555 §6.5.1: other characters than base64url's make the nonce invalid, and it must not be used.
+fn is_nonce(nonce: &str) -> bool {
+    nonce.len() <= MAX_NONCE
+        && nonce
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
 
-fn alternates(uri: &Uri, headers: &HeaderMap) -> Vec<String> {
+fn alternates(base: &str, headers: &HeaderMap) -> Vec<String> {
     headers
         .get_all(LINK)
         .iter()
@@ -104,7 +115,7 @@ fn alternates(uri: &Uri, headers: &HeaderMap) -> Vec<String> {
                 name.trim() == "rel" && relations.any(|relation| relation == "alternate")
             })
         })
-        .filter_map(|(url, _)| absolute(uri, url))
+        .filter_map(|(url, _)| absolute(base, url))
         .take(MAX_ALTERNATES)
         .collect()
 }
@@ -119,13 +130,23 @@ fn links(header: &str) -> impl Iterator<Item = (&str, &str)> {
         .map(|(url, parameters)| (url, parameters.trim().trim_end_matches(',')))
 }
 
-/// A reference of the server as a whole URL; only paths may lack a host.
-fn absolute(base: &Uri, reference: &str) -> Option<String> {
-    if reference.contains("://") {
-        return Some(reference.to_owned());
+/// Returns a reference of the server's as a whole URL (RFC 3986 §5); a whole one as it is. One to another host must name
+/// its scheme, too.
+pub(super) fn absolute(base: &str, reference: &str) -> Option<String> {
+    let reference = reference.trim();
+    if reference.is_empty() || reference.len() > MAX_URL || reference.starts_with("//") {
+        return None;
     }
-    let (scheme, authority) = (base.scheme_str()?, base.authority()?);
-    (reference.starts_with('/') && !reference.starts_with("//")).then(|| format!("{scheme}://{authority}{reference}"))
+    let whole = if reference.contains("://") {
+        reference.to_owned()
+    } else {
+        let resolved = Url::parse(base).ok()?.join(reference).ok()?;
+        resolved.host_str()?;
+        resolved.into()
+    };
+    let uri: Uri = whole.parse().ok()?;
+    let is_http = matches!(uri.scheme_str(), Some("https" | "http"));
+    (is_http && uri.host().is_some() && whole.len() <= MAX_URL).then_some(whole)
 }
 
 #[cfg(test)]
@@ -144,7 +165,7 @@ mod tests {
 
     #[test]
     fn alternates_are_found_in_every_way_of_writing_links() {
-        let base: Uri = "https://ca.test/cert/1".parse().unwrap();
+        let base = "https://ca.test/cert/1";
         let map = headers(&[
             ("link", r#"<https://ca.test/directory>;rel="index""#),
             (
@@ -155,7 +176,7 @@ mod tests {
             ("link", "<//evil.test/x>;rel=alternate, <nonsense"),
         ]);
         assert_eq!(
-            alternates(&base, &map),
+            alternates(base, &map),
             [
                 "https://ca.test/cert/1/a,b",
                 "https://ca.test/cert/1/2",
@@ -166,7 +187,31 @@ mod tests {
 
     #[test]
     fn a_nonce_with_other_characters_is_not_used() {
-        assert!(is_base64url("aB3-_"));
-        assert!(!is_base64url("aB3="));
+        assert!(is_nonce("aB3-_"));
+        assert!(!is_nonce("aB3="));
+        assert!(!is_nonce(&"a".repeat(513)));
+    }
+
+    #[test]
+    fn a_reference_is_resolved_where_it_came_from() {
+        let table = [
+            ("https://other.test/x?y=1", Some("https://other.test/x?y=1")),
+            ("/order/1", Some("https://ca.test:8443/order/1")),
+            ("order/1", Some("https://ca.test:8443/acme/order/1")),
+            ("../order/1", Some("https://ca.test:8443/order/1")),
+            ("?id=1", Some("https://ca.test:8443/acme/new-order?id=1")),
+            (" /order/1 ", Some("https://ca.test:8443/order/1")),
+            ("", None),
+            ("//evil.test/x", None),
+            ("ftp://ca.test/", None),
+            ("javascript:alert(1)", None),
+            ("https://", None),
+            ("https://ca.test/a b", None),
+        ];
+        for (reference, expected) in table {
+            let got = absolute("https://ca.test:8443/acme/new-order", reference);
+            assert_eq!(got.as_deref(), expected, "{reference}");
+        }
+        assert_eq!(absolute("https://ca.test/", &format!("/{}", "x".repeat(2_000))), None);
     }
 }

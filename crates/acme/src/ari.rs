@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use instant_acme::CertificateIdentifier;
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde_json::{Value, json};
 
-use super::client::AcmeClient;
+use super::account::Account;
 use super::error::AcmeError;
-use super::http::Endpoint;
+use super::http::{Answer, Endpoint};
+use super::transport::{Step, take};
 use gatehouse_egress::printable;
 
 const LEAST_CHECK: Duration = Duration::from_mins(1);
@@ -31,29 +34,59 @@ pub struct RenewalInfo {
     pub check_after: Duration,
 }
 
-impl AcmeClient {
+impl Account {
     /// The CA's advice for the certificate, or `None` where the CA has no ARI. One unsigned request.
     ///
     /// Advice that makes no sense is [`AcmeError::Malformed`]; the caller goes on by its own rules.
     pub async fn renewal_info(&self, id: &str) -> Result<Option<RenewalInfo>, AcmeError> {
-        let directory = self.directory().await?;
-        let Some(base) = &directory.renewal_info else {
+        if !self.client().directory().await?.has_renewal_info() {
             return Ok(None);
-        };
-        let url = format!("{}/{id}", base.trim_end_matches('/'));
-        let answer = self.get(Endpoint::RenewalInfo, &url).await?;
-        if !answer.is_success() {
-            return Err(AcmeError::from_answer(&answer, false));
         }
-        let (window, explanation_url) = parse(&answer.body).map_err(|what| AcmeError::malformed(&answer, &what))?;
+        let handle = self.handle().await?;
+        let id = certificate_id(id)
+            .ok_or_else(|| AcmeError::Invalid("a certificate without an identifier of RFC 9773".to_owned()))?;
+        let ((info, _), answer) = take!(Step::new(Endpoint::RenewalInfo), handle.renewal_info(&id))?;
+        let moment = |time: i128| Timestamp::from_nanosecond(time).map_err(|_| no_window(&answer, "is out of range"));
+        let window = &info.suggested_window;
         Ok(Some(RenewalInfo {
-            window,
-            explanation_url,
+            window: Window {
+                start: moment(window.start.unix_timestamp_nanos())?,
+                end: moment(window.end.unix_timestamp_nanos())?,
+            },
+            explanation_url: info.explanation_url,
             check_after: answer
                 .retry_after
                 .map_or(DEFAULT_CHECK, |wait| wait.clamp(LEAST_CHECK, MOST_CHECK)),
         }))
     }
+}
+
+/// How instant-acme names a certificate (RFC 9773 §4.1).
+pub(super) fn certificate_id(id: &str) -> Option<CertificateIdentifier<'static>> {
+    let (authority, serial) = id.split_once('.')?;
+    let is_base64url = |text: &str| {
+        !text.is_empty()
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+    };
+    (is_base64url(authority) && is_base64url(serial)).then(|| CertificateIdentifier {
+        authority_key_identifier: authority.to_owned().into(),
+        serial: serial.to_owned().into(),
+    })
+}
+
+/// Renewal information in the form that instant-acme reads.
+pub(super) fn normal(answer: &Answer) -> Result<Value, AcmeError> {
+    let (window, explanation_url) = parse(&answer.body).map_err(|what| no_window(answer, &what))?;
+    Ok(json!({
+        "suggestedWindow": {"start": window.start.to_string(), "end": window.end.to_string()},
+        "explanationURL": explanation_url,
+    }))
+}
+
+fn no_window(answer: &Answer, what: &str) -> AcmeError {
+    AcmeError::malformed(answer, &format!("the renewal information from {}: {what}", answer.url))
 }
 
 fn parse(body: &[u8]) -> Result<(Window, Option<String>), String> {
@@ -62,22 +95,21 @@ fn parse(body: &[u8]) -> Result<(Window, Option<String>), String> {
     struct Raw {
         suggested_window: RawWindow,
         #[serde(rename = "explanationURL", default)]
-        explanation_url: Option<String>,
+        explanation_url: Option<Value>,
     }
     #[derive(Deserialize)]
     struct RawWindow {
         start: Timestamp,
         end: Timestamp,
     }
-    let raw: Raw = serde_json::from_slice(body).map_err(|error| format!("renewal information: {error}"))?;
+    let raw: Raw = serde_json::from_slice(body).map_err(|error| format!("it cannot be read: {error}"))?;
     let RawWindow { start, end } = raw.suggested_window;
     if end <= start {
-        return Err(format!(
-            "renewal information: the window ends ({end}) before it starts ({start})"
-        ));
+        return Err(format!("its window ends ({end}) before it starts ({start})"));
     }
     let explanation_url = raw
         .explanation_url
+        .and_then(|url| url.as_str().map(str::to_owned))
         .filter(|url| url.starts_with("https://") || url.starts_with("http://"))
         .map(|url| printable(&url, 2_000));
     Ok((Window { start, end }, explanation_url))

@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, body: &str) -> Answer {
-        let mut answer = Answer::for_test(status, body);
+        let mut answer = Answer::for_test(status, body.as_bytes());
         answer.retry_after = Some(Duration::from_secs(7));
         answer
     }

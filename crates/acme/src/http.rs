@@ -4,10 +4,10 @@ use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 use http::{Method, Request, Response, Uri};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
@@ -20,68 +20,15 @@ use gatehouse_egress::tls::{self, Trust};
 use gatehouse_egress::{Cause, GuardedResolver, address, printable};
 
 pub(super) use super::answer::Answer;
+pub use super::endpoint::{Endpoint, RequestObserver};
 
-/// The most that we read of an answer, in bytes: chains are some 10 KiB, so 1 MiB is a bad server.
-const MAX_BODY: usize = 1024 * 1024;
+/// Redirects of one unsigned request.
+const MAX_REDIRECTS: usize = 5;
+
+/// All header lines of an answer, in bytes: a chain with ten alternates has some 2 KiB.
+const MAX_HEADERS: u32 = 64 * 1024;
 
 const AGENT: &str = concat!("gatehouse/", env!("CARGO_PKG_VERSION"));
-
-/// What a request was for: the `endpoint` label of `gatehouse_acme_requests_total`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Endpoint {
-    Directory,
-    NewNonce,
-    NewAccount,
-    Account,
-    NewOrder,
-    Order,
-    Authz,
-    Challenge,
-    Finalize,
-    Certificate,
-    RenewalInfo,
-}
-
-impl Endpoint {
-    /// The name of the directory's field or of the resource (RFC 8555 §7.1).
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Directory => "directory",
-            Self::NewNonce => "newNonce",
-            Self::NewAccount => "newAccount",
-            Self::Account => "account",
-            Self::NewOrder => "newOrder",
-            Self::Order => "order",
-            Self::Authz => "authz",
-            Self::Challenge => "challenge",
-            Self::Finalize => "finalize",
-            Self::Certificate => "certificate",
-            Self::RenewalInfo => "renewalInfo",
-        }
-    }
-
-    /// Whether the URL comes from the directory, so that a 404 says that the directory is stale.
-    pub(super) fn is_in_directory(self) -> bool {
-        matches!(
-            self,
-            Self::NewNonce | Self::NewAccount | Self::NewOrder | Self::RenewalInfo
-        )
-    }
-
-    /// Whether the URL is a part of one order, so that a 404 says that the order is gone.
-    pub(super) fn is_of_order(self) -> bool {
-        matches!(
-            self,
-            Self::Order | Self::Authz | Self::Challenge | Self::Finalize | Self::Certificate
-        )
-    }
-}
-
-/// Is told about every request, also those that got no answer.
-pub trait RequestObserver: Send + Sync + 'static {
-    /// `host` is the server's name or address with a port that is not 443; `code` the HTTP status, 0 when there was no answer.
-    fn request(&self, host: &str, endpoint: Endpoint, code: u16, duration: Duration);
-}
 
 /// How to reach one ACME server.
 #[derive(Debug, Clone)]
@@ -108,13 +55,13 @@ impl Default for HttpOptions {
 }
 
 /// One request.
+#[derive(Clone)]
 pub(super) struct Outgoing<'a> {
     pub(super) method: Method,
     pub(super) url: &'a str,
     pub(super) endpoint: Endpoint,
-    pub(super) accept: Option<&'static str>,
     /// A JWS in its flattened JSON form.
-    pub(super) body: Option<Vec<u8>>,
+    pub(super) body: Option<Bytes>,
 }
 
 impl<'a> Outgoing<'a> {
@@ -123,13 +70,21 @@ impl<'a> Outgoing<'a> {
             method: Method::GET,
             url,
             endpoint,
-            accept: None,
             body: None,
+        }
+    }
+
+    pub(super) fn post(url: &'a str, endpoint: Endpoint, body: Vec<u8>) -> Self {
+        Self {
+            method: Method::POST,
+            url,
+            endpoint,
+            body: Some(body.into()),
         }
     }
 }
 
-/// A client with its own connections; a clone shares them. It follows no redirects.
+/// A client with its own connections; a clone shares them.
 #[derive(Clone)]
 pub struct HttpClient {
     inner: Client<HttpsConnector<HttpConnector<GuardedResolver>>, Full<Bytes>>,
@@ -159,6 +114,8 @@ impl HttpClient {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_mins(1))
             .pool_max_idle_per_host(8)
+            .http1_max_buf_size(MAX_HEADERS as usize)
+            .http2_max_header_list_size(MAX_HEADERS)
             // A peer that died silently is found out before requests pile up on its connection.
             .http2_keep_alive_interval(Duration::from_secs(15))
             .http2_keep_alive_timeout(Duration::from_secs(10))
@@ -171,9 +128,35 @@ impl HttpClient {
         })
     }
 
-    /// Sends one request and reads the whole answer, whatever its status.
+    /// Sends one request and reads the whole answer, whatever its status. A redirect is followed where nothing is signed:
+    /// a signature names the URL that it is for.
     pub(super) async fn send(&self, outgoing: Outgoing<'_>) -> Result<Answer, AcmeError> {
-        let uri = self.checked(outgoing.url)?;
+        let mut answer = self.send_once(&outgoing, outgoing.url).await?;
+        if outgoing.body.is_some() {
+            return Ok(answer);
+        }
+        for _ in 0..MAX_REDIRECTS {
+            let Some(target) = answer.redirect().map(str::to_owned) else {
+                return Ok(answer);
+            };
+            if !self.may_use(&target) {
+                return Err(AcmeError::InsecureUrl {
+                    url: printable(&format!("{target}, where {} redirects to,", answer.url), MAX_DETAIL),
+                });
+            }
+            answer = self.send_once(&outgoing, &target).await?;
+        }
+        match answer.redirect() {
+            Some(_) => Err(AcmeError::malformed(
+                &answer,
+                &format!("more than {MAX_REDIRECTS} redirects, the last from {}", answer.url),
+            )),
+            None => Ok(answer),
+        }
+    }
+
+    async fn send_once(&self, outgoing: &Outgoing<'_>, url: &str) -> Result<Answer, AcmeError> {
+        let uri = self.checked(url)?;
         let host = authority(&uri);
         let endpoint = outgoing.endpoint;
         let started = Instant::now();
@@ -190,18 +173,15 @@ impl HttpClient {
         result
     }
 
-    /// The URL, when it may be asked. A name's addresses are checked when they are known, by the resolver; addresses in the URL never pass through it.
+    /// Returns the URL, when it may be asked. A name's addresses are checked when they are known, by the resolver; addresses in the URL never pass through it.
     fn checked(&self, url: &str) -> Result<Uri, AcmeError> {
         let insecure = || AcmeError::InsecureUrl {
             url: printable(url, MAX_DETAIL),
         };
-        let uri: Uri = url.parse().map_err(|_| insecure())?;
-        let test_only = cfg!(test) && self.allow_loopback;
-        match (uri.scheme_str(), uri.host()) {
-            (Some("https"), Some(_)) => {}
-            (Some("http"), Some(_)) if test_only => {}
-            _ => return Err(insecure()),
+        if !self.may_use(url) {
+            return Err(insecure());
         }
+        let uri: Uri = url.parse().map_err(|_| insecure())?;
         let host = uri.host().unwrap_or_default();
         if let Some(literal) = address::literal(host)
             && address::refused(literal, self.allow_loopback).is_some()
@@ -214,18 +194,29 @@ impl HttpClient {
         Ok(uri)
     }
 
-    async fn exchange(&self, uri: Uri, host: &str, outgoing: Outgoing<'_>) -> Result<Answer, AcmeError> {
+    /// Whether the URL is one with TLS. Tests speak without.
+    fn may_use(&self, url: &str) -> bool {
+        let test_only = cfg!(test) && self.allow_loopback;
+        let Ok(uri) = url.parse::<Uri>() else { return false };
+        match (uri.scheme_str(), uri.host()) {
+            (Some("https"), Some(_)) => true,
+            (Some("http"), Some(_)) => test_only,
+            _ => false,
+        }
+    }
+
+    async fn exchange(&self, uri: Uri, host: &str, outgoing: &Outgoing<'_>) -> Result<Answer, AcmeError> {
         let mut request = Request::builder()
-            .method(outgoing.method)
+            .method(outgoing.method.clone())
             .uri(uri.clone())
             .header(USER_AGENT, AGENT);
-        if let Some(accept) = outgoing.accept {
+        if let Some(accept) = outgoing.endpoint.accept() {
             request = request.header(ACCEPT, accept);
         }
         if outgoing.body.is_some() {
             request = request.header(CONTENT_TYPE, "application/jose+json");
         }
-        let body = Full::new(Bytes::from(outgoing.body.unwrap_or_default()));
+        let body = Full::new(outgoing.body.clone().unwrap_or_default());
         let request = request
             .body(body)
             .map_err(|error| AcmeError::Invalid(format!("cannot ask {host}: {error}")))?;
@@ -234,23 +225,36 @@ impl HttpClient {
             .request(request)
             .await
             .map_err(|error| self.failure(host, &error))?;
-        self.read(uri, host, response).await
+        self.read(&uri, host, outgoing.endpoint, response).await
     }
 
-    async fn read(&self, uri: Uri, host: &str, response: Response<Incoming>) -> Result<Answer, AcmeError> {
-        let (parts, body) = response.into_parts();
-        let body = match Limited::new(body, MAX_BODY).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) if error.is::<LengthLimitError>() => {
-                return Err(AcmeError::Malformed {
-                    status: parts.status.as_u16(),
-                    host: host.to_owned(),
-                    detail: format!("a body of more than {MAX_BODY} bytes"),
-                });
+    /// Reads the body up to the endpoint's limit. A longer one is no ACME; the first part of an error's page is enough.
+    async fn read(
+        &self,
+        uri: &Uri,
+        host: &str,
+        endpoint: Endpoint,
+        response: Response<Incoming>,
+    ) -> Result<Answer, AcmeError> {
+        let (parts, mut incoming) = response.into_parts();
+        let limit = endpoint.max_body();
+        let mut body = BytesMut::new();
+        while let Some(frame) = incoming.frame().await {
+            let frame = frame.map_err(|error| self.failure(host, &error))?;
+            let Ok(data) = frame.into_data() else { continue };
+            if body.len() + data.len() > limit {
+                if parts.status.is_success() {
+                    return Err(AcmeError::Malformed {
+                        status: parts.status.as_u16(),
+                        host: host.to_owned(),
+                        detail: format!("{} with a body of more than {limit} bytes", endpoint.as_str()),
+                    });
+                }
+                break;
             }
-            Err(error) => return Err(self.failure(host, &*error)),
-        };
-        Ok(Answer::new(&uri, host, &parts, body))
+            body.extend_from_slice(&data);
+        }
+        Ok(Answer::new(uri, host, &parts, body.freeze()))
     }
 
     fn failure(&self, host: &str, error: &(dyn StdError + 'static)) -> AcmeError {

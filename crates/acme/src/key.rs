@@ -116,6 +116,19 @@ impl AccountKey {
         }
     }
 
+    /// PKCS#8 in DER for instant-acme, which knows P-256 alone; for any other key a stand-in, and true: what it signs is to be signed again.
+    pub(super) fn for_instant_acme(&self) -> Result<(Zeroizing<Vec<u8>>, bool), AcmeError> {
+        let failed = |_| AcmeError::Invalid("the account key cannot be written as PKCS#8".to_owned());
+        let written = |pair: &EcdsaKeyPair| Ok(Zeroizing::new(pair.to_pkcs8v1().map_err(failed)?.as_ref().to_vec()));
+        match &self.pair {
+            Pair::Ec("ES256", pair) => Ok((written(pair)?, false)),
+            Pair::Ec(..) | Pair::Rsa(_) => {
+                let stand_in = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(failed)?;
+                Ok((written(&stand_in)?, true))
+            }
+        }
+    }
+
     /// RFC 7638, base64url.
     pub fn thumbprint(&self) -> &str {
         &self.thumbprint

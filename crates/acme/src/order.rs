@@ -1,19 +1,23 @@
 //! An order, step by step (RFC 8555 §7.4 and §7.5).
 
+use std::collections::BTreeSet;
+use std::fmt;
+
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
-use serde::Serialize;
-use serde_json::{Value, json};
+use instant_acme::ChallengeType;
+use serde_json::json;
 
 use super::account::Account;
+use super::ari::certificate_id;
 use super::error::{AcmeError, MAX_DETAIL};
 use super::http::{Answer, Endpoint};
-use super::key::encode;
+use super::objects::{self, RawOrder};
 use super::problem::Problem;
 use super::steps::AcmeOrder;
+use super::transport::{Step, recall, take};
 use super::view::{
-    AuthorizationStatus, AuthorizationView, Identifier, NewOrder, OrderStatus, OrderView, RawAuthorization,
-    RawChallenge, RawOrder, timestamp,
+    AuthorizationStatus, AuthorizationView, Chains, ChallengeKind, Identifier, NewOrder, OrderStatus, OrderView,
 };
 use gatehouse_egress::printable;
 
@@ -22,17 +26,28 @@ use gatehouse_egress::printable;
 const READ_AT_ONCE: usize = 20;
 const READ_TOGETHER: usize = 10;
 
-const CHAIN: &str = "application/pem-certificate-chain";
-
 /// An order in flight.
-#[derive(Debug)]
 pub struct OrderSession {
     account: Account,
+    /// The order in instant-acme.
+    handle: instant_acme::Order,
+    /// What was ordered: authorizations for anything else are refused.
+    ordered: BTreeSet<Identifier>,
     view: OrderView,
-    finalize_url: String,
-    certificate_url: Option<String>,
+    has_finalize_url: bool,
+    has_certificate_url: bool,
     /// The order's status does not follow its authorizations at once: ask for it.
     lags: bool,
+    /// The CSR was sent, and the answer was lost or refused it: the order is read before anything is sent again.
+    finalize_sent: bool,
+}
+
+impl fmt::Debug for OrderSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OrderSession")
+            .field("view", &self.view)
+            .finish_non_exhaustive()
+    }
 }
 
 impl OrderSession {
@@ -61,62 +76,69 @@ impl OrderSession {
             }
             None => account.client().directory().await?,
         };
-        let place = async |replaces: Option<&String>| {
-            let payload = payload(order, replaces);
-            account
-                .post(Endpoint::NewOrder, &directory.new_order, Some(&payload), None)
-                .await
-        };
         // A CA without ARI knows of no replacement.
-        let replaces = order.replaces.as_ref().filter(|_| directory.renewal_info.is_some());
-        let answer = match place(replaces).await {
+        let replaces = order.replaces.as_deref().filter(|_| directory.has_renewal_info());
+        let at = (account.handle().await?, directory.new_order.as_str());
+        let (handle, answer) = match place(account, &at, order, replaces).await {
             Err(error) if replaces.is_some() && may_be_the_replacement(&error) => {
                 tracing::info!(%error, "ordering again without replaces");
-                place(None).await?
+                place(account, &at, order, None).await?
             }
             result => result?,
         };
-        let url = answer
-            .location
-            .clone()
-            .ok_or_else(|| AcmeError::malformed(&answer, "newOrder gave no order URL"))?;
-        Self::new(account, url, &answer)
+        Self::new(account, handle, &order.identifiers, &answer)
     }
 
-    /// Reads an order that was placed before: one request. An order of another account is
+    /// Reads an order that was placed before, for these identifiers: one request. An order of another account is
     /// [`AcmeError::OrderGone`].
-    pub async fn resume(account: &Account, url: &str) -> Result<Self, AcmeError> {
-        let answer = account
-            .post(Endpoint::Order, url, None, None)
-            .await
-            .map_err(|error| match error {
+    pub async fn resume(account: &Account, url: &str, identifiers: &[Identifier]) -> Result<Self, AcmeError> {
+        let handle = account.handle().await?;
+        let (order, answer) =
+            take!(Step::new(Endpoint::Order), handle.order(url.to_owned())).map_err(|error| match error {
                 AcmeError::Unauthorized { detail } => AcmeError::OrderGone { detail },
                 other => other,
             })?;
-        let mut session = Self::new(account, url.to_owned(), &answer)?;
+        let mut session = Self::new(account, order, identifiers, &answer)?;
         session.explain().await;
         Ok(session)
     }
 
-    fn new(account: &Account, url: String, answer: &Answer) -> Result<Self, AcmeError> {
-        let raw: RawOrder = answer.json()?;
+    fn new(
+        account: &Account,
+        handle: instant_acme::Order,
+        identifiers: &[Identifier],
+        answer: &Answer,
+    ) -> Result<Self, AcmeError> {
+        let raw = RawOrder::read(answer)?;
         let mut session = Self {
             account: account.clone(),
-            finalize_url: raw.finalize.clone(),
-            certificate_url: None,
+            ordered: identifiers.iter().map(Identifier::canonical).collect(),
+            has_finalize_url: false,
+            has_certificate_url: false,
             lags: false,
+            finalize_sent: false,
             view: OrderView {
-                url,
+                url: handle.url().to_owned(),
                 status: raw.status,
                 expires: None,
                 replaces: None,
                 error: None,
                 authorizations: Vec::new(),
-                unread: raw.authorizations.clone(),
+                unread: Vec::new(),
                 polls: 0,
                 retry_after: None,
             },
+            handle,
         };
+        let (listed, ordered) = (raw.authorizations.len(), session.ordered.len());
+        if listed > ordered {
+            let problem = format!(
+                "the order {} lists {listed} authorizations for {ordered} names",
+                session.view.url
+            );
+            return Err(AcmeError::malformed(answer, &problem));
+        }
+        session.view.unread.clone_from(&raw.authorizations);
         session.take(raw, answer);
         Ok(session)
     }
@@ -124,12 +146,12 @@ impl OrderSession {
     fn take(&mut self, raw: RawOrder, answer: &Answer) {
         let view = &mut self.view;
         view.status = raw.status;
-        view.expires = timestamp(raw.expires.as_deref()).or(view.expires);
+        view.expires = raw.expires.or(view.expires);
         view.replaces = raw.replaces.or(view.replaces.take());
-        view.error = raw.error.map(Problem::from);
+        view.error = raw.error;
         view.retry_after = answer.retry_after;
-        self.finalize_url = raw.finalize;
-        self.certificate_url = raw.certificate.or(self.certificate_url.take());
+        self.has_finalize_url = raw.finalize.is_some();
+        self.has_certificate_url = raw.certificate.is_some();
         if matches!(
             raw.status,
             OrderStatus::Ready | OrderStatus::Processing | OrderStatus::Valid
@@ -142,19 +164,25 @@ impl OrderSession {
     }
 
     async fn read_order(&mut self) -> Result<(), AcmeError> {
-        let answer = self.account.post(Endpoint::Order, &self.view.url, None, None).await?;
-        let raw = answer.json()?;
-        self.take(raw, &answer);
+        let handle = &mut self.handle;
+        let ((), answer) = take!(Step::new(Endpoint::Order), async { handle.refresh().await.map(drop) })?;
+        self.take(RawOrder::read(&answer)?, &answer);
         Ok(())
     }
 
     async fn read_authorizations(&self, urls: &[String]) -> Result<Vec<(Answer, AuthorizationView)>, AcmeError> {
         let urls: Vec<String> = urls.iter().take(READ_AT_ONCE).cloned().collect();
-        stream::iter(urls)
+        let read: Vec<_> = stream::iter(urls)
             .map(|url| read_authorization(&self.account, url))
             .buffered(READ_TOGETHER)
             .try_collect()
-            .await
+            .await?;
+        read.into_iter()
+            .map(|(answer, view)| match expected(view, &self.ordered) {
+                Ok(view) => Ok((answer, view)),
+                Err(problem) => Err(AcmeError::malformed(&answer, &problem)),
+            })
+            .collect()
     }
 
     /// Puts what was read in the place of what was known, keeping that we told the CA to look.
@@ -174,6 +202,7 @@ impl OrderSession {
         }
         // The CA makes the order ready with its last authorization (§7.1.6): no need to ask.
         let all_valid = self.view.unread.is_empty()
+            && !self.view.authorizations.is_empty()
             && self
                 .view
                 .authorizations
@@ -239,19 +268,16 @@ impl AcmeOrder for OrderSession {
 
     async fn challenge_ready(&mut self, challenge_url: &str) -> Result<(), AcmeError> {
         let of_challenge =
-            |authorization: &&mut AuthorizationView| authorization.challenges.iter().any(|c| c.url == challenge_url);
-        let Some(authorization) = self.view.authorizations.iter_mut().find(of_challenge) else {
+            |authorization: &&AuthorizationView| authorization.challenges.iter().any(|c| c.url == challenge_url);
+        let Some(authorization) = self.view.authorizations.iter().find(of_challenge).cloned() else {
             return Err(AcmeError::Invalid("the order has no such challenge".to_owned()));
         };
-        let url = authorization.url.clone();
-        let sent = self
-            .account
-            .post(Endpoint::Challenge, challenge_url, Some(&json!({})), None)
-            .await;
-        let answer = match sent {
+        let answer = match tell(&self.account, &authorization, challenge_url).await {
             // "Not pending": the CA was told before a restart, and has already looked.
             Err(AcmeError::Rejected(problem)) if problem.kind == "malformed" => {
-                let read = self.read_authorizations(std::slice::from_ref(&url)).await?;
+                let read = self
+                    .read_authorizations(std::slice::from_ref(&authorization.url))
+                    .await?;
                 let decided = read.iter().all(|(_, authorization)| authorization.is_answered());
                 if !decided {
                     return Err(AcmeError::Rejected(problem));
@@ -262,96 +288,207 @@ impl AcmeOrder for OrderSession {
             }
             result => result?,
         };
-        let raw: RawChallenge = answer.json()?;
         self.view.retry_after = answer.retry_after;
         self.view.polls = 0;
-        for challenge in &mut authorization.challenges {
-            if challenge.url == challenge_url {
-                challenge.told = true;
-                challenge.status = raw.status;
-                challenge.error = raw.error.map(Problem::from);
-                break;
-            }
+        let (status, error) = objects::told(&answer);
+        let challenges = self.view.authorizations.iter_mut().flat_map(|a| &mut a.challenges);
+        for challenge in challenges.filter(|challenge| challenge.url == challenge_url) {
+            challenge.told = true;
+            challenge.status = status;
+            challenge.error.clone_from(&error);
         }
         Ok(())
     }
 
     async fn finalize(&mut self, csr_der: &[u8]) -> Result<(), AcmeError> {
-        let payload = json!({"csr": encode(csr_der)});
-        let sent = self
-            .account
-            .post(Endpoint::Finalize, &self.finalize_url, Some(&payload), None)
-            .await;
-        match sent {
-            Ok(answer) => {
-                let raw = answer.json()?;
-                self.take(raw, &answer);
+        // A CA that goes on after a broken answer would take a second CSR for a mistake, or for a second certificate.
+        if self.finalize_sent || !self.has_finalize_url {
+            self.read_order().await?;
+            self.finalize_sent = false;
+            if self.view.status != OrderStatus::Ready {
+                self.after_finalize().await;
+                return Ok(());
+            }
+        }
+        if !self.has_finalize_url {
+            return Err(AcmeError::OrderNotReady {
+                detail: format!("the order {} names no finalize URL", self.view.url),
+            });
+        }
+        self.finalize_sent = true;
+        let handle = &mut self.handle;
+        match take!(Step::new(Endpoint::Finalize), handle.finalize_csr(csr_der)) {
+            Ok(((), answer)) => {
+                self.finalize_sent = false;
+                self.take(RawOrder::read(&answer)?, &answer);
             }
             // Either an authorization is not valid after all, or the order was finalized before a
             // crash; the order tells.
             Err(AcmeError::OrderNotReady { detail }) => {
                 self.lags = true;
                 self.read_order().await?;
-                match self.view.status {
-                    // It contradicts itself: later.
-                    OrderStatus::Ready => return Err(AcmeError::OrderNotReady { detail }),
-                    OrderStatus::Pending => {
-                        let known = self.view.authorizations.drain(..);
-                        self.view.unread.extend(known.map(|authorization| authorization.url));
-                    }
-                    OrderStatus::Processing | OrderStatus::Valid | OrderStatus::Invalid => {}
+                self.finalize_sent = false;
+                // It contradicts itself: later.
+                if self.view.status == OrderStatus::Ready {
+                    return Err(AcmeError::OrderNotReady { detail });
+                }
+            }
+            // "Already finalized", in the words of some.
+            Err(AcmeError::Rejected(problem)) if problem.kind == "malformed" => {
+                self.read_order().await?;
+                self.finalize_sent = false;
+                if matches!(self.view.status, OrderStatus::Pending | OrderStatus::Ready) {
+                    return Err(AcmeError::Rejected(problem));
                 }
             }
             Err(error) => return Err(error),
         }
-        self.explain().await;
-        self.view.polls = 0;
+        self.after_finalize().await;
         Ok(())
     }
 
-    async fn certificate(&mut self, alternates: bool) -> Result<Vec<String>, AcmeError> {
-        if self.certificate_url.is_none() {
+    async fn certificate(&mut self, alternates: bool) -> Result<Chains, AcmeError> {
+        if !self.has_certificate_url {
             // A valid order that did not name its certificate, against §7.1.3: once more.
             self.read_order().await?;
         }
-        let url = self.certificate_url.clone().ok_or_else(|| AcmeError::OrderNotReady {
-            detail: "the CA names no certificate".to_owned(),
-        })?;
-        let fetch = async |url: &str| self.account.post(Endpoint::Certificate, url, None, Some(CHAIN)).await;
-        let answer = fetch(&url).await?;
-        let mut chains = vec![chain(&answer)?];
+        if !self.has_certificate_url {
+            return Err(AcmeError::OrderNotReady {
+                detail: "the CA names no certificate".to_owned(),
+            });
+        }
+        let handle = &mut self.handle;
+        let (chain, answer) = take!(Step::new(Endpoint::Certificate), handle.certificate())?;
+        let chain = chain.ok_or_else(|| AcmeError::malformed(&answer, "the certificate is not there yet"))?;
+        let mut chains = Chains {
+            all: vec![chain],
+            unread: None,
+        };
         if alternates {
             for url in &answer.alternates {
-                chains.push(chain(&fetch(url).await?)?);
+                match read_alternate(&self.account, url).await {
+                    Ok(chain) => chains.all.push(chain),
+                    // What was issued is worth more than the choice of its root.
+                    Err(error) => chains.unread = chains.unread.or(Some(error)),
+                }
             }
         }
         Ok(chains)
     }
 }
 
+impl OrderSession {
+    /// What the order is now, after the CSR.
+    async fn after_finalize(&mut self) {
+        if self.view.status == OrderStatus::Pending {
+            let known = self.view.authorizations.drain(..);
+            self.view.unread.extend(known.map(|authorization| authorization.url));
+        }
+        self.explain().await;
+        self.view.polls = 0;
+    }
+}
+
+/// Places an order, and gives it in instant-acme with the answer.
+async fn place(
+    account: &Account,
+    (handle, new_order): &(instant_acme::Account, &str),
+    order: &NewOrder,
+    replaces: Option<&str>,
+) -> Result<(instant_acme::Order, Answer), AcmeError> {
+    if let Some(not_after) = order.not_after {
+        // instant-acme cannot ask for a lifetime.
+        let mut payload = json!({
+            "identifiers": order.identifiers.iter().map(Identifier::json).collect::<Vec<_>>(),
+            "notAfter": not_after.to_string(),
+        });
+        for (name, value) in [("profile", order.profile.as_deref()), ("replaces", replaces)] {
+            if let Some(value) = value {
+                payload[name] = json!(value);
+            }
+        }
+        let answer = account.post(Endpoint::NewOrder, new_order, Some(&payload)).await?;
+        let url = answer.location.clone().ok_or_else(|| no_url(&answer))?;
+        let known = RawOrder::read(&answer)?.normal(None);
+        return Ok((recall(known, handle.order(url)).await?, answer));
+    }
+    let identifiers: Vec<_> = order.identifiers.iter().map(Identifier::for_instant_acme).collect();
+    let mut new = instant_acme::NewOrder::new(&identifiers);
+    if let Some(profile) = &order.profile {
+        new = new.profile(profile);
+    }
+    let replaces = replaces.and_then(certificate_id);
+    if let Some(replaces) = &replaces {
+        new = new.replaces(replaces.clone());
+    }
+    let step = Step::new(Endpoint::NewOrder).replacing(replaces.map(|id| id.to_string()));
+    take!(step, handle.new_order(&new))
+}
+
+fn no_url(answer: &Answer) -> AcmeError {
+    AcmeError::malformed(answer, "newOrder gave no order URL")
+}
+
+/// Returns one authorization of an order by itself, so that several can be read at a time. No request is made.
+async fn alone(account: &Account, url: &str) -> Result<instant_acme::Order, AcmeError> {
+    let handle = account.handle().await?;
+    recall(objects::order_of(url), handle.order(url.to_owned())).await
+}
+
 async fn read_authorization(account: &Account, url: String) -> Result<(Answer, AuthorizationView), AcmeError> {
-    let answer = account.post(Endpoint::Authz, &url, None, None).await?;
-    let raw: RawAuthorization = answer.json()?;
-    let view = raw
-        .view(&url, account.key())
-        .ok_or_else(|| AcmeError::malformed(&answer, "an authorization for something that is no name"))?;
+    let mut order = alone(account, &url).await?;
+    let ((), answer) = take!(Step::authorization(&url, account.shared_key()), async {
+        match order.authorizations().next().await {
+            Some(read) => read.map(drop),
+            None => Err(instant_acme::Error::Str("authorization")),
+        }
+    })?;
+    let view = objects::authorization(&answer, &url, account.key())?;
     Ok((answer, view))
 }
 
-fn payload(order: &NewOrder, replaces: Option<&String>) -> Value {
-    #[derive(Serialize)]
-    struct Payload<'a> {
-        identifiers: Vec<Value>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        profile: Option<&'a String>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        replaces: Option<&'a String>,
+/// Tells the CA to look at a challenge.
+async fn tell(account: &Account, authorization: &AuthorizationView, url: &str) -> Result<Answer, AcmeError> {
+    let kind = authorization.challenges.iter().find(|c| c.url == url).map(|c| &c.kind);
+    let kind = match kind {
+        Some(ChallengeKind::Http01) => ChallengeType::Http01,
+        Some(ChallengeKind::Dns01) => ChallengeType::Dns01,
+        Some(ChallengeKind::TlsAlpn01) => ChallengeType::TlsAlpn01,
+        Some(ChallengeKind::Other(kind)) => ChallengeType::Unknown(kind.clone()),
+        None => ChallengeType::Unknown(String::new()),
+    };
+    let mut order = alone(account, &authorization.url).await?;
+    let known = objects::normal_authorization(authorization);
+    let mut authorizations = order.authorizations();
+    let missing = || AcmeError::Invalid("instant-acme: it has no such challenge".to_owned());
+    let mut authorization = recall(known, async { authorizations.next().await.transpose() })
+        .await?
+        .ok_or_else(missing)?;
+    let mut challenge = authorization.challenge(kind).ok_or_else(missing)?;
+    let ((), answer) = take!(Step::new(Endpoint::Challenge), challenge.set_ready())?;
+    Ok(answer)
+}
+
+async fn read_alternate(account: &Account, url: &str) -> Result<String, AcmeError> {
+    objects::chain(&account.post(Endpoint::Certificate, url, None).await?)
+}
+
+/// Refuses to answer challenges for what was not ordered: a server could have us prove another's name to another CA. One that
+/// is proven already asks nothing of us.
+fn expected(mut view: AuthorizationView, ordered: &BTreeSet<Identifier>) -> Result<AuthorizationView, String> {
+    let star = Identifier::Dns(format!("*.{}", view.identifier));
+    let is_ordered = |wildcard: bool| ordered.contains(if wildcard { &star } else { &view.identifier });
+    // Some servers leave out that it is for the wildcard.
+    let wildcard = view.wildcard || (!is_ordered(false) && is_ordered(true));
+    if is_ordered(wildcard) || view.status == AuthorizationStatus::Valid {
+        view.wildcard = wildcard;
+        return Ok(view);
     }
-    json!(Payload {
-        identifiers: order.identifiers.iter().map(Identifier::json).collect(),
-        profile: order.profile.as_ref(),
-        replaces,
-    })
+    Err(format!(
+        "the authorization {} is for {}, which was not ordered",
+        view.url,
+        view.name()
+    ))
 }
 
 /// Whether the order may be refused for what it replaces: replaced already (RFC 9773 §5), or unknown to this CA or
@@ -365,18 +502,4 @@ fn may_be_the_replacement(error: &AcmeError) -> bool {
         AcmeError::Malformed { status, .. } => matches!(status, 404 | 409),
         _ => false,
     }
-}
-
-/// The chain in its plain form: certificates and nothing else, as §11.4 wants it checked before it
-/// is written to where keys are.
-fn chain(answer: &Answer) -> Result<String, AcmeError> {
-    let blocks = pem::parse_many(&answer.body).map_err(|_| AcmeError::malformed(answer, "the chain is not PEM"))?;
-    if blocks.is_empty() || blocks.iter().any(|block| block.tag() != "CERTIFICATE") {
-        return Err(AcmeError::malformed(
-            answer,
-            "the chain must be certificates in PEM, and nothing else",
-        ));
-    }
-    let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
-    Ok(pem::encode_many_config(&blocks, config))
 }

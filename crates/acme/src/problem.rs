@@ -2,12 +2,13 @@
 
 use std::fmt;
 
-use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::error::MAX_DETAIL;
 use gatehouse_egress::printable;
 
-const URN: &str = "urn:ietf:params:acme:error:";
+/// The second is that of servers from before the RFC.
+const URNS: [&str; 2] = ["urn:ietf:params:acme:error:", "urn:acme:error:"];
 
 /// A problem document, its texts already cut and printable.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -29,67 +30,63 @@ pub struct Subproblem {
     pub detail: String,
 }
 
-#[derive(Deserialize)]
-pub(super) struct RawProblem {
-    #[serde(default)]
-    r#type: Option<String>,
-    #[serde(default)]
-    detail: Option<String>,
-    #[serde(default)]
-    subproblems: Option<Vec<RawSubproblem>>,
+/// As many as a certificate of a public CA has names.
+const MAX_SUBPROBLEMS: usize = 100;
+
+fn text(members: &Map<String, Value>, name: &str) -> Option<String> {
+    members.get(name)?.as_str().map(str::to_owned)
 }
 
-#[derive(Deserialize)]
-struct RawSubproblem {
-    #[serde(default)]
-    r#type: Option<String>,
-    #[serde(default)]
-    detail: Option<String>,
-    #[serde(default)]
-    identifier: Option<RawIdentifier>,
+fn kind(members: &Map<String, Value>) -> String {
+    let urn = text(members, "type").unwrap_or_default();
+    let kind = URNS.iter().find_map(|prefix| urn.strip_prefix(prefix));
+    printable(kind.unwrap_or(&urn), 100)
 }
 
-#[derive(Deserialize)]
-struct RawIdentifier {
-    #[serde(default)]
-    value: String,
+fn detail(members: &Map<String, Value>) -> String {
+    printable(&text(members, "detail").unwrap_or_default(), MAX_DETAIL)
 }
 
-impl From<RawProblem> for Problem {
-    fn from(raw: RawProblem) -> Self {
-        Self {
-            kind: kind(raw.r#type),
-            detail: detail(raw.detail),
-            subproblems: raw
-                .subproblems
-                .unwrap_or_default()
-                .into_iter()
-                // As many as a certificate of a public CA has names.
-                .take(100)
-                .map(|sub| Subproblem {
-                    identifier: printable(&sub.identifier.map(|i| i.value).unwrap_or_default(), 255),
-                    kind: kind(sub.r#type),
-                    detail: detail(sub.detail),
-                })
-                .collect(),
-        }
-    }
-}
-
-fn kind(urn: Option<String>) -> String {
-    let urn = urn.unwrap_or_default();
-    printable(urn.strip_prefix(URN).unwrap_or(&urn), 100)
-}
-
-fn detail(text: Option<String>) -> String {
-    printable(&text.unwrap_or_default(), MAX_DETAIL)
+fn subproblem(value: &Value) -> Option<Subproblem> {
+    let members = value.as_object()?;
+    let identifier = members.get("identifier").and_then(Value::as_object);
+    let identifier = identifier.and_then(|identifier| text(identifier, "value"));
+    Some(Subproblem {
+        identifier: printable(&identifier.unwrap_or_default(), 255),
+        kind: kind(members),
+        detail: detail(members),
+    })
 }
 
 impl Problem {
-    /// The problem in a body, or `None` when the body is none: a problem has a type or a detail.
+    /// Returns the problem in a body, or `None` when the body is none: a problem has a type or a detail.
     pub(super) fn parse(body: &[u8]) -> Option<Self> {
-        let raw: RawProblem = serde_json::from_slice(body).ok()?;
-        (raw.r#type.is_some() || raw.detail.is_some()).then(|| raw.into())
+        let value: Value = serde_json::from_slice(body).ok()?;
+        let members = value.as_object()?;
+        let is_problem = text(members, "type").is_some() || text(members, "detail").is_some();
+        is_problem.then(|| Self::of(members))
+    }
+
+    /// Reads a member that says what went wrong; a server may write a mere text.
+    pub(super) fn from_value(value: Value) -> Option<Self> {
+        match value {
+            Value::Object(members) => Some(Self::of(&members)),
+            Value::String(detail) => Some(Self {
+                detail: printable(&detail, MAX_DETAIL),
+                ..Self::default()
+            }),
+            _ => None,
+        }
+    }
+
+    fn of(members: &Map<String, Value>) -> Self {
+        let subproblems = members.get("subproblems").and_then(Value::as_array);
+        let subproblems = subproblems.into_iter().flatten().filter_map(subproblem);
+        Self {
+            kind: kind(members),
+            detail: detail(members),
+            subproblems: subproblems.take(MAX_SUBPROBLEMS).collect(),
+        }
     }
 
     /// The CA looked for the answer to a challenge and did not find it.

@@ -9,7 +9,7 @@ use super::account::Account;
 use super::ari::RenewalInfo;
 use super::error::AcmeError;
 use super::order::OrderSession;
-use super::view::{NewOrder, OrderView};
+use super::view::{Chains, Identifier, NewOrder, OrderView};
 
 /// An account that can order.
 #[async_trait]
@@ -21,9 +21,10 @@ pub trait AcmeAccount: Send + Sync {
     async fn begin(&self, order: &NewOrder) -> Result<Box<dyn AcmeOrder>, AcmeError>;
 
     /// Goes on with an order after a restart.
-    async fn resume(&self, url: &str) -> Result<Box<dyn AcmeOrder>, AcmeError>;
+    /// It must be for these identifiers: the CA's word is not taken for it.
+    async fn resume(&self, url: &str, identifiers: &[Identifier]) -> Result<Box<dyn AcmeOrder>, AcmeError>;
 
-    /// See [`AcmeClient::renewal_info`](super::AcmeClient::renewal_info).
+    /// See [`Account::renewal_info`].
     async fn renewal_info(&self, id: &str) -> Result<Option<RenewalInfo>, AcmeError>;
 }
 
@@ -40,11 +41,11 @@ pub trait AcmeOrder: Send {
     /// Tells the CA to look at a challenge, whose answer must be in place everywhere.
     async fn challenge_ready(&mut self, challenge_url: &str) -> Result<(), AcmeError>;
 
-    /// Sends the CSR, in DER. An order that was finalized before is read instead.
+    /// Sends the CSR, in DER, once: an order that was finalized before, or may have been, is read instead.
     async fn finalize(&mut self, csr_der: &[u8]) -> Result<(), AcmeError>;
 
-    /// The chain in PEM, leaf first; with `alternates` followed by those under other roots.
-    async fn certificate(&mut self, alternates: bool) -> Result<Vec<String>, AcmeError>;
+    /// The chain; with `alternates` followed by those under other roots, as far as they can be read.
+    async fn certificate(&mut self, alternates: bool) -> Result<Chains, AcmeError>;
 }
 
 #[async_trait]
@@ -57,11 +58,11 @@ impl AcmeAccount for Account {
         Ok(Box::new(OrderSession::begin(self, order).await?))
     }
 
-    async fn resume(&self, url: &str) -> Result<Box<dyn AcmeOrder>, AcmeError> {
-        Ok(Box::new(OrderSession::resume(self, url).await?))
+    async fn resume(&self, url: &str, identifiers: &[Identifier]) -> Result<Box<dyn AcmeOrder>, AcmeError> {
+        Ok(Box::new(OrderSession::resume(self, url, identifiers).await?))
     }
 
     async fn renewal_info(&self, id: &str) -> Result<Option<RenewalInfo>, AcmeError> {
-        self.client().renewal_info(id).await
+        Account::renewal_info(self, id).await
     }
 }

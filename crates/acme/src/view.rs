@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::error::AcmeError;
 use super::key::{AccountKey, thumbprint};
-use super::problem::{Problem, RawProblem};
+use super::problem::Problem;
 
 /// What a certificate is for (RFC 8555 §9.7.7, RFC 8738).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,6 +28,23 @@ impl Identifier {
     }
 }
 
+impl Identifier {
+    pub(super) fn for_instant_acme(&self) -> instant_acme::Identifier {
+        match self {
+            Self::Dns(name) => instant_acme::Identifier::Dns(name.clone()),
+            Self::Ip(address) => instant_acme::Identifier::Ip(*address),
+        }
+    }
+
+    /// As names compare: in lower case, without the dot of the root.
+    pub(super) fn canonical(&self) -> Self {
+        match self {
+            Self::Dns(name) => Self::Dns(name.trim_end_matches('.').to_ascii_lowercase()),
+            Self::Ip(address) => Self::Ip(*address),
+        }
+    }
+}
+
 impl fmt::Display for Identifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -42,13 +59,14 @@ impl fmt::Display for Identifier {
 pub struct NewOrder {
     pub identifiers: Vec<Identifier>,
     pub profile: Option<String>,
+    /// When the certificate is to end; the CA decides where there is none (§7.1.3).
+    pub not_after: Option<Timestamp>,
     /// The certificate that is being renewed, as RFC 9773 §4.1 names it.
     pub replaces: Option<String>,
 }
 
 /// RFC 8555 §7.1.6.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OrderStatus {
     Pending,
     Ready,
@@ -58,8 +76,7 @@ pub enum OrderStatus {
 }
 
 /// RFC 8555 §7.1.6.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthorizationStatus {
     Pending,
     Valid,
@@ -70,8 +87,7 @@ pub enum AuthorizationStatus {
 }
 
 /// RFC 8555 §7.1.6.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChallengeStatus {
     Pending,
     Processing,
@@ -87,6 +103,31 @@ pub enum ChallengeKind {
     TlsAlpn01,
     /// For example `dns-account-01`.
     Other(String),
+}
+
+impl ChallengeKind {
+    pub(super) fn of(kind: &str) -> Self {
+        match kind {
+            "http-01" => Self::Http01,
+            "dns-01" => Self::Dns01,
+            "tls-alpn-01" => Self::TlsAlpn01,
+            other => Self::Other(other.to_owned()),
+        }
+    }
+
+    /// The name on the wire.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Http01 => "http-01",
+            Self::Dns01 => "dns-01",
+            Self::TlsAlpn01 => "tls-alpn-01",
+            Self::Other(kind) => kind,
+        }
+    }
+
+    pub(super) fn has_token(&self) -> bool {
+        !matches!(self, Self::Other(_))
+    }
 }
 
 /// An order as the CA last told it, and what we did since.
@@ -107,6 +148,15 @@ pub struct OrderView {
     pub polls: u32,
     /// What the server said to wait, in its last answer.
     pub retry_after: Option<Duration>,
+}
+
+/// What the CA issued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chains {
+    /// In PEM, leaf first. The first is the CA's own choice; the others are under other roots.
+    pub all: Vec<String>,
+    /// Why the first of those that could not be read could not. The certificate is as good without them.
+    pub unread: Option<AcmeError>,
 }
 
 /// The CA's view of our right to one identifier.
@@ -155,100 +205,25 @@ pub struct ChallengeView {
     pub error: Option<Problem>,
 }
 
-/// The order object on the wire (§7.1.3).
-#[derive(Deserialize)]
-pub(super) struct RawOrder {
-    pub(super) status: OrderStatus,
-    #[serde(default)]
-    pub(super) expires: Option<String>,
-    #[serde(default)]
-    pub(super) replaces: Option<String>,
-    #[serde(default)]
-    pub(super) error: Option<RawProblem>,
-    #[serde(default)]
-    pub(super) authorizations: Vec<String>,
-    pub(super) finalize: String,
-    #[serde(default)]
-    pub(super) certificate: Option<String>,
-}
-
-/// The authorization object (§7.1.4).
-#[derive(Deserialize)]
-pub(super) struct RawAuthorization {
-    identifier: RawIdentifier,
-    #[serde(default)]
-    wildcard: bool,
-    status: AuthorizationStatus,
-    #[serde(default)]
-    expires: Option<String>,
-    #[serde(default)]
-    challenges: Vec<RawChallenge>,
-}
-
-#[derive(Deserialize)]
-struct RawIdentifier {
-    r#type: String,
-    value: String,
-}
-
-/// The challenge object (§7.1.5).
-#[derive(Deserialize)]
-pub(super) struct RawChallenge {
-    r#type: String,
-    url: String,
-    #[serde(default)]
-    token: String,
-    pub(super) status: ChallengeStatus,
-    #[serde(default)]
-    pub(super) error: Option<RawProblem>,
-}
-
-/// A date that cannot be read is as good as none: it is only a hint.
-pub(super) fn timestamp(text: Option<&str>) -> Option<Timestamp> {
-    text?.parse().ok()
-}
-
-impl RawAuthorization {
-    /// `None` for an identifier of a type that we never order.
-    pub(super) fn view(self, url: &str, key: &AccountKey) -> Option<AuthorizationView> {
-        let value = self.identifier.value;
-        let (identifier, wildcard) = match self.identifier.r#type.as_str() {
-            // Some servers send the name of a wildcard with its star.
-            "dns" => match value.strip_prefix("*.") {
-                Some(base) => (Identifier::Dns(base.to_owned()), true),
-                None => (Identifier::Dns(value), self.wildcard),
-            },
-            "ip" => (Identifier::Ip(value.parse().ok()?), false),
-            _ => return None,
-        };
-        Some(AuthorizationView {
-            url: url.to_owned(),
-            identifier,
-            wildcard,
-            status: self.status,
-            expires: timestamp(self.expires.as_deref()),
-            challenges: self.challenges.into_iter().map(|c| c.view(key)).collect(),
-        })
-    }
-}
-
-impl RawChallenge {
-    fn view(self, key: &AccountKey) -> ChallengeView {
-        let key_authorization = key.key_authorization(&self.token);
-        ChallengeView {
-            kind: match self.r#type.as_str() {
-                "http-01" => ChallengeKind::Http01,
-                "dns-01" => ChallengeKind::Dns01,
-                "tls-alpn-01" => ChallengeKind::TlsAlpn01,
-                _ => ChallengeKind::Other(self.r#type),
-            },
-            url: self.url,
-            token: self.token,
+impl ChallengeView {
+    pub(super) fn new(
+        kind: ChallengeKind,
+        url: String,
+        token: &str,
+        key: &AccountKey,
+        status: ChallengeStatus,
+        error: Option<Problem>,
+    ) -> Self {
+        let key_authorization = key.key_authorization(token);
+        Self {
+            kind,
+            url,
+            token: token.to_owned(),
             dns_txt_value: thumbprint(&key_authorization),
             key_authorization,
-            status: self.status,
+            status,
             told: false,
-            error: self.error.map(Problem::from),
+            error,
         }
     }
 }

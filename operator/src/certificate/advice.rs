@@ -6,10 +6,7 @@ use gatehouse_crds::certificate::{AriStatus, CertificateStatus};
 use jiff::Timestamp;
 
 use super::{holding::Facts, look::Look, plan, renewal};
-use crate::issuer::{
-    acme::AcmeAccount,
-    registry::{Key, Signer, State},
-};
+use crate::issuer::registry::{Key, Signer, State};
 
 /// The first question comes this long after the certificate, so that issuing many is not slowed by it.
 const FIRST: Duration = Duration::from_secs(30);

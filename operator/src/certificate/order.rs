@@ -131,6 +131,7 @@ pub fn new_order(signer: &AcmeSigner, wanted: &Wanted, replaces: Option<String>)
     NewOrder {
         identifiers: names.chain(addresses).collect(),
         profile: signer.spec.profile.clone(),
+        not_after: None,
         replaces,
     }
 }
@@ -156,7 +157,8 @@ impl Flight {
         key: Arc<PrivateKey>,
         url: &str,
     ) -> Result<Self, AcmeError> {
-        let session = AcmeAccount::resume(&signer.account, url).await?;
+        let identifiers = new_order(&signer, wanted, None).identifiers;
+        let session = AcmeAccount::resume(&signer.account, url, &identifiers).await?;
         Ok(Self::new(issuer, signer, wanted, key, session))
     }
 
@@ -245,13 +247,15 @@ impl Flight {
             Step::Collect => {
                 let preferred = self.signer.spec.preferred_chain.clone();
                 let chains = self.session.certificate(preferred.is_some()).await?;
-                return Ok(Some(match chosen(&chains, preferred.as_deref(), wanted, &self.key) {
-                    Ok(chain) => {
-                        self.held = Some(Held::new(self.key.clone(), chain));
-                        Progress::Issued
-                    }
-                    Err(failure) => Progress::Failed(failure),
-                }));
+                return Ok(Some(
+                    match chosen(&chains.all, preferred.as_deref(), wanted, &self.key) {
+                        Ok(chain) => {
+                            self.held = Some(Held::new(self.key.clone(), chain));
+                            Progress::Issued
+                        }
+                        Err(failure) => Progress::Failed(failure),
+                    },
+                ));
             }
             Step::Failed(failure) => return Ok(Some(ended(&failure))),
         }

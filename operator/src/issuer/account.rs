@@ -57,13 +57,13 @@ pub async fn establish(
         None => None,
     };
     let key = Arc::new(account_key(spec, means).await?);
+    let known = status.and_then(|status| status.acme.as_ref());
     let options = AccountOptions {
         email: spec.email.clone(),
-        last_registered_email: status
-            .and_then(|status| status.acme.as_ref())
-            .and_then(|acme| acme.last_registered_email.clone()),
+        last_registered_email: known.and_then(|acme| acme.last_registered_email.clone()),
         eab,
         terms_agreed: true,
+        known_uri: known.and_then(|acme| acme.account_uri.clone()),
     };
     Account::establish(client, key, &options)
         .await

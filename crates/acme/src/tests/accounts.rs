@@ -17,7 +17,7 @@ fn with_email(email: Option<&str>, last: Option<&str>) -> AccountOptions {
         email: email.map(str::to_owned),
         last_registered_email: last.map(str::to_owned),
         terms_agreed: true,
-        eab: None,
+        ..AccountOptions::default()
     }
 }
 

@@ -260,7 +260,9 @@ impl Script {
         match (endpoint, account) {
             ("newAccount", None) => self.new_account(&jwk, &payload),
             ("account", Some(index)) => {
-                self.accounts[index]["contact"] = payload["contact"].clone();
+                if !payload.is_null() {
+                    self.accounts[index]["contact"] = payload["contact"].clone();
+                }
                 json_reply(200, &self.accounts[index])
             }
             ("newOrder", Some(_)) => self.new_order(&payload),

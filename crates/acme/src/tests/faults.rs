@@ -118,7 +118,9 @@ async fn a_body_of_ten_megabytes_is_not_read() {
     let ca = FakeCa::start().await;
     let error = begin(&ca, Fault::Answer(200, vec![], "x".repeat(10_000_000))).await;
     assert!(
-        error.to_string().ends_with("a body of more than 1048576 bytes"),
+        error
+            .to_string()
+            .ends_with("newOrder with a body of more than 131072 bytes"),
         "{error}"
     );
 }

@@ -17,8 +17,14 @@ pub(super) fn for_names(names: &[&str]) -> NewOrder {
     NewOrder {
         identifiers: names.iter().map(|n| Identifier::Dns((*n).to_owned())).collect(),
         profile: None,
+        not_after: None,
         replaces: None,
     }
+}
+
+/// Goes on with an order as after a restart.
+pub(super) async fn resume(account: &Account, url: &str, names: &[&str]) -> Result<OrderSession, AcmeError> {
+    OrderSession::resume(account, url, &for_names(names).identifiers).await
 }
 
 /// Carries an order on as the controller does, until it ends; without the waits between the polls.
@@ -33,7 +39,7 @@ pub(super) async fn drive(order: &mut OrderSession) -> Result<Vec<String>, Strin
                 order.finalize(b"csr").await.unwrap();
                 continue;
             }
-            Step::Collect => return Ok(order.certificate(false).await.unwrap()),
+            Step::Collect => return Ok(order.certificate(false).await.unwrap().all),
             Step::Failed(failure) => return Err(format!("{} {failure}", failure.reason())),
             Step::Present(all) => all.iter().map(|a| a.challenges[0].url.clone()).collect(),
         };
@@ -139,7 +145,7 @@ async fn an_order_that_turns_invalid_tells_which_name_failed_and_why() {
         let expected: Vec<_> = names.iter().map(|n| format!("{n}: connection: refused")).collect();
         assert_eq!(failure, format!("ChallengeFailed {}", expected.join("; ")));
         assert!(!ca.asked().contains(&"finalize"));
-        let resumed = OrderSession::resume(&account, &order.view().url).await.unwrap();
+        let resumed = resume(&account, &order.view().url, names).await.unwrap();
         let Step::Failed(again) = next_step(resumed.view(), now()) else {
             panic!("a restart sees the same: {:?}", resumed.view());
         };
@@ -193,12 +199,12 @@ async fn an_order_is_resumed_at_every_step_and_none_is_placed_anew() {
         let order = OrderSession::begin(&account, &for_names(&["a.test"])).await.unwrap();
         order.view().url.clone()
     };
-    let mut session = OrderSession::resume(&account, &url).await.unwrap();
+    let mut session = resume(&account, &url, &["a.test"]).await.unwrap();
     session.refresh().await.unwrap();
     let challenge = session.view().authorizations[0].challenges[0].url.clone();
     session.challenge_ready(&challenge).await.unwrap();
     // The CA looked while we were away, and refuses to be told again.
-    let mut late = OrderSession::resume(&account, &url).await.unwrap();
+    let mut late = resume(&account, &url, &["a.test"]).await.unwrap();
     assert_eq!(late.view().status, OrderStatus::Ready);
     session.refresh().await.unwrap();
     session.challenge_ready(&challenge).await.unwrap();
@@ -207,9 +213,9 @@ async fn an_order_is_resumed_at_every_step_and_none_is_placed_anew() {
     // The other one does not know that the order was finalized, as after a crash.
     session.finalize(b"csr").await.unwrap();
     assert_eq!(next_step(session.view(), now()), Step::Collect);
-    let mut session = OrderSession::resume(&account, &url).await.unwrap();
+    let mut session = resume(&account, &url, &["a.test"]).await.unwrap();
     assert_eq!(next_step(session.view(), now()), Step::Collect);
-    assert_eq!(session.certificate(false).await.unwrap().len(), 1);
+    assert_eq!(session.certificate(false).await.unwrap().all.len(), 1);
     assert_eq!(ca.asked().iter().filter(|asked| **asked == "newOrder").count(), 1);
 }
 
@@ -224,7 +230,7 @@ async fn an_order_that_is_gone_or_somebody_elses_is_gone() {
         problem(403, "unauthorized"),
     ] {
         ca.fail(Endpoint::Order, fault);
-        let error = OrderSession::resume(&account, &order.view().url).await.unwrap_err();
+        let error = resume(&account, &order.view().url, &["a.test"]).await.unwrap_err();
         assert_eq!(error.reason(), "OrderGone", "{error}");
     }
 }
@@ -295,7 +301,7 @@ async fn alternate_chains_are_fetched_only_when_asked_for() {
     let mut order = OrderSession::begin(&account, &for_names(&["a.test"])).await.unwrap();
     drive(&mut order).await.unwrap();
     assert_eq!(ca.asked().iter().filter(|asked| **asked == "certificate").count(), 1);
-    assert_eq!(order.certificate(true).await.unwrap().len(), 2);
+    assert_eq!(order.certificate(true).await.unwrap().all.len(), 2);
     assert_eq!(ca.asked(), ["certificate", "certificate"]);
 }
 
@@ -317,7 +323,7 @@ async fn a_chain_with_anything_but_certificates_is_refused() {
 #[tokio::test]
 async fn renewal_information_is_read_with_and_without_retry_after() {
     let ca = FakeCa::start().await;
-    let client = ca.client();
+    let client = ca.account().await;
     let info = client.renewal_info("aki.serial").await.unwrap().unwrap();
     assert_eq!(info.check_after, Duration::from_hours(6));
     assert_eq!(info.window.start.to_string(), "2026-01-01T00:00:00Z");
@@ -334,7 +340,7 @@ async fn renewal_information_is_read_with_and_without_retry_after() {
     assert!(matches!(error, AcmeError::Malformed { .. }), "{error}");
     let without = FakeCa::start().await;
     without.script().no_ari = true;
-    assert_eq!(without.client().renewal_info("aki.serial").await.unwrap(), None);
+    assert_eq!(without.account().await.renewal_info("aki.serial").await.unwrap(), None);
 }
 
 #[tokio::test]
