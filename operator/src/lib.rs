@@ -10,10 +10,10 @@ pub mod gateway;
 pub mod issuer;
 pub mod kubernetes;
 pub mod operator;
-pub mod pki;
 pub mod telemetry;
 
 pub use gatehouse_egress as egress;
+pub use gatehouse_pki as pki;
 
 #[cfg(test)]
 mod reference;

@@ -8,22 +8,23 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, InconsistentKeys, RootCertStore};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+
+use gatehouse_pki::{PrivateKey, chain::read_bundle};
 
 /// Why there is no TLS to be had. Holds nothing of what was read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TlsError {
     #[error("cannot read the system's roots: {0}")]
     Platform(String),
-    #[error("it is not PEM")]
-    NotPem,
-    #[error("it holds no certificate in PEM")]
+    #[error("{0}")]
+    Certificates(String),
+    #[error("it holds no certificate that can be used")]
     NoCertificate,
     #[error("a certificate cannot be a root: {0}")]
     NoRoot(String),
-    #[error("it holds no private key in PEM")]
-    NoKey,
+    #[error("{0}")]
+    Key(String),
     #[error("the private key cannot be used")]
     BadKey,
     #[error("the first certificate is not the private key's")]
@@ -47,14 +48,10 @@ impl Trust {
     /// Those of a bundle in PEM alone.
     pub fn bundle(pem: &[u8]) -> Result<Self, TlsError> {
         let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(pem) {
-            let certificate = certificate.map_err(|_| TlsError::NotPem)?;
+        for certificate in certificates(pem)? {
             roots
                 .add(certificate)
                 .map_err(|error| TlsError::NoRoot(error.to_string()))?;
-        }
-        if roots.is_empty() {
-            return Err(TlsError::NoCertificate);
         }
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
             .build()
@@ -76,16 +73,12 @@ pub struct Identity(Arc<CertifiedKey>);
 impl Identity {
     /// The leaf comes first in `certificates`; both are PEM.
     pub fn new(certificates: &[u8], key: &[u8]) -> Result<Self, TlsError> {
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(certificates)
-            .collect::<Result<_, _>>()
-            .map_err(|_| TlsError::NotPem)?;
-        if chain.is_empty() {
-            return Err(TlsError::NoCertificate);
-        }
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::NoKey)?;
+        let chain = self::certificates(certificates)?;
+        let key = PrivateKey::from_pem(key).map_err(|error| TlsError::Key(error.to_string()))?;
+        let key = PrivatePkcs8KeyDer::from(key.pkcs8_der().to_vec()).into();
         let pair = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
             rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => TlsError::KeyMismatch,
-            rustls::Error::InvalidCertificate(_) => TlsError::NotPem,
+            rustls::Error::InvalidCertificate(_) => TlsError::NoCertificate,
             _ => TlsError::BadKey,
         })?;
         Ok(Self(Arc::new(pair)))
@@ -96,6 +89,11 @@ impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Identity")
     }
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let read = read_bundle(pem).map_err(|error| TlsError::Certificates(error.to_string()))?;
+    Ok(read.into_iter().map(|certificate| certificate.der.into()).collect())
 }
 
 /// For a client of ours, without ALPN, which the connector adds.

@@ -22,7 +22,7 @@ use zeroize::Zeroize;
 use super::wanted;
 use crate::{
     kubernetes::names,
-    pki::{Certificate, Chain, ChainError, PrivateKey},
+    pki::{Certificate, Chain, ChainError, PrivateKey, chain::read_bundle},
 };
 
 /// Annotation: fingerprint of the request that the certificate answers.
@@ -290,10 +290,12 @@ pub fn read(secret: &Secret) -> Result<Held, Damage> {
     };
     let crt = get("tls.crt")?;
     let key = key(secret)?;
-    let chain = Chain::read(&crt.0, Some(&key)).map_err(|error| match error {
+    let unreadable = |error: ChainError| match error {
         ChainError::KeyMismatch => Damage::Mismatch,
         error => Damage::Unreadable("tls.crt", error.to_string()),
-    })?;
+    };
+    let found = read_bundle(&crt.0).map_err(unreadable)?;
+    let chain = Chain::order(&found, Some(&key)).map_err(unreadable)?.keep(&found);
     let ca = data
         .get("ca.crt")
         .and_then(|ByteString(pem)| String::from_utf8(pem.clone()).ok());

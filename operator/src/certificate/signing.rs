@@ -22,7 +22,7 @@ const DEFAULT_LIFETIME: Duration = Duration::from_secs(90 * 86_400);
 /// Why a renewal would be in vain: the CA's end caps the new certificate's, which would end no later than the old.
 /// Renewed at half of what is left again and again, it would keep everybody busy to the CA's last second.
 pub fn in_vain(issuer: &Key, ca: &CaSigner, cause: Cause, not_after: Option<Timestamp>) -> Option<Failure> {
-    let end = ca.authority.certificate().not_after;
+    let end = ca.authority.not_after();
     let by_time = matches!(cause, Cause::Due | Cause::Advised);
     (by_time && not_after.is_some_and(|not_after| end <= not_after)).then(|| {
         Failure::new(
@@ -71,6 +71,7 @@ fn held(key: Arc<PrivateKey>, issued: &Issued) -> Result<Held, Failure> {
             .map(|der| read(der))
             .collect::<Result<_, _>>()?,
         root: issued.root.as_ref().map(|der| read(der)).transpose()?,
+        others: Vec::new(),
     };
     Ok(Held::new(key, chain))
 }

@@ -9,6 +9,18 @@ use crate::{
     pki::{Authority, Extras},
 };
 
+/// Says until when the CA can sign, and for what only.
+pub fn message(secret: &str, authority: &Authority) -> String {
+    let only = authority
+        .only_for()
+        .map(|usages| format!(", for {usages} only"))
+        .unwrap_or_default();
+    format!(
+        "The CA in Secret {secret} can sign until {}{only}.",
+        authority.not_after()
+    )
+}
+
 /// Reads and checks the CA.
 pub async fn load(spec: &CaIssuer, secrets: &dyn SecretReader, now: Timestamp) -> Result<CaSigner, NotReady> {
     let name = &spec.secret_name;

@@ -312,11 +312,8 @@ async fn examine<K: AnyIssuer>(
         )),
         Some(IssuerConfig::Ca(spec)) => {
             let signer = ca::load(spec, secrets.as_ref(), now).await?;
-            let until = signer.authority.certificate().not_after;
-            Ok((
-                Signer::Ca(Arc::new(signer)),
-                format!("The CA in Secret {} can sign until {until}.", spec.secret_name),
-            ))
+            let message = ca::message(&spec.secret_name, &signer.authority);
+            Ok((Signer::Ca(Arc::new(signer)), message))
         }
         Some(IssuerConfig::Acme(spec)) => {
             if let Some(State::Ready(Signer::Acme(known))) = ctx.registry.get(key)

@@ -13,7 +13,7 @@ pub(super) fn disorder(certificates: &[Certificate]) -> Vec<String> {
         .enumerate()
         .filter_map(|(position, (lower, upper))| {
             let (number, next) = (position + 1, position + 2);
-            if lower.issuer_der != upper.subject_der {
+            if lower.issuer_name != upper.subject_name {
                 let signer = lower
                     .issuer_common_name
                     .as_deref()
@@ -42,12 +42,12 @@ pub(super) fn root<'a>(certificates: &'a [Certificate], roots: &'a [Certificate]
     for _ in 0..DEEPEST {
         if let Some(root) = roots
             .iter()
-            .find(|root| *root == top || (root.subject_der == top.issuer_der && top.is_signed_by(root) == Some(true)))
+            .find(|root| *root == top || (root.subject_name == top.issuer_name && top.is_signed_by(root) == Some(true)))
         {
             return Some(root);
         }
         top = certificates.iter().find(|upper| {
-            *upper != top && upper.subject_der == top.issuer_der && top.is_signed_by(upper) == Some(true)
+            *upper != top && upper.subject_name == top.issuer_name && top.is_signed_by(upper) == Some(true)
         })?;
     }
     None

@@ -312,7 +312,19 @@ const ISSUER: Table = &[
     ),
     (
         "PathLengthExceeded",
-        "The CA may not sign another CA below itself: use one with a longer path.",
+        "A CA above allows fewer CAs below itself than there are or would be: use one with a longer path.",
+    ),
+    (
+        "UsageNotPermitted",
+        "The extended key usages of a CA and of those above it have nothing in common: re-issue the one that the message names.",
+    ),
+    (
+        "PolicyRequired",
+        "A CA requires a certificate policy, which Gatehouse does not write: re-issue it without requireExplicitPolicy.",
+    ),
+    (
+        "WeakAuthority",
+        "Clients refuse the CA's signature or key: re-issue it with SHA-256 and at least 2048 bits.",
     ),
     (
         "CryptoLibraryFailed",

@@ -117,8 +117,8 @@ fn unadvised(paths: &[&str], of: &[Of]) -> Vec<String> {
 fn no_reason_of_a_certificate_is_without_advice() {
     let paths = [
         "src/certificate",
-        "src/issuer/acme/error.rs",
-        "src/issuer/acme/plan.rs",
+        "../crates/acme/src/error.rs",
+        "../crates/acme/src/plan.rs",
         "src/issuer/solver/select.rs",
     ];
     let missing: Vec<_> = unadvised(&paths, &[Of::Certificate])
@@ -209,11 +209,11 @@ fn no_reason_of_an_issuer_is_without_advice() {
         "src/issuer/account.rs",
         "src/issuer/ca.rs",
         "src/issuer/controller.rs",
-        "src/issuer/acme/error.rs",
-        "src/pki/authority.rs",
-        "src/pki/chain.rs",
-        "src/pki/key.rs",
-        "src/pki/csr.rs",
+        "../crates/acme/src/error.rs",
+        "../crates/pki/src/authority.rs",
+        "../crates/pki/src/chain.rs",
+        "../crates/pki/src/key.rs",
+        "../crates/pki/src/csr.rs",
     ];
     assert_eq!(unadvised(&paths, &[Of::Issuer]), Vec::<String>::new());
 }
