@@ -369,7 +369,7 @@ impl AcmeOrder for OrderSession {
                 match read_alternate(&self.account, url).await {
                     Ok(chain) => chains.all.push(chain),
                     // What was issued is worth more than the choice of its root.
-                    Err(error) => chains.unread = chains.unread.or(Some(error)),
+                    Err(problem) => chains.unread = chains.unread.or(Some(problem)),
                 }
             }
         }
@@ -469,8 +469,15 @@ async fn tell(account: &Account, authorization: &AuthorizationView, url: &str) -
     Ok(answer)
 }
 
-async fn read_alternate(account: &Account, url: &str) -> Result<String, AcmeError> {
-    objects::chain(&account.post(Endpoint::Certificate, url, None).await?)
+async fn read_alternate(account: &Account, url: &str) -> Result<String, String> {
+    let read = account.post(Endpoint::Certificate, url, None).await;
+    read.and_then(|answer| objects::chain(&answer)).map_err(|error| {
+        let problem = match error {
+            AcmeError::OrderGone { detail } => format!("the CA does not have it ({detail})"),
+            other => other.to_string(),
+        };
+        printable(&format!("{url}: {problem}"), MAX_DETAIL)
+    })
 }
 
 /// Refuses to answer challenges for what was not ordered: a server could have us prove another's name to another CA. One that

@@ -7,7 +7,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::error::AcmeError;
 use super::key::{AccountKey, thumbprint};
 use super::problem::Problem;
 
@@ -155,8 +154,8 @@ pub struct OrderView {
 pub struct Chains {
     /// In PEM, leaf first. The first is the CA's own choice; the others are under other roots.
     pub all: Vec<String>,
-    /// Why the first of those that could not be read could not. The certificate is as good without them.
-    pub unread: Option<AcmeError>,
+    /// The URL of the first of the others that could not be read, and why. The certificate is as good without them.
+    pub unread: Option<String>,
 }
 
 /// The CA's view of our right to one identifier.

@@ -24,7 +24,7 @@ use crate::{
         registry::Key,
         signer::AcmeSigner,
     },
-    kubernetes::apply::WriteError,
+    kubernetes::{apply::WriteError, events::EventType},
 };
 
 /// A state that lasts longer than this is worth a write to the status.
@@ -311,6 +311,10 @@ impl Acme<'_> {
             look.ctx().orders.put(look.uid(), flight);
             return Ok(Ok(Action::requeue(Duration::ZERO)));
         };
+        if let Some(note) = flight.chain_note.take() {
+            look.ctx()
+                .tell(look.certificate, EventType::Warning, "AlternateChainUnreadable", &note);
+        }
         let gives_advice = self
             .signer
             .account

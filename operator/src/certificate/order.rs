@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use self::{
     challenges::Presented,
-    ending::{chosen, ended},
+    ending::{chosen, ended, unchosen},
 };
 pub use self::{
     challenges::solvers,
@@ -97,6 +97,8 @@ pub struct Flight {
     poll_at: Option<Instant>,
     /// The certificate, when it is there and has yet to be written.
     pub held: Option<Held>,
+    /// Why the certificate's chain is not the preferred one, to be reported with it.
+    pub chain_note: Option<String>,
     /// Whether the status names it.
     pub recorded: bool,
     /// When its state was last written to the status.
@@ -178,6 +180,7 @@ impl Flight {
             presented: HashMap::new(),
             poll_at: None,
             held: None,
+            chain_note: None,
             recorded: false,
             told: Instant::now(),
         }
@@ -250,6 +253,7 @@ impl Flight {
                 return Ok(Some(
                     match chosen(&chains.all, preferred.as_deref(), wanted, &self.key) {
                         Ok(chain) => {
+                            self.chain_note = unchosen(&chain, preferred.as_deref(), chains.unread.as_deref());
                             self.held = Some(Held::new(self.key.clone(), chain));
                             Progress::Issued
                         }

@@ -126,3 +126,74 @@ async fn who_waits_for_the_directory_shares_its_failure() {
     assert_eq!(ca.asked(), ["directory"]);
     client.directory().await.unwrap();
 }
+
+/// As HARICA and ZeroSSL answer.
+#[tokio::test]
+async fn a_ca_that_demands_a_binding_for_a_look_up_sees_it_once() {
+    for demands in [true, false] {
+        let ca = FakeCa::start().await;
+        ca.script().meta = json!({"externalAccountRequired": true});
+        ca.script().demands_binding = demands;
+        let key = key();
+        let bound = |known_uri| AccountOptions {
+            eab: Some(Eab::new("kid-1", b"c2VjcmV0").unwrap()),
+            known_uri,
+            ..with_email(Some("ops@a.test"), Some("ops@a.test"))
+        };
+        // A URL of another server's is never sent.
+        let elsewhere = Some("https://other.test/account/0".to_owned());
+        let made = Account::establish(ca.client(), key.clone(), &bound(elsewhere))
+            .await
+            .unwrap();
+        assert_eq!(ca.asked(), ["directory", "newNonce", "newAccount", "newAccount"]);
+        let found = Account::establish(ca.client(), key, &bound(Some(made.uri().to_owned())))
+            .await
+            .unwrap();
+        assert_eq!(found.uri(), made.uri());
+        let expected = if demands {
+            &["newAccount", "account"][..]
+        } else {
+            &["newAccount"]
+        };
+        assert_eq!(ca.asked()[2..], *expected);
+        let shown = ca
+            .script()
+            .payloads
+            .iter()
+            .filter(|(_, payload)| payload["externalAccountBinding"].is_object())
+            .count();
+        assert_eq!(shown, 1);
+    }
+}
+
+#[tokio::test]
+async fn another_key_than_the_remembered_accounts_makes_its_own() {
+    let ca = FakeCa::start().await;
+    ca.script().demands_binding = true;
+    let bound = |known_uri| AccountOptions {
+        eab: Some(Eab::new("kid-1", b"c2VjcmV0").unwrap()),
+        known_uri,
+        ..with_email(None, None)
+    };
+    let made = Account::establish(ca.client(), key(), &bound(None)).await.unwrap();
+    ca.fail(Endpoint::Account, problem(400, "accountDoesNotExist"));
+    let other = Account::establish(ca.client(), key(), &bound(Some(made.uri().to_owned())))
+        .await
+        .unwrap();
+    assert_ne!(other.uri(), made.uri());
+}
+
+#[tokio::test]
+async fn a_deactivated_account_is_refused() {
+    let ca = FakeCa::start().await;
+    ca.script().rewrite = Some(Box::new(|endpoint, object| {
+        if endpoint == "newAccount" {
+            object["status"] = json!("deactivated");
+        }
+    }));
+    let error = Account::establish(ca.client(), key(), &with_email(None, None))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, AcmeError::Unauthorized { .. }), "{error}");
+    assert!(error.to_string().contains("deactivated"), "{error}");
+}

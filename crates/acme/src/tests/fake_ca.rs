@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
+    UnparsedPublicKey,
+};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -25,6 +28,10 @@ pub(super) enum Fault {
     Hang,
     /// Breaks the connection in the middle of the answer.
     Cut,
+    /// Does what was asked for, and answers with this status and a page.
+    After(u16),
+    /// Is none: the answer is as the protocol says.
+    Right,
 }
 
 /// An answer with a problem document.
@@ -60,7 +67,13 @@ pub(super) struct Script {
     pub(super) slow_validation: u32,
     pub(super) hide_contacts: bool,
     pub(super) chain: String,
+    /// Not even a look-up of an account is answered without a binding.
+    pub(super) demands_binding: bool,
+    /// Changes the objects of an endpoint on their way out.
+    pub(super) rewrite: Option<Rewrite>,
 }
+
+pub(super) type Rewrite = Box<dyn Fn(&str, &mut Value) + Send>;
 
 #[derive(Clone)]
 pub(super) struct FakeCa(Arc<Mutex<Script>>);
@@ -183,7 +196,12 @@ async fn serve(State(ca): State<FakeCa>, request: Request) -> Response {
             headers: headers.into_iter().map(|(n, v)| (n, v.to_owned())).collect(),
             body,
         },
-        None => ca.script().answer(endpoint, &path, &body),
+        Some(Fault::After(status)) => {
+            ca.script().answer(endpoint, &path, &body);
+            let (headers, body) = (vec![], "<html>Gateway Timeout".to_owned());
+            Reply { status, headers, body }
+        }
+        Some(Fault::Right) | None => ca.script().rewritten(endpoint, &path, &body),
     };
     let nonce = ca.script().nonce();
     let mut response = Response::builder().status(reply.status).header("replay-nonce", nonce);
@@ -203,6 +221,7 @@ fn endpoint(path: &str) -> &'static str {
         "order" => "order",
         "authz" => "authz",
         "challenge" => "challenge",
+        "key-change" => "keyChange",
         "finalize" => "finalize",
         "certificate" => "certificate",
         "ari" => "renewalInfo",
@@ -221,6 +240,18 @@ impl Script {
     fn unlucky(&mut self) -> bool {
         self.seed = self.seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (self.seed >> 16) % 100 < self.bad_nonce_percent
+    }
+
+    fn rewritten(&mut self, endpoint: &'static str, path: &str, body: &[u8]) -> Reply {
+        let mut reply = self.answer(endpoint, path, body);
+        if let Some(rewrite) = &self.rewrite
+            && reply.status < 300
+            && let Ok(mut object) = serde_json::from_str(&reply.body)
+        {
+            rewrite(endpoint, &mut object);
+            reply.body = object.to_string();
+        }
+        reply
     }
 
     fn answer(&mut self, endpoint: &'static str, path: &str, body: &[u8]) -> Reply {
@@ -265,6 +296,16 @@ impl Script {
                 }
                 json_reply(200, &self.accounts[index])
             }
+            ("keyChange", Some(index)) => {
+                let header = part(&payload["protected"]);
+                assert_eq!(header["url"], format!("{}{path}", self.base));
+                assert!(header.get("nonce").is_none(), "{header}");
+                verify(&payload, &header["jwk"]);
+                let change = part(&payload["payload"]);
+                assert_eq!(change["oldKey"], self.accounts[index]["jwk"]);
+                self.accounts[index]["jwk"] = header["jwk"].clone();
+                json_reply(200, &json!({}))
+            }
             ("newOrder", Some(_)) => self.new_order(&payload),
             ("order", Some(_)) => json_reply(200, &self.order(index.unwrap())),
             ("authz", Some(_)) => self.authorization(index.unwrap()),
@@ -288,6 +329,7 @@ impl Script {
             "newNonce": url("/nonce"),
             "newAccount": url("/new-account"),
             "newOrder": url("/new-order"),
+            "keyChange": url("/key-change"),
             "meta": self.meta.as_object().cloned().unwrap_or_default(),
         });
         if !self.no_ari {
@@ -298,6 +340,9 @@ impl Script {
 
     fn new_account(&mut self, jwk: &Value, payload: &Value) -> Reply {
         let known = self.accounts.iter().position(|account| account["jwk"] == *jwk);
+        if self.demands_binding && !payload["externalAccountBinding"].is_object() {
+            return refusal(403, "externalAccountRequired");
+        }
         let (status, index) = match known {
             Some(index) => (200, index),
             None if payload["onlyReturnExisting"] == true => {
@@ -439,10 +484,19 @@ fn part(text: &Value) -> Value {
 }
 
 fn verify(jws: &Value, jwk: &Value) {
-    let point = [vec![4], decoded(&jwk["x"]), decoded(&jwk["y"])].concat();
     let (protected, payload) = (&jws["protected"], &jws["payload"]);
     let message = format!("{}.{}", protected.as_str().unwrap(), payload.as_str().unwrap());
-    UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)
-        .verify(message.as_bytes(), &decoded(&jws["signature"]))
-        .expect("the signature holds");
+    let (message, signature) = (message.as_bytes(), decoded(&jws["signature"]));
+    let alg = part(protected)["alg"].clone();
+    let point = || [vec![4], decoded(&jwk["x"]), decoded(&jwk["y"])].concat();
+    let holds = match alg.as_str().unwrap() {
+        "ES256" => UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point()).verify(message, &signature),
+        "ES384" => UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, point()).verify(message, &signature),
+        "RS256" => {
+            let (n, e) = (decoded(&jwk["n"]), decoded(&jwk["e"]));
+            RsaPublicKeyComponents { n, e }.verify(&RSA_PKCS1_2048_8192_SHA256, message, &signature)
+        }
+        other => panic!("no such algorithm: {other}"),
+    };
+    holds.expect("the signature holds");
 }

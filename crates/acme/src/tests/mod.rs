@@ -1,7 +1,8 @@
-//! The client against a scripted CA on 127.0.0.1, which fails in every way that servers do.
-
 mod accounts;
+mod answers;
 mod fake_ca;
 mod faults;
+mod keys;
 mod limits;
 mod orders;
+mod readers;

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::fake_ca::{FakeCa, Fault, problem};
 use crate::*;
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     "2026-11-21T10:00:00Z".parse().unwrap()
 }
 

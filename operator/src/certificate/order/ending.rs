@@ -28,7 +28,12 @@ pub(super) fn chosen(
     };
     let mut read = Vec::with_capacity(chains.len());
     for chain in chains {
-        read.push(Chain::read(chain.as_bytes(), Some(key)).map_err(|error| refuse(error.to_string()))?);
+        match Chain::read(chain.as_bytes(), Some(key)) {
+            Ok(chain) => read.push(chain),
+            // The first is the CA's own; the others only serve the choice.
+            Err(error) if read.is_empty() => return Err(refuse(error.to_string())),
+            Err(error) => tracing::warn!(%error, "an alternate chain cannot be used"),
+        }
     }
     let chain = preferred
         .and_then(|name| Chain::prefer(&read, name))
@@ -48,6 +53,18 @@ pub(super) fn chosen(
                 .join("; "),
         )),
     }
+}
+
+/// Says that the preferred chain may be one that could not be read, and was not used for that.
+pub(super) fn unchosen(chain: &Chain, preferred: Option<&str>, unread: Option<&str>) -> Option<String> {
+    let (preferred, unread) = (preferred?, unread?);
+    if Chain::prefer(std::slice::from_ref(chain), preferred).is_some() {
+        return None;
+    }
+    Some(format!(
+        "An alternate chain could not be read ({unread}), so the CA's own chain is used in place of {preferred:?}. \
+         The next renewal asks for it again; to ask now, run: gatehouse renew."
+    ))
 }
 
 /// An order that came to its end without a certificate.

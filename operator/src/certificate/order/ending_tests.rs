@@ -96,3 +96,25 @@ fn a_chain_is_taken_only_if_it_is_what_was_asked_for() {
     let message = refused(&[pem], &more, &held.key);
     assert!(message.contains("192.0.2.7"), "{message}");
 }
+
+#[test]
+fn an_alternate_chain_is_needed_only_where_it_is_preferred() {
+    let certificate = samples::certificate("");
+    let (wanted, held) = (samples::wanted(&certificate), samples::pair(&certificate, issued_at()));
+    let pem = held.chain.pem();
+    let broken = "-----BEGIN CERTIFICATE-----\naGk=\n-----END CERTIFICATE-----\n".to_owned();
+    let chain = chosen(&[pem.clone(), broken.clone()], Some("Root X"), &wanted, &held.key).unwrap();
+    assert_eq!(chain.pem(), pem);
+    assert!(chosen(&[broken, pem], None, &wanted, &held.key).is_err());
+
+    let own = chain.topmost().issuer_common_name.clone().unwrap();
+    let unread = Some("https://ca.test/cert/1/1: the CA does not have it");
+    assert_eq!(unchosen(&chain, Some(&own), unread), None);
+    assert_eq!(unchosen(&chain, Some("Root X"), None), None);
+    assert_eq!(unchosen(&chain, None, unread), None);
+    let note = unchosen(&chain, Some("Root X"), unread).unwrap();
+    assert!(
+        note.contains("https://ca.test/cert/1/1: the CA does not have it") && note.contains("\"Root X\""),
+        "{note}"
+    );
+}

@@ -73,6 +73,7 @@ const OTHER_WORDS: &[&str] = &[
     "Adopted",
     "IssuanceFailed",
     "FallbackIssuer",
+    "AlternateChainUnreadable",
     "RolloutFailed",
     // Why a certificate is due.
     "First",
