@@ -172,6 +172,13 @@ fn workload(kind: &str, extra: &str) -> String {
     )
 }
 
+/// Each kind that can be restarted, with what keeps its Pods away.
+const WORKLOADS: [(&str, &str); 3] = [
+    ("Deployment", "replicas: 0"),
+    ("StatefulSet", "replicas: 0"),
+    ("DaemonSet", "revisionHistoryLimit: 1"),
+];
+
 /// Tells `receiver` what is not ready in `app`, signed; with the Secret for that.
 fn policy(app: &str, kind: &str, receiver: &Receiver) -> String {
     let namespaces = format!("  namespaceSelector: {{matchLabels: {{kubernetes.io/metadata.name: {app}}}}}\n");
@@ -264,11 +271,7 @@ async fn the_operator_works_with_exactly_the_rights_of_config_default_and_tells_
             "apiVersion: v1\nkind: Secret\nmetadata: {name: keystore}\nstringData: {password: a-keystores-password}\n",
         )
         .await;
-    for (kind, extra) in [
-        ("Deployment", "replicas: 0"),
-        ("StatefulSet", "replicas: 0"),
-        ("DaemonSet", "revisionHistoryLimit: 1"),
-    ] {
+    for (kind, extra) in WORKLOADS {
         cluster.apply(&app, &workload(kind, extra)).await;
     }
     let by_cluster = |name: &str, issuer: &str, host: &str| {
@@ -280,7 +283,8 @@ async fn the_operator_works_with_exactly_the_rights_of_config_default_and_tells_
     let shop = format!(
         "{}  keystores:\n    pkcs12: {{create: true, passwordSecretRef: {{name: keystore, key: password}}}}\n    jks: {{create: true, \
          passwordSecretRef: {{name: keystore, key: password}}}}\n  rollout: [{{kind: Deployment, name: shop}}, {{kind: \
-         StatefulSet, name: shop}}, {{kind: DaemonSet, name: shop}}]\n",
+         StatefulSet, name: shop}}, {{kind: DaemonSet, name: shop}}, {{kind: Deployment, name: later}}, {{kind: StatefulSet, name: \
+         later}}, {{kind: DaemonSet, name: later}}]\n",
         by_cluster("shop", "internal", "shop.example.test")
     );
     cluster.apply(&app, &shop).await;
@@ -397,6 +401,13 @@ async fn the_operator_works_with_exactly_the_rights_of_config_default_and_tells_
             .unwrap()
             .template,
     ];
+    // What is missing is waited for.
+    cluster.wait_condition(&own, "shop", "RolledOut", "False", SOON).await;
+    for (kind, extra) in WORKLOADS {
+        let later = workload(kind, extra).replace("name: shop}", "name: later}");
+        cluster.apply(&app, &later).await;
+    }
+    cluster.wait_condition(&own, "shop", "RolledOut", "True", SOON).await;
     for template in templates {
         let annotations = template.metadata.unwrap_or_default().annotations.unwrap_or_default();
         assert!(annotations.contains_key(note), "rolled: {annotations:?}");

@@ -5,13 +5,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::IssuerKind;
+use super::{IssuerKind, RolloutTarget};
 
 /// Written by Gatehouse only.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CertificateStatus {
-    /// Ready: a valid certificate for the spec is in the Secret. Issuing: one is being obtained.
+    /// Ready: a valid certificate for the spec is in the Secret. Issuing: one is being obtained. RolledOut: the workloads of
+    /// `rollout` have been restarted with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -48,6 +49,10 @@ pub struct CertificateStatus {
     /// When the next attempt is made. Always there while not Ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt_time: Option<Timestamp>,
+    /// Workloads of `rollout` that have not been restarted for this certificate yet. The condition RolledOut says why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub pending_rollouts: Vec<RolloutTarget>,
     /// The ACME order in flight, and the CA's advice on renewal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acme: Option<AcmeStatus>,

@@ -1,6 +1,9 @@
 //! The engine's eyes and hands in a cluster.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use gatehouse_crds::alert::{AlertKind, AlertPolicy, AlertPolicyStatus, ClusterAlertPolicy};
@@ -31,6 +34,7 @@ use crate::{
     issuer::secrets::NamespaceSecrets,
     kubernetes::{
         apply::{self, Writer},
+        dependency::{Dependencies, Dependency, Dependent, secret_names},
         events::{EventType, Events},
     },
 };
@@ -111,11 +115,27 @@ impl Sight for ClusterSight {
     }
 }
 
+/// Names a policy among those who wait for objects.
+pub fn dependent(policy: &PolicyKey) -> Dependent {
+    Dependent::new(
+        policy.kind(),
+        policy.namespace.as_deref().unwrap_or_default(),
+        &policy.name,
+    )
+}
+
+/// Returns the Secrets that the receivers of a policy refer to, which are in `namespace`.
+pub fn dependencies(receivers: &[Receiver], namespace: &str) -> BTreeSet<Dependency> {
+    let names = receivers.iter().flat_map(|receiver| secret_names(&receiver.webhook));
+    names.map(|name| Dependency::secret(namespace, &name)).collect()
+}
+
 /// Writes to the API server, and sends.
 pub struct ClusterHands {
     pub client: Client,
     pub writer: Writer,
     pub events: Events,
+    pub dependencies: Arc<Dependencies>,
     pub sight: Arc<ClusterSight>,
     pub store: Store,
     pub sender: Sender,
@@ -162,7 +182,8 @@ impl Hands for ClusterHands {
             };
         }
         let namespace = policy.namespace.as_deref().unwrap_or(&self.own_namespace);
-        let secrets = NamespaceSecrets::new(self.client.clone(), namespace);
+        let dependent = dependent(policy);
+        let secrets = NamespaceSecrets::new(self.client.clone(), namespace, self.dependencies.clone(), dependent);
         let sent = match Target::read(&receiver.webhook, &secrets).await {
             Ok(target) => self.sender.send(&target, message, self.now()).await,
             Err(error) => Err(error.into()),
@@ -203,6 +224,12 @@ impl Hands for ClusterHands {
         };
         self.events
             .publish(&reference, EventType::Warning, "AlertDeliveryFailed", "Alert", note);
+    }
+
+    fn follow_secrets(&self, policy: &PolicyKey, receivers: &[Receiver]) {
+        let namespace = policy.namespace.as_deref().unwrap_or(&self.own_namespace);
+        self.dependencies
+            .set_from_now(&dependent(policy), dependencies(receivers, namespace));
     }
 
     fn now(&self) -> Timestamp {

@@ -61,6 +61,8 @@ pub trait Hands: Send + Sync + 'static {
     async fn send(&self, policy: &PolicyKey, receiver: &Receiver, message: &Message) -> Outcome;
     /// Says on the object that an alert about it has not arrived.
     fn undelivered(&self, subject: &Subject, note: &str);
+    /// Has [`News::SecretChanged`] sent when a Secret of these receivers changes; none when the policy is gone.
+    fn follow_secrets(&self, policy: &PolicyKey, receivers: &[Receiver]);
     fn now(&self) -> Timestamp;
 }
 
@@ -123,6 +125,8 @@ pub enum News {
     Policies(Vec<(PolicyKey, Box<Spec>)>),
     /// The labels of a namespace have changed.
     Namespace(String),
+    /// A Secret that a receiver of a policy refers to has changed.
+    SecretChanged(PolicyKey),
 }
 
 /// What has ended beside the engine.
@@ -255,6 +259,13 @@ impl<S: Sight, H: Hands> Engine<S, H> {
                     self.forget_orphans();
                 }
             }
+            News::SecretChanged(key) => {
+                let now = self.hands.now();
+                if let Some(entry) = self.policies.get_mut(&key) {
+                    entry.secret_changed(now);
+                    self.touched.insert(key);
+                }
+            }
             News::Policy(key, None) => self.remove(&key),
             News::Policy(key, Some(spec)) => self.policy(key, *spec),
         }
@@ -262,6 +273,7 @@ impl<S: Sight, H: Hands> Engine<S, H> {
 
     fn remove(&mut self, key: &PolicyKey) {
         if let Some(entry) = self.policies.remove(key) {
+            self.hands.follow_secrets(key, &[]);
             self.wake(key, entry.wake, None);
             self.starved.remove(key);
             // It is counted no more.
@@ -300,6 +312,8 @@ impl<S: Sight, H: Hands> Engine<S, H> {
         if self.policies.get(&key).is_some_and(|entry| entry.uid != spec.uid) {
             self.remove(&key);
         }
+        let receivers = spec.policy.as_ref().map_or(&[][..], |policy| &policy.receivers);
+        self.hands.follow_secrets(&key, receivers);
         let known = self.policies.contains_key(&key);
         let entry = self
             .policies

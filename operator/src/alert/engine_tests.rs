@@ -200,6 +200,8 @@ impl Hands for World {
         self.undelivered.lock().unwrap().push(format!("{subject}: {note}"));
     }
 
+    fn follow_secrets(&self, _: &PolicyKey, _: &[Receiver]) {}
+
     fn now(&self) -> Timestamp {
         start() + jiff::SignedDuration::try_from(self.began.elapsed()).unwrap()
     }

@@ -15,6 +15,7 @@ use super::{
     status::{self, Unfit},
     tell::Tell,
 };
+use crate::kubernetes::dependency::secret_names;
 
 /// What nobody waits for is made durable, and told in the status, this often at most.
 const LAZY: Duration = Duration::from_secs(1);
@@ -150,6 +151,19 @@ impl Entry {
             }
         }
         changed
+    }
+
+    /// A Secret of a receiver has changed: what was refused with its content is tried again.
+    pub(super) fn secret_changed(&mut self, now: Timestamp) {
+        let Ok(policy) = &self.policy else { return };
+        for receiver in &policy.receivers {
+            if let Some(queue) = self.state.queues.get_mut(&receiver.name)
+                && !secret_names(&receiver.webhook).is_empty()
+            {
+                self.stale |= queue.stopped.is_some();
+                queue.secret_changed(now);
+            }
+        }
     }
 
     /// Takes whether it is one too many in its namespace. Gives whether that is new.

@@ -260,6 +260,11 @@ impl Queue {
         Verdict::Again { first }
     }
 
+    /// A Secret of the receiver has changed: it may be another one now, and what it lacked may be there.
+    pub fn secret_changed(&mut self, now: Timestamp) {
+        self.mended(i64::MIN, now);
+    }
+
     /// The policy's spec has changed: a receiver that was gone may be another one now, and one that failed mended.
     pub fn mended(&mut self, generation: i64, now: Timestamp) {
         if self.stopped.is_some_and(|stopped| stopped != generation) {

@@ -10,13 +10,19 @@ use gatehouse_crds::{
 use jiff::Timestamp;
 
 use crate::{
-    certificate::outcome::{ISSUING, READY},
+    certificate::{
+        outcome::{ISSUING, READY},
+        rollout::ROLLED_OUT,
+    },
     gateway::status::{EXPOSURE_MISMATCH, EXPOSURE_VERIFIED},
     kubernetes::conditions,
 };
 
 /// How long a renewal is told of.
 const NEWS: Duration = Duration::from_secs(300);
+/// A renewed certificate that its workloads do not have after this time is told, and after the second it is critical.
+const ROLLOUT_LATE: Duration = Duration::from_secs(600);
+const ROLLOUT_CRITICAL: Duration = Duration::from_secs(86_400);
 /// A renewal that takes this share of the lifetime after its time is late.
 const LATE: u32 = 50;
 
@@ -197,6 +203,18 @@ fn trouble(certificate: &Certificate, rules: &RuleSet, now: Timestamp, judgement
             judgement.at(Rule::RenewalFailed, Severity::Critical, since, now);
         } else if attempts >= rule.warning {
             judgement.at(Rule::RenewalFailed, Severity::Warning, since, now);
+        }
+    }
+    if rules.renewal_failed.is_some()
+        && let Some(rollout) = conditions::find(conditions, ROLLED_OUT).filter(|rollout| rollout.status == "False")
+    {
+        let since = rollout.last_transition_time.0;
+        for (after, severity) in [
+            (ROLLOUT_LATE, Severity::Warning),
+            (ROLLOUT_CRITICAL, Severity::Critical),
+        ] {
+            let moment = since.checked_add(after).unwrap_or(since);
+            judgement.at(Rule::RenewalFailed, severity, moment, now);
         }
     }
     if let Some(after) = rules.not_ready {

@@ -161,6 +161,34 @@ fn what_is_not_ready_for_ten_minutes_is_critical_also_when_it_never_was() {
 }
 
 #[test]
+fn a_renewal_that_does_not_reach_its_workloads_warns_after_ten_minutes() {
+    let late = |status: &str| {
+        let rolled = condition("RolledOut", status, "WorkloadNotFound", "02-01T00:00:00");
+        certificate(
+            &json!({}),
+            &json!({"conditions": [condition("Ready", "True", "Issued", "01-01T12:00:00"), rolled]}),
+        )
+    };
+    let (warning, critical) = (at("02-01T00:10:00"), at("02-02T00:00:00"));
+    assert_eq!(
+        judged(&late("False"), &all(), "02-01T00:09:59"),
+        (vec![], Some(warning))
+    );
+    let found = vec![(RenewalFailed, Warning, warning)];
+    assert_eq!(
+        judged(&late("False"), &all(), "02-01T00:10:00"),
+        (found, Some(critical))
+    );
+    assert_eq!(
+        judged(&late("False"), &all(), "02-02T00:00:00").0,
+        [(RenewalFailed, Critical, warning)]
+    );
+    assert_eq!(judged(&late("True"), &all(), "02-02T00:00:00").0, []);
+    let off = rules(&json!({"notReady": {}}));
+    assert_eq!(judged(&late("False"), &off, "02-02T00:00:00").0, []);
+}
+
+#[test]
 fn what_the_breaker_holds_warns() {
     let ready = condition("Ready", "True", "Issued", "01-01T12:00:00");
     let held = condition("Issuing", "False", "ReissueHeld", "02-01T00:00:00");

@@ -10,10 +10,7 @@ use gatehouse_crds::alert::AlertPolicyStatus;
 use kube::{
     Api, Resource, ResourceExt,
     core::DeserializeGuard,
-    runtime::{
-        WatchStreamExt,
-        watcher::{self, Event, watcher},
-    },
+    runtime::watcher::{self, Event},
 };
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::UnboundedSender;
@@ -24,44 +21,41 @@ use super::{
     policy::{AnyPolicy, Policy, PolicyKey, key},
     status::Unfit,
 };
+use crate::kubernetes::{client::Recovery, watch::watch};
 
 /// Watches for ever.
-pub async fn policies<P>(api: Api<DeserializeGuard<P>>, news: UnboundedSender<News>)
+pub async fn policies<P>(api: Api<DeserializeGuard<P>>, news: UnboundedSender<News>, recovery: Recovery)
 where
     P: AnyPolicy + Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
+    let mut events = watch(api, watcher::Config::default(), "AlertPolicy", &recovery).boxed();
     let mut known: BTreeSet<PolicyKey> = BTreeSet::new();
     // The list that is being read.
     let mut listed: BTreeMap<PolicyKey, Box<Spec>> = BTreeMap::new();
     while let Some(event) = events.next().await {
         let told = match event {
-            Ok(Event::Apply(object)) => {
+            Event::Apply(object) => {
                 known.insert(key(&object));
                 vec![News::Policy(key(&object), Some(Box::new(spec(&object))))]
             }
-            Ok(Event::Delete(object)) => {
+            Event::Delete(object) => {
                 known.remove(&key(&object));
                 vec![News::Policy(key(&object), None)]
             }
-            Ok(Event::Init) => {
+            Event::Init => {
                 listed.clear();
                 Vec::new()
             }
-            Ok(Event::InitApply(object)) => {
+            Event::InitApply(object) => {
                 listed.insert(key(&object), Box::new(spec(&object)));
                 Vec::new()
             }
             // What went while the watch was interrupted is told by nobody.
-            Ok(Event::InitDone) => {
+            Event::InitDone => {
                 let all = std::mem::take(&mut listed);
                 let before = std::mem::replace(&mut known, all.keys().cloned().collect());
                 let gone = before.difference(&known).map(|key| News::Policy(key.clone(), None));
                 gone.chain([News::Policies(all.into_iter().collect())]).collect()
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the watch of policies was interrupted and will be resumed");
-                Vec::new()
             }
         };
         for told in told {

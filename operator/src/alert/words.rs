@@ -55,6 +55,10 @@ fn firing(rule: Rule, subject: &Subject, at: Timestamp) -> String {
             let end = end.map_or_else(|| claim(rule).to_owned(), |end| runs_out(end, at));
             format!("Certificate {subject} {end} and has not been renewed{why}")
         }
+        // No attempt failed: what came of the last did not reach its workloads.
+        Rule::RenewalFailed if subject.failed_attempts == Some(0) => {
+            format!("Certificate {subject} was renewed, but its workloads still serve the one before{why}")
+        }
         Rule::RenewalFailed => {
             let done = if end.is_some() { "renewed" } else { "issued" };
             let tries = match subject.failed_attempts {

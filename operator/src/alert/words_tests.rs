@@ -77,6 +77,22 @@ fn a_certificate_that_ran_out_while_it_expired_is_said_to_have_run_out() {
 }
 
 #[test]
+fn a_renewal_that_does_not_reach_its_workloads_is_not_called_a_failed_attempt() {
+    let mut late = every_rule()[2].clone();
+    let subject = std::sync::Arc::make_mut(&mut late.subject);
+    subject.failed_attempts = Some(0);
+    if let Some(failure) = &mut subject.last_failure {
+        failure.message = "Deployment web does not exist: create it, or remove it from spec.rollout.".into();
+    }
+    let text = alert(&late, now());
+    assert!(
+        text.starts_with("Certificate app/catalog was renewed, but its workloads still serve the one before"),
+        "{text}"
+    );
+    assert!(text.contains("Deployment web does not exist"), "{text}");
+}
+
+#[test]
 fn the_end_speaks_of_a_renewal_only_when_there_is_a_new_certificate() {
     let mended = Alert {
         subject: renewed().into(),

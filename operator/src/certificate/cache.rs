@@ -20,13 +20,14 @@ use kube::{
     runtime::{
         WatchStreamExt,
         reflector::{ObjectRef, Store, store, store::Writer},
-        watcher::{self, Event, watcher},
+        watcher::{self, Event},
     },
 };
 use tokio::sync::{mpsc, watch};
 
 use self::awaited::{Awaited, Part};
 use super::holding::Facts;
+use crate::kubernetes::{client::Recovery, watch::watch as watch_all};
 
 /// A Certificate, or why it is none.
 pub type Guarded = DeserializeGuard<Certificate>;
@@ -172,20 +173,14 @@ impl Cache {
         api: Api<Guarded>,
         mut inlet: Writer<Guarded>,
         gone: mpsc::UnboundedSender<String>,
+        recovery: &Recovery,
     ) -> impl Stream<Item = Result<Guarded, watcher::Error>> + Send + use<> {
         let cache = self.clone();
-        watcher(api, watcher::Config::default().page_size(PAGE))
-            .default_backoff()
-            .modify(prune)
+        watch_all(api, watcher::Config::default().page_size(PAGE), "Certificate", recovery)
             .map(move |event| {
-                match &event {
-                    Ok(event) => cache.take_certificate(event, &mut inlet, &gone),
-                    // Missing rights, for one: there is no object yet that could say so.
-                    Err(error) => {
-                        tracing::warn!(%error, "the watch of Certificates was interrupted and will be resumed");
-                    }
-                }
-                event
+                let event = event.modify(prune);
+                cache.take_certificate(&event, &mut inlet, &gone);
+                Ok(event)
             })
             .applied_objects()
     }
@@ -198,24 +193,20 @@ impl Cache {
         api: Api<PartialObjectMeta<Secret>>,
         mut inlet: Writer<Facts>,
         changed: mpsc::UnboundedSender<(String, String)>,
+        recovery: Recovery,
     ) {
         let _last_word = LastWord(&self.listed);
         let config = watcher::Config::default()
             .fields("type=kubernetes.io/tls")
             .page_size(PAGE);
-        let mut events = watcher(api, config).default_backoff().boxed();
+        let mut events = watch_all(api, config, "Secret", &recovery).boxed();
         while let Some(event) = events.next().await {
-            match event {
-                Ok(event) => {
-                    let event = facts(event);
-                    inlet.apply_watcher_event(&event);
-                    self.note_secret(&event);
-                    if let Event::Apply(facts) | Event::Delete(facts) = &event {
-                        // No issuer listens: the process is on its way out.
-                        let _ = changed.send((facts.namespace.clone(), facts.name.clone()));
-                    }
-                }
-                Err(error) => tracing::warn!(%error, "the watch of Secrets was interrupted and will be resumed"),
+            let event = facts(event);
+            inlet.apply_watcher_event(&event);
+            self.note_secret(&event);
+            if let Event::Apply(facts) | Event::Delete(facts) = &event {
+                // No issuer listens: the process is on its way out.
+                let _ = changed.send((facts.namespace.clone(), facts.name.clone()));
             }
         }
     }
@@ -235,8 +226,12 @@ impl Cache {
             Event::InitDone => ended.extend(self.certificates.state().iter().map(|object| identity(object.as_ref()))),
             _ => {}
         }
+        let claimed = self.claimed(event);
         self.note_certificate(event);
         inlet.apply_watcher_event(event);
+        if let Some((namespace, secret)) = claimed {
+            self.touch_claimants(&namespace, &secret);
+        }
         if matches!(event, Event::InitDone) {
             self.index_all();
             self.listed.send_modify(|listed| listed.certificates = true);
@@ -257,6 +252,11 @@ impl Cache {
             // Nobody forgets any more: the process is on its way out.
             let _ = gone.send(identity);
         }
+    }
+
+    /// Whether a Certificate of this name is here.
+    pub fn has_named(&self, namespace: &str, name: &str) -> bool {
+        self.certificates.get(&ObjectRef::new(name).within(namespace)).is_some()
     }
 
     /// Whether this very Certificate is here, named as [`identity`] does.
@@ -280,6 +280,29 @@ impl Cache {
                     acme.is_some_and(|acme| acme.order_url.is_some())
                 })
         })
+    }
+
+    /// The Secret that a Certificate has claimed until now, when others claim it, too.
+    fn claimed(&self, event: &Event<Guarded>) -> Option<Key> {
+        let (Event::Apply(object) | Event::Delete(object)) = event else {
+            return None;
+        };
+        let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+        let before = self.certificates.get(&ObjectRef::new(&name).within(&namespace))?;
+        let key = (namespace, before.0.as_ref().ok()?.spec.secret_name.clone());
+        let is_shared = self.lock_index().get(&key).is_some_and(|names| names.len() > 1);
+        // Its status says nothing about a claim.
+        let is_news = matches!(event, Event::Delete(_)) || before.meta().generation != object.meta().generation;
+        (is_shared && is_news).then_some(key)
+    }
+
+    /// Enqueues those that claim a Secret: one that had it may have given it up.
+    fn touch_claimants(&self, namespace: &str, secret: &str) {
+        let key = (namespace.to_owned(), secret.to_owned());
+        let names = self.lock_index().get(&key).cloned().unwrap_or_default();
+        for name in names {
+            self.touch(&ObjectRef::new(&name).within(namespace));
+        }
     }
 
     fn note_certificate(&self, event: &Event<Guarded>) {

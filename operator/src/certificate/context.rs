@@ -1,7 +1,7 @@
 //! What a reconcile works with.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -16,11 +16,13 @@ use super::{
     breaker::Breaker,
     cache::{Cache, Ref},
     order::Orders,
+    rollout::Tries,
 };
 use crate::{
     issuer::{registry::Registry, signer::AcmeSigner},
     kubernetes::{
         apply::Writer,
+        dependency::Dependencies,
         events::{EventType, Events},
     },
     telemetry::metrics::Metrics,
@@ -37,6 +39,7 @@ pub struct Context {
     pub events: Events,
     pub metrics: Metrics,
     pub registry: Arc<Registry>,
+    pub dependencies: Arc<Dependencies>,
     pub orders: Orders,
     pub writes: Semaphore,
     pub breaker: Mutex<Breaker>,
@@ -46,6 +49,10 @@ pub struct Context {
     pub cluster_issuers: bool,
     /// By UID: what an attempt that is under way has to remember.
     pub attempts: Mutex<HashMap<String, Attempt>>,
+    /// Those that are looked at again when the API server answers again.
+    pub waiting: Mutex<HashSet<Ref>>,
+    /// By UID: the tries of rollouts that have not succeeded.
+    pub rollouts: Mutex<HashMap<String, Tries>>,
     pub now: fn() -> Timestamp,
 }
 
@@ -143,6 +150,24 @@ impl Context {
                 self.wake(&Ref::new(name).within(namespace));
             }
         }
+    }
+
+    /// Works on the tries of rollouts.
+    pub fn rollouts<T>(&self, work: impl FnOnce(&mut HashMap<String, Tries>) -> T) -> T {
+        work(&mut self.rollouts.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Has a Certificate looked at as soon as the API server answers again.
+    pub fn wait_for_api(&self, certificate: &Certificate) {
+        let certificate = Ref::new(&certificate.name_any()).within(&certificate.namespace().unwrap_or_default());
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.insert(certificate);
+    }
+
+    /// Takes those that wait for the API server.
+    pub fn take_waiting(&self) -> Vec<Ref> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.drain().collect()
     }
 
     /// Works on the breaker, and tells the metric.

@@ -16,11 +16,12 @@ use super::{
     cache::{Cache, Guarded, identity},
     context::Context,
     delivery::{self, Delivery},
+    dependencies,
     failure::{Class, Failure},
     issue,
     look::{Known, Look},
     plan::{Cause, Plan},
-    unreadable,
+    rollout, unreadable,
     wanted::{SpecError, Wanted},
 };
 use crate::{
@@ -81,6 +82,7 @@ pub async fn reconcile(object: Arc<Guarded>, scope: Arc<Scope>) -> Result<Action
                 scope: &scope,
                 certificate,
                 now: (scope.ctx.now)(),
+                changed: false,
             };
             let outcome = match Box::pin(look.reconcile()).await {
                 Ok(action) => (action, false),
@@ -108,6 +110,26 @@ impl Look<'_> {
         self.scope.recall(self.now);
         if let Some(lag) = cache.lag(&self.namespace(), &self.certificate.name_any()) {
             return Ok(Action::requeue(lag));
+        }
+        let dependent = dependencies::dependent(&self.namespace(), &self.certificate.name_any());
+        ctx.dependencies.set(&dependent, dependencies::of(self.certificate));
+        let changed = ctx.dependencies.take_change(&dependent);
+        let outcome = Look { changed, ..*self }.step().await;
+        if changed && outcome.is_err() {
+            ctx.dependencies.put_back_change(dependent);
+        }
+        outcome
+    }
+
+    async fn step(&self) -> Result<Action, WriteError> {
+        let (ctx, cache) = (self.ctx(), &self.scope.cache);
+        if self.certificate.metadata.deletion_timestamp.is_none()
+            && self.certificate.spec.suspend != Some(true)
+            && let Some(status) = rollout::resume(self).await
+        {
+            // Its change brings the next look.
+            self.write_status(&status).await?;
+            return Ok(Action::requeue(LONGEST_PAUSE));
         }
         let wanted = Wanted::parse(&self.certificate.spec);
         let mut known = Known {
@@ -256,6 +278,7 @@ impl Look<'_> {
         {
             return action;
         }
+        self.ctx().wait_for_api(self.certificate);
         let pause = Duration::from_millis(500)
             .saturating_mul(2u32.saturating_pow(count))
             .min(LONGEST_PAUSE);

@@ -11,7 +11,7 @@ use kube::{ResourceExt, runtime::controller::Action};
 use zeroize::Zeroizing;
 
 use super::{
-    advice,
+    advice, dependencies,
     failure::{Class, Failure},
     holding::{Facts, Held, TLS},
     look::{Known, Look},
@@ -24,6 +24,7 @@ use super::{
 };
 use crate::kubernetes::{
     apply::{Conflicts, Target, WriteError},
+    dependency::Dependency,
     events::EventType,
     names,
 };
@@ -76,7 +77,7 @@ pub async fn deliver(look: &Look<'_>, delivery: &Delivery<'_>) -> Result<Result<
         }
     };
     look.scope.cache.await_secret(look.certificate, &written);
-    rollout::restart(look, delivery.held).await;
+    let rollout = rollout::restart(look, delivery.held).await;
 
     let is_new = delivery.cause.is_some();
     // Of a pair that we wrote before and could not note in the status, the Secret tells all there is to know.
@@ -91,7 +92,7 @@ pub async fn deliver(look: &Look<'_>, delivery: &Delivery<'_>) -> Result<Result<
     if was_ordered || delivery.issuer.is_some_and(|signed| signed.ordered) {
         order_key::delete(look).await;
     }
-    let status = look.before().issued(&Issued {
+    let mut status = look.before().issued(&Issued {
         held: delivery.held,
         issuer: delivery
             .issuer
@@ -102,6 +103,9 @@ pub async fn deliver(look: &Look<'_>, delivery: &Delivery<'_>) -> Result<Result<
         written: own.and_then(|facts| facts.written),
         first_advice: gives_advice.then(|| advice::first(look.before().certificate_seed(), look.now)),
     });
+    if let Some(rollout) = &rollout {
+        rollout::note(&mut status, rollout, look.certificate.metadata.generation, look.now);
+    }
     look.write_status(&status).await?;
     if let Some(cause) = delivery.cause {
         let first = status.revision == Some(1);
@@ -292,6 +296,12 @@ async fn read_password(
         .get_opt(name)
         .await
         .map_err(|error| WriteError::reading("Secret", name, error))?;
+    let namespace = look.namespace();
+    look.ctx().dependencies.note_read(
+        &dependencies::dependent(&namespace, &look.certificate.name_any()),
+        &Dependency::secret(&namespace, name),
+        secret.as_ref().and_then(ResourceExt::resource_version),
+    );
     let value = secret.and_then(|secret| secret.data?.remove(key)).map(|value| value.0);
     let text = value
         .and_then(|value| String::from_utf8(value).ok())

@@ -12,6 +12,7 @@ use super::{
     context::Context,
     controller::sentence,
     delivery::{self, Delivery, Signed},
+    dependencies,
     failure::{Class, Failure},
     holding::Held,
     look::{Known, Look},
@@ -304,7 +305,15 @@ pub fn end(look: &Look<'_>, flight: &mut Flight) {
 /// A Certificate is gone, by its key in the queue: so is what was under way for it.
 pub fn gone(ctx: &Context, key: &str) {
     let uid = key.rsplit('/').next().unwrap_or_default();
+    let mut parts = key.split('/');
+    if let (Some(namespace), Some(name)) = (parts.next(), parts.next())
+        // One of the same name may have come in its place.
+        && !ctx.caches.iter().any(|cache| cache.has_named(namespace, name))
+    {
+        ctx.dependencies.forget(&dependencies::dependent(namespace, name));
+    }
     ctx.forget(uid);
+    ctx.rollouts(|rollouts| rollouts.remove(uid));
     if let Some(mut flight) = ctx.orders.take(uid) {
         flight.clean_up();
         ctx.leave(&flight.signer, key);

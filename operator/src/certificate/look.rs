@@ -30,6 +30,8 @@ pub struct Look<'a> {
     pub scope: &'a Scope,
     pub certificate: &'a Certificate,
     pub now: Timestamp,
+    /// Whether an object that the Certificate waits for has changed since the last look.
+    pub changed: bool,
 }
 
 /// The Secret as far as it is known.
@@ -155,6 +157,7 @@ impl<'a> Look<'a> {
             rival: rival.as_deref(),
             in_flight: issuing,
             issuers,
+            changed: self.changed,
             now: self.now,
         })
     }

@@ -17,6 +17,7 @@ pub mod cache;
 pub mod context;
 pub mod controller;
 pub mod delivery;
+pub mod dependencies;
 pub mod failure;
 pub mod holding;
 pub mod issue;

@@ -4,6 +4,7 @@ use gatehouse_crds::certificate::{Certificate, CertificateStatus};
 use jiff::Timestamp;
 
 use super::{
+    dependencies,
     failure::{Class, Failure},
     holding::{Damage, Facts, Held},
     outcome::Before,
@@ -25,6 +26,8 @@ pub struct Input<'a> {
     pub in_flight: bool,
     /// The latest good news of the issuers.
     pub issuers: Since,
+    /// Whether an object that the Certificate waits for has changed since the last look.
+    pub changed: bool,
     pub now: Timestamp,
 }
 
@@ -341,6 +344,7 @@ fn hold(input: &Input<'_>) -> Option<Plan> {
             examined.max(ready).max(mended) >= Some(failure.time)
         }
         "SecretConflict" => true,
+        reason if input.changed && dependencies::is_awaited(reason) => true,
         // The CA's word, which no change of ours takes back.
         "RateLimited" => false,
         _ => input.issuers.mended.is_some_and(|time| time >= failure.time),

@@ -163,6 +163,7 @@ impl Scene {
                 rival: self.rival,
                 in_flight: self.in_flight,
                 issuers: self.issuers,
+                changed: false,
                 now: self.now,
             })
         };

@@ -69,6 +69,7 @@ fn decide(certificate: &Certificate, facts: Option<&Facts>, now: &str) -> Plan {
         rival: None,
         in_flight: false,
         issuers: Since::default(),
+        changed: false,
         now: at(now),
     })
 }
@@ -218,6 +219,39 @@ fn a_request_stands_until_a_certificate_answers_it() {
 }
 
 #[test]
+fn a_changed_object_ends_the_pause_of_those_who_waited_for_it() {
+    let holds = |reason: &str, changed: bool| {
+        let failed = certificate(&format!(
+            r#"{{status: {{lastFailure: {{time: "2026-03-10T00:00:00Z", reason: {reason}, message: missing}},
+                          nextAttemptTime: "2026-03-11T00:00:00Z"}}}}"#
+        ));
+        let decision = plan(&Input {
+            certificate: &failed,
+            wanted: &Wanted::parse(&failed.spec),
+            secret: Secret::Absent,
+            rival: None,
+            in_flight: false,
+            issuers: Since::default(),
+            changed,
+            now: at("2026-03-10T01:00:00Z"),
+        });
+        matches!(decision, Plan::Hold { .. })
+    };
+    for (reason, changed, held) in [
+        ("KeystoreFailed", false, true),
+        ("KeystoreFailed", true, false),
+        ("SecretWriteFailed", false, true),
+        ("SecretWriteFailed", true, false),
+        // No Secret of the Certificate's helps against these.
+        ("ChallengeFailed", true, true),
+        ("RateLimited", true, true),
+        ("IssuerNotReady", true, true),
+    ] {
+        assert_eq!(holds(reason, changed), held, "{reason} {changed}");
+    }
+}
+
+#[test]
 fn an_issuer_that_was_mended_ends_the_pause_and_one_that_was_ready_all_along_does_not() {
     let hold = |reason: &str, since: Since| {
         let failed = certificate(&format!(
@@ -231,6 +265,7 @@ fn an_issuer_that_was_mended_ends_the_pause_and_one_that_was_ready_all_along_doe
             rival: None,
             in_flight: false,
             issuers: since,
+            changed: false,
             now: at("2026-03-10T01:00:00Z"),
         });
         matches!(decision, Plan::Hold { .. })
@@ -288,6 +323,7 @@ fn a_template_that_is_not_as_we_wrote_it_is_written_anew_without_another_certifi
         rival: None,
         in_flight: false,
         issuers: Since::default(),
+        changed: false,
         now: at("2026-01-02T00:00:00Z"),
     };
     assert_eq!(plan(&input), Plan::Write);

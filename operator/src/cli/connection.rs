@@ -12,11 +12,11 @@ use kube::{
 use serde::de::DeserializeOwned;
 
 use super::terminal;
+use crate::kubernetes::client;
 
 /// Objects of one page of a list: the API server's advice, and kubectl's.
 pub(super) const PAGE: u32 = 500;
-/// How long a connection may take to be made, and one answer to come.
-const CONNECT: Duration = Duration::from_secs(10);
+/// How long one answer may take to come.
 const ANSWER: Duration = Duration::from_secs(30);
 
 /// The flags of every command that talks to a cluster, as in kubectl.
@@ -113,16 +113,14 @@ pub(super) fn quietly<T>(patience: Duration, work: impl Future<Output = Result<T
 impl Reach {
     /// Reads the kubeconfig. Nothing is sent yet.
     pub async fn connect(&self) -> Result<Connection, Trouble> {
-        let mut config = self.config().await?;
-        config.connect_timeout = Some(CONNECT);
-        // Who waits at a terminal is told what is wrong, and asks again.
-        config.default_retry = false;
+        let config = self.config().await?;
         let namespace = self
             .namespace
             .clone()
             .filter(|name| !name.is_empty())
             .unwrap_or_else(|| config.default_namespace.clone());
-        let client = Client::try_from(config)
+        // Who waits at a terminal is told what is wrong, and asks again.
+        let (client, _) = client::connect(config, 0)
             .map_err(|error| Trouble::NoCluster(format!("the kubeconfig cannot be used: {}", causes(&error))))?;
         Ok(Connection { client, namespace })
     }

@@ -20,7 +20,10 @@ use super::{
     renew::FIELD_MANAGER,
     terminal,
 };
-use crate::{certificate::renewal, kubernetes::names};
+use crate::{
+    certificate::renewal,
+    kubernetes::{names, watch::Pauses},
+};
 
 /// Sends a test alert through each receiver of an AlertPolicy, and says what came of it.
 #[derive(Debug, Args)]
@@ -96,7 +99,7 @@ where
     let patience: Duration = flags.timeout.value();
     let mut latest = policy;
     let answered = tokio::time::timeout(patience, async {
-        let mut states = std::pin::pin!(watcher::watch_object(api.clone(), name).default_backoff());
+        let mut states = std::pin::pin!(watcher::watch_object(api.clone(), name).backoff(Pauses::default()));
         while let Some(state) = states.next().await {
             match state {
                 Ok(Some(policy)) => latest = policy,

@@ -1,7 +1,7 @@
 //! Carries out what [`plan`](super::plan) decides, and tells how it stands.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     convert::Infallible,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -46,6 +46,8 @@ pub struct Context {
     pub now: fn() -> Timestamp,
     /// By UID.
     pub attempts: Mutex<HashMap<String, Attempt>>,
+    /// Namespace and name of those that are looked at again when the API server answers again.
+    pub waiting: Mutex<HashSet<(String, String)>>,
 }
 
 /// What is remembered of a Gateway between two looks, and may be lost.
@@ -73,6 +75,16 @@ impl Context {
     /// The Gateway is gone: so is what is remembered of it.
     pub fn forget(&self, uid: &str) {
         self.lock().remove(uid);
+    }
+
+    pub(super) fn wait_for_api(&self, namespace: &str, name: String) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.insert((namespace.to_owned(), name));
+    }
+
+    /// Takes those that wait for the API server, by namespace and name.
+    pub fn take_waiting(&self) -> HashSet<(String, String)> {
+        std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Attempt>> {

@@ -245,6 +245,7 @@ impl<'a> Look<'a> {
         let pause = FIRST_PAUSE
             .saturating_mul(2u32.saturating_pow(failures.saturating_sub(1)))
             .min(LOOK_AGAIN);
+        self.ctx().wait_for_api(&self.namespace, self.gateway.name_any());
         tracing::warn!(namespace = self.namespace, gateway = self.gateway.name_any(), %error, ?pause, "a write failed and will be tried again");
         Action::requeue(pause)
     }

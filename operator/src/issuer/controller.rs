@@ -1,7 +1,7 @@
 //! Looks at each Issuer and ClusterIssuer, and says whether it can sign.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt::Debug,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -9,7 +9,7 @@ use std::{
 
 use gatehouse_crds::{
     certificate::IssuerKind,
-    issuer::{AcmeAccountStatus, AcmeLimits, ClusterIssuer, Issuer, IssuerConfig, IssuerStatus},
+    issuer::{AcmeAccountStatus, AcmeIssuer, AcmeLimits, ClusterIssuer, Issuer, IssuerConfig, IssuerStatus},
 };
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -28,6 +28,7 @@ use super::{
     NotReady, account,
     acme::{DEFAULT_IN_FLIGHT, FairQueue, LimitState, RequestObserver},
     ca,
+    dependencies::{self, Credentials, Difference},
     registry::{Key, Registry, Signer, State},
     secrets::NamespaceSecrets,
     signer::AcmeSigner,
@@ -37,6 +38,7 @@ use crate::{
     kubernetes::{
         apply::{Target, Writer},
         conditions::{self, Status, Verdict},
+        dependency::{Dependencies, Dependent},
         events::{EventType, Events},
         raw,
     },
@@ -115,6 +117,11 @@ pub struct Context {
     pub allow_loopback: bool,
     /// Failures in a row.
     pub failures: Mutex<HashMap<Key, u32>>,
+    pub dependencies: Arc<Dependencies>,
+    /// What was in the Secrets of the ACME issuers.
+    pub credentials: Mutex<HashMap<Key, Credentials>>,
+    /// Those that are looked at again when the API server answers again.
+    pub waiting: Mutex<HashSet<Key>>,
     /// By the UID of an issuer, the generation that was told to be unreadable: our own status makes us look again.
     pub unreadable: Mutex<HashMap<String, i64>>,
     /// Told when an issuer's state is to be looked at again, out of turn.
@@ -127,8 +134,28 @@ impl Context {
     pub fn forget(&self, key: &Key, uid: &str) {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         failures.remove(key);
+        self.dependencies.forget(&dependent(key));
+        self.credentials
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(key);
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         let mut unreadable = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
         unreadable.remove(uid);
+    }
+
+    /// Enqueues those that wait for the API server, which answers again.
+    pub fn recovered(&self) {
+        let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        for key in waiting {
+            // Its controller is gone: the process is on its way out.
+            let _ = self.again.send(key);
+        }
+    }
+
+    fn wait_for_api(&self, key: &Key) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.insert(key.clone());
     }
 
     fn namespace_of(&self, key: &Key) -> String {
@@ -138,6 +165,11 @@ impl Context {
             self.cluster_namespace.clone()
         }
     }
+}
+
+/// Names an issuer among those who wait for objects.
+fn dependent(key: &Key) -> Dependent {
+    Dependent::new(key.kind.as_str(), &key.namespace, &key.name)
 }
 
 /// Names the issuer that `object` is.
@@ -174,7 +206,11 @@ pub async fn reconcile<K: AnyIssuer>(
 
 async fn look<K: AnyIssuer>(issuer: &K, key: &Key, ctx: &Context) -> (Action, bool) {
     let now = (ctx.now)();
-    let verdict = examine(issuer, key, ctx, now).await;
+    let dependent = dependent(key);
+    let wanted = dependencies::of(issuer.config(), &ctx.namespace_of(key));
+    ctx.dependencies.set(&dependent, wanted);
+    let changed = ctx.dependencies.take_change(&dependent);
+    let verdict = examine(issuer, key, ctx, changed, now).await;
     let mut status = issuer.status().cloned().unwrap_or_default();
     let (mut pause, failed) = match &verdict {
         Ok((signer, message)) => {
@@ -182,7 +218,8 @@ async fn look<K: AnyIssuer>(issuer: &K, key: &Key, ctx: &Context) -> (Action, bo
             status.acme = acme_status(signer);
             ready(issuer, &mut status, true, "Ready", message.clone(), now);
             ctx.registry.set(key, State::Ready(signer.clone()), now);
-            (LOOK_AGAIN, false)
+            let unread = ctx.dependencies.has_change(&dependent);
+            (if unread { FIRST_PAUSE } else { LOOK_AGAIN }, false)
         }
         Err(trouble) => {
             let message = format!("{} ({})", trouble.message, trouble.reason);
@@ -192,6 +229,9 @@ async fn look<K: AnyIssuer>(issuer: &K, key: &Key, ctx: &Context) -> (Action, bo
                 ctx.registry.set(key, State::NotReady(message), now);
             }
             ready(issuer, &mut status, false, trouble.reason, trouble.message.clone(), now);
+            if matches!(trouble.reason, "SecretUnreadable" | "SecretWriteFailed") {
+                ctx.wait_for_api(key);
+            }
             (pause(key, trouble, ctx), true)
         }
     };
@@ -201,6 +241,7 @@ async fn look<K: AnyIssuer>(issuer: &K, key: &Key, ctx: &Context) -> (Action, bo
         if let Err(error) = ctx.writer.apply_status(&api, Target::same(issuer), body).await {
             if !error.is_not_found() {
                 tracing::warn!(issuer = %key, %error, "an issuer's status could not be written");
+                ctx.wait_for_api(key);
                 pause = pause.min(FIRST_PAUSE);
             }
         } else if let Err(trouble) = &verdict {
@@ -297,10 +338,12 @@ async fn examine<K: AnyIssuer>(
     issuer: &K,
     key: &Key,
     ctx: &Context,
+    changed: bool,
     now: Timestamp,
 ) -> Result<(Signer, String), NotReady> {
     let namespace = ctx.namespace_of(key);
-    let secrets = Arc::new(NamespaceSecrets::new(ctx.client.clone(), &namespace));
+    let secrets = NamespaceSecrets::new(ctx.client.clone(), &namespace, ctx.dependencies.clone(), dependent(key));
+    let secrets = Arc::new(secrets);
     match issuer.config() {
         None => Err(NotReady::new(
             "Invalid",
@@ -319,6 +362,7 @@ async fn examine<K: AnyIssuer>(
             if let Some(State::Ready(Signer::Acme(known))) = ctx.registry.get(key)
                 && known.spec == *spec
                 && !known.is_forgotten()
+                && !(changed && must_be_established(key, &known, spec, secrets.as_ref(), ctx).await)
             {
                 let message = account_message(&known);
                 return Ok((Signer::Acme(known), message));
@@ -333,6 +377,11 @@ async fn examine<K: AnyIssuer>(
                 owner: None,
             };
             let account = account::establish(spec, issuer.status(), &means).await?;
+            // After the account, whose key may have been made now.
+            if let Ok(credentials) = Credentials::read(spec, secrets.as_ref()).await {
+                let mut known = ctx.credentials.lock().unwrap_or_else(PoisonError::into_inner);
+                known.insert(key.clone(), credentials);
+            }
             let queue = FairQueue::new(DEFAULT_IN_FLIGHT, limits_before(issuer.status()));
             let again = (ctx.again.clone(), key.clone());
             let signer = Arc::new(AcmeSigner::new(
@@ -347,6 +396,38 @@ async fn examine<K: AnyIssuer>(
             Ok((Signer::Acme(signer), message))
         }
     }
+}
+
+/// Whether the Secrets that have changed are those that an account was established with. Solvers are built again by themselves.
+async fn must_be_established(
+    key: &Key,
+    signer: &AcmeSigner,
+    spec: &AcmeIssuer,
+    secrets: &NamespaceSecrets,
+    ctx: &Context,
+) -> bool {
+    let Ok(now) = Credentials::read(spec, secrets).await else {
+        // To be read again: the account goes on meanwhile.
+        ctx.dependencies.put_back_change(dependent(key));
+        ctx.wait_for_api(key);
+        return false;
+    };
+    let difference = {
+        let mut all = ctx.credentials.lock().unwrap_or_else(PoisonError::into_inner);
+        match all.get_mut(key) {
+            Some(known) => known.update(now),
+            None => {
+                all.insert(key.clone(), now);
+                Difference::Nothing
+            }
+        }
+    };
+    if difference == Difference::Solvers {
+        tracing::info!(issuer = %key, "credentials of solvers changed");
+        signer.forget_solvers().await;
+        ctx.registry.refreshed(key, (ctx.now)());
+    }
+    difference == Difference::Account
 }
 
 fn account_message(signer: &AcmeSigner) -> String {

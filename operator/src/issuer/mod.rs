@@ -3,11 +3,13 @@
 //! - [`controller`]: looks at each Issuer and ClusterIssuer and says in its status whether it can sign.
 //! - [`registry`]: the same, as Certificates ask it.
 //! - [`acme`]: the protocol. [`account`], [`signer`]: an `acme` issuer becoming ready, and being ready.
+//! - [`dependencies`]: the Secrets that an issuer depends on; their change is taken up at once.
 //! - [`solver`]: how names are proven. [`ca`]: a CA in a Secret.
 
 pub mod account;
 pub mod ca;
 pub mod controller;
+pub mod dependencies;
 pub mod registry;
 pub mod secrets;
 pub mod signer;

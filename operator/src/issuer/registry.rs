@@ -175,6 +175,17 @@ impl Registry {
         }
     }
 
+    /// What a ready issuer signs or solves with was renewed: those that failed at it try again.
+    pub fn refreshed(&self, key: &Key, now: Timestamp) {
+        let mut states = self.states.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(entry) = states.get_mut(key).filter(|entry| entry.state.is_ready()) else {
+            return;
+        };
+        entry.since.mended = Some(now);
+        drop(states);
+        let _ = self.changed.send(key.clone());
+    }
+
     /// It exists.
     pub fn found(&self, key: &Key) {
         self.states
@@ -248,6 +259,24 @@ mod tests {
         assert_eq!(registry.since(&key()), since);
         registry.remove(&key());
         assert!(news());
+    }
+
+    #[test]
+    fn renewed_credentials_wake_those_who_failed() {
+        let registry = Registry::default();
+        let mut changes = registry.changes();
+        registry.found(&key());
+        registry.refreshed(&key(), at(1));
+        assert!(
+            changes.try_recv().is_err(),
+            "nothing can be solved with one that is not ready"
+        );
+        registry.set(&key(), State::Ready(Signer::SelfSigned), at(2));
+        changes.try_recv().unwrap();
+        registry.refreshed(&key(), at(3));
+        assert_eq!(changes.try_recv().unwrap(), key());
+        assert_eq!(registry.since(&key()).mended, Some(at(3)));
+        assert_eq!(registry.since(&key()).ready, Some(at(2)));
     }
 
     #[test]

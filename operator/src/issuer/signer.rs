@@ -100,6 +100,11 @@ impl AcmeSigner {
         Ok(solver)
     }
 
+    /// The credentials of solvers have changed: all are built again when they are needed.
+    pub async fn forget_solvers(&self) {
+        self.solvers.lock().await.clear();
+    }
+
     /// The solver at `index` failed: its credentials are read again for the next attempt.
     pub async fn distrust(&self, index: usize) {
         self.solvers.lock().await.remove(&index);

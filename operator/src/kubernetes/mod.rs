@@ -1,5 +1,8 @@
 //! The trade with the Kubernetes API: who may write, and how.
 //!
+//! - [`client`]: the connection; every request has a deadline.
+//! - [`watch`]: watches that recover quickly, all in the same way.
+//! - [`dependency`]: objects that others wait for, each watched by its name.
 //! - [`leadership`]: one process of many writes; a guard stands before each external write.
 //! - [`apply`]: the one door through which objects are written.
 //! - [`conditions`]: `status.conditions`, set purely.
@@ -8,8 +11,11 @@
 //! - [`names`]: the field manager, labels and annotations that users and other tools rely on.
 
 pub mod apply;
+pub mod client;
 pub mod conditions;
+pub mod dependency;
 pub mod events;
 pub mod leadership;
 pub mod names;
 pub mod raw;
+pub mod watch;

@@ -9,9 +9,8 @@ use kube::{
     Api, Client, ResourceExt,
     core::PartialObjectMeta,
     runtime::{
-        WatchStreamExt,
         reflector::{self, store::Writer as Inlet},
-        watcher::{self, Event, watcher},
+        watcher::{self, Event},
     },
 };
 use tokio::{
@@ -30,7 +29,9 @@ use crate::{
         watch::policies,
     },
     certificate::cache::Change,
-    kubernetes::{apply::Writer, events::Events},
+    kubernetes::{
+        apply::Writer, client::Recovery, dependency::Dependencies, events::Events, watch::watch as watch_all,
+    },
     telemetry::metrics::Metrics,
 };
 
@@ -48,6 +49,8 @@ pub(super) struct Parts<'a> {
     pub(super) metrics: &'a Metrics,
     pub(super) places: &'a [Place],
     pub(super) settings: &'a Settings,
+    pub(super) recovery: &'a Recovery,
+    pub(super) dependencies: &'a Arc<Dependencies>,
 }
 
 /// Starts it. `changes` are those of the Certificates and the Gateways.
@@ -55,9 +58,9 @@ pub(super) fn spawn(
     work: &mut JoinSet<()>,
     parts: &Parts<'_>,
     changes: Vec<(AlertKind, mpsc::UnboundedReceiver<Change>)>,
+    (news, news_out): (mpsc::UnboundedSender<News>, mpsc::UnboundedReceiver<News>),
     stop: &CancellationToken,
 ) {
-    let (news, news_out) = mpsc::unbounded_channel();
     for (kind, mut changes) in changes {
         let news = news.clone();
         spawn_until(work, stop, async move {
@@ -77,7 +80,11 @@ pub(super) fn spawn(
             Some(namespace) => Api::namespaced(parts.client.clone(), &namespace),
             None => Api::all(parts.client.clone()),
         };
-        spawn_until(work, stop, policies::<AlertPolicy>(api, news.clone()));
+        spawn_until(
+            work,
+            stop,
+            policies::<AlertPolicy>(api, news.clone(), parts.recovery.clone()),
+        );
     }
     let namespaces = parts.settings.namespaces.is_empty().then(|| {
         let inlet = Inlet::<PartialObjectMeta<Namespace>>::default();
@@ -86,13 +93,19 @@ pub(super) fn spawn(
         spawn_until(
             work,
             stop,
-            watch_namespaces(parts.client.clone(), inlet, news.clone(), listed),
+            watch_namespaces(
+                parts.client.clone(),
+                inlet,
+                news.clone(),
+                listed,
+                parts.recovery.clone(),
+            ),
         );
-        let (client, news) = (parts.client.clone(), news.clone());
+        let (client, news, recovery) = (parts.client.clone(), news.clone(), parts.recovery.clone());
         spawn_until(work, stop, async move {
             // Without the labels it would seem that nothing is covered, and what fires would be said to have ended.
             if is_listed.wait_for(|listed| *listed).await.is_ok() {
-                policies::<ClusterAlertPolicy>(Api::all(client), news).await;
+                policies::<ClusterAlertPolicy>(Api::all(client), news, recovery).await;
             }
         });
         reader
@@ -106,6 +119,7 @@ pub(super) fn spawn(
         client: parts.client.clone(),
         writer: parts.writer.clone(),
         events: parts.events.clone(),
+        dependencies: parts.dependencies.clone(),
         sight: sight.clone(),
         store: Store::new(parts.client.clone(), &own, parts.writer.clone()),
         sender: Sender::new(parts.settings.cluster_name.clone(), parts.settings.allow_loopback),
@@ -155,6 +169,7 @@ async fn watch_namespaces(
     mut inlet: Inlet<PartialObjectMeta<Namespace>>,
     news: mpsc::UnboundedSender<News>,
     listed: watch::Sender<bool>,
+    recovery: Recovery,
 ) {
     let reader = inlet.as_reader();
     let prune = |object: &mut PartialObjectMeta<Namespace>| {
@@ -162,18 +177,9 @@ async fn watch_namespaces(
         object.annotations_mut().clear();
     };
     let api = Api::<PartialObjectMeta<Namespace>>::all(client);
-    let mut events = watcher(api, watcher::Config::default())
-        .default_backoff()
-        .modify(prune)
-        .boxed();
+    let mut events = watch_all(api, watcher::Config::default(), "Namespace", &recovery).boxed();
     while let Some(event) = events.next().await {
-        let event = match event {
-            Ok(event) => event,
-            Err(error) => {
-                tracing::warn!(%error, "the watch of namespaces was interrupted and will be resumed");
-                continue;
-            }
-        };
+        let event = event.modify(prune);
         let told = match &event {
             Event::Apply(object) => {
                 let before = reader.get(&reflector::ObjectRef::from_obj(object));

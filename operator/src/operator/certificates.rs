@@ -26,6 +26,7 @@ use crate::{
         issue, order_key,
     },
     issuer::registry::Key,
+    kubernetes::client::Recovery,
 };
 
 /// Certificates worked on at once. Each step is short; one that hangs on a CA holds up only itself.
@@ -39,6 +40,7 @@ pub(super) fn spawn(
     inlets: Vec<Inlets>,
     scopes: &[Option<String>],
     secrets: &mpsc::UnboundedSender<(String, String)>,
+    recovery: &Recovery,
     stop: &CancellationToken,
 ) -> Vec<mpsc::UnboundedReceiver<Change>> {
     let mut all_changes = Vec::new();
@@ -60,7 +62,9 @@ pub(super) fn spawn(
         };
         let (into_certificates, into_secrets, touched, changes) = inlets.split();
         all_changes.push(changes);
-        let watch = cache.clone().watch_secrets(metadata, into_secrets, secrets.clone());
+        let watch = cache
+            .clone()
+            .watch_secrets(metadata, into_secrets, secrets.clone(), recovery.clone());
         let stopped = stop.clone();
         work.spawn(async move {
             stopped.run_until_cancelled(watch).await;
@@ -71,7 +75,7 @@ pub(super) fn spawn(
             let sweep = order_key::sweep(&sweeping, &swept, namespace.as_deref());
             stopped.run_until_cancelled(sweep).await;
         });
-        let trigger = cache.watch_certificates(certificates, into_certificates, gone.clone());
+        let trigger = cache.watch_certificates(certificates, into_certificates, gone.clone(), recovery);
         let controller = Controller::for_stream(trigger, cache.certificates())
             .with_config(Config::default().concurrency(AT_ONCE))
             .graceful_shutdown_on(stop.clone().cancelled_owned())

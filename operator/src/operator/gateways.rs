@@ -19,6 +19,7 @@ use crate::{
         cache::{Cache, Guarded, Inlets},
         controller::{Context, Scope, reconcile},
     },
+    kubernetes::client::Recovery,
 };
 
 /// Gateways worked on at once.
@@ -37,6 +38,7 @@ pub(super) fn spawn(
     work: &mut JoinSet<()>,
     context: &Arc<Context>,
     places: Vec<Place>,
+    recovery: &Recovery,
     stop: &CancellationToken,
 ) -> Vec<mpsc::UnboundedReceiver<Change>> {
     let mut all_changes = Vec::new();
@@ -51,26 +53,34 @@ pub(super) fn spawn(
         until(
             work,
             stop,
-            cache.clone().watch_services(api(client, namespace.as_deref())),
+            cache
+                .clone()
+                .watch_services(api(client, namespace.as_deref()), recovery.clone()),
         );
         until(
             work,
             stop,
-            cache.clone().watch_others(api(client, namespace.as_deref())),
+            cache
+                .clone()
+                .watch_others(api(client, namespace.as_deref()), recovery.clone()),
         );
         until(
             work,
             stop,
-            cache.clone().watch_slices(api(client, namespace.as_deref())),
+            cache
+                .clone()
+                .watch_slices(api(client, namespace.as_deref()), recovery.clone()),
         );
         until(
             work,
             stop,
-            cache.clone().watch_policies(api(client, namespace.as_deref())),
+            cache
+                .clone()
+                .watch_policies(api(client, namespace.as_deref()), recovery.clone()),
         );
         let forgetting = context.clone();
         let gone = Box::new(move |object: &Guarded| forgetting.forget(&object.uid().unwrap_or_default()));
-        let trigger = cache.watch_gateways(api(client, namespace.as_deref()), inlets.gateways, gone);
+        let trigger = cache.watch_gateways(api(client, namespace.as_deref()), inlets.gateways, gone, recovery);
         let scope = Arc::new(Scope {
             ctx: context.clone(),
             cache: cache.clone(),

@@ -14,7 +14,7 @@ use kube::{
         WatchStreamExt,
         controller::Controller,
         reflector::{self, ObjectRef, Store},
-        watcher::{self, Event, watcher},
+        watcher::{self, Event},
     },
 };
 use tokio::{
@@ -25,9 +25,12 @@ use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
 use tokio_util::sync::CancellationToken;
 
 use super::{Settings, to_the_end};
-use crate::issuer::{
-    controller::{AnyIssuer, Context, key, reconcile},
-    registry::Key,
+use crate::{
+    issuer::{
+        controller::{AnyIssuer, Context, key, reconcile},
+        registry::Key,
+    },
+    kubernetes::{client::Recovery, watch::watch},
 };
 
 /// What the issuers' controllers are told out of turn.
@@ -47,18 +50,19 @@ pub(super) fn spawn(
     settings: &Settings,
     mut again: mpsc::UnboundedReceiver<Key>,
     mut secrets: mpsc::UnboundedReceiver<(String, String)>,
+    recovery: &Recovery,
     stop: &CancellationToken,
 ) {
     let (knock, _) = broadcast::channel(1024);
     if settings.namespaces.is_empty() {
-        controller::<ClusterIssuer>(work, context, Api::all(context.client.clone()), &knock, stop);
+        controller::<ClusterIssuer>(work, context, Api::all(context.client.clone()), &knock, recovery, stop);
     }
     for scope in settings.scopes() {
         let api = match scope {
             Some(namespace) => Api::namespaced(context.client.clone(), &namespace),
             None => Api::all(context.client.clone()),
         };
-        controller::<Issuer>(work, context, api, &knock, stop);
+        controller::<Issuer>(work, context, api, &knock, recovery, stop);
     }
     let stopped = stop.clone();
     work.spawn(async move {
@@ -79,6 +83,7 @@ fn controller<K: AnyIssuer>(
     context: &Arc<Context>,
     api: Api<DeserializeGuard<K>>,
     knock: &broadcast::Sender<Knock>,
+    recovery: &Recovery,
     stop: &CancellationToken,
 ) {
     let (reader, mut writer) = reflector::store();
@@ -90,28 +95,24 @@ fn controller<K: AnyIssuer>(
         ctx.forget(&key, &object.uid().unwrap_or_default());
     };
     let registry = context.registry.clone();
-    let trigger = watcher(api, watcher::Config::default())
-        .default_backoff()
-        .modify(|object| object.managed_fields_mut().clear())
+    let trigger = watch(api, watcher::Config::default(), K::KIND.as_str(), recovery)
         .map(move |event| {
+            let event = event.modify(|object| object.managed_fields_mut().clear());
             let mut before = Vec::new();
             match &event {
-                Ok(Event::Apply(object) | Event::InitApply(object)) => registry.found(&key::<K>(object)),
-                Ok(Event::Delete(object)) => gone(object),
+                Event::Apply(object) | Event::InitApply(object) => registry.found(&key::<K>(object)),
+                Event::Delete(object) => gone(object),
                 // What went while the watch was interrupted is told by nobody.
-                Ok(Event::InitDone) => before = listed.state(),
-                _ => {}
+                Event::InitDone => before = listed.state(),
+                Event::Init => {}
             }
-            match &event {
-                Ok(event) => writer.apply_watcher_event(event),
-                Err(error) => tracing::warn!(%error, "the watch of {}s was interrupted and will be resumed", K::KIND),
-            }
+            writer.apply_watcher_event(&event);
             for object in before {
                 if listed.get(&ObjectRef::from_obj(object.as_ref())).is_none() {
                     gone(&object);
                 }
             }
-            event
+            Ok(event)
         })
         .applied_objects();
     let cluster_namespace = context.cluster_namespace.clone();

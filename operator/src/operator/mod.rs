@@ -9,6 +9,7 @@ mod certificates;
 mod gateways;
 mod issuers;
 mod snapshot;
+mod wakeups;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -19,10 +20,7 @@ use std::{
 use futures::FutureExt;
 use gatehouse_crds::alert::AlertKind;
 use jiff::Timestamp;
-use kube::{
-    Client,
-    runtime::reflector::{Lookup, Store},
-};
+use kube::runtime::reflector::{Lookup, Store};
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -47,6 +45,8 @@ use crate::{
     },
     kubernetes::{
         apply::Writer,
+        client,
+        dependency::{Cluster, Dependencies},
         events::Events,
         leadership::{Elector, Identity, KubeLeases, Leadership},
     },
@@ -110,7 +110,7 @@ pub enum OperatorError {
 pub async fn run(config: kube::Config, settings: Settings) -> Result<(), OperatorError> {
     let stop = CancellationToken::new();
     let signalled = signals().map_err(OperatorError::Signals)?;
-    let client = Client::try_from(config).map_err(OperatorError::Client)?;
+    let (client, recovery) = client::connect(config, client::RETRIES).map_err(OperatorError::Client)?;
     let me = Identity::of_this_process();
     let (elector, leadership) = if settings.leader_elect {
         let (elector, leadership) = Elector::new(KubeLeases::new(client.clone(), &settings.own_namespace), me.clone());
@@ -136,6 +136,7 @@ pub async fn run(config: kube::Config, settings: Settings) -> Result<(), Operato
     };
     let workshop = Arc::new(Workshop::new(reach, SystemServers::from_system(), frontdoor.clone()));
 
+    let (dependencies, changed) = Dependencies::new(Cluster::new(client.clone(), recovery.clone()));
     let (caches, inlets): (Vec<_>, Vec<_>) = settings.scopes().iter().map(|_| Cache::new()).unzip();
     let context = Arc::new(Context {
         client: client.clone(),
@@ -143,12 +144,15 @@ pub async fn run(config: kube::Config, settings: Settings) -> Result<(), Operato
         events: events.clone(),
         metrics: metrics.clone(),
         registry: registry.clone(),
+        dependencies: dependencies.clone(),
         orders: Orders::default(),
         writes: Context::write_permits(),
         breaker: Mutex::new(Breaker::new(settings.max_reissue_percent, Timestamp::now())),
         caches,
         cluster_issuers: settings.namespaces.is_empty(),
         attempts: Mutex::default(),
+        waiting: Mutex::default(),
+        rollouts: Mutex::default(),
         now: Timestamp::now,
     });
 
@@ -223,6 +227,9 @@ pub async fn run(config: kube::Config, settings: Settings) -> Result<(), Operato
             cluster_namespace: settings.own_namespace.clone(),
             allow_loopback: settings.allow_loopback,
             failures: Mutex::default(),
+            dependencies: dependencies.clone(),
+            credentials: Mutex::default(),
+            waiting: Mutex::default(),
             unreadable: Mutex::default(),
             again,
             now: Timestamp::now,
@@ -239,8 +246,16 @@ pub async fn run(config: kube::Config, settings: Settings) -> Result<(), Operato
             // Who has ended needs no news.
             let _ = tell.send(Change::One(namespace, name));
         });
-        issuers::spawn(&mut work, &issuers, &settings, again_out, secrets_out, &stop);
-        let changes = certificates::spawn(&mut work, &context, inlets, &settings.scopes(), &secrets, &stop);
+        issuers::spawn(&mut work, &issuers, &settings, again_out, secrets_out, &recovery, &stop);
+        let changes = certificates::spawn(
+            &mut work,
+            &context,
+            inlets,
+            &settings.scopes(),
+            &secrets,
+            &recovery,
+            &stop,
+        );
         let changes = changes.into_iter().map(|changes| {
             let tell = to_gateways.clone();
             shared(&mut work, changes, &stop, move |change| {
@@ -257,10 +272,20 @@ pub async fn run(config: kube::Config, settings: Settings) -> Result<(), Operato
             sight: Sight::new(client.clone(), Timestamp::now),
             now: Timestamp::now,
             attempts: Mutex::default(),
+            waiting: Mutex::default(),
         });
-        let gateway_changes = gateways::spawn(&mut work, &gateways, gateway_places, &stop);
+        let gateway_changes = gateways::spawn(&mut work, &gateways, gateway_places, &recovery, &stop);
         changes.extend(gateway_changes.into_iter().map(|changes| (AlertKind::Gateway, changes)));
         gateways::follow(&mut work, gateway_caches.clone(), for_gateways, &stop);
+        let (news, news_out) = mpsc::unbounded_channel();
+        let queues = wakeups::Queues {
+            certificates: context.clone(),
+            issuers: issuers.clone(),
+            gateways: gateways.clone(),
+            gateway_caches: gateway_caches.clone(),
+            alerts: news.clone(),
+        };
+        wakeups::spawn(&mut work, queues, dependencies.clone(), changed, &recovery, &stop);
         let places: Vec<_> = settings
             .scopes()
             .into_iter()
@@ -278,8 +303,10 @@ pub async fn run(config: kube::Config, settings: Settings) -> Result<(), Operato
             metrics: &metrics,
             places: &places,
             settings: &settings,
+            recovery: &recovery,
+            dependencies: &dependencies,
         };
-        alerts::spawn(&mut work, &parts, changes, &stop);
+        alerts::spawn(&mut work, &parts, changes, (news, news_out), &stop);
         tokio::select! {
             () = &mut signalled => tracing::info!("asked to end: finishing the steps in hand"),
             () = leadership.lost() => outcome = Err(OperatorError::LeadershipLost),

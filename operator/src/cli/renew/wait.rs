@@ -15,11 +15,14 @@ use kube::{
 };
 
 use super::progress::{Asked, Progress};
-use crate::cli::{
-    connection::{Connection, PAGE, Trouble},
-    status,
-    story::advice::{self, Of},
-    terminal,
+use crate::{
+    cli::{
+        connection::{Connection, PAGE, Trouble},
+        status,
+        story::advice::{self, Of},
+        terminal,
+    },
+    kubernetes::watch::Pauses,
 };
 
 /// Of more than this only the ends are told.
@@ -42,7 +45,7 @@ pub(super) async fn wait(
         ..watcher::Config::default()
     };
     let api = status::certificates(connection, namespace);
-    let mut events = std::pin::pin!(watcher::watcher(api, config).default_backoff());
+    let mut events = std::pin::pin!(watcher::watcher(api, config).backoff(Pauses::default()));
     let mut failed = false;
     let watched = tokio::time::timeout(patience, async {
         while !open.is_empty() {

@@ -5,7 +5,10 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::{
-    certificate::outcome::{ISSUING, READY},
+    certificate::{
+        outcome::{ISSUING, READY},
+        rollout::ROLLED_OUT,
+    },
     kubernetes::conditions,
 };
 
@@ -129,6 +132,13 @@ pub(in crate::cli) fn of(certificate: &Certificate, now: Timestamp) -> Health {
     }
     if late(status.renewal_time) {
         return Health::new(State::Failing, OVERDUE, "the renewal is late".to_owned());
+    }
+    if let Some(rollout) = find(ROLLED_OUT).filter(|rollout| rollout.status == "False") {
+        let left = match status.pending_rollouts.len() {
+            1 => "1 workload is not restarted".to_owned(),
+            many => format!("{many} workloads are not restarted"),
+        };
+        return Health::new(State::Failing, &rollout.reason, left);
     }
     if is_behind(ready, certificate.metadata.generation) {
         return Health::new(

@@ -29,6 +29,33 @@ fn what_serves_and_is_not_due_is_fine() {
 }
 
 #[test]
+fn a_certificate_that_its_workloads_do_not_have_is_failing() {
+    let rolled = |status: &str, pending: &str| {
+        let condition = format!(
+            "  - {{type: RolledOut, status: \"{status}\", reason: WorkloadNotFound, message: \"\", lastTransitionTime: 2026-10-21T12:00:00Z, observedGeneration: 1}}\n"
+        );
+        let yaml = FINE.replace(
+            "  notBefore:",
+            &format!("{condition}  pendingRollouts: [{pending}]\n  notBefore:"),
+        );
+        health(&yaml)
+    };
+    let web = "{kind: Deployment, name: web}";
+    assert_eq!(
+        rolled("False", web),
+        (
+            State::Failing,
+            "WorkloadNotFound: 1 workload is not restarted".to_owned()
+        )
+    );
+    assert_eq!(
+        rolled("False", &format!("{web}, {web}")).1,
+        "WorkloadNotFound: 2 workloads are not restarted"
+    );
+    assert_eq!(rolled("True", ""), (State::Fine, String::new()));
+}
+
+#[test]
 fn a_certificate_that_nobody_looked_at_is_given_a_minute() {
     let made = |at: &str| health(&format!("metadata: {{creationTimestamp: {at}}}"));
     let words = "NotSeen: the operator has not looked at it".to_owned();

@@ -24,13 +24,16 @@ use super::{
     overview::{self, Picture, Scope},
     table::{self, Item},
 };
-use crate::cli::{
-    FINE, UNHEALTHY,
-    connection::{self, Connection, PAGE, Trouble},
-    grid::{Cell, grid},
-    story,
-    subject::{Kind, Subject},
-    terminal::{self, Screen},
+use crate::{
+    cli::{
+        FINE, UNHEALTHY,
+        connection::{self, Connection, PAGE, Trouble},
+        grid::{Cell, grid},
+        story,
+        subject::{Kind, Subject},
+        terminal::{self, Screen},
+    },
+    kubernetes::watch::Pauses,
 };
 
 /// Changes that come together are drawn together.
@@ -221,7 +224,7 @@ fn watch(api: Api<DynamicObject>, config: watcher::Config) -> impl Stream<Item =
         ..config
     };
     watcher::watcher(api, config)
-        .default_backoff()
+        .backoff(Pauses::default())
         .filter_map(|event| async move {
             match event {
                 Ok(event) => Some(event),

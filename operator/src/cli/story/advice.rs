@@ -87,6 +87,14 @@ const CERTIFICATE: Table = &[
         "Make the Secret that passwordSecretRef names, with a password of at least 6 characters under that key.",
     ),
     (
+        "RolloutFailed",
+        "The Secret has the new certificate, and the workloads in the message still serve the old one. It is tried again by itself; to do it now: kubectl rollout restart.",
+    ),
+    (
+        "WorkloadNotFound",
+        "Create the workload that the message names, or remove it from spec.rollout. The Certificate follows by itself.",
+    ),
+    (
         "KeyGenerationFailed",
         "The crypto library failed. Restart the operator; if it goes on, report it with the operator's log.",
     ),

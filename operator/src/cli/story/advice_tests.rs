@@ -74,7 +74,7 @@ const OTHER_WORDS: &[&str] = &[
     "IssuanceFailed",
     "FallbackIssuer",
     "AlternateChainUnreadable",
-    "RolloutFailed",
+    "RolledOut",
     // Why a certificate is due.
     "First",
     "SpecChanged",
@@ -167,9 +167,9 @@ const OTHER_WORDS_OF_GATEWAYS: &[&str] = &[
     "Succeeded",
     "PodScheduled",
     "Gateway",
-    "Services",
-    "EndpointSlices",
-    "NetworkPolicies",
+    "Service",
+    "EndpointSlice",
+    "NetworkPolicy",
     "CiliumLoadBalancerIPPool",
     "Program",
     // Providers, and what they read.

@@ -10,12 +10,16 @@ use kube::{
     runtime::{
         WatchStreamExt,
         reflector::store::Writer,
-        watcher::{self, Event, watcher},
+        watcher::{self, Event},
     },
 };
 
 use super::{Cache, Guarded, Key, LivePolicy, Other, Packed, Ref, Slice, key, live_policy, version};
-use crate::{certificate::cache::Change, gateway::live::Live, kubernetes::names};
+use crate::{
+    certificate::cache::Change,
+    gateway::live::Live,
+    kubernetes::{client::Recovery, names, watch::watch},
+};
 
 /// Objects in one page of a list.
 const PAGE: u32 = 100;
@@ -29,56 +33,51 @@ impl Cache {
         api: Api<Guarded>,
         mut inlet: Writer<Guarded>,
         mut gone: Box<dyn FnMut(&Guarded) + Send>,
+        recovery: &Recovery,
     ) -> impl Stream<Item = Result<Guarded, watcher::Error>> + Send + use<> {
         let cache = self.clone();
-        watcher(api, watcher::Config::default().page_size(PAGE))
-            .default_backoff()
-            .modify(slim)
+        watch(api, watcher::Config::default().page_size(PAGE), "Gateway", recovery)
             .map(move |event| {
+                let event = event.modify(slim);
+                let before = if matches!(event, Event::InitDone) {
+                    cache.gateways.state()
+                } else {
+                    Vec::new()
+                };
+                inlet.apply_watcher_event(&event);
                 match &event {
-                    Ok(event) => {
-                        let before = if matches!(event, Event::InitDone) {
-                            cache.gateways.state()
-                        } else {
-                            Vec::new()
+                    Event::Delete(object) => gone(object),
+                    Event::InitDone => {
+                        cache.listed.send_modify(|listed| listed.gateways = true);
+                        let lost = |object: &&Arc<Guarded>| {
+                            let now = cache.gateways.get(&Ref::from_obj(object.as_ref()));
+                            now.is_none_or(|now| now.uid() != object.uid())
                         };
-                        inlet.apply_watcher_event(event);
-                        match event {
-                            Event::Delete(object) => gone(object),
-                            Event::InitDone => {
-                                cache.listed.send_modify(|listed| listed.gateways = true);
-                                let lost = |object: &&Arc<Guarded>| {
-                                    let now = cache.gateways.get(&Ref::from_obj(object.as_ref()));
-                                    now.is_none_or(|now| now.uid() != object.uid())
-                                };
-                                before.iter().filter(lost).for_each(|object| gone(object));
-                            }
-                            _ => {}
-                        }
-                        let change = match event {
-                            Event::Apply(object) | Event::Delete(object) => {
-                                Some(Change::One(object.namespace().unwrap_or_default(), object.name_any()))
-                            }
-                            Event::InitDone => Some(Change::All),
-                            Event::Init | Event::InitApply(_) => None,
-                        };
-                        if let Some(change) = change {
-                            // Nobody raises the alarm any more: the process is on its way out.
-                            let _ = cache.changes.send(change);
-                        }
+                        before.iter().filter(lost).for_each(|object| gone(object));
                     }
-                    Err(error) => tracing::warn!(%error, "the watch of Gateways was interrupted and will be resumed"),
+                    _ => {}
                 }
-                event
+                let change = match &event {
+                    Event::Apply(object) | Event::Delete(object) => {
+                        Some(Change::One(object.namespace().unwrap_or_default(), object.name_any()))
+                    }
+                    Event::InitDone => Some(Change::All),
+                    Event::Init | Event::InitApply(_) => None,
+                };
+                if let Some(change) = change {
+                    // Nobody raises the alarm any more: the process is on its way out.
+                    let _ = cache.changes.send(change);
+                }
+                Ok(event)
             })
             .applied_objects()
     }
 
     /// Watches the Services that were made for Gateways.
-    pub async fn watch_services(self: Arc<Self>, api: Api<Service>) {
+    pub async fn watch_services(self: Arc<Self>, api: Api<Service>, recovery: Recovery) {
         let config = watcher::Config::default().labels(names::GATEWAY).page_size(PAGE);
         let mut listed: HashMap<Key, Live> = HashMap::new();
-        self.follow("Services", watcher(api, config), |event| match event {
+        self.follow(watch(api, config, "Service", &recovery), |event| match event {
             Event::Init => listed.clear(),
             Event::InitApply(service) => drop(listed.insert(key(&service), Live::of(&service))),
             Event::InitDone => {
@@ -119,12 +118,12 @@ impl Cache {
     }
 
     /// Watches the names of all other Services: one of those is never touched.
-    pub async fn watch_others(self: Arc<Self>, api: Api<PartialObjectMeta<Service>>) {
+    pub async fn watch_others(self: Arc<Self>, api: Api<PartialObjectMeta<Service>>, recovery: Recovery) {
         let config = watcher::Config::default()
             .labels(&format!("!{}", names::GATEWAY))
             .page_size(PAGE);
         let mut listed: HashMap<Key, Other> = HashMap::new();
-        self.follow("Services", watcher(api, config), |event| match event {
+        self.follow(watch(api, config, "Service", &recovery), |event| match event {
             Event::Init => listed.clear(),
             Event::InitApply(service) => drop(listed.insert(key(&service), Other::of(&service))),
             Event::InitDone => {
@@ -148,11 +147,11 @@ impl Cache {
     }
 
     /// Watches the EndpointSlices of our Services: they carry the labels of their Service.
-    pub async fn watch_slices(self: Arc<Self>, api: Api<EndpointSlice>) {
+    pub async fn watch_slices(self: Arc<Self>, api: Api<EndpointSlice>, recovery: Recovery) {
         let config = watcher::Config::default().labels(names::GATEWAY).page_size(PAGE);
         let mut listed: HashMap<Key, Vec<(String, Slice)>> = HashMap::new();
         let service = |slice: &EndpointSlice| Some((slice.namespace()?, slice.labels().get(SERVICE_NAME)?.clone()));
-        self.follow("EndpointSlices", watcher(api, config), |event| match event {
+        self.follow(watch(api, config, "EndpointSlice", &recovery), |event| match event {
             Event::Init => listed.clear(),
             Event::InitApply(slice) => {
                 if let Some(service) = service(&slice) {
@@ -195,10 +194,10 @@ impl Cache {
     }
 
     /// Watches the NetworkPolicies that were made for Gateways.
-    pub async fn watch_policies(self: Arc<Self>, api: Api<NetworkPolicy>) {
+    pub async fn watch_policies(self: Arc<Self>, api: Api<NetworkPolicy>, recovery: Recovery) {
         let config = watcher::Config::default().labels(names::GATEWAY).page_size(PAGE);
         let mut listed: HashMap<Key, LivePolicy> = HashMap::new();
-        self.follow("NetworkPolicies", watcher(api, config), |event| match event {
+        self.follow(watch(api, config, "NetworkPolicy", &recovery), |event| match event {
             Event::Init => listed.clear(),
             Event::InitApply(policy) => drop(listed.insert(key(&policy), live_policy(&policy))),
             Event::InitDone => {
@@ -218,18 +217,10 @@ impl Cache {
         .await;
     }
 
-    async fn follow<K: Send>(
-        &self,
-        kind: &str,
-        events: impl Stream<Item = Result<Event<K>, watcher::Error>> + Send,
-        mut take: impl FnMut(Event<K>),
-    ) {
-        let mut events = events.default_backoff().boxed();
+    async fn follow<K: Send>(&self, events: impl Stream<Item = Event<K>> + Send, mut take: impl FnMut(Event<K>)) {
+        let mut events = events.boxed();
         while let Some(event) = events.next().await {
-            match event {
-                Ok(event) => take(event),
-                Err(error) => tracing::warn!(%error, "the watch of {kind} was interrupted and will be resumed"),
-            }
+            take(event);
         }
     }
 }

@@ -1,10 +1,18 @@
 //! Where solvers may connect to. Hosts in an Issuer are written by people who may not be trusted with the
 //! operator's network: nobody gets at a cloud's metadata or the node's own services through it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use tokio::time::timeout;
 
 use super::SolverError;
 use crate::egress::address;
+
+/// Longest look-up of a host's name.
+const LOOKUP: Duration = Duration::from_secs(10);
 
 /// The policy for addresses of name servers and provider APIs. Private ones are fine: they live in the cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,12 +40,15 @@ impl Reach {
             self.check(host, address)?;
             return Ok(vec![SocketAddr::new(address, port)]);
         }
-        let found = tokio::net::lookup_host((host, port))
+        let unresolved = |why: &str| SolverError::DnsUnreachable {
+            server: host.into(),
+            detail: format!("its name cannot be resolved ({why})"),
+        };
+        // The system's resolver may wait for a minute where no server answers.
+        let found = timeout(LOOKUP, tokio::net::lookup_host((host, port)))
             .await
-            .map_err(|error| SolverError::DnsUnreachable {
-                server: host.into(),
-                detail: format!("its name cannot be resolved ({error})"),
-            })?;
+            .map_err(|_| unresolved(&format!("no answer within {LOOKUP:?}")))?
+            .map_err(|error| unresolved(&error.to_string()))?;
         let mut addresses = Vec::new();
         let mut refused = None;
         for address in found {
