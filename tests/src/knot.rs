@@ -206,12 +206,13 @@ fn configuration(folder: &Path, port: u16, secret: &[u8], zones: &[&str]) -> Str
     let folder = folder.display();
     let key = Knot::KEY_NAME;
     let secret = base64::engine::general_purpose::STANDARD.encode(secret);
+    // Pebble asks over TCP and keeps its connections: one worker serves them in turn, and some time out.
     let mut text = format!(
         r#"server:
     rundir: "{folder}"
     listen: 127.0.0.1@{port}
     udp-workers: 1
-    tcp-workers: 1
+    tcp-workers: 16
     background-workers: 1
 log:
   - target: stderr

@@ -248,6 +248,54 @@ const BAD_ISSUERS: &[(&str, &str)] = &[
         "write the name of an IngressClass",
     ),
     (
+        "{acme: {ACME, solvers: [{http01: {ingress: {ingressClassName: 'a b'}}}]}}",
+        "ingressClassName is the name of an IngressClass",
+    ),
+    (
+        "{acme: {ACME, solvers: [{http01: {ingress: {ingressClassName: a}, selfCheck: {timeout: 1h}}}]}}",
+        "timeout is between 0s and 15m",
+    ),
+    (
+        "{acme: {ACME, solvers: [{dns01: {route53: {region: 'evil.example/', accessKeyID: A, secretAccessKeySecretRef: {name: a, key: b}}}}]}}",
+        "region is lower-case letters, digits and hyphens",
+    ),
+    (
+        "{acme: {ACME, solvers: [{dns01: {route53: {hostedZoneID: '../Z1', accessKeyID: A, secretAccessKeySecretRef: {name: a, key: b}}}}]}}",
+        "hostedZoneID is the id that Route 53 shows",
+    ),
+    (
+        "{acme: {ACME, solvers: [{dns01: {cloudDNS: {project: 'p/../q', serviceAccountSecretRef: {name: a, key: b}}}}]}}",
+        "project is the id of a project",
+    ),
+    (
+        "{acme: {ACME, solvers: [{dns01: {cloudDNS: {project: p, hostedZoneName: example.com, serviceAccountSecretRef: {name: a, key: b}}}}]}}",
+        "hostedZoneName is the managed zone's name in Google, not its DNS name",
+    ),
+    (
+        "{acme: {ACME, solvers: [{dns01: {azureDNS: {clientID: c, clientSecretSecretRef: {name: a, key: b}, subscriptionID: s, tenantID: 't@x', resourceGroupName: g}}}]}}",
+        "tenantID is the id that Azure shows",
+    ),
+    (
+        "{acme: {ACME, solvers: [{dns01: {azureDNS: {clientID: c, clientSecretSecretRef: {name: a, key: b}, subscriptionID: s, tenantID: t, resourceGroupName: 'g/h'}}}]}}",
+        "resourceGroupName is letters, digits",
+    ),
+    (
+        "{acme: {ACME, solvers: [{dns01: {azureDNS: {clientID: c, clientSecretSecretRef: {name: a, key: b}, subscriptionID: s, tenantID: t, resourceGroupName: g, hostedZoneName: 'a/b'}}}]}}",
+        "hostedZoneName is a DNS name",
+    ),
+    (
+        "{acme: {ACME, solvers: [{dns01: {acmeDNS: {host: 'https://a@b.test', accountSecretRef: {name: a, key: b}}}}]}}",
+        "host is a URL without user name, query and fragment",
+    ),
+    (
+        "{acme: {ACME, solvers: [{dns01: {provider: {type: alidns, config: {region: 'x@evil.example'}, credentialsSecretRef: {name: a}}}}]}}",
+        "region is lower-case letters, digits and hyphens",
+    ),
+    (
+        "{acme: {ACME, solvers: [{dns01: {provider: {type: vercel, config: {teamID: \"a\\nb\"}, credentialsSecretRef: {name: a}}}}]}}",
+        "a setting has a line break or another control character in it",
+    ),
+    (
         "{acme: {ACME, solvers: [{dns01: {}}]}}",
         "dns01 takes exactly one provider",
     ),

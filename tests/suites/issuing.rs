@@ -16,6 +16,9 @@
     reason = "test code: to panic is how it reports"
 )]
 
+use std::time::Duration;
+
+use gatehouse_crds::certificate::Certificate;
 use gatehouse_crds::issuer::Issuer;
 use gatehouse_tests::chain::verify;
 use gatehouse_tests::cluster::condition;
@@ -176,8 +179,11 @@ async fn a_ca_signs_and_its_intermediate_sends_the_chain_without_the_root() {
 async fn http_01_proves_several_names_unicode_and_an_ip_address_in_one_order() {
     let stage = Stage::set("http").await;
     let pebble = own_pebble(&stage, pebble::Options::default()).await;
+    // Nothing listens on port 80 of the address, as with an address that is not reachable from inside.
+    let mut solver = http01();
+    solver["http01"]["selfCheck"] = json!({"timeout": "1s"});
     stage
-        .issuer("http", stage.acme(&pebble, "account", json!([http01()])))
+        .issuer("http", stage.acme(&pebble, "account", json!([solver])))
         .await;
     stage
         .certificate(
@@ -219,6 +225,88 @@ async fn http_01_proves_several_names_unicode_and_an_ip_address_in_one_order() {
         text(&stage.secret("account").await, "tls.key"),
     ];
     stage.operator.assert_no_secret(&[&keys[0], &keys[1]]);
+}
+
+/// An ingress controller that reads its Ingress late, played on port 80 of an address of loopback.
+#[tokio::test]
+async fn http_01_asks_the_ca_once_the_path_answers_from_inside() {
+    let stage = Stage::set("late").await;
+    let pebble = own_pebble(&stage, pebble::Options::default()).await;
+    let mut solver = http01();
+    solver["http01"]["selfCheck"] = json!({"timeout": "1m"});
+    stage
+        .issuer("late", stage.acme(&pebble, "account", json!([solver])))
+        .await;
+    stage
+        .certificate(
+            "late",
+            json!({"issuerRef": {"name": "late"}, "ipAddresses": ["127.0.0.1"]}),
+        )
+        .await;
+    let api = stage.cluster.api::<Certificate>(&stage.namespace);
+    let message = |certificate: &Certificate| {
+        let acme = certificate.status.as_ref()?.acme.as_ref()?;
+        acme.challenges.iter().find_map(|challenge| challenge.message.clone())
+    };
+    eventually("the status says what is seen from inside", SOON, || async {
+        let found = api.get("late").await.unwrap();
+        message(&found).filter(|message| message.contains("http://127.0.0.1/") && message.contains("refused"))
+    })
+    .await;
+    assert_eq!(pebble.issued(), 0, "the CA was not asked yet");
+    assert!(!pebble.log().contains("Attempting to validate"));
+
+    let responder = format!("127.0.0.1:{}", stage.world.http01_port);
+    let Ok(door) = tokio::net::TcpListener::bind("127.0.0.1:80").await else {
+        panic!("port 80 of loopback is taken, or needs root")
+    };
+    tokio::spawn(async move {
+        while let Ok((mut from, _)) = door.accept().await {
+            let responder = responder.clone();
+            tokio::spawn(async move {
+                let mut to = tokio::net::TcpStream::connect(responder).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
+            });
+        }
+    });
+    let started = std::time::Instant::now();
+    stage
+        .outcome("late", 1, &pebble.root().await.unwrap(), &["127.0.0.1"])
+        .await;
+    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn what_a_tenant_may_not_put_on_an_ingress_of_the_operators_makes_the_issuer_not_ready() {
+    let stage = Stage::set("orders").await;
+    let pebble = own_pebble(&stage, pebble::Options::default()).await;
+    let mut solver = http01();
+    solver["http01"]["ingress"]["ingressTemplate"] = json!({"metadata": {"annotations": {
+        "nginx.ingress.kubernetes.io/server-snippet": "location /x { return 200; }"}}});
+    let spec = stage.acme(&pebble, "account", json!([solver]));
+    stage.apply("Issuer", "orders", &spec).await;
+    let api = stage.cluster.api::<Issuer>(&stage.namespace);
+    let issuer = stage
+        .cluster
+        .wait_condition(&api, "orders", "Ready", "False", SOON)
+        .await;
+    let status = issuer.status.unwrap();
+    let ready = status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == "Ready")
+        .unwrap();
+    assert_eq!(ready.reason, "IngressNotPermitted");
+    assert!(
+        ready.message.contains("nginx.ingress.kubernetes.io/server-snippet"),
+        "{}",
+        ready.message
+    );
+    assert!(
+        ready.message.contains("--http01-ingress-annotations"),
+        "{}",
+        ready.message
+    );
 }
 
 #[tokio::test]

@@ -266,6 +266,18 @@ impl AcmeOrder for OrderSession {
         Ok(())
     }
 
+    async fn read_decided(&mut self) -> Result<(), AcmeError> {
+        while self.view.status != OrderStatus::Pending && !self.view.unread.is_empty() {
+            let before = self.view.unread.len();
+            let read = self.read_authorizations(&self.view.unread).await?;
+            self.put(read);
+            if self.view.unread.len() == before {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     async fn challenge_ready(&mut self, challenge_url: &str) -> Result<(), AcmeError> {
         let of_challenge =
             |authorization: &&AuthorizationView| authorization.challenges.iter().any(|c| c.url == challenge_url);

@@ -38,6 +38,10 @@ pub trait AcmeOrder: Send {
     /// Brings the view up to date, asking for no more than the next step needs.
     async fn refresh(&mut self) -> Result<(), AcmeError>;
 
+    /// Reads the authorizations that no step needs any more. Their challenges may have been answered by a process before,
+    /// and the answers are to be taken away.
+    async fn read_decided(&mut self) -> Result<(), AcmeError>;
+
     /// Tells the CA to look at a challenge, whose answer must be in place everywhere.
     async fn challenge_ready(&mut self, challenge_url: &str) -> Result<(), AcmeError>;
 

@@ -32,7 +32,11 @@ pub struct DigitalOcean {
 pub struct Route53 {
     /// Region that requests are signed for. Default: us-east-1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64))]
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
+            .message("region is lower-case letters, digits and hyphens: write for example eu-central-1")
+    )]
     pub region: Option<String>,
     /// Access key id.
     #[serde(default, rename = "accessKeyID", skip_serializing_if = "Option::is_none")]
@@ -43,9 +47,14 @@ pub struct Route53 {
     pub access_key_id_secret_ref: Option<SecretKeySelector>,
     /// Secret access key.
     pub secret_access_key_secret_ref: SecretKeySelector,
-    /// The hosted zone. Default: the one with the longest name that fits.
+    /// The hosted zone. Default: the public one with the longest name that fits; a private one only when it is named
+    /// here.
     #[serde(default, rename = "hostedZoneID", skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^(/hostedzone/)?[A-Za-z0-9]+$')")
+            .message("hostedZoneID is the id that Route 53 shows: write for example Z0123456789ABCDEFGHIJ")
+    )]
     pub hosted_zone_id: Option<String>,
 }
 
@@ -55,12 +64,20 @@ pub struct Route53 {
 pub struct CloudDns {
     /// Project that holds the zone.
     #[schemars(length(min = 1, max = 128))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^[A-Za-z0-9._:-]+$')")
+            .message("project is the id of a project: write for example my-project-123")
+    )]
     pub project: String,
     /// The service account's key, in JSON.
     pub service_account_secret_ref: SecretKeySelector,
-    /// The managed zone's name in Google. Default: the one with the longest DNS name that fits.
+    /// The managed zone's name in Google. Default: the public one with the longest DNS name that fits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
+            .message("hostedZoneName is the managed zone's name in Google, not its DNS name: write for example example-com")
+    )]
     pub hosted_zone_name: Option<String>,
 }
 
@@ -71,23 +88,43 @@ pub struct AzureDns {
     /// Application (client) id of the service principal.
     #[serde(rename = "clientID")]
     #[schemars(length(min = 1, max = 128))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^[A-Za-z0-9.-]+$') && !self.matches('^[.]+$')")
+            .message("clientID is the id that Azure shows: letters, digits and hyphens")
+    )]
     pub client_id: String,
     /// Its client secret.
     pub client_secret_secret_ref: SecretKeySelector,
     /// Subscription that holds the zone.
     #[serde(rename = "subscriptionID")]
     #[schemars(length(min = 1, max = 128))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^[A-Za-z0-9.-]+$') && !self.matches('^[.]+$')")
+            .message("subscriptionID is the id that Azure shows: letters, digits and hyphens")
+    )]
     pub subscription_id: String,
     /// Directory (tenant) of the service principal.
     #[serde(rename = "tenantID")]
     #[schemars(length(min = 1, max = 128))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^[A-Za-z0-9.-]+$') && !self.matches('^[.]+$')")
+            .message("tenantID is the id that Azure shows: letters, digits and hyphens")
+    )]
     pub tenant_id: String,
     /// Resource group that holds the zone.
     #[schemars(length(min = 1, max = 128))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^[A-Za-z0-9._()-]*[A-Za-z0-9_()-]$')")
+            .message("resourceGroupName is letters, digits, and -._(), and ends in no dot")
+    )]
     pub resource_group_name: String,
     /// The zone, such as example.com. Default: found by asking DNS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 254))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^([A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?[.])*[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?[.]?$')")
+            .message("hostedZoneName is a DNS name: write for example example.com")
+    )]
     pub hosted_zone_name: Option<String>,
     /// Which Azure. Default: `AzurePublicCloud`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -127,7 +127,9 @@ pub struct AcmeDns {
     #[schemars(length(max = 512))]
     #[x_kube(
         validation = Rule::new("self.startsWith('https://') || self.startsWith('http://')")
-            .message("host is a URL: write for example https://auth.acme-dns.io")
+            .message("host is a URL: write for example https://auth.acme-dns.io"),
+        validation = Rule::new("!self.matches('[@?# ]')")
+            .message("host is a URL without user name, query and fragment: write for example https://auth.acme-dns.io")
     )]
     pub host: String,
     /// The accounts, as acme-dns clients keep them: a JSON object from domain to

@@ -2,15 +2,34 @@
 
 use std::collections::BTreeMap;
 
-use kube::KubeSchema;
+use kube::{KubeSchema, core::Duration};
 use serde::{Deserialize, Serialize};
 
 /// Answers over HTTP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct Http01 {
-    /// Through an ingress controller that runs already: Gatehouse makes one Ingress of this class, which leads
-    /// challenges to a responder in the operator. No Pods are made.
+    /// Through an ingress controller that runs already: Gatehouse makes an Ingress of this class for each host, which
+    /// leads challenges to a responder in the operator. No Pods are made.
     pub ingress: Http01Ingress,
+    /// How Gatehouse tries the answer before it asks the CA to look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub self_check: Option<SelfCheck>,
+}
+
+/// The try from inside the cluster. It advises: the CA is asked in any case, and the challenge's message in the
+/// Certificate's status says what was seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+pub struct SelfCheck {
+    /// How long to try until the answer is seen at port 80 of the host; then the CA is asked all the same. More for
+    /// controllers that make a load balancer for an Ingress; 0s does not try. Default: 15s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(
+        validation = Rule::new("duration(self) >= duration('0s') && duration(self) <= duration('15m')")
+            .message("timeout is between 0s and 15m: write for example 1m")
+    )]
+    pub timeout: Option<Duration>,
 }
 
 /// The Ingress that leads challenges to the operator.
@@ -21,10 +40,14 @@ pub struct Http01Ingress {
     #[schemars(length(max = 200))]
     #[x_kube(
         validation = Rule::new("self.size() > 0")
-            .message("ingressClassName is empty: write the name of an IngressClass (kubectl get ingressclass)")
+            .message("ingressClassName is empty: write the name of an IngressClass (kubectl get ingressclass)"),
+        validation = Rule::new("self.size() == 0 || self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')")
+            .message("ingressClassName is the name of an IngressClass (kubectl get ingressclass): lower-case letters, digits, hyphens and dots")
     )]
     pub ingress_class_name: String,
-    /// What the controller needs on the Ingress.
+    /// What the controller needs on the Ingress. It is in the operator's namespace: in a namespaced Issuer only what
+    /// the operator's flags permit is taken (--http01-ingress-annotations, --http01-ingress-labels); without them,
+    /// annotations that keep a controller from redirecting to HTTPS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress_template: Option<IngressTemplate>,
 }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use cloud::{AzureDns, AzureEnvironment, CloudDns, Cloudflare, DigitalOcean, Route53};
 pub use dns01::{AcmeDns, CnameStrategy, Dns01, Propagation, Rfc2136, TsigAlgorithm};
-pub use http01::{Http01, Http01Ingress, IngressTemplate, IngressTemplateMetadata};
+pub use http01::{Http01, Http01Ingress, IngressTemplate, IngressTemplateMetadata, SelfCheck};
 pub use provider::{Provider, ProviderType};
 
 /// How challenges are answered for the names that the selector takes.

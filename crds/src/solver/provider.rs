@@ -18,7 +18,13 @@ pub struct Provider {
     /// Settings of the provider that are not secret, by name. Which ones a provider takes is listed in the
     /// reference, and in the message of the condition when one is missing or unknown.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 16))]
+    #[schemars(extend("maxProperties" = 16, "additionalProperties" = {"type": "string", "maxLength": 512}))]
+    #[x_kube(
+        validation = Rule::new("!('region' in self) || self['region'].matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$')")
+            .message("region is lower-case letters, digits and hyphens: write for example eu-central-1"),
+        validation = Rule::new(r"self.all(k, !self[k].matches('[\\x00-\\x1f\\x7f]'))")
+            .message("a setting has a line break or another control character in it: remove it")
+    )]
     pub config: BTreeMap<String, String>,
     /// A Secret whose keys are the provider's credentials, and settings if you like to keep them there.
     pub credentials_secret_ref: LocalSecretRef,

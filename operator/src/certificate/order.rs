@@ -94,6 +94,10 @@ pub struct Flight {
     session: Box<dyn AcmeOrder>,
     /// By the URL of the challenge.
     presented: HashMap<String, Presented>,
+    /// Set when a process before placed it, and may have answered challenges.
+    resumed: bool,
+    /// Those of the Certificate, by which solvers are selected.
+    labels: BTreeMap<String, String>,
     poll_at: Option<Instant>,
     /// The certificate, when it is there and has yet to be written.
     pub held: Option<Held>,
@@ -160,8 +164,13 @@ impl Flight {
         url: &str,
     ) -> Result<Self, AcmeError> {
         let identifiers = new_order(&signer, wanted, None).identifiers;
-        let session = AcmeAccount::resume(&signer.account, url, &identifiers).await?;
-        Ok(Self::new(issuer, signer, wanted, key, session))
+        let mut session = AcmeAccount::resume(&signer.account, url, &identifiers).await?;
+        if let Err(error) = session.read_decided().await {
+            tracing::warn!(order = url, %error, "authorizations cannot be read; answers to their challenges may be left behind");
+        }
+        let mut flight = Self::new(issuer, signer, wanted, key, session);
+        flight.resumed = true;
+        Ok(flight)
     }
 
     fn new(
@@ -178,6 +187,8 @@ impl Flight {
             key,
             session,
             presented: HashMap::new(),
+            resumed: false,
+            labels: BTreeMap::new(),
             poll_at: None,
             held: None,
             chain_note: None,
@@ -201,6 +212,7 @@ impl Flight {
         if self.held.is_some() {
             return Ok(Progress::Issued);
         }
+        self.labels.clone_from(labels);
         for _ in 0..STEPS {
             if let Some(progress) = self.step(wanted, labels, now).await? {
                 return Ok(progress);
@@ -261,7 +273,7 @@ impl Flight {
                     },
                 ));
             }
-            Step::Failed(failure) => return Ok(Some(ended(&failure))),
+            Step::Failed(failure) => return Ok(Some(self.with_sights(ended(&failure)))),
         }
         Ok(None)
     }

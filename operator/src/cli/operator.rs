@@ -6,6 +6,10 @@ use clap::{ArgAction, Args};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
 use crate::{
+    issuer::solver::http01::{
+        IngressPolicy,
+        policy::{self, Permit},
+    },
     operator::{self, Settings},
     telemetry::logs::{self, LogFormat},
 };
@@ -57,6 +61,15 @@ pub(super) struct Flags {
     /// Address under which the cluster reaches --http01-addr. Default: the Pod's address (POD_IP) with its port.
     #[arg(long, env = "GATEHOUSE_HTTP01_ADVERTISE", value_name = "ADDR:PORT")]
     http01_advertise: Option<SocketAddr>,
+    /// Annotations that namespaced Issuers may put on the HTTP-01 Ingress, as KEY or KEY=VALUE, parted by commas or given repeatedly.
+    #[arg(long, env = "GATEHOUSE_HTTP01_INGRESS_ANNOTATIONS", value_name = "KEY[=VALUE]", default_value = policy::DEFAULT_ANNOTATIONS, value_delimiter = ',', action = ArgAction::Append)]
+    http01_ingress_annotations: Vec<String>,
+    /// Labels that namespaced Issuers may put on the HTTP-01 Ingress, as KEY or KEY=VALUE. Default: none.
+    #[arg(long, env = "GATEHOUSE_HTTP01_INGRESS_LABELS", value_name = "KEY[=VALUE]", value_delimiter = ',', action = ArgAction::Append)]
+    http01_ingress_labels: Vec<String>,
+    /// IngressClasses that namespaced Issuers may use for HTTP-01. Default: all.
+    #[arg(long, env = "GATEHOUSE_HTTP01_INGRESS_CLASSES", value_name = "NAME", value_delimiter = ',', action = ArgAction::Append)]
+    http01_ingress_classes: Vec<String>,
     /// How many percent of all Certificates may be issued again at once for no reason of their own; the rest is let through slowly. At least 10 always may.
     #[arg(long, env = "GATEHOUSE_MAX_REISSUE_PERCENT", value_name = "PERCENT", default_value_t = 20, value_parser = clap::value_parser!(u8).range(1..=100))]
     max_reissue_percent: u8,
@@ -136,6 +149,15 @@ async fn config(flags: &Flags) -> Result<kube::Config, String> {
         .map_err(|error| format!("the kubeconfig cannot be used: {error}"))
 }
 
+fn permits(texts: &[String]) -> Vec<Permit> {
+    texts
+        .iter()
+        .flat_map(|text| text.split(','))
+        .filter(|text| !text.is_empty())
+        .filter_map(|text| text.parse().ok())
+        .collect()
+}
+
 fn settings(flags: &Flags) -> Settings {
     let pod_namespace = std::env::var("POD_NAMESPACE").ok().filter(|name| !name.is_empty());
     let mut namespaces = flags.namespace.clone();
@@ -154,6 +176,16 @@ fn settings(flags: &Flags) -> Settings {
         health_addr: flags.health_addr,
         http01_addr: flags.http01_addr,
         http01_advertise: flags.http01_advertise,
+        http01_ingress: IngressPolicy {
+            annotations: permits(&flags.http01_ingress_annotations),
+            labels: permits(&flags.http01_ingress_labels),
+            classes: flags
+                .http01_ingress_classes
+                .iter()
+                .filter(|class| !class.is_empty())
+                .cloned()
+                .collect(),
+        },
         max_reissue_percent: flags.max_reissue_percent,
         allow_loopback: flags.allow_loopback,
         cluster_name: flags.cluster_name.clone(),

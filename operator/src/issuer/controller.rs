@@ -32,7 +32,7 @@ use super::{
     registry::{Key, Registry, Signer, State},
     secrets::NamespaceSecrets,
     signer::AcmeSigner,
-    solver::Workshop,
+    solver::{Author, Workshop},
 };
 use crate::{
     kubernetes::{
@@ -359,6 +359,9 @@ async fn examine<K: AnyIssuer>(
             Ok((Signer::Ca(Arc::new(signer)), message))
         }
         Some(IssuerConfig::Acme(spec)) => {
+            ctx.workshop
+                .check(&Author::of(key), &spec.solvers)
+                .map_err(|error| NotReady::new(error.reason(), error.to_string()))?;
             if let Some(State::Ready(Signer::Acme(known))) = ctx.registry.get(key)
                 && known.spec == *spec
                 && !known.is_forgotten()

@@ -15,7 +15,7 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{
     acme::{Account, FairQueue},
     registry::Key,
-    solver::{SecretReader, Solver, SolverError, Workshop},
+    solver::{Author, SecretReader, Solver, SolverError, Workshop},
 };
 
 /// Credentials are read again at least this often: a Secret that was changed is used without a word.
@@ -95,7 +95,8 @@ impl AcmeSigner {
             field: "solvers".into(),
             detail: format!("there is no entry {index}"),
         })?;
-        let solver = self.workshop.build(spec, self.secrets.as_ref()).await?;
+        let author = Author::of(&self.again.1);
+        let solver = self.workshop.build(&author, spec, self.secrets.as_ref()).await?;
         solvers.insert(index, (solver.clone(), Instant::now()));
         Ok(solver)
     }

@@ -40,7 +40,7 @@ use crate::{
         solver::{
             Reach, Workshop,
             dns01::SystemServers,
-            http01::{Answers, ClusterRoutes, Frontdoor, Site, router},
+            http01::{Answers, ClusterRoutes, Frontdoor, IngressPolicy, Site, router},
         },
     },
     kubernetes::{
@@ -74,6 +74,8 @@ pub struct Settings {
     pub health_addr: SocketAddr,
     pub http01_addr: SocketAddr,
     pub http01_advertise: Option<SocketAddr>,
+    /// Limits what tenants' Issuers may put on Ingresses in `own_namespace`.
+    pub http01_ingress: IngressPolicy,
     pub max_reissue_percent: u8,
     pub allow_loopback: bool,
     /// What alerts call this cluster.
@@ -130,7 +132,8 @@ pub async fn run(config: kube::Config, settings: Settings) -> Result<(), Operato
         namespace: settings.own_namespace.clone(),
         responder,
     };
-    let frontdoor = Arc::new(Frontdoor::new(site.clone(), answers.clone(), INGRESS_GRACE));
+    let policy = settings.http01_ingress.clone();
+    let frontdoor = Arc::new(Frontdoor::new(site.clone(), answers.clone(), policy, INGRESS_GRACE));
     let reach = Reach {
         allow_loopback: settings.allow_loopback,
     };

@@ -28,11 +28,12 @@ const TOGETHER: usize = 10;
 /// Clean-up is best effort, and has this long.
 const CLEAN_UP: Duration = Duration::from_secs(60);
 
-/// An answer that is in place.
+/// An answer that is in place, or may be: it is remembered whatever became of the write.
 pub(super) struct Presented {
     pub(super) challenge: Challenge,
     solver: Arc<dyn Solver>,
-    since: Timestamp,
+    /// When it was put in place; none when that is to be done again.
+    since: Option<Timestamp>,
     message: Option<String>,
 }
 
@@ -118,16 +119,15 @@ impl Flight {
             .collect();
         let outcomes: Vec<_> = stream::iter(work).buffer_unordered(TOGETHER).collect().await;
         let (mut ready, mut wait, mut failure) = (Vec::new(), None::<Duration>, None);
-        for outcome in outcomes {
-            match outcome {
-                Ok((url, presented, readiness)) => {
-                    match readiness {
-                        Readiness::Ready => ready.push(url.clone()),
-                        Readiness::Wait { after, .. } => wait = Some(wait.map_or(after, |before| before.min(after))),
-                    }
-                    self.presented.insert(url, presented);
-                }
-                Err(error) => failure = failure.or(Some(error)),
+        for Attempt { presented, outcome } in outcomes {
+            let url = presented.map(|(url, presented)| {
+                self.presented.insert(url.clone(), presented);
+                url
+            });
+            match (outcome, url) {
+                (Ok(Readiness::Ready | Readiness::Unseen { .. }), url) => ready.extend(url),
+                (Ok(Readiness::Wait { after, .. }), _) => wait = Some(wait.map_or(after, |before| before.min(after))),
+                (Err(error), _) => failure = failure.or(Some(error)),
             }
         }
         // Those that are ready are not held up by those that are not.
@@ -172,20 +172,47 @@ impl Flight {
             state,
             message: ours
                 .and_then(|(_, presented)| presented.message.clone())
-                .filter(|_| state == ChallengeState::Propagating),
+                .filter(|_| state != ChallengeState::Valid),
         }
+    }
+
+    /// Adds to the CA's refusal what Gatehouse saw itself when it asked the CA to look.
+    pub(super) fn with_sights(&self, mut progress: Progress) -> Progress {
+        if let Progress::Failed(failure) | Progress::Lapsed(failure) = &mut progress {
+            for presented in self.presented.values() {
+                if let Some(message) = &presented.message {
+                    failure.message = format!("{}; {message}", failure.message);
+                }
+            }
+        }
+        progress
     }
 
     /// Takes the answers away in the background: best effort, never in the way of anything.
     pub fn clean_up(&mut self) {
         let presented: Vec<_> = self.presented.drain().map(|(_, presented)| presented).collect();
-        if presented.is_empty() {
+        let inherited = self.inherited(&presented);
+        if presented.is_empty() && inherited.is_empty() {
             return;
         }
+        let signer = self.signer.clone();
         tokio::spawn(async move {
-            let work = stream::iter(presented).for_each_concurrent(TOGETHER, |presented| async move {
-                if let Err(error) = presented.solver.clean_up(&presented.challenge).await {
-                    tracing::warn!(identifier = %presented.challenge.identifier, %error, "the answer to a challenge could not be taken away and is left behind");
+            let ours = presented
+                .into_iter()
+                .map(|presented| (presented.challenge, Ok(presented.solver)));
+            let inherited = inherited.into_iter().map(|(challenge, index)| (challenge, Err(index)));
+            let signer = &signer;
+            let work = stream::iter(ours.chain(inherited)).for_each_concurrent(TOGETHER, |(challenge, solver)| async move {
+                let solver = match solver {
+                    Ok(solver) => Ok(solver),
+                    Err(index) => signer.solver(index).await,
+                };
+                let outcome = match solver {
+                    Ok(solver) => solver.clean_up(&challenge).await,
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = outcome {
+                    tracing::warn!(identifier = %challenge.identifier, %error, "the answer to a challenge could not be taken away and is left behind");
                 }
             });
             if tokio::time::timeout(CLEAN_UP, work).await.is_err() {
@@ -193,16 +220,28 @@ impl Flight {
             }
         });
     }
+
+    /// Challenges of an order that was taken up again, which the process before may have answered.
+    fn inherited(&self, presented: &[Presented]) -> Vec<(Challenge, usize)> {
+        if !self.resumed {
+            return Vec::new();
+        }
+        let authorizations = &self.session.view().authorizations;
+        let all = authorizations
+            .iter()
+            .filter_map(|authorization| challenge_of(&self.signer, authorization, &self.labels).ok());
+        all.filter(|(_, challenge, _)| !presented.iter().any(|presented| presented.challenge == *challenge))
+            .map(|(_, challenge, index)| (challenge, index))
+            .collect()
+    }
 }
 
-/// One authorization: the answer in place, and whether it can be seen.
-async fn present(
+/// The challenge that answers an authorization: its URL, itself, and the index of its solver.
+fn challenge_of(
     signer: &AcmeSigner,
-    known: &HashMap<String, Presented>,
     authorization: &AuthorizationView,
     labels: &BTreeMap<String, String>,
-    now: Timestamp,
-) -> Result<(String, Presented, Readiness), Failure> {
+) -> Result<(String, Challenge, usize), Failure> {
     let (identifier, _) = split(&authorization.identifier);
     let wanted = solver::Wanted {
         identifier: &identifier,
@@ -244,36 +283,87 @@ async fn present(
         key_authorization: view.key_authorization.clone(),
         dns_value: view.dns_txt_value.clone(),
     };
-    let result = async {
-        let (solver, since) = if let Some(presented) = known.get(&view.url) {
-            (presented.solver.clone(), presented.since)
-        } else {
-            let solver = signer.solver(index).await?;
-            solver.present(&challenge).await?;
-            (solver, now)
-        };
-        let readiness = solver.check(&challenge, since, now).await?;
-        let message = match &readiness {
-            Readiness::Ready => None,
-            Readiness::Wait { message, .. } => Some(message.clone()),
-        };
-        Ok((
-            view.url.clone(),
-            Presented {
-                challenge,
-                solver,
-                since,
-                message,
-            },
-            readiness,
-        ))
+    Ok((view.url.clone(), challenge, index))
+}
+
+/// Holds the outcome for one authorization.
+struct Attempt {
+    /// By the URL of the challenge: also when the attempt failed, since the answer may be in place.
+    presented: Option<(String, Presented)>,
+    outcome: Result<Readiness, Failure>,
+}
+
+/// Puts the answer to one authorization in place, and checks whether it can be seen.
+async fn present(
+    signer: &AcmeSigner,
+    known: &HashMap<String, Presented>,
+    authorization: &AuthorizationView,
+    labels: &BTreeMap<String, String>,
+    now: Timestamp,
+) -> Attempt {
+    let (url, challenge, index) = match challenge_of(signer, authorization, labels) {
+        Ok(found) => found,
+        Err(failure) => {
+            return Attempt {
+                presented: None,
+                outcome: Err(failure),
+            };
+        }
     };
-    match result.await {
-        Ok(outcome) => Ok(outcome),
+    let in_place = known
+        .get(&url)
+        .and_then(|presented| Some((presented.solver.clone(), presented.since?)));
+    let solver = match &in_place {
+        Some((solver, _)) => Ok(solver.clone()),
+        None => signer.solver(index).await,
+    };
+    let solver = match solver {
+        Ok(solver) => solver,
         Err(error) => {
             signer.distrust(index).await;
-            Err(unsolved(&authorization.name(), &error))
+            return Attempt {
+                presented: None,
+                outcome: Err(unsolved(&authorization.name(), &error)),
+            };
         }
+    };
+    let (since, result) = place(solver.as_ref(), &challenge, in_place.map(|(_, since)| since), now).await;
+    let message = match &result {
+        Ok(Readiness::Wait { message, .. } | Readiness::Unseen { message }) => Some(message.clone()),
+        Ok(Readiness::Ready) | Err(_) => None,
+    };
+    if result.is_err() {
+        signer.distrust(index).await;
+    }
+    let presented = Presented {
+        challenge,
+        solver,
+        since,
+        message,
+    };
+    Attempt {
+        presented: Some((url, presented)),
+        outcome: result.map_err(|error| unsolved(&authorization.name(), &error)),
+    }
+}
+
+/// Puts the answer in place where it is not yet, and looks. After an error it is put in place again, with a time of
+/// its own to be seen.
+async fn place(
+    solver: &dyn Solver,
+    challenge: &Challenge,
+    since: Option<Timestamp>,
+    now: Timestamp,
+) -> (Option<Timestamp>, Result<Readiness, SolverError>) {
+    if since.is_none()
+        && let Err(error) = solver.present(challenge).await
+    {
+        return (None, Err(error));
+    }
+    let since = since.unwrap_or(now);
+    match solver.check(challenge, since, now).await {
+        Ok(readiness) => (Some(since), Ok(readiness)),
+        Err(error) => (None, Err(error)),
     }
 }
 
@@ -289,6 +379,61 @@ fn unsolved(name: &str, error: &SolverError) -> Failure {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    /// A provider that fails, and remembers what it was asked.
+    #[derive(Default)]
+    struct Failing {
+        present: bool,
+        log: std::sync::Mutex<Vec<&'static str>>,
+    }
+
+    #[async_trait::async_trait]
+    impl Solver for Failing {
+        async fn present(&self, _: &Challenge) -> Result<(), SolverError> {
+            self.log.lock().unwrap().push("present");
+            if self.present { Err(failed()) } else { Ok(()) }
+        }
+        async fn check(&self, _: &Challenge, _: Timestamp, _: Timestamp) -> Result<Readiness, SolverError> {
+            self.log.lock().unwrap().push("check");
+            Err(failed())
+        }
+        async fn clean_up(&self, _: &Challenge) -> Result<(), SolverError> {
+            self.log.lock().unwrap().push("clean up");
+            Ok(())
+        }
+    }
+
+    fn failed() -> SolverError {
+        SolverError::DnsFailed {
+            server: "pdns".into(),
+            detail: "HTTP 500".into(),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_whose_check_failed_is_put_in_place_again_with_time_of_its_own() {
+        let challenge = Challenge {
+            kind: solver::ChallengeKind::Dns01,
+            identifier: solver::Identifier::Dns("a.test".into()),
+            wildcard: false,
+            token: "t".into(),
+            key_authorization: "t.k".into(),
+            dns_value: "v".into(),
+        };
+        for (present, since, expected) in [
+            (false, None, &["present", "check"][..]),
+            (true, None, &["present"][..]),
+            (false, Some(Timestamp::UNIX_EPOCH), &["check"][..]),
+        ] {
+            let solver = Failing {
+                present,
+                ..Failing::default()
+            };
+            let (since, result) = place(&solver, &challenge, since, Timestamp::UNIX_EPOCH).await;
+            assert_eq!((since, result), (None, Err(failed())));
+            assert_eq!(*solver.log.lock().unwrap(), expected);
+        }
+    }
 
     #[test]
     fn names_and_addresses_are_split_as_solvers_know_them() {

@@ -188,6 +188,10 @@ const SOLVER: Table = &[
         "The record was written, but the servers in the message did not have it in time. Is a secondary not updated? For slow providers raise propagation.timeout.",
     ),
     (
+        "IngressNotPermitted",
+        "The Issuer may not put this on an Ingress in the operator's namespace. Remove it, use a ClusterIssuer, or permit it by the flag in the message.",
+    ),
+    (
         "AddressRefused",
         "The host is at an address that Gatehouse does not connect to (loopback, link-local, metadata). Name another host.",
     ),
@@ -242,6 +246,10 @@ const ISSUER: Table = &[
     (
         "Network",
         "The ACME server cannot be reached, or it is none. Check spec.acme.server and the operator's egress.",
+    ),
+    (
+        "IngressNotPermitted",
+        "A solver has what namespaced Issuers may not put on the HTTP-01 Ingress. Remove it, use a ClusterIssuer, or permit it by the flag in the message.",
     ),
     (
         "UntrustedServer",

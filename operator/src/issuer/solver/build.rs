@@ -11,11 +11,12 @@ use jiff::SignedDuration;
 use zeroize::Zeroizing;
 
 use super::{
-    Reach, SecretReader, Solver, SolverError,
+    Author, Reach, SecretReader, Solver, SolverError,
     dns01::{
-        AcmeDnsAccounts, Dns01Solver, Library, Lookup, Place, RecordLocks, Rfc2136Writer, Server, Shared, Source,
-        SystemServers, TxtWriter, check_config, fields_of, known_fields,
+        AcmeDnsAccounts, Dns01Solver, Library, Lookup, Origin, Place, RecordLocks, Rfc2136Writer, Server, Shared,
+        Source, SystemServers, TxtWriter, check_config, fields_of, known_fields,
     },
+    http::Http,
     http01::{Frontdoor, Http01Solver},
     secrets,
 };
@@ -27,6 +28,7 @@ const TIMEOUT: SignedDuration = SignedDuration::from_mins(2);
 pub struct Workshop {
     reach: Reach,
     system: SystemServers,
+    http: Result<Http, SolverError>,
     dns: Arc<Shared>,
     locks: Arc<RecordLocks>,
     frontdoor: Arc<Frontdoor>,
@@ -38,19 +40,41 @@ impl Workshop {
         Self {
             reach,
             system,
+            http: Http::new(reach),
             dns: Arc::default(),
             locks: Arc::default(),
             frontdoor,
         }
     }
 
+    /// Checks what an author may not write, and what no Secret is needed for: said before anything is ordered.
+    pub fn check(&self, author: &Author, solvers: &[Spec]) -> Result<(), SolverError> {
+        let http01 = solvers.iter().filter_map(|solver| solver.http01.as_ref());
+        for http01 in http01 {
+            self.frontdoor.permits(author, &http01.ingress)?;
+        }
+        Ok(())
+    }
+
     /// The caller keeps the solver until the Issuer or one of its Secrets changes.
-    pub async fn build(&self, spec: &Spec, secrets: &dyn SecretReader) -> Result<Arc<dyn Solver>, SolverError> {
+    pub async fn build(
+        &self,
+        author: &Author,
+        spec: &Spec,
+        secrets: &dyn SecretReader,
+    ) -> Result<Arc<dyn Solver>, SolverError> {
         match (&spec.http01, &spec.dns01) {
-            (Some(http01), None) => Ok(Arc::new(Http01Solver::new(&http01.ingress, self.frontdoor.clone()))),
+            (Some(http01), None) => {
+                self.frontdoor.permits(author, &http01.ingress)?;
+                Ok(Arc::new(Http01Solver::new(
+                    http01,
+                    self.frontdoor.clone(),
+                    self.http.clone()?,
+                )))
+            }
             (None, Some(dns01)) => {
                 let zones = spec.selector.as_ref().map_or(&[][..], |selector| &selector.dns_zones);
-                Ok(Arc::new(self.dns01(dns01, zones, secrets).await?))
+                Ok(Arc::new(self.dns01(author, dns01, zones, secrets).await?))
             }
             _ => Err(invalid("solvers", "an entry has exactly one of http01 and dns01")),
         }
@@ -58,6 +82,7 @@ impl Workshop {
 
     async fn dns01(
         &self,
+        author: &Author,
         spec: &Dns01,
         zones: &[String],
         secrets: &dyn SecretReader,
@@ -74,8 +99,10 @@ impl Workshop {
         };
         let timeout = propagation.timeout.filter(|timeout| !timeout.is_negative());
         let timeout = timeout.and_then(|timeout| SignedDuration::try_from(std::time::Duration::from(timeout)).ok());
-        let place = self.place(spec, primary.as_ref(), secrets).await?;
-        let lookup = Lookup::new(given, primary, self.system.clone(), self.reach);
+        let (place, account) = self.place(spec, primary.as_ref(), secrets).await?;
+        // What one tenant finds out about zones, with servers of its own, is not another's.
+        let owner = format!("{author} {account}");
+        let lookup = Lookup::new(owner, given, primary, self.system.clone(), self.reach);
         Ok(Dns01Solver::new(
             place,
             lookup,
@@ -85,22 +112,32 @@ impl Workshop {
         ))
     }
 
+    /// Returns where records go, and by which account.
     async fn place(
         &self,
         spec: &Dns01,
         primary: Option<&Server>,
         secrets: &dyn SecretReader,
-    ) -> Result<Place, SolverError> {
+    ) -> Result<(Place, String), SolverError> {
         if let Some(acme_dns) = &spec.acme_dns {
             let json = secrets::read_text(secrets, &acme_dns.account_secret_ref).await?;
-            return Ok(Place::AcmeDns(AcmeDnsAccounts::new(acme_dns, &json, self.reach)?));
+            let accounts = AcmeDnsAccounts::new(acme_dns, &json, self.http.clone()?)?;
+            return Ok((Place::AcmeDns(accounts), acme_dns.host.clone()));
         }
-        let writer: Arc<dyn TxtWriter> = match (&spec.rfc2136, primary) {
+        let (writer, account): (Arc<dyn TxtWriter>, String) = match (&spec.rfc2136, primary) {
             (Some(rfc2136), Some(server)) => {
                 let secret = secrets::read_text(secrets, &rfc2136.tsig_secret_secret_ref).await?;
-                Arc::new(Rfc2136Writer::new(rfc2136, server.clone(), &secret, self.reach)?)
+                let writer = Rfc2136Writer::new(rfc2136, server.clone(), &secret, self.reach)?;
+                (
+                    Arc::new(writer),
+                    format!("{} {}", rfc2136.nameserver, rfc2136.tsig_key_name),
+                )
             }
-            _ => Arc::new(self.library(spec, secrets).await?),
+            _ => {
+                let library = self.library(spec, secrets).await?;
+                let account = library.account().to_string();
+                (Arc::new(library), account)
+            }
         };
         let zone = spec
             .azure_dns
@@ -110,11 +147,12 @@ impl Workshop {
             .map(|zone| Name::from_ascii(format!("{}.", zone.trim_end_matches('.'))))
             .transpose()
             .map_err(|error| invalid("azureDNS.hostedZoneName", &error.to_string()))?;
-        Ok(Place::Zone {
+        let place = Place::Zone {
             writer,
             cnames: spec.cname_strategy.unwrap_or_default(),
             zone,
-        })
+        };
+        Ok((place, account))
     }
 
     async fn library(&self, spec: &Dns01, secrets: &dyn SecretReader) -> Result<Library, SolverError> {
@@ -138,7 +176,7 @@ impl Workshop {
         } else {
             return Err(invalid("dns01", "names no provider"));
         };
-        Library::new(kind, fields, &source, self.reach, self.locks.clone()).await
+        Library::new(kind, Origin { fields, source }, self.http.clone()?, self.locks.clone())
     }
 }
 

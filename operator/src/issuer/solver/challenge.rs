@@ -69,6 +69,11 @@ pub enum Readiness {
         /// What is missing, for the challenge's state in the status.
         message: String,
     },
+    /// The answer was not seen, but the check only advises and its time is over: the CA may look.
+    Unseen {
+        /// Says what was seen instead.
+        message: String,
+    },
 }
 
 /// Answers challenges. Every method may be called again, also after a restart, with the same outcome.

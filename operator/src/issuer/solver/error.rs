@@ -15,8 +15,8 @@ pub enum SolverError {
     #[error("{server} failed: {detail}")]
     DnsFailed { server: String, detail: String },
     #[error(
-        "{name} is a CNAME to {target}, so that a record there is not seen: set cnameStrategy: Follow, or remove \
-         the CNAME"
+        "{name} is a CNAME to {target}, so that a record at the name itself is not seen: set cnameStrategy: Follow, or \
+         remove the CNAME"
     )]
     DnsDelegated { name: String, target: String },
     #[error("the CNAMEs at {name} go on for more than {limit} steps: let {name} point straight to its target")]
@@ -48,8 +48,18 @@ pub enum SolverError {
     InvalidSolver { field: String, detail: String },
     #[error("{name} is outside the dnsZones of the solver ({zones})")]
     OutsideZones { name: String, zones: String },
-    #[error("the Ingress for HTTP-01 challenges could not be written: {detail}")]
-    IngressWriteFailed { detail: String },
+    #[error("the Ingress {ingress} for the HTTP-01 challenge of {host} could not be written: {detail}")]
+    IngressWriteFailed {
+        host: String,
+        ingress: String,
+        detail: String,
+    },
+    #[error("{field} {value} is not permitted on an Ingress in the operator's namespace: {remedy}")]
+    IngressNotPermitted {
+        field: &'static str,
+        value: String,
+        remedy: String,
+    },
 }
 
 impl SolverError {
@@ -71,6 +81,7 @@ impl SolverError {
             Self::InvalidSolver { .. } => "InvalidSolver",
             Self::OutsideZones { .. } => "OutsideZones",
             Self::IngressWriteFailed { .. } => "IngressWriteFailed",
+            Self::IngressNotPermitted { .. } => "IngressNotPermitted",
         }
     }
 }

@@ -5,15 +5,18 @@
 //! sleeps: `present` puts the answer in place, `check` says whether the CA may look now or when to ask again,
 //! `clean_up` takes the answer away.
 
+mod author;
 mod build;
 mod challenge;
 pub mod dns01;
 mod error;
+mod http;
 pub mod http01;
 mod reach;
 mod secrets;
 mod select;
 
+pub use author::Author;
 pub use build::Workshop;
 pub use challenge::{Challenge, ChallengeKind, Identifier, Readiness, Solver};
 pub use error::SolverError;

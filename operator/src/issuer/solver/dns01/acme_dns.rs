@@ -2,7 +2,7 @@
 //!
 //! `_acme-challenge.<name>` is a CNAME to the account's name there, once and for ever.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,11 +15,18 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::{
     super::{
-        Reach, SolverError,
+        SolverError,
+        http::{Http, Limits},
         select::{in_zone, normal},
     },
     Record, TxtWriter,
-    http::Http,
+    form::Form,
+};
+
+/// acme-dns answers with the value that it was given.
+const LIMITS: Limits = Limits {
+    body: 64 * 1024,
+    time: Duration::from_secs(15),
 };
 
 /// As acme-dns's `/register` returns it.
@@ -51,7 +58,7 @@ pub(in super::super) struct AcmeDnsAccounts {
 }
 
 impl AcmeDnsAccounts {
-    pub(in super::super) fn new(spec: &AcmeDns, json: &Zeroizing<String>, reach: Reach) -> Result<Self, SolverError> {
+    pub(in super::super) fn new(spec: &AcmeDns, json: &Zeroizing<String>, http: Http) -> Result<Self, SolverError> {
         let secret = (
             spec.account_secret_ref.name.clone(),
             spec.account_secret_ref.key.clone(),
@@ -64,17 +71,21 @@ impl AcmeDnsAccounts {
                 error.column()
             ))
         })?;
+        let invalid = |detail: String| SolverError::InvalidSolver {
+            field: "acmeDNS.host".into(),
+            detail,
+        };
+        Form::Host.check(&spec.host).map_err(invalid)?;
         let update = format!("{}/update", spec.host.trim_end_matches('/'))
             .parse::<Uri>()
-            .ok();
-        let Some(update) = update.filter(|uri| uri.host().is_some_and(|host| !host.is_empty())) else {
-            return Err(SolverError::InvalidSolver {
-                field: "acmeDNS.host".into(),
-                detail: format!("{} is not a URL: write for example https://auth.acme-dns.io", spec.host),
-            });
-        };
+            .map_err(|_| {
+                invalid(format!(
+                    "{} is not a URL: write for example https://auth.acme-dns.io",
+                    spec.host
+                ))
+            })?;
         let api = Arc::new(Api {
-            http: Http::new(reach)?,
+            http,
             update,
             secret: secret.clone(),
         });
@@ -141,7 +152,7 @@ impl TxtWriter for AcmeDnsAccount {
                 )
             })?;
         let server = self.api.update.host().unwrap_or_default().to_owned();
-        let (status, _) = self.api.http.send(request).await?;
+        let status = self.api.http.send(request, LIMITS).await?.status();
         match status {
             status if status.is_success() => Ok(()),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(SolverError::DnsRefused {

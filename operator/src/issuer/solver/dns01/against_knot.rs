@@ -22,9 +22,9 @@ use zeroize::Zeroizing;
 
 use super::{SystemServers, wire};
 use crate::issuer::solver::{
-    Challenge, ChallengeKind, Identifier, Reach, SecretData, SecretReadError, SecretReader, Solver, SolverError,
-    Workshop,
-    http01::{Frontdoor, Site},
+    Author, Challenge, ChallengeKind, Identifier, Reach, SecretData, SecretReadError, SecretReader, Solver,
+    SolverError, Workshop,
+    http01::{Frontdoor, IngressPolicy, Site},
 };
 
 /// base64, for HMAC of any length.
@@ -181,7 +181,12 @@ fn workshop(system: Option<SocketAddr>) -> Workshop {
         namespace: "gatehouse-system".into(),
         responder: "10.0.0.1:8089".parse().unwrap(),
     };
-    let door = Arc::new(Frontdoor::new(site, Arc::default(), Duration::ZERO));
+    let door = Arc::new(Frontdoor::new(
+        site,
+        Arc::default(),
+        IngressPolicy::default(),
+        Duration::ZERO,
+    ));
     Workshop::new(Reach { allow_loopback: true }, SystemServers::new(system), door)
 }
 
@@ -194,7 +199,11 @@ fn rfc2136(server: SocketAddr) -> Value {
 
 async fn solver_from(system: Option<SocketAddr>, spec: Value) -> Result<Arc<dyn Solver>, SolverError> {
     workshop(system)
-        .build(&serde_json::from_value(spec).unwrap(), &secrets())
+        .build(
+            &Author::Administrator,
+            &serde_json::from_value(spec).unwrap(),
+            &secrets(),
+        )
         .await
 }
 

@@ -10,7 +10,7 @@ use gatehouse_crds::solver::ProviderType;
 
 use super::fields::{
     Field, Fields, azure, bluecat, cloudns, edge_dns, google, host, infoblox, joker, key, lightsail, opt, opt_host,
-    opt_key, oracle, route53, setting, volcengine, yandex,
+    opt_key, opt_region, opt_text, oracle, region, route53, setting, text, volcengine, yandex,
 };
 
 /// For one HTTP request.
@@ -31,7 +31,7 @@ pub(super) const fn entry(kind: ProviderType) -> Entry {
     match kind {
         ProviderType::Alidns => Entry {
             ttl: 600,
-            fields: const { &[key("accessKey"), key("secretKey"), opt("region"), opt_key("securityToken"), opt("line")] },
+            fields: const { &[key("accessKey"), key("secretKey"), opt_region("region"), opt_key("securityToken"), opt_text("line")] },
             build: |f| DnsUpdater::new_alidns(f.get("accessKey"), f.get("secretKey"), f.opt("region"), f.opt("securityToken"), f.opt("line"), PATIENCE),
         },
         ProviderType::ArvanCloud => Entry {
@@ -56,7 +56,7 @@ pub(super) const fn entry(kind: ProviderType) -> Entry {
         },
         ProviderType::BluecatV2 => Entry {
             ttl: 120,
-            fields: const { &[host("serverURL"), key("username"), key("password"), setting("configName"), setting("viewName"), opt("skipDeploy")] },
+            fields: const { &[host("serverURL"), key("username"), key("password"), text("configName"), text("viewName"), opt("skipDeploy")] },
             build: bluecat,
         },
         ProviderType::Bunny => Entry {
@@ -176,7 +176,7 @@ pub(super) const fn entry(kind: ProviderType) -> Entry {
         },
         ProviderType::HuaweiCloud => Entry {
             ttl: 300,
-            fields: const { &[key("accessKey"), key("secretKey"), setting("region")] },
+            fields: const { &[key("accessKey"), key("secretKey"), region("region")] },
             build: |f| DnsUpdater::new_huaweicloud(f.get("accessKey"), f.get("secretKey"), f.get("region"), PATIENCE),
         },
         ProviderType::IbmCloud => Entry {
@@ -186,7 +186,7 @@ pub(super) const fn entry(kind: ProviderType) -> Entry {
         },
         ProviderType::Infoblox => Entry {
             ttl: 120,
-            fields: const { &[host("host"), opt("port"), key("username"), key("password"), opt("wapiVersion"), opt("dnsView")] },
+            fields: const { &[host("host"), opt("port"), key("username"), key("password"), opt("wapiVersion"), opt_text("dnsView")] },
             build: infoblox,
         },
         ProviderType::Infomaniak => Entry {
@@ -216,7 +216,7 @@ pub(super) const fn entry(kind: ProviderType) -> Entry {
         },
         ProviderType::Lightsail => Entry {
             ttl: 120,
-            fields: const { &[key("accessKeyID"), key("secretAccessKey"), opt_key("sessionToken"), opt("region"), opt("domain")] },
+            fields: const { &[key("accessKeyID"), key("secretAccessKey"), opt_key("sessionToken"), opt_region("region"), opt("domain")] },
             build: lightsail,
         },
         ProviderType::Linode => Entry {
@@ -271,12 +271,12 @@ pub(super) const fn entry(kind: ProviderType) -> Entry {
         },
         ProviderType::OracleCloud => Entry {
             ttl: 120,
-            fields: const { &[setting("tenancyOCID"), setting("userOCID"), setting("fingerprint"), key("privateKey"), opt_key("privateKeyPassword"), setting("region"), setting("compartmentOCID")] },
+            fields: const { &[setting("tenancyOCID"), setting("userOCID"), setting("fingerprint"), key("privateKey"), opt_key("privateKeyPassword"), region("region"), setting("compartmentOCID")] },
             build: oracle,
         },
         ProviderType::Ovh => Entry {
             ttl: 120,
-            fields: const { &[key("applicationKey"), key("applicationSecret"), key("consumerKey"), setting("endpoint")] },
+            fields: const { &[key("applicationKey"), key("applicationSecret"), key("consumerKey"), region("endpoint")] },
             build: |f| DnsUpdater::new_ovh(f.get("applicationKey"), f.get("applicationSecret"), f.get("consumerKey"), f.get("endpoint").parse()?, PATIENCE),
         },
         ProviderType::Pdns => Entry {
@@ -296,7 +296,7 @@ pub(super) const fn entry(kind: ProviderType) -> Entry {
         },
         ProviderType::Route53 => Entry {
             ttl: 60,
-            fields: const { &[key("accessKeyID"), key("secretAccessKey"), opt_key("sessionToken"), opt("region"), opt("hostedZoneID"), opt("privateZoneOnly")] },
+            fields: const { &[key("accessKeyID"), key("secretAccessKey"), opt_key("sessionToken"), opt_region("region"), opt("hostedZoneID"), opt("privateZoneOnly")] },
             build: route53,
         },
         ProviderType::SafeDns => Entry {
@@ -326,7 +326,7 @@ pub(super) const fn entry(kind: ProviderType) -> Entry {
         },
         ProviderType::TencentCloud => Entry {
             ttl: 600,
-            fields: const { &[key("secretID"), key("secretKey"), opt("region"), opt_key("sessionToken")] },
+            fields: const { &[key("secretID"), key("secretKey"), opt_region("region"), opt_key("sessionToken")] },
             build: |f| DnsUpdater::new_tencentcloud(f.get("secretID"), f.get("secretKey"), f.opt("region"), f.opt("sessionToken"), PATIENCE),
         },
         ProviderType::Transip => Entry {
@@ -346,7 +346,7 @@ pub(super) const fn entry(kind: ProviderType) -> Entry {
         },
         ProviderType::Volcengine => Entry {
             ttl: 600,
-            fields: const { &[key("accessKey"), key("secretKey"), opt("region")] },
+            fields: const { &[key("accessKey"), key("secretKey"), opt_region("region")] },
             build: volcengine,
         },
         ProviderType::Vultr => Entry {

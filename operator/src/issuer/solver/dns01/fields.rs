@@ -1,6 +1,6 @@
 //! What a provider of the catalogue is made of: settings from the manifest and credentials from a Secret.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use dns_update::{
     DnsUpdater, Error,
@@ -21,7 +21,7 @@ use dns_update::{
 use gatehouse_crds::solver::ProviderType;
 use zeroize::Zeroizing;
 
-use super::{super::SolverError, catalogue::Entry, library::host_port};
+use super::{super::SolverError, catalogue::Entry, form::Form, locks::AccountId};
 
 /// One thing that a provider needs to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,35 +30,49 @@ pub(super) struct Field {
     /// A credential: only from the Secret, never in a message.
     pub(super) secret: bool,
     pub(super) required: bool,
-    /// Names a host to connect to.
-    host: bool,
+    pub(super) form: Form,
 }
 
-const fn field(name: &'static str, secret: bool, required: bool, host: bool) -> Field {
+const fn field(name: &'static str, form: Form, required: bool) -> Field {
     Field {
         name,
-        secret,
+        secret: matches!(form, Form::Secret),
         required,
-        host,
+        form,
     }
 }
 pub(super) const fn key(name: &'static str) -> Field {
-    field(name, true, true, false)
+    field(name, Form::Secret, true)
 }
 pub(super) const fn opt_key(name: &'static str) -> Field {
-    field(name, true, false, false)
+    field(name, Form::Secret, false)
 }
+/// An id: part of a path or query.
 pub(super) const fn setting(name: &'static str) -> Field {
-    field(name, false, true, false)
+    field(name, Form::Segment, true)
 }
 pub(super) const fn opt(name: &'static str) -> Field {
-    field(name, false, false, false)
+    field(name, Form::Segment, false)
+}
+/// A region: part of a host name.
+pub(super) const fn region(name: &'static str) -> Field {
+    field(name, Form::Label, true)
+}
+pub(super) const fn opt_region(name: &'static str) -> Field {
+    field(name, Form::Label, false)
+}
+/// A name that people chose.
+pub(super) const fn text(name: &'static str) -> Field {
+    field(name, Form::Text, true)
+}
+pub(super) const fn opt_text(name: &'static str) -> Field {
+    field(name, Form::Text, false)
 }
 pub(super) const fn host(name: &'static str) -> Field {
-    field(name, false, true, true)
+    field(name, Form::Host, true)
 }
 pub(super) const fn opt_host(name: &'static str) -> Field {
-    field(name, false, false, true)
+    field(name, Form::Host, false)
 }
 
 /// The values of a provider's fields: those that are required are there, and no others than the provider's.
@@ -82,6 +96,15 @@ impl Fields {
             .map(|field| field.name)
             .collect();
         if missing.is_empty() {
+            for field in entry.fields {
+                let Some(value) = values.get(field.name) else {
+                    continue;
+                };
+                field.form.check(value).map_err(|detail| SolverError::InvalidSolver {
+                    field: format!("{} {}", kind.as_str(), field.name),
+                    detail,
+                })?;
+            }
             return Ok(Self {
                 known: entry.fields,
                 values,
@@ -130,18 +153,13 @@ impl Fields {
             .collect()
     }
 
-    /// The hosts that the user wrote.
-    pub(super) fn hosts(&self, kind: ProviderType) -> Result<Vec<(String, u16)>, SolverError> {
-        let hosts = self.known.iter().filter(|field| field.host);
-        hosts
-            .filter_map(|field| Some((field.name, self.opt(field.name)?)))
-            .map(|(name, value)| {
-                host_port(value).ok_or_else(|| SolverError::InvalidSolver {
-                    field: format!("{} {name}", kind.as_str()),
-                    detail: format!("{value} is not a host or URL"),
-                })
-            })
-            .collect()
+    /// The account that the values are of.
+    pub(super) fn account(&self, kind: ProviderType) -> AccountId {
+        let sorted: BTreeMap<_, _> = self.values.iter().collect();
+        let values = sorted
+            .into_iter()
+            .flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]);
+        AccountId::of(std::iter::once(kind.as_str().as_bytes()).chain(values))
     }
 }
 
@@ -327,12 +345,9 @@ pub(in super::super) fn known_fields(kind: ProviderType) -> impl Iterator<Item =
 }
 
 /// Refuses what the provider does not know, and credentials in the manifest, where everybody reads them.
-pub(in super::super) fn check_config(
-    kind: ProviderType,
-    config: &std::collections::BTreeMap<String, String>,
-) -> Result<(), SolverError> {
+pub(in super::super) fn check_config(kind: ProviderType, config: &BTreeMap<String, String>) -> Result<(), SolverError> {
     let known = super::catalogue::entry(kind).fields;
-    for name in config.keys() {
+    for (name, value) in config {
         let invalid = |detail| SolverError::InvalidSolver {
             field: format!("provider.config.{name}"),
             detail,
@@ -350,7 +365,7 @@ pub(in super::super) fn check_config(
                     "it is a credential: put it into the Secret of credentialsSecretRef".into(),
                 ));
             }
-            Some(_) => {}
+            Some(field) => field.form.check(value).map_err(invalid)?,
         }
     }
     Ok(())

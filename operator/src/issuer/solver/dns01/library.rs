@@ -1,26 +1,26 @@
 //! Providers that the dns-update library speaks to.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use dns_update::{DnsRecord, DnsRecordType, DnsUpdater};
 use gatehouse_crds::solver::ProviderType;
 use hickory_proto::rr::Name;
-use http::Uri;
 use zeroize::Zeroizing;
 
 use super::{
-    super::{Reach, SolverError},
+    super::{SolverError, http::Http},
     Record, TxtWriter, catalogue,
     fields::Fields,
+    locks::{AccountId, RecordLocks},
     plain,
+    redact::strike_out,
+    transport::{Guarded, Spent},
+    visibility::{Visibility, Zones},
 };
 
-/// For one call. The library waits up to a minute when it is told `Retry-After`; we ask again later instead.
+/// Longest wait for one call, and for its turn. The library waits up to a minute when a server asks for it by
+/// `Retry-After`; we ask again later instead.
 const PATIENCE: Duration = Duration::from_secs(45);
 
 /// A provider with its credentials.
@@ -30,41 +30,57 @@ pub(in super::super) struct Library {
     ttl: u32,
     /// To strike them out of messages.
     secrets: Vec<Zeroizing<String>>,
-    /// Hosts that the user wrote: checked before each call.
-    hosts: Vec<(String, u16)>,
-    reach: Reach,
+    account: AccountId,
+    visibility: Visibility,
+    http: Http,
     locks: Arc<RecordLocks>,
 }
 
+/// Holds a provider's fields and their source.
+pub(in super::super) struct Origin {
+    pub(in super::super) fields: HashMap<String, Zeroizing<String>>,
+    /// Names the Secret in messages.
+    pub(in super::super) source: String,
+}
+
 impl Library {
-    /// `source` names the Secret in messages.
-    pub(in super::super) async fn new(
+    pub(in super::super) fn new(
         kind: ProviderType,
-        fields: HashMap<String, Zeroizing<String>>,
-        source: &str,
-        reach: Reach,
+        origin: Origin,
+        http: Http,
         locks: Arc<RecordLocks>,
     ) -> Result<Self, SolverError> {
         let entry = catalogue::entry(kind);
-        let fields = Fields::new(kind, &entry, fields, source)?;
-        let hosts = fields.hosts(kind)?;
-        for (host, port) in &hosts {
-            reach.resolve(host, *port).await?;
-        }
+        let fields = Fields::new(kind, &entry, origin.fields, &origin.source)?;
         let secrets = fields.secrets();
-        let updater = (entry.build)(&fields).map_err(|error| SolverError::InvalidSolver {
+        let invalid = |error: &dns_update::Error| SolverError::InvalidSolver {
             field: kind.as_str().into(),
-            detail: strike_out(&text(&error), &secrets),
-        })?;
+            detail: strike_out(&text(error), &secrets),
+        };
+        let updater = (entry.build)(&fields).map_err(|error| invalid(&error))?;
+        let private = fields
+            .flag("privateZoneOnly")
+            .and_then(|route53| Ok(route53 || fields.flag("privateZone")?));
+        let visibility = if private.map_err(|error| invalid(&error))? {
+            Visibility::Private
+        } else {
+            Visibility::Public
+        };
         Ok(Self {
             kind,
             updater,
             ttl: entry.ttl,
+            account: fields.account(kind),
+            visibility,
             secrets,
-            hosts,
-            reach,
+            http,
             locks,
         })
+    }
+
+    /// The account, to keep what is found out with it apart from others.
+    pub(in super::super) const fn account(&self) -> &AccountId {
+        &self.account
     }
 
     async fn call(
@@ -72,19 +88,23 @@ impl Library {
         record: &Record,
         call: impl Future<Output = dns_update::Result<()>> + Send,
     ) -> Result<(), SolverError> {
-        for (host, port) in &self.hosts {
-            self.reach.resolve(host, *port).await?;
-        }
-        let lock = self.locks.of(self.unit(record));
-        let _held = lock.lock().await;
-        let server = self.kind.as_str().to_owned();
-        match tokio::time::timeout(PATIENCE, call).await {
+        let unreachable = |detail: String| SolverError::DnsUnreachable {
+            server: self.kind.as_str().to_owned(),
+            detail,
+        };
+        let lock = self.locks.of(&self.account, self.unit(record));
+        let turn = tokio::time::timeout(PATIENCE, lock.lock()).await;
+        let _held = turn.map_err(|_| unreachable("other changes of the same records take too long".into()))?;
+        let zones = Zones::new(self.kind, &plain(&record.name), self.visibility);
+        let guarded = Arc::new(Guarded::new(self.http.clone(), zones));
+        let outcome = tokio::time::timeout(PATIENCE, dns_update_http::scope(guarded.clone(), call)).await;
+        let spent = guarded.spent();
+        match outcome {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(self.explain(record, error)),
-            Err(_) => Err(SolverError::DnsUnreachable {
-                server,
-                detail: format!("no answer within {} s", PATIENCE.as_secs()),
-            }),
+            Ok(Err(error)) => Err(self.explain(record, error, spent)),
+            Err(_) => Err(spent
+                .failure
+                .unwrap_or_else(|| unreachable(format!("no answer within {} s", PATIENCE.as_secs())))),
         }
     }
 
@@ -97,9 +117,16 @@ impl Library {
         }
     }
 
-    fn explain(&self, record: &Record, error: dns_update::Error) -> SolverError {
+    fn explain(&self, record: &Record, error: dns_update::Error, spent: Spent) -> SolverError {
+        if let Some(failure) = spent.failure {
+            return failure;
+        }
         let server = self.kind.as_str().to_owned();
-        let detail = strike_out(&text(&error), &self.secrets);
+        let detail = strike_out(&text(&error), self.secrets.iter().chain(&spent.sent));
+        let with_hint = |detail: String| match spent.zones.hint() {
+            Some(hint) => format!("{detail}; {hint}"),
+            None => detail,
+        };
         match error {
             dns_update::Error::Unauthorized => SolverError::DnsRefused {
                 server,
@@ -110,12 +137,15 @@ impl Library {
             }
             dns_update::Error::NotFound => SolverError::DnsZoneNotFound {
                 name: plain(&record.name),
-                detail: format!("{server} has no zone {} under these credentials", plain(&record.zone)),
+                detail: with_hint(format!(
+                    "{server} has no zone {} under these credentials",
+                    plain(&record.zone)
+                )),
             },
-            dns_update::Error::Api(message) if message.starts_with("No ") && message.contains("zone found") => {
+            dns_update::Error::Api(message) if message.starts_with("No ") && message.contains("zone") => {
                 SolverError::DnsZoneNotFound {
                     name: plain(&record.name),
-                    detail,
+                    detail: with_hint(detail),
                 }
             }
             dns_update::Error::Api(message) if message.starts_with("Failed to send request") => {
@@ -157,100 +187,5 @@ fn text(error: &dns_update::Error) -> String {
         | dns_update::Error::Serialize(detail)
         | dns_update::Error::Unsupported(detail) => detail.clone(),
         other => format!("{other:?}"),
-    }
-}
-
-/// Some APIs take their token in the URL, and some answer with what they were sent: queries and credentials go.
-fn strike_out(message: &str, secrets: &[Zeroizing<String>]) -> String {
-    let mut message = message.to_owned();
-    for secret in secrets.iter().filter(|secret| secret.len() >= 4) {
-        message = message.replace(secret.as_str(), "…");
-    }
-    let words = message.split(' ').map(|word| match word.split_once('?') {
-        Some((start, _)) if word.contains("://") => format!("{start}?…"),
-        _ => word.to_owned(),
-    });
-    words.collect::<Vec<_>>().join(" ")
-}
-
-/// Host and port of an endpoint that is written with or without a scheme.
-pub(super) fn host_port(endpoint: &str) -> Option<(String, u16)> {
-    let with_scheme = if endpoint.contains("://") {
-        endpoint.to_owned()
-    } else {
-        format!("https://{endpoint}")
-    };
-    let uri: Uri = with_scheme.parse().ok()?;
-    let host = uri.host()?.trim_matches(['[', ']']);
-    let port = uri
-        .port_u16()
-        .unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
-    (!host.is_empty()).then(|| (host.to_owned(), port))
-}
-
-/// One writer at a time for each record set or zone, in all Issuers together.
-#[derive(Debug, Default)]
-pub(in super::super) struct RecordLocks(Mutex<HashMap<Name, Weak<tokio::sync::Mutex<()>>>>);
-
-impl RecordLocks {
-    fn of(&self, name: &Name) -> Arc<tokio::sync::Mutex<()>> {
-        let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(lock) = locks.get(name).and_then(Weak::upgrade) {
-            return lock;
-        }
-        locks.retain(|_, lock| lock.strong_count() > 0);
-        let lock = Arc::default();
-        locks.insert(name.clone(), Arc::downgrade(&lock));
-        lock
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-    use super::*;
-
-    #[test]
-    fn credentials_and_queries_are_struck_out_of_messages() {
-        let secrets = [
-            Zeroizing::new("s3cret-token".to_owned()),
-            Zeroizing::new("no".to_owned()),
-        ];
-        assert_eq!(
-            strike_out(
-                "Failed to send request to https://api.test/update?key=a%20b: not with s3cret-token",
-                &secrets
-            ),
-            "Failed to send request to https://api.test/update?… not with …"
-        );
-    }
-
-    #[test]
-    fn endpoints_are_read_with_and_without_a_scheme() {
-        for (endpoint, expected) in [
-            ("https://a.test", Some(("a.test", 443))),
-            ("http://a.test/x", Some(("a.test", 80))),
-            ("a.test:8443", Some(("a.test", 8443))),
-            ("http://[::1]:81", Some(("::1", 81))),
-            ("http://", None),
-        ] {
-            let read = host_port(endpoint);
-            assert_eq!(
-                read.as_ref().map(|(host, port)| (host.as_str(), *port)),
-                expected,
-                "{endpoint}"
-            );
-        }
-    }
-
-    #[test]
-    fn locks_are_shared_while_they_are_held_and_then_forgotten() {
-        let locks = RecordLocks::default();
-        let [a, b] = ["a.test.", "b.test."].map(|name| Name::from_ascii(name).unwrap());
-        let first = locks.of(&a);
-        assert!(Arc::ptr_eq(&first, &locks.of(&a)));
-        drop(first);
-        let _b = locks.of(&b);
-        assert_eq!(locks.0.lock().unwrap().len(), 1);
     }
 }

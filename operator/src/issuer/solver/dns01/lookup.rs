@@ -45,6 +45,8 @@ impl SystemServers {
 /// Where questions about zones, CNAMEs and addresses go.
 #[derive(Clone, Debug)]
 pub(in super::super) struct Lookup {
+    /// The tenant and the account, between which nothing found is shared.
+    owner: String,
     /// Servers of the issuer's choice; none: the system's resolvers.
     given: Arc<[Server]>,
     /// The server that takes the updates: asked first, and believed where it is authoritative.
@@ -55,12 +57,14 @@ pub(in super::super) struct Lookup {
 
 impl Lookup {
     pub(in super::super) fn new(
+        owner: String,
         given: Vec<Server>,
         primary: Option<Server>,
         system: SystemServers,
         reach: Reach,
     ) -> Self {
         Self {
+            owner,
             given: given.into(),
             primary,
             system,
@@ -84,7 +88,8 @@ impl Lookup {
     pub(super) fn key(&self) -> String {
         let servers: Vec<String> = self.given.iter().map(ToString::to_string).collect();
         format!(
-            "{}|{}",
+            "{}|{}|{}",
+            self.owner,
             servers.join(","),
             self.primary.as_ref().map(ToString::to_string).unwrap_or_default()
         )
@@ -162,7 +167,7 @@ async fn ask_any(
     record_type: RecordType,
     recursion: bool,
 ) -> Result<Option<Message>, SolverError> {
-    let mut failure = None;
+    let (mut failure, mut lame) = (None, false);
     for address in addresses {
         match wire::exchange(*address, &question(name, record_type, recursion)).await {
             Ok(answer) if tells(&answer.message, recursion) => return Ok(Some(answer.message)),
@@ -172,7 +177,8 @@ async fn ask_any(
                     detail: format!("SERVFAIL for {} {record_type}", plain(name)),
                 });
             }
-            Ok(_) => return Ok(None),
+            // It does not serve the name; another address may.
+            Ok(_) => lame = true,
             Err(error) => {
                 failure.get_or_insert(SolverError::DnsUnreachable {
                     server: what.into(),
@@ -181,7 +187,10 @@ async fn ask_any(
             }
         }
     }
-    failure.map_or(Ok(None), Err)
+    match failure {
+        Some(error) if !lame => Err(error),
+        _ => Ok(None),
+    }
 }
 
 /// Does the answer tell something? One from a server that was not asked to recurse does only when it is
@@ -189,4 +198,18 @@ async fn ask_any(
 fn tells(message: &Message, recursion: bool) -> bool {
     matches!(message.response_code, ResponseCode::NoError | ResponseCode::NXDomain)
         && (recursion || message.authoritative)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_tenant_or_account_finds_out_is_kept_apart() {
+        let key =
+            |owner: &str| Lookup::new(owner.into(), vec![], None, SystemServers::default(), Reach::default()).key();
+        assert_eq!(key("namespace/a 01"), key("namespace/a 01"));
+        assert_ne!(key("namespace/a 01"), key("namespace/b 01"));
+        assert_ne!(key("namespace/a 01"), key("namespace/a 02"));
+    }
 }

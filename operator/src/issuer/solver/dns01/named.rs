@@ -36,7 +36,9 @@ pub(in super::super) fn fields_of(dns01: &Dns01) -> Option<(ProviderType, Vec<(&
                 .map(|id| ("accessKeyID", Secret(id))),
         );
         fields.extend(spec.region.as_deref().map(|region| ("region", Text(region))));
-        fields.extend(spec.hosted_zone_id.as_deref().map(|zone| ("hostedZoneID", Text(zone))));
+        // As the API gives it, and as the console shows it.
+        let zone = spec.hosted_zone_id.as_deref();
+        fields.extend(zone.map(|zone| ("hostedZoneID", Text(zone.trim_start_matches("/hostedzone/")))));
         return Some((ProviderType::Route53, fields));
     }
     if let Some(spec) = &dns01.cloud_dns {

@@ -1,6 +1,6 @@
 //! The solver: finds the place, writes, asks.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use gatehouse_crds::solver::CnameStrategy;
@@ -14,8 +14,11 @@ use super::{
     },
     AcmeDnsAccounts, Lookup, Record, TxtWriter, plain,
     propagation::{self, Deadline},
-    zone::Zones,
+    zone::{Aliases, Zones},
 };
+
+/// Longest search for a zone: a name has many labels, and each question may meet silent servers.
+const LOCATE: Duration = Duration::from_secs(30);
 
 /// What all DNS-01 solvers share.
 #[derive(Debug, Default)]
@@ -86,9 +89,14 @@ impl Dns01Solver {
     /// Where the record is, and who writes it.
     async fn locate(&self, domain: &str) -> Result<(Record, Arc<dyn TxtWriter>), SolverError> {
         let name = challenge_name(domain)?;
+        let found = tokio::time::timeout(LOCATE, self.find(domain, &name)).await;
+        found.unwrap_or_else(|_| Err(too_slow(domain)))
+    }
+
+    async fn find(&self, domain: &str, name: &Name) -> Result<(Record, Arc<dyn TxtWriter>), SolverError> {
         match &self.place {
             Place::Zone { writer, cnames, zone } => {
-                let mut record = self.shared.zones.record(&self.lookup, &name, *cnames).await?;
+                let mut record = self.shared.zones.record(&self.lookup, name, (*cnames).into()).await?;
                 if let Some(zone) = zone {
                     record.zone = zone.clone();
                 }
@@ -98,14 +106,14 @@ impl Dns01Solver {
                 let account = accounts.of(domain)?;
                 let target = account.record()?;
                 let zones = &self.shared.zones;
-                let followed = zones.record(&self.lookup, &name, CnameStrategy::Follow).await?;
+                let followed = zones.record(&self.lookup, name, Aliases::All).await?;
                 if followed.name != target {
-                    zones.forget(&self.lookup, &name, &followed);
+                    zones.forget(&self.lookup, name, &followed);
                     return Err(SolverError::DnsZoneNotFound {
-                        name: plain(&name),
+                        name: plain(name),
                         detail: format!(
                             "it is not a CNAME to the acme-dns account's name: add {}. CNAME {target}",
-                            plain(&name)
+                            plain(name)
                         ),
                     });
                 }
@@ -120,6 +128,16 @@ impl Dns01Solver {
         {
             self.shared.zones.forget(&self.lookup, &name, record);
         }
+    }
+}
+
+fn too_slow(domain: &str) -> SolverError {
+    SolverError::DnsUnreachable {
+        server: "the DNS".into(),
+        detail: format!(
+            "the zone of {domain} and its servers were not found within {} s",
+            LOCATE.as_secs()
+        ),
     }
 }
 
@@ -162,7 +180,8 @@ impl Solver for Dns01Solver {
             let authorities = self.shared.zones.authorities(&self.lookup, &record.zone).await?;
             Ok((record, authorities))
         };
-        match found.await {
+        let found = tokio::time::timeout(LOCATE, found).await;
+        match found.unwrap_or_else(|_| Err(too_slow(domain))) {
             Ok((record, authorities)) => {
                 let recursion = !self.lookup.given().is_empty();
                 propagation::check(&authorities, recursion, &record, &challenge.dns_value, deadline).await

@@ -1,7 +1,8 @@
 //! One DNS message to one server and back.
 //!
 //! UDP on a connected socket of its own for each exchange: the kernel picks the port, drops what comes from
-//! anywhere else, and reports a closed port at once. TCP when the answer was truncated.
+//! anywhere else, and reports a closed port at once. TCP when the answer was truncated, and beside UDP when that
+//! is silent or closed: there are firewalls and servers that let through the one and not the other.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -26,6 +27,8 @@ const PATIENCE: [Duration; 3] = [
     Duration::from_secs(2),
 ];
 const TCP_PATIENCE: Duration = Duration::from_secs(5);
+/// How long UDP is alone.
+const HEAD_START: Duration = Duration::from_secs(1);
 /// What a server may send over UDP: the size that is not fragmented on the way (DNS flag day 2020).
 pub(super) const MAX_PAYLOAD: u16 = 1232;
 
@@ -70,13 +73,43 @@ pub(super) fn question(name: &Name, record_type: RecordType, recursion: bool) ->
 /// Sends the message and waits for its answer.
 pub(super) async fn exchange(server: SocketAddr, request: &Message) -> Result<Answer, WireError> {
     let bytes = request.to_vec().map_err(|error| WireError::Encode(error.to_string()))?;
-    let answer = over_udp(server, request, &bytes).await?;
-    if !answer.message.truncation {
-        return Ok(answer);
+    let tcp = async {
+        let answer = timeout(TCP_PATIENCE, over_tcp(server, request, &bytes)).await;
+        answer.unwrap_or(Err(WireError::NoAnswer))
+    };
+    let udp = over_udp(server, request, &bytes);
+    tokio::pin!(tcp, udp);
+    if let Ok(answer) = timeout(HEAD_START, &mut udp).await {
+        return match answer {
+            Ok(answer) if !answer.message.truncation => Ok(answer),
+            Ok(_) => tcp.await,
+            Err(over_udp) => tcp.await.map_err(|over_tcp| both(over_udp, over_tcp)),
+        };
     }
-    timeout(TCP_PATIENCE, over_tcp(server, request, &bytes))
-        .await
-        .map_err(|_| WireError::NoAnswer)?
+    tokio::select! {
+        answer = &mut udp => match answer {
+            Ok(answer) if !answer.message.truncation => Ok(answer),
+            Ok(_) => tcp.await,
+            Err(over_udp) => tcp.await.map_err(|over_tcp| both(over_udp, over_tcp)),
+        },
+        answer = &mut tcp => match answer {
+            Ok(answer) => Ok(answer),
+            Err(over_tcp) => match udp.await {
+                Ok(answer) if !answer.message.truncation => Ok(answer),
+                Ok(_) => Err(over_tcp),
+                Err(over_udp) => Err(both(over_udp, over_tcp)),
+            },
+        },
+    }
+}
+
+/// The one reason, or both.
+fn both(over_udp: WireError, over_tcp: WireError) -> WireError {
+    if over_udp == over_tcp {
+        over_udp
+    } else {
+        WireError::Io(format!("{over_udp} over UDP, {over_tcp} over TCP"))
+    }
 }
 
 async fn over_udp(server: SocketAddr, request: &Message, bytes: &[u8]) -> Result<Answer, WireError> {
@@ -195,16 +228,63 @@ mod tests {
             let mut short = reply(&Message::from_vec(&buffer[..length]).unwrap());
             short.metadata.truncation = true;
             udp.send_to(&short.to_vec().unwrap(), from).await.unwrap();
-            let (mut stream, _) = tcp.accept().await.unwrap();
-            let mut request = vec![0; usize::from(stream.read_u16().await.unwrap())];
-            stream.read_exact(&mut request).await.unwrap();
-            let whole = reply(&Message::from_vec(&request).unwrap()).to_vec().unwrap();
-            stream.write_u16(u16::try_from(whole.len()).unwrap()).await.unwrap();
-            stream.write_all(&whole).await.unwrap();
+            serve_tcp(tcp).await;
         });
         let answer = exchange(address, &ask()).await.unwrap();
         serve.await.unwrap();
         assert!(!answer.message.truncation);
+    }
+
+    /// Answers one request over TCP.
+    async fn serve_tcp(tcp: TcpListener) {
+        let (mut stream, _) = tcp.accept().await.unwrap();
+        let mut request = vec![0; usize::from(stream.read_u16().await.unwrap())];
+        stream.read_exact(&mut request).await.unwrap();
+        let whole = reply(&Message::from_vec(&request).unwrap()).to_vec().unwrap();
+        stream.write_u16(u16::try_from(whole.len()).unwrap()).await.unwrap();
+        stream.write_all(&whole).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_silent_over_udp_is_asked_over_tcp() {
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = tcp.local_addr().unwrap();
+        // Takes datagrams and drops them, as a firewall does.
+        let _udp = UdpSocket::bind(address).await.unwrap();
+        let serve = tokio::spawn(serve_tcp(tcp));
+        let started = std::time::Instant::now();
+        let request = ask();
+        let answer = exchange(address, &request).await.unwrap();
+        assert_eq!(answer.message.id, request.id);
+        assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+        serve.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_server_without_udp_is_asked_over_tcp_at_once() {
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = tcp.local_addr().unwrap();
+        let serve = tokio::spawn(serve_tcp(tcp));
+        let started = std::time::Instant::now();
+        exchange(address, &ask()).await.unwrap();
+        assert!(started.elapsed() < HEAD_START, "{:?}", started.elapsed());
+        serve.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_silent_over_both_costs_six_seconds_at_most() {
+        // Connections wait in the backlog; nothing is read.
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = tcp.local_addr().unwrap();
+        let _udp = UdpSocket::bind(address).await.unwrap();
+        tokio::time::pause();
+        let started = tokio::time::Instant::now();
+        assert_eq!(exchange(address, &ask()).await.unwrap_err(), WireError::NoAnswer);
+        assert!(
+            started.elapsed() <= HEAD_START + TCP_PATIENCE + Duration::from_millis(100),
+            "{:?}",
+            started.elapsed()
+        );
     }
 
     #[tokio::test]

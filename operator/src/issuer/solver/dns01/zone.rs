@@ -20,6 +20,26 @@ const MAX_CNAMES: usize = 8;
 /// Name servers of a zone that are asked. Zones have two to six, rarely thirteen.
 const MAX_AUTHORITIES: usize = 16;
 
+/// Which CNAMEs are followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Aliases {
+    /// None: the record is written at the name itself.
+    Ignored,
+    /// Those that are written for the name; not those that a wildcard makes.
+    Explicit,
+    /// All: where they lead is compared with what the user gave.
+    All,
+}
+
+impl From<CnameStrategy> for Aliases {
+    fn from(strategy: CnameStrategy) -> Self {
+        match strategy {
+            CnameStrategy::None => Self::Ignored,
+            CnameStrategy::Follow => Self::Explicit,
+        }
+    }
+}
+
 /// A server that is asked for the record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Authority {
@@ -31,7 +51,7 @@ pub(super) struct Authority {
 /// Finds zones, and remembers them for minutes.
 #[derive(Debug)]
 pub(super) struct Zones {
-    records: Cache<(String, Name, bool), Record>,
+    records: Cache<(String, Name, Aliases), Record>,
     authorities: Cache<(String, Name), Arc<[Authority]>>,
 }
 
@@ -46,25 +66,20 @@ impl Default for Zones {
 
 impl Zones {
     /// Where the TXT record for `_acme-challenge.<domain>` is to be written.
-    pub(super) async fn record(
-        &self,
-        lookup: &Lookup,
-        name: &Name,
-        cnames: CnameStrategy,
-    ) -> Result<Record, SolverError> {
-        let key = (lookup.key(), name.clone(), cnames == CnameStrategy::Follow);
+    pub(super) async fn record(&self, lookup: &Lookup, name: &Name, aliases: Aliases) -> Result<Record, SolverError> {
+        let key = (lookup.key(), name.clone(), aliases);
         if let Some(record) = self.records.get(&key) {
             return Ok(record);
         }
-        let record = discover(lookup, name, cnames).await?;
+        let record = discover(lookup, name, aliases).await?;
         self.records.put(key, record.clone());
         Ok(record)
     }
 
     /// Forgets what was found, when a server says that it is wrong.
     pub(super) fn forget(&self, lookup: &Lookup, name: &Name, record: &Record) {
-        for follow in [false, true] {
-            self.records.forget(&(lookup.key(), name.clone(), follow));
+        for aliases in [Aliases::Ignored, Aliases::Explicit, Aliases::All] {
+            self.records.forget(&(lookup.key(), name.clone(), aliases));
         }
         self.authorities.forget(&(lookup.key(), record.zone.clone()));
     }
@@ -89,12 +104,16 @@ enum Told {
     Nothing,
 }
 
-fn read(message: &Message, name: &Name) -> Told {
-    let cname = message.answers.iter().find_map(|record| match &record.data {
-        RData::CNAME(target) if record.name == *name => Some(target.0.clone()),
+/// The target of the CNAME at this very name.
+pub(super) fn cname(message: &Message, name: &Name) -> Option<Name> {
+    message.answers.iter().find_map(|record| match &record.data {
+        RData::CNAME(target) if record.name == *name => Some(target.0.to_lowercase()),
         _ => None,
-    });
-    if let Some(target) = cname {
+    })
+}
+
+fn read(message: &Message, name: &Name) -> Told {
+    if let Some(target) = cname(message, name) {
         return Told::Cname(target);
     }
     message
@@ -105,44 +124,72 @@ fn read(message: &Message, name: &Name) -> Told {
         .map_or(Told::Nothing, |record| Told::Apex(record.name.clone()))
 }
 
-/// Asks for the SOA of the name. A server tells the zone's in the authority section when the name itself has
-/// none (RFC 2308, section 2), so that one question mostly does; else its parents are asked.
-async fn discover(lookup: &Lookup, name: &Name, cnames: CnameStrategy) -> Result<Record, SolverError> {
+/// Asks for the SOA of the name. A server gives the zone's in the authority section when the name itself has
+/// none (RFC 2308, section 2), so that one question mostly does.
+async fn ask(lookup: &Lookup, name: &Name) -> Result<Told, SolverError> {
+    let message = lookup.ask(name, RecordType::SOA).await?;
+    Ok(message.map_or(Told::Nothing, |message| read(&message, name)))
+}
+
+/// Finds the name to write at, and its zone.
+async fn discover(lookup: &Lookup, name: &Name, aliases: Aliases) -> Result<Record, SolverError> {
+    let mut path = vec![name.clone()];
     let mut owner = name.clone();
-    let mut steps = 0;
-    let mut at = owner.clone();
     loop {
-        let told = lookup
-            .ask(&at, RecordType::SOA)
-            .await?
-            .map_or(Told::Nothing, |message| read(&message, &at));
-        match told {
+        let answer = ask(lookup, &owner).await?;
+        let target = match answer {
             Told::Apex(zone) if !zone.is_root() => return Ok(Record { name: owner, zone }),
-            Told::Cname(target) if at == owner => {
-                if cnames == CnameStrategy::None {
-                    return Err(SolverError::DnsDelegated {
-                        name: plain(name),
-                        target: plain(&target),
-                    });
-                }
-                steps += 1;
-                if steps > MAX_CNAMES {
-                    return Err(SolverError::CnameLoop {
-                        name: plain(name),
-                        limit: MAX_CNAMES,
-                    });
-                }
-                owner.clone_from(&target);
-                at = target;
-            }
+            Told::Cname(target) if follows(lookup, &owner, &target, aliases).await? => target,
             Told::Apex(_) | Told::Cname(_) | Told::Nothing => {
-                at = at.base_name();
-                if at.is_root() {
-                    return Err(not_found(lookup, &owner));
-                }
+                let zone = zone_above(lookup, &owner).await?;
+                return Ok(Record { name: owner, zone });
             }
+        };
+        if path.contains(&target) || path.len() > MAX_CNAMES {
+            return Err(SolverError::CnameLoop {
+                name: plain(name),
+                limit: MAX_CNAMES,
+            });
+        }
+        path.push(target.clone());
+        owner = target;
+    }
+}
+
+async fn follows(lookup: &Lookup, owner: &Name, target: &Name, aliases: Aliases) -> Result<bool, SolverError> {
+    match aliases {
+        Aliases::Ignored => Ok(false),
+        Aliases::All => Ok(true),
+        Aliases::Explicit => Ok(!of_wildcard(lookup, owner, target).await?),
+    }
+}
+
+/// Returns true when a wildcard made the CNAME: then a name beside it that does not exist has the same (RFC 4592,
+/// section 3.3).
+/// A record at the name itself ends what the wildcard makes there. The CNAME that a DNAME makes has another target
+/// for each name, and is followed: below a DNAME nothing can be written.
+async fn of_wildcard(lookup: &Lookup, owner: &Name, target: &Name) -> Result<bool, SolverError> {
+    let label = format!("{:015x}", rand::random::<u64>() >> 4);
+    let Ok(beside) = owner.base_name().prepend_label(label) else {
+        // Too long to ask: not followed, which harms no other zone.
+        return Ok(true);
+    };
+    let message = lookup.ask(&beside, RecordType::CNAME).await?;
+    let made = message.and_then(|message| cname(&message, &beside));
+    Ok(made.as_ref() == Some(target))
+}
+
+/// The zone that holds the name: the first apex above it.
+async fn zone_above(lookup: &Lookup, owner: &Name) -> Result<Name, SolverError> {
+    let mut at = owner.base_name();
+    while !at.is_root() {
+        match ask(lookup, &at).await? {
+            Told::Apex(zone) if !zone.is_root() => return Ok(zone),
+            // The SOA behind a CNAME is of the target's zone.
+            Told::Apex(_) | Told::Cname(_) | Told::Nothing => at = at.base_name(),
         }
     }
+    Err(not_found(lookup, owner))
 }
 
 fn not_found(lookup: &Lookup, owner: &Name) -> SolverError {

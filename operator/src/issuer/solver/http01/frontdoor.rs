@@ -1,7 +1,7 @@
-//! Which hosts are in flight, and the one task that writes their routes.
+//! Which hosts are in flight, and the one task that writes their Ingresses.
 //!
-//! Challenges only change what is wanted; the task writes it, many hosts in one write. So a thousand orders
-//! cost a handful of requests, and no reconcile waits for the API server.
+//! Challenges only change what is wanted; the task writes it. So no reconcile waits for the API server, and a host
+//! that is refused, or that a webhook is slow about, holds up no other.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,21 +10,30 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures::{StreamExt, stream::FuturesUnordered};
+use gatehouse_crds::solver::{Http01Ingress, IngressTemplateMetadata};
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice, networking::v1::Ingress};
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::{Challenge, Identifier, Readiness, SolverError},
+    super::{Author, Challenge, Readiness, SolverError},
+    policy::IngressPolicy,
+    probe::{self, Probe, Prober},
     responder::Answers,
     routing::{self, RouteKey, Site},
+    writes::{Due, Outcome, Schedule},
 };
 
-/// Between two writes: hosts that come in between share the second.
-const GATHER: Duration = Duration::from_millis(100);
-/// After a failed write, doubled up to [`MAX_PAUSE`].
-const PAUSE: Duration = Duration::from_secs(1);
-const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// Writes of routes at once.
+const TOGETHER: usize = 32;
+/// Longest wait for one write: a webhook may take its ten seconds.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How long an order that was in flight before a restart has to ask for its route again: until then it is kept.
+const LEFTOVERS: Duration = Duration::from_secs(30);
 
 /// Writes routes by server-side apply. Errors are text for people.
 #[async_trait]
@@ -34,7 +43,7 @@ pub trait RouteWriter: Send + Sync {
     async fn apply_ingress(&self, ingress: &Ingress) -> Result<(), String>;
     /// Fine when it is gone already.
     async fn delete_ingress(&self, name: &str) -> Result<(), String>;
-    /// Names of the Ingresses that an operator made here, this one or its predecessor.
+    /// Names of the Ingresses that an operator made here, this one or its predecessor: found by their labels.
     async fn list_ingresses(&self) -> Result<Vec<String>, String>;
 }
 
@@ -43,201 +52,354 @@ pub trait RouteWriter: Send + Sync {
 pub struct Frontdoor {
     site: Site,
     answers: Arc<Answers>,
-    /// After a write was acknowledged: what ingress controllers take to read it.
+    policy: IngressPolicy,
+    /// After a write was acknowledged: what the fastest ingress controllers take to read it.
     grace: Duration,
     routes: Mutex<BTreeMap<RouteKey, Route>>,
+    probes: Arc<Semaphore>,
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Route {
-    /// Tokens for each host.
-    wanted: BTreeMap<Identifier, BTreeSet<String>>,
-    /// The hosts that the API server acknowledged, and when.
-    written: BTreeMap<Identifier, Instant>,
-    failure: Option<String>,
+    /// By token.
+    claims: BTreeMap<String, Claim>,
+    schedule: Schedule<IngressTemplateMetadata>,
+}
+
+/// Holds what one challenge wants.
+#[derive(Debug)]
+struct Claim {
+    template: IngressTemplateMetadata,
+    probe: Option<Arc<Probe>>,
 }
 
 impl Route {
-    fn hosts(&self) -> BTreeSet<Identifier> {
-        self.wanted.keys().cloned().collect()
-    }
-
-    fn settled(&self) -> bool {
-        self.wanted.keys().eq(self.written.keys())
+    /// Returns what the Ingress must have: the wishes of all challenges together, or nothing.
+    fn wanted(&self) -> Option<IngressTemplateMetadata> {
+        let mut all: Option<IngressTemplateMetadata> = None;
+        for claim in self.claims.values() {
+            let all = all.get_or_insert_default();
+            all.labels.extend(claim.template.labels.clone());
+            all.annotations.extend(claim.template.annotations.clone());
+        }
+        all
     }
 }
 
 impl Frontdoor {
-    pub fn new(site: Site, answers: Arc<Answers>, grace: Duration) -> Self {
+    pub fn new(site: Site, answers: Arc<Answers>, policy: IngressPolicy, grace: Duration) -> Self {
         Self {
             site,
             answers,
+            policy,
             grace,
             routes: Mutex::default(),
+            probes: probe::together(),
             changed: Notify::new(),
         }
+    }
+
+    /// Checks whether the author may have this on an Ingress here.
+    pub(in super::super) fn permits(&self, author: &Author, ingress: &Http01Ingress) -> Result<(), SolverError> {
+        self.policy.check(author, ingress)
+    }
+
+    /// Bounds the tries of all solvers together.
+    pub(super) fn probes(&self) -> Arc<Semaphore> {
+        self.probes.clone()
     }
 
     fn routes(&self) -> MutexGuard<'_, BTreeMap<RouteKey, Route>> {
         self.routes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn open(&self, key: &RouteKey, challenge: &Challenge) {
+    pub(super) fn open(&self, key: &RouteKey, template: &IngressTemplateMetadata, challenge: &Challenge) {
         self.answers.put(challenge);
         let mut routes = self.routes();
         let route = routes.entry(key.clone()).or_default();
-        route
-            .wanted
-            .entry(challenge.identifier.clone())
-            .or_default()
-            .insert(challenge.token.clone());
-        if !route.settled() {
+        if !route.claims.contains_key(&challenge.token) {
+            let claim = Claim {
+                template: template.clone(),
+                probe: None,
+            };
+            route.claims.insert(challenge.token.clone(), claim);
             self.changed.notify_one();
         }
     }
 
     pub(super) fn close(&self, key: &RouteKey, challenge: &Challenge) {
-        self.answers.remove(&challenge.token);
+        self.answers.remove(challenge);
         let mut routes = self.routes();
+        if let Some(route) = routes.get_mut(key)
+            && route.claims.remove(&challenge.token).is_some()
+        {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Says whether the CA may look. `bound` is how long the way is tried from inside.
+    pub(super) fn readiness(
+        &self,
+        key: &RouteKey,
+        challenge: &Challenge,
+        prober: &Prober,
+        bound: Duration,
+    ) -> Result<Readiness, SolverError> {
+        let mut routes = self.routes();
+        let wait = |after, message| Ok(Readiness::Wait { after, message });
+        let name = key.name();
         let Some(route) = routes.get_mut(key) else {
-            return;
+            return wait(
+                Duration::from_millis(50),
+                format!("the Ingress {name} is to be written"),
+            );
         };
-        if let Some(tokens) = route.wanted.get_mut(&challenge.identifier) {
-            tokens.remove(&challenge.token);
-            if tokens.is_empty() {
-                route.wanted.remove(&challenge.identifier);
-                self.changed.notify_one();
-            }
+        let Some(written) = route.schedule.written_at() else {
+            return match route.schedule.failure() {
+                Some(detail) => Err(SolverError::IngressWriteFailed {
+                    host: challenge.identifier.to_string(),
+                    ingress: name,
+                    detail: detail.to_owned(),
+                }),
+                None => wait(
+                    Duration::from_millis(50),
+                    format!("the Ingress {name} is being written"),
+                ),
+            };
+        };
+        let open_for = written.elapsed();
+        let left = self.grace.saturating_sub(open_for);
+        if !left.is_zero() {
+            return wait(
+                left,
+                format!("giving the ingress controller time to read the Ingress {name}"),
+            );
         }
+        let Some(claim) = route.claims.get_mut(&challenge.token) else {
+            return wait(
+                Duration::from_millis(50),
+                format!("the Ingress {name} is to be written"),
+            );
+        };
+        if bound.is_zero() {
+            return Ok(Readiness::Ready);
+        }
+        let probe = claim.probe.get_or_insert_with(|| prober.start(challenge, bound));
+        Ok(probe::decide(
+            &challenge.identifier,
+            probe.seen().as_ref(),
+            open_for,
+            bound,
+        ))
     }
 
-    pub(super) fn readiness(&self, key: &RouteKey, host: &Identifier) -> Result<Readiness, SolverError> {
-        let routes = self.routes();
-        let route = routes.get(key);
-        if let Some(written) = route.and_then(|route| route.written.get(host)) {
-            let left = self.grace.saturating_sub(written.elapsed());
-            return Ok(if left.is_zero() {
-                Readiness::Ready
-            } else {
-                let message = format!("giving the ingress controller time to read the Ingress {}", key.name());
-                Readiness::Wait { after: left, message }
-            });
-        }
-        match route.and_then(|route| route.failure.clone()) {
-            Some(detail) => Err(SolverError::IngressWriteFailed { detail }),
-            None => Ok(Readiness::Wait {
-                after: GATHER / 2,
-                message: format!("the Ingress {} is being written", key.name()),
-            }),
-        }
-    }
-
-    /// Writes routes until it is told to stop. To be run by the leader only.
+    /// Writes routes until it is stopped. To be run by the leader only.
     ///
-    /// What a predecessor left is taken away first: orders that are still in flight open their routes again.
+    /// Deletes what a predecessor left, but not before its orders had time to ask for their routes again: a CA
+    /// may be looking at this moment.
     pub async fn run(&self, writer: &dyn RouteWriter, stop: CancellationToken) {
-        let mut front_written = false;
-        let mut swept = false;
-        let mut pause = PAUSE;
+        let started = Instant::now();
+        let mut front = Schedule::<()>::default();
+        let mut leftovers = Leftovers::default();
+        let mut writes = FuturesUnordered::new();
         loop {
-            let started = Instant::now();
-            let mut done = true;
-            if !swept {
-                swept = self.sweep(writer).await;
-                done &= swept;
+            let now = Instant::now();
+            let mut next: Option<Instant> = None;
+            let mut later = |at: Instant| next = Some(next.map_or(at, |before| before.min(at)));
+            if leftovers.list.is_none() {
+                leftovers.read(writer, self, started, now).await;
             }
-            done &= self.write(writer, &mut front_written).await;
-            let wait = if done { GATHER } else { pause };
-            pause = if done { PAUSE } else { (pause * 2).min(MAX_PAUSE) };
+            for name in leftovers.take_due(now) {
+                if self.uses(&name) {
+                    continue;
+                }
+                if writes.len() < TOGETHER {
+                    writes.push(Work::Leftover(name).run(self, writer));
+                } else {
+                    leftovers.again(name, now);
+                }
+            }
+            if let Some(at) = leftovers.next_at(now) {
+                later(at);
+            }
+            let wanted = self.routes().values().any(|route| !route.claims.is_empty());
+            match front.due(wanted.then_some(()), now) {
+                Due::Apply(()) => {
+                    front.begin();
+                    writes.push(Work::Front.run(self, writer));
+                }
+                Due::Later(at) => later(at),
+                // The Service stays: it costs nothing, and another order will want it.
+                Due::Delete | Due::Nothing => {}
+            }
+            for (key, route) in self.routes().iter_mut() {
+                let failed = front.failure().filter(|_| front.written_at().is_none());
+                if let Some(detail) = failed.filter(|_| !route.claims.is_empty()) {
+                    route.schedule.blocked(detail);
+                    continue;
+                }
+                match route.schedule.due(route.wanted(), now) {
+                    Due::Apply(_) if front.written_at().is_none() => {}
+                    Due::Apply(_) | Due::Delete if writes.len() >= TOGETHER => {}
+                    Due::Apply(template) => {
+                        route.schedule.begin();
+                        writes.push(Work::Apply(key.clone(), template).run(self, writer));
+                    }
+                    Due::Delete => {
+                        route.schedule.begin();
+                        writes.push(Work::Delete(key.clone()).run(self, writer));
+                    }
+                    Due::Later(at) => later(at),
+                    Due::Nothing => {}
+                }
+            }
+            self.routes()
+                .retain(|_, route| !(route.claims.is_empty() && route.schedule.is_idle()));
+            let timer = async {
+                match next {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep_until(started + wait) => {}
+                () = self.changed.notified() => {}
+                () = timer => {}
+                Some((work, outcome)) = writes.next() => self.finished(work, outcome, &mut front, &mut leftovers),
             }
-            if done {
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = self.changed.notified() => {}
+        }
+    }
+
+    fn finished(&self, work: Work, outcome: Outcome, front: &mut Schedule<()>, leftovers: &mut Leftovers) {
+        let now = Instant::now();
+        if let Err(error) = &outcome {
+            tracing::warn!(%error, object = work.name(), "a route for HTTP-01 challenges could not be written");
+        }
+        let mut routes = self.routes();
+        match work {
+            Work::Front => front.applied((), outcome, now),
+            Work::Leftover(name) => {
+                if outcome.is_err() {
+                    leftovers.again(name, now);
+                }
+            }
+            Work::Apply(key, template) => {
+                if let Some(route) = routes.get_mut(&key) {
+                    route.schedule.applied(template, outcome, now);
+                }
+            }
+            Work::Delete(key) => {
+                if let Some(route) = routes.get_mut(&key) {
+                    route.schedule.deleted(outcome, now);
                 }
             }
         }
     }
 
-    async fn sweep(&self, writer: &dyn RouteWriter) -> bool {
-        let names = match writer.list_ingresses().await {
-            Ok(names) => names,
+    /// Returns true when the Ingress is that of a route, which deletes it itself.
+    fn uses(&self, name: &str) -> bool {
+        self.routes().keys().any(|key| key.name() == name)
+    }
+}
+
+/// A write.
+enum Work {
+    /// The Service and its EndpointSlice.
+    Front,
+    Apply(RouteKey, IngressTemplateMetadata),
+    Delete(RouteKey),
+    Leftover(String),
+}
+
+impl Work {
+    fn name(&self) -> String {
+        match self {
+            Self::Front => routing::NAME.to_owned(),
+            Self::Apply(key, _) | Self::Delete(key) => key.name(),
+            Self::Leftover(name) => name.clone(),
+        }
+    }
+
+    async fn run(self, door: &Frontdoor, writer: &dyn RouteWriter) -> (Self, Outcome) {
+        let write = async {
+            match &self {
+                Self::Front => {
+                    writer.apply_service(&routing::service(&door.site)).await?;
+                    writer.apply_endpoint_slice(&routing::endpoint_slice(&door.site)).await
+                }
+                Self::Apply(key, template) => writer.apply_ingress(&routing::ingress(&door.site, key, template)).await,
+                Self::Delete(key) => writer.delete_ingress(&key.name()).await,
+                Self::Leftover(name) => writer.delete_ingress(name).await,
+            }
+        };
+        let outcome = tokio::time::timeout(PATIENCE, write).await;
+        let outcome = outcome.unwrap_or_else(|_| Err(format!("no answer within {} s", PATIENCE.as_secs())));
+        (self, outcome)
+    }
+}
+
+/// Ingresses of before a restart.
+#[derive(Debug, Default)]
+struct Leftovers {
+    /// None until they were listed.
+    list: Option<BTreeMap<String, Instant>>,
+    retry: Option<Instant>,
+}
+
+impl Leftovers {
+    async fn read(&mut self, writer: &dyn RouteWriter, door: &Frontdoor, started: Instant, now: Instant) {
+        if self.retry.is_some_and(|retry| now < retry) {
+            return;
+        }
+        let listed = tokio::time::timeout(PATIENCE, writer.list_ingresses()).await;
+        match listed.unwrap_or_else(|_| Err("no answer".into())) {
+            Ok(names) => {
+                let names: BTreeSet<String> = names.into_iter().filter(|name| !door.uses(name)).collect();
+                let due = |name: &String| {
+                    // Those of an earlier version hold hosts that would be refused as taken.
+                    let keep = if routing::is_of_one_host(name) {
+                        LEFTOVERS
+                    } else {
+                        Duration::ZERO
+                    };
+                    started + keep
+                };
+                self.list = Some(names.into_iter().map(|name| (name.clone(), due(&name))).collect());
+            }
             Err(error) => {
                 tracing::warn!(%error, "Ingresses for HTTP-01 challenges cannot be listed");
-                return false;
+                self.retry = Some(now + Duration::from_secs(5));
             }
+        }
+    }
+
+    fn next_at(&self, now: Instant) -> Option<Instant> {
+        match &self.list {
+            Some(list) => list.values().copied().filter(|at| *at > now).min(),
+            None => self.retry,
+        }
+    }
+
+    fn take_due(&mut self, now: Instant) -> Vec<String> {
+        let Some(list) = &mut self.list else {
+            return Vec::new();
         };
-        let wanted: BTreeSet<String> = self
-            .routes()
+        let due: Vec<String> = list
             .iter()
-            .filter(|(_, route)| !route.wanted.is_empty())
-            .map(|(key, _)| key.name())
+            .filter(|(_, at)| **at <= now)
+            .map(|(name, _)| name.clone())
             .collect();
-        let mut done = true;
-        for name in names.iter().filter(|name| !wanted.contains(*name)) {
-            if let Err(error) = writer.delete_ingress(name).await {
-                tracing::warn!(%error, ingress = name, "an Ingress left behind cannot be deleted");
-                done = false;
-            }
+        for name in &due {
+            list.remove(name);
         }
-        done
+        due
     }
 
-    /// Writes every route that is not as it should be. False when a write failed.
-    async fn write(&self, writer: &dyn RouteWriter, front_written: &mut bool) -> bool {
-        let due: Vec<(RouteKey, BTreeSet<Identifier>)> = {
-            let mut routes = self.routes();
-            routes.retain(|_, route| !(route.wanted.is_empty() && route.written.is_empty()));
-            let due = routes.iter().filter(|(_, route)| !route.settled());
-            due.map(|(key, route)| (key.clone(), route.hosts())).collect()
-        };
-        let mut done = true;
-        for (key, hosts) in due {
-            let outcome = self.write_one(writer, front_written, &key, &hosts).await;
-            let mut routes = self.routes();
-            let Some(route) = routes.get_mut(&key) else {
-                continue;
-            };
-            match outcome {
-                Ok(()) => {
-                    let now = Instant::now();
-                    let old = std::mem::take(&mut route.written);
-                    let since = |host: Identifier| (old.get(&host).copied().unwrap_or(now), host);
-                    route.written = hosts.into_iter().map(since).map(|(at, host)| (host, at)).collect();
-                    route.failure = None;
-                }
-                Err(detail) => {
-                    tracing::warn!(error = %detail, ingress = key.name(), "the Ingress cannot be written");
-                    route.failure = Some(detail);
-                    done = false;
-                }
-            }
+    fn again(&mut self, name: String, now: Instant) {
+        if let Some(list) = &mut self.list {
+            list.insert(name, now + Duration::from_secs(5));
         }
-        done
-    }
-
-    async fn write_one(
-        &self,
-        writer: &dyn RouteWriter,
-        front_written: &mut bool,
-        key: &RouteKey,
-        hosts: &BTreeSet<Identifier>,
-    ) -> Result<(), String> {
-        if hosts.is_empty() {
-            return writer.delete_ingress(&key.name()).await;
-        }
-        if !*front_written {
-            writer.apply_service(&routing::service(&self.site)).await?;
-            writer
-                .apply_endpoint_slice(&routing::endpoint_slice(&self.site))
-                .await?;
-            *front_written = true;
-        }
-        writer.apply_ingress(&routing::ingress(&self.site, key, hosts)).await
     }
 }
 

@@ -1,69 +1,89 @@
 //! HTTP-01 through somebody else's ingress controller (RFC 8555, section 8.3).
 //!
 //! One [`responder`] in the operator answers for all issuers. A Service with an `EndpointSlice` leads to it, and one
-//! Ingress for each class leads there from port 80 of the names in flight ([`routing`]). There are no Pods, and
-//! no self-check that could fail where the CA's would not: NAT hairpins, split DNS.
+//! Ingress for each class and host leads there from port 80 ([`routing`]). There are no Pods. [`policy`] says what an
+//! Issuer may put on the Ingress, and [`probe`] tries the way before the CA does: as advice, since from inside it may
+//! look otherwise (NAT hairpins, split DNS).
 
 mod cluster;
 mod frontdoor;
+pub mod policy;
+mod probe;
 mod responder;
 mod routing;
+mod writes;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use gatehouse_crds::solver::Http01Ingress;
+use gatehouse_crds::solver::{Http01, IngressTemplateMetadata};
 use jiff::Timestamp;
 
-use super::{Challenge, Readiness, Solver, SolverError};
+use self::probe::Prober;
+use super::{Challenge, Readiness, Solver, SolverError, http::Http};
 
 pub use cluster::ClusterRoutes;
 pub use frontdoor::{Frontdoor, RouteWriter};
+pub use policy::IngressPolicy;
 pub use responder::{Answers, router};
 pub use routing::{RouteKey, Site};
 
+/// Default of `selfCheck.timeout`.
+const SELF_CHECK: Duration = Duration::from_secs(15);
+
 /// The `http01` entry of an Issuer.
 pub(super) struct Http01Solver {
-    route: RouteKey,
+    class: String,
+    template: IngressTemplateMetadata,
+    /// How long the way is tried from inside.
+    bound: Duration,
     frontdoor: Arc<Frontdoor>,
+    prober: Prober,
 }
 
 impl Http01Solver {
-    pub(super) fn new(spec: &Http01Ingress, frontdoor: Arc<Frontdoor>) -> Self {
+    pub(super) fn new(spec: &Http01, frontdoor: Arc<Frontdoor>, http: Http) -> Self {
+        let timeout = spec.self_check.as_ref().and_then(|check| check.timeout);
+        let timeout = timeout.filter(|timeout| !timeout.is_negative()).map(Duration::from);
         Self {
-            route: RouteKey::new(spec),
+            class: spec.ingress.ingress_class_name.clone(),
+            template: spec.ingress.ingress_template.clone().unwrap_or_default().metadata,
+            bound: timeout.unwrap_or(SELF_CHECK),
+            prober: Prober::new(http, frontdoor.probes()),
             frontdoor,
         }
     }
 
-    fn fits(challenge: &Challenge) -> Result<(), SolverError> {
+    /// Returns the Ingress that leads to the answer.
+    fn route(&self, challenge: &Challenge) -> Result<RouteKey, SolverError> {
         if challenge.wildcard {
             return Err(SolverError::InvalidSolver {
                 field: "http01".into(),
                 detail: format!("*.{} is a wildcard, which needs dns01", challenge.identifier),
             });
         }
-        Ok(())
+        Ok(RouteKey::new(&self.class, &challenge.identifier))
     }
 }
 
 #[async_trait]
 impl Solver for Http01Solver {
     async fn present(&self, challenge: &Challenge) -> Result<(), SolverError> {
-        Self::fits(challenge)?;
-        self.frontdoor.open(&self.route, challenge);
+        let route = self.route(challenge)?;
+        self.frontdoor.open(&route, &self.template, challenge);
         Ok(())
     }
 
     async fn check(&self, challenge: &Challenge, _: Timestamp, _: Timestamp) -> Result<Readiness, SolverError> {
-        Self::fits(challenge)?;
+        let route = self.route(challenge)?;
         // The front door's memory ends with the process, and the order does not.
-        self.frontdoor.open(&self.route, challenge);
-        self.frontdoor.readiness(&self.route, &challenge.identifier)
+        self.frontdoor.open(&route, &self.template, challenge);
+        self.frontdoor.readiness(&route, challenge, &self.prober, self.bound)
     }
 
     async fn clean_up(&self, challenge: &Challenge) -> Result<(), SolverError> {
-        self.frontdoor.close(&self.route, challenge);
+        let route = self.route(challenge)?;
+        self.frontdoor.close(&route, challenge);
         Ok(())
     }
 }

@@ -16,30 +16,27 @@ use http::{HeaderMap, StatusCode, header, uri::Authority};
 
 use super::super::{Challenge, Identifier};
 
-/// Token to key authorization, for the identifier it was made for.
+/// Key authorizations by identifier and token: a CA of one tenant's that hands out another's token changes nothing
+/// for another host.
 #[derive(Debug, Default)]
-pub struct Answers(RwLock<HashMap<String, (Identifier, String)>>);
+pub struct Answers(RwLock<HashMap<(Identifier, String), String>>);
 
 impl Answers {
     pub(super) fn put(&self, challenge: &Challenge) {
-        let answer = (challenge.identifier.clone(), challenge.key_authorization.clone());
-        self.0
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(challenge.token.clone(), answer);
+        let key = (challenge.identifier.clone(), challenge.token.clone());
+        let mut answers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        answers.insert(key, challenge.key_authorization.clone());
     }
 
-    pub(super) fn remove(&self, token: &str) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(token);
+    pub(super) fn remove(&self, challenge: &Challenge) {
+        let key = (challenge.identifier.clone(), challenge.token.clone());
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&key);
     }
 
     /// Only for the host that is being proved: another site behind the same ingress controller is not an oracle.
     fn get(&self, host: &Identifier, token: &str) -> Option<String> {
         let answers = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        answers
-            .get(token)
-            .filter(|(identifier, _)| identifier == host)
-            .map(|(_, answer)| answer.clone())
+        answers.get(&(host.clone(), token.to_owned())).cloned()
     }
 }
 
@@ -120,10 +117,14 @@ mod tests {
             assert_eq!(fetch(&answers, host, &path).await, expected, "{host} {token}");
         }
         assert_eq!(fetch(&answers, "a.test", "/").await.0, StatusCode::NOT_FOUND);
-        answers.remove("tok1");
-        assert_eq!(
-            fetch(&answers, "a.test", "/.well-known/acme-challenge/tok1").await,
-            missing
-        );
+        // Another tenant's CA gives out the same token for another host.
+        let path = "/.well-known/acme-challenge/tok1";
+        let other = challenge(Identifier::Dns("evil.test".into()), "tok1");
+        answers.put(&other);
+        assert_eq!(fetch(&answers, "a.test", path).await, found("tok1"));
+        answers.remove(&other);
+        assert_eq!(fetch(&answers, "a.test", path).await, found("tok1"));
+        answers.remove(&challenge(Identifier::Dns("a.test".into()), "tok1"));
+        assert_eq!(fetch(&answers, "a.test", path).await, missing);
     }
 }

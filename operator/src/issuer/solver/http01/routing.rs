@@ -1,11 +1,11 @@
 //! The objects that lead challenges to the responder: a function of values.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
 };
 
-use gatehouse_crds::solver::{Http01Ingress, IngressTemplateMetadata};
+use gatehouse_crds::solver::IngressTemplateMetadata;
 use k8s_openapi::{
     api::{
         core::v1::{Service, ServicePort, ServiceSpec},
@@ -22,8 +22,12 @@ use super::super::Identifier;
 use crate::kubernetes::names;
 
 /// Of the Service, the `EndpointSlice`, and the start of every Ingress's name.
-const NAME: &str = "gatehouse-http01";
+pub(super) const NAME: &str = "gatehouse-http01";
+/// Bytes of a hash in a name.
+const HASH_BYTES: usize = 16;
 const PORT_NAME: &str = "http";
+/// external-dns passes over what names another controller than its own.
+const EXTERNAL_DNS: (&str, &str) = ("external-dns.alpha.kubernetes.io/controller", "gatehouse.dev");
 const PATH: &str = "/.well-known/acme-challenge/";
 
 /// Where the responder is.
@@ -35,32 +39,42 @@ pub struct Site {
     pub responder: SocketAddr,
 }
 
-/// One Ingress: a class, and what an Issuer wants on it.
+/// Names an Ingress: a class and a host. A refusal of one host's Ingress harms no other host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RouteKey {
     class: String,
-    template: IngressTemplateMetadata,
+    /// None for IP addresses, which cannot be the host of a rule: they share a rule without one.
+    host: Option<String>,
 }
 
 impl RouteKey {
-    pub fn new(spec: &Http01Ingress) -> Self {
+    pub fn new(class: &str, identifier: &Identifier) -> Self {
         Self {
-            class: spec.ingress_class_name.clone(),
-            template: spec.ingress_template.clone().unwrap_or_default().metadata,
+            class: class.to_owned(),
+            host: match identifier {
+                Identifier::Dns(name) => Some(name.clone()),
+                Identifier::Ip(_) => None,
+            },
         }
     }
 
-    /// Name of the Ingress. Issuers that want different labels or annotations get Ingresses of their own.
+    /// Name of the Ingress: a hash, so that no class or host can be written that gives another's.
     pub fn name(&self) -> String {
-        let mut name = format!("{NAME}-{}", self.class);
-        if self.template != IngressTemplateMetadata::default() {
-            let text = serde_json::json!(self.template).to_string();
-            let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-            name.push('-');
-            name.extend(hash.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")));
-        }
-        name
+        let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+        context.update(self.class.as_bytes());
+        context.update(&[0]);
+        context.update(self.host.as_deref().unwrap_or("*").as_bytes());
+        let hash = context.finish();
+        let hash = hash.as_ref().iter().take(HASH_BYTES).map(|byte| format!("{byte:02x}"));
+        format!("{NAME}-{}", hash.collect::<String>())
     }
+}
+
+/// Returns true when the name is of an Ingress for one class and host. Earlier versions had one for many hosts.
+pub(super) fn is_of_one_host(name: &str) -> bool {
+    name.strip_prefix(NAME)
+        .and_then(|rest| rest.strip_prefix('-'))
+        .is_some_and(|hash| hash.len() == 2 * HASH_BYTES && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// Labels of everything here, and the selector to find it again.
@@ -142,27 +156,21 @@ fn endpoint(site: &Site) -> Endpoint {
     }
 }
 
-/// A rule for each host in flight. An IP address cannot be the host of a rule: it gets one without a host.
-pub(super) fn ingress(site: &Site, key: &RouteKey, hosts: &BTreeSet<Identifier>) -> Ingress {
+/// Builds the Ingress: one rule, for the path of challenges alone. `template` is what the Issuers in flight want on it.
+pub(super) fn ingress(site: &Site, key: &RouteKey, template: &IngressTemplateMetadata) -> Ingress {
     let mut metadata = metadata(site, key.name());
-    let mut all_labels = key.template.labels.clone();
+    let mut all_labels = template.labels.clone();
     all_labels.extend(labels());
     metadata.labels = Some(all_labels);
-    if !key.template.annotations.is_empty() {
-        metadata.annotations = Some(key.template.annotations.clone());
-    }
-    let names: BTreeSet<Option<String>> = hosts
-        .iter()
-        .map(|host| match host {
-            Identifier::Dns(name) => Some(name.clone()),
-            Identifier::Ip(_) => None,
-        })
-        .collect();
+    // No DNS record is made for a host because a certificate is requested for it.
+    let mut annotations = BTreeMap::from([(EXTERNAL_DNS.0.to_owned(), EXTERNAL_DNS.1.to_owned())]);
+    annotations.extend(template.annotations.clone());
+    metadata.annotations = Some(annotations);
     Ingress {
         metadata,
         spec: Some(IngressSpec {
             ingress_class_name: Some(key.class.clone()),
-            rules: Some(names.into_iter().map(rule).collect()),
+            rules: Some(vec![rule(key.host.clone())]),
             ..IngressSpec::default()
         }),
         ..Ingress::default()
@@ -194,8 +202,6 @@ fn rule(host: Option<String>) -> IngressRule {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-    use gatehouse_crds::solver::IngressTemplate;
-
     use super::*;
 
     fn site(address: &str) -> Site {
@@ -205,23 +211,15 @@ mod tests {
         }
     }
 
-    fn key(class: &str, annotations: &[(&str, &str)]) -> RouteKey {
-        let annotations: BTreeMap<_, _> = annotations
+    fn dns(name: &str) -> Identifier {
+        Identifier::Dns(name.into())
+    }
+
+    fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let owned = pairs
             .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect();
-        let metadata = IngressTemplateMetadata {
-            labels: [
-                ("team".to_owned(), "edge".to_owned()),
-                ("gatehouse.dev/managed".to_owned(), "no".to_owned()),
-            ]
-            .into(),
-            annotations: annotations.clone(),
-        };
-        RouteKey::new(&Http01Ingress {
-            ingress_class_name: class.into(),
-            ingress_template: (!annotations.is_empty()).then_some(IngressTemplate { metadata }),
-        })
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        owned.collect()
     }
 
     #[test]
@@ -238,27 +236,58 @@ mod tests {
     }
 
     #[test]
-    fn an_ingress_has_a_rule_for_each_host_in_flight() {
-        let hosts = [
-            Identifier::Dns("b.example.com".into()),
-            Identifier::Dns("a.example.com".into()),
-            Identifier::Ip("192.0.2.7".parse().unwrap()),
-            Identifier::Ip("192.0.2.8".parse().unwrap()),
-        ];
+    fn an_ingress_leads_the_challenges_of_one_host_to_the_service_and_nothing_else() {
+        let site = site("10.1.2.3:8089");
+        let template = IngressTemplateMetadata::default();
+        let host = RouteKey::new("nginx", &dns("a.example.com"));
+        insta::assert_yaml_snapshot!("ingress", ingress(&site, &host, &template));
+        let [one, two] = ["192.0.2.7", "2001:db8::7"]
+            .map(|address| RouteKey::new("nginx", &Identifier::Ip(address.parse().unwrap())));
+        assert_eq!(one, two, "a second rule without a host would be refused by controllers");
+        let rules = ingress(&site, &one, &template).spec.unwrap().rules.unwrap();
+        assert_eq!((rules.len(), &rules[0].host), (1, &None));
+    }
+
+    #[test]
+    fn a_template_is_added_and_never_takes_our_labels() {
+        let template = IngressTemplateMetadata {
+            labels: map(&[
+                ("team", "edge"),
+                ("gatehouse.dev/managed", "no"),
+                ("app.kubernetes.io/name", "x"),
+            ]),
+            annotations: map(&[("nginx.ingress.kubernetes.io/ssl-redirect", "false")]),
+        };
+        let key = RouteKey::new("nginx", &dns("a.example.com"));
         insta::assert_yaml_snapshot!(
-            "ingress",
-            ingress(&site("10.1.2.3:8089"), &key("nginx", &[]), &hosts.into())
+            "ingress_with_template",
+            ingress(&site("10.1.2.3:8089"), &key, &template)
         );
     }
 
     #[test]
-    fn a_template_makes_an_ingress_of_its_own_and_never_takes_our_labels() {
-        let redirect = key("nginx", &[("nginx.ingress.kubernetes.io/ssl-redirect", "false")]);
-        let hosts = [Identifier::Dns("a.example.com".into())];
-        insta::assert_yaml_snapshot!(
-            "ingress_with_template",
-            ingress(&site("10.1.2.3:8089"), &redirect, &hosts.into())
+    fn no_class_or_host_can_be_written_that_gives_the_name_of_another() {
+        let keys = [
+            RouteKey::new("nginx", &dns("a.example.com")),
+            RouteKey::new("nginx", &dns("b.example.com")),
+            RouteKey::new("nginx-a", &dns("example.com")),
+            RouteKey::new("nginx", &dns("-a.example.com")),
+            RouteKey::new("nginx", &Identifier::Ip("192.0.2.7".parse().unwrap())),
+            RouteKey::new("traefik", &dns("a.example.com")),
+        ];
+        let names: std::collections::BTreeSet<_> = keys.iter().map(RouteKey::name).collect();
+        assert_eq!(names.len(), keys.len());
+        assert!(
+            names.iter().all(|name| name.len() <= 63 && is_of_one_host(name)),
+            "{names:?}"
         );
-        assert_ne!(redirect.name(), key("nginx", &[("a", "b")]).name());
+        for other in [
+            "gatehouse-http01",
+            "gatehouse-http01-nginx",
+            "gatehouse-http01-nginx-0a1b2c3d",
+            "x",
+        ] {
+            assert!(!is_of_one_host(other), "{other}");
+        }
     }
 }

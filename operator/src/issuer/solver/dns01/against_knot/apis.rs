@@ -49,7 +49,7 @@ async fn acme_dns_solver(system: SocketAddr, api: SocketAddr, accounts: &str) ->
     }}});
     let secrets = One("accounts", accounts.to_owned());
     workshop(Some(system))
-        .build(&serde_json::from_value(spec).unwrap(), &secrets)
+        .build(&Author::Administrator, &serde_json::from_value(spec).unwrap(), &secrets)
         .await
 }
 
@@ -151,7 +151,7 @@ async fn power_dns_solver(knot: &Knot, api: SocketAddr, key: &str) -> Result<Arc
     }});
     let secrets = One("apiKey", key.to_owned());
     workshop(None)
-        .build(&serde_json::from_value(spec).unwrap(), &secrets)
+        .build(&Author::Administrator, &serde_json::from_value(spec).unwrap(), &secrets)
         .await
 }
 
@@ -182,4 +182,130 @@ async fn a_provider_of_the_library_keeps_the_values_that_are_there() {
         (error.reason(), error.to_string()),
         ("DnsRefused", "pdns refused: it does not accept the credentials".into())
     );
+}
+
+/// An API that answers with more than anybody could mean.
+async fn flood() -> axum::body::Body {
+    let part = bytes::Bytes::from(vec![b' '; 64 * 1024]);
+    axum::body::Body::from_stream(futures::stream::repeat_with(move || {
+        Ok::<_, std::io::Error>(part.clone())
+    }))
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_cut_off() {
+    let knot = Knot::start(&[("a.test", "")]).await;
+    let (api, _) = serve(Router::new().fallback(any(flood))).await;
+    let solver = power_dns_solver(&knot, api, "right-key").await.unwrap();
+    let error = solver.present(&challenge("a.test", "v")).await.unwrap_err();
+    assert_eq!(
+        (error.reason(), error.to_string()),
+        (
+            "DnsFailed",
+            "127.0.0.1 failed: its answer is larger than 2048 KiB".to_owned()
+        )
+    );
+}
+
+/// An API that leads elsewhere.
+async fn redirect() -> impl axum::response::IntoResponse {
+    (
+        StatusCode::TEMPORARY_REDIRECT,
+        [("location", "http://169.254.169.254/latest/meta-data/")],
+    )
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed_and_says_nothing_of_where_it_leads() {
+    let knot = Knot::start(&[("a.test", "")]).await;
+    let (api, _) = serve(Router::new().fallback(any(redirect))).await;
+    let solver = power_dns_solver(&knot, api, "right-key").await.unwrap();
+    let error = solver.present(&challenge("a.test", "v")).await.unwrap_err();
+    assert_eq!(
+        (error.reason(), error.to_string()),
+        ("DnsFailed", "pdns failed: HTTP 307".into())
+    );
+}
+
+#[tokio::test]
+async fn the_library_connects_nowhere_that_is_refused_whatever_the_name_was_at_first() {
+    let knot = Knot::start(&[("a.test", "")]).await;
+    let strict = |endpoint: &str| {
+        let spec = json!({"dns01": {
+            "provider": {"type": "pdns", "config": {"endpoint": endpoint}, "credentialsSecretRef": {"name": "s"}},
+        }});
+        (
+            serde_json::from_value(spec).unwrap(),
+            One("apiKey", "right-key".to_owned()),
+        )
+    };
+    let site = Site {
+        namespace: "n".into(),
+        responder: "10.0.0.1:1".parse().unwrap(),
+    };
+    let door = Frontdoor::new(site, Arc::default(), IngressPolicy::default(), Duration::ZERO);
+    let shop = Workshop::new(Reach::default(), SystemServers::new([knot.address]), Arc::new(door));
+    // By address, and by a name that the resolver gives the address of at the moment of connecting.
+    for endpoint in [
+        "http://127.0.0.1:1",
+        "http://169.254.169.254",
+        "http://localhost:1",
+        "http://[::ffff:7f00:1]:1",
+    ] {
+        let (spec, secrets) = strict(endpoint);
+        let solver = shop.build(&Author::Tenant("t".into()), &spec, &secrets).await.unwrap();
+        let error = solver.present(&challenge("a.test", "v")).await.unwrap_err();
+        assert_eq!(error.reason(), "AddressRefused", "{endpoint}: {error}");
+    }
+    for endpoint in [
+        "http://user:pw@a.test",
+        "http://a.test/?x=",
+        "http://a.test/#",
+        "http://a.test/../x",
+        "gopher://a.test",
+    ] {
+        let (spec, secrets) = strict(endpoint);
+        let error = shop
+            .build(&Author::Tenant("t".into()), &spec, &secrets)
+            .await
+            .err()
+            .unwrap();
+        assert_eq!(error.reason(), "InvalidSolver", "{endpoint}: {error}");
+    }
+}
+
+/// An API that takes its time for one account.
+async fn slow_for_one(headers: HeaderMap) -> (StatusCode, String) {
+    if headers.get("x-api-key").unwrap() == "slow-key" {
+        std::future::pending::<()>().await;
+    }
+    (StatusCode::OK, json!({"rrsets": []}).to_string())
+}
+
+#[tokio::test]
+async fn a_slow_account_holds_up_no_other_at_the_same_name() {
+    let knot = Knot::start(&[("a.test", "")]).await;
+    let (api, _) = serve(Router::new().fallback(any(slow_for_one))).await;
+    let shop = workshop(None);
+    let one = challenge("a.test", "v");
+    let solver = async |key: &str| {
+        let spec = json!({"dns01": {
+            "provider": {"type": "pdns", "config": {"endpoint": format!("http://{api}")}, "credentialsSecretRef": {"name": "s"}},
+            "propagation": {"nameservers": [knot.address.to_string()]}
+        }});
+        let secrets = One("apiKey", key.to_owned());
+        let spec = serde_json::from_value(spec).unwrap();
+        shop.build(&Author::Tenant(key.to_owned()), &spec, &secrets)
+            .await
+            .unwrap()
+    };
+    let (slow, quick) = (solver("slow-key").await, solver("quick-key").await);
+    let hanging = tokio::spawn({
+        let one = one.clone();
+        async move { slow.present(&one).await }
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let presented = tokio::time::timeout(Duration::from_secs(5), quick.present(&one)).await;
+    assert_eq!(presented, Ok(Ok(())));
+    hanging.abort();
 }

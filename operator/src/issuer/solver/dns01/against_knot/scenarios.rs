@@ -202,31 +202,149 @@ async fn a_delegated_name_is_followed_when_the_issuer_says_so() {
     assert_eq!(check(&*solver, &one, 0).await, Ok(Readiness::Ready));
     solver.clean_up(&one).await.unwrap();
     assert_eq!(ours.txt("www.acme.b.test").await, [] as [&str; 0]);
+}
 
-    let solver = solver_from(Some(public.address), rfc2136(ours.address)).await.unwrap();
-    let error = solver.present(&one).await.unwrap_err();
+/// With both kinds of record, as people have them: a wildcard for the applications, and explicit delegations.
+const APPS: &str = "*.apps CNAME lb.b.test.\n_acme-challenge.explicit.apps CNAME explicit.acme.b.test.\n\
+                    _acme-challenge.chain CNAME hop.many\n*.many CNAME x.b.test.\n\
+                    _acme-challenge.same CNAME lb.b.test.";
+
+#[tokio::test]
+async fn without_follow_the_record_is_written_at_the_name_itself_whatever_it_points_to() {
+    let knot = Knot::start(&[("b.test", ""), ("a.test", APPS)]).await;
+    let solver = solver_from(None, rfc2136(knot.address)).await.unwrap();
+    for name in ["www.apps.a.test", "deep.er.apps.a.test"] {
+        let one = challenge(name, "v");
+        solver.present(&one).await.unwrap();
+        assert_eq!(knot.txt(&format!("_acme-challenge.{name}")).await, ["v"]);
+        assert_eq!(check(&*solver, &one, 0).await, Ok(Readiness::Ready));
+        solver.clean_up(&one).await.unwrap();
+    }
+    assert_eq!(knot.txt("lb.b.test").await, [] as [&str; 0]);
+
+    // A CNAME for this very name wins over the record (RFC 2136, section 3.4.2.2): said when it stays.
+    let one = challenge("explicit.apps.a.test", "v");
+    solver.present(&one).await.unwrap();
+    let waiting = check(&*solver, &one, 0).await;
+    assert!(
+        matches!(&waiting, Ok(Readiness::Wait { message, .. }) if message.contains("has a CNAME to explicit.acme.b.test")),
+        "{waiting:?}"
+    );
+    let error = check(&*solver, &one, 120).await.unwrap_err();
     assert_eq!(error.reason(), "DnsDelegated");
     assert_eq!(
         error.to_string(),
-        "_acme-challenge.www.a.test is a CNAME to hop.a.test, so that a record there is not seen: set cnameStrategy: \
-         Follow, or remove the CNAME"
+        "_acme-challenge.explicit.apps.a.test is a CNAME to explicit.acme.b.test, so that a record at the name itself is \
+         not seen: set cnameStrategy: Follow, or remove the CNAME"
+    );
+}
+
+#[tokio::test]
+async fn follow_goes_after_what_was_written_for_the_name_and_never_after_a_wildcard() {
+    let knot = Knot::start(&[("b.test", ""), ("a.test", APPS)]).await;
+    let mut follow = rfc2136(knot.address);
+    follow["dns01"]["cnameStrategy"] = json!("Follow");
+    for (name, written_at) in [
+        // The wildcard's answer.
+        ("www.apps.a.test", "_acme-challenge.www.apps.a.test"),
+        ("deep.er.apps.a.test", "_acme-challenge.deep.er.apps.a.test"),
+        // Explicit, below the same wildcard: RFC 4592, section 2.2.1.
+        ("explicit.apps.a.test", "explicit.acme.b.test"),
+        // Explicit, to where a wildcard answers: followed once.
+        ("chain.a.test", "hop.many.a.test"),
+        // Explicit, to the wildcard's target, but beside no wildcard.
+        ("same.a.test", "lb.b.test"),
+    ] {
+        let solver = solver_from(None, follow.clone()).await.unwrap();
+        let one = challenge(name, "v");
+        solver.present(&one).await.unwrap();
+        assert_eq!(knot.txt(written_at).await, ["v"], "{name}");
+        assert_eq!(check(&*solver, &one, 0).await, Ok(Readiness::Ready), "{name}");
+        // Also by a solver that remembers nothing.
+        let solver = solver_from(None, follow.clone()).await.unwrap();
+        solver.clean_up(&one).await.unwrap();
+        assert_eq!(knot.txt(written_at).await, [] as [&str; 0], "{name}");
+    }
+    assert_eq!(knot.txt("x.b.test").await, [] as [&str; 0]);
+}
+
+#[tokio::test]
+async fn a_name_below_a_dname_is_followed_to_where_it_can_be_written() {
+    let knot = Knot::start(&[("b.test", ""), ("a.test", "old DNAME new.b.test.")]).await;
+    let mut follow = rfc2136(knot.address);
+    follow["dns01"]["cnameStrategy"] = json!("Follow");
+    let solver = solver_from(None, follow).await.unwrap();
+    let one = challenge("www.old.a.test", "v");
+    solver.present(&one).await.unwrap();
+    assert_eq!(knot.txt("_acme-challenge.www.new.b.test").await, ["v"]);
+    assert_eq!(check(&*solver, &one, 0).await, Ok(Readiness::Ready));
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_serve_the_zone_counts_like_a_silent_one_and_is_named() {
+    let (ours, lame) = (
+        Knot::start(&[("a.test", "")]).await,
+        Knot::start(&[("other.test", "")]).await,
+    );
+    let mut spec = rfc2136(ours.address);
+    spec["dns01"]["propagation"] =
+        json!({"nameservers": [lame.address.to_string(), ours.address.to_string()], "timeout": "10s"});
+    let solver = solver_from(None, spec.clone()).await.unwrap();
+    let one = challenge("www.a.test", "v");
+    let waiting = check(&*solver, &one, 0).await;
+    let expected = format!(
+        "waiting for TXT _acme-challenge.www.a.test: {} does not have it; {} does not serve the zone a.test (REFUSED)",
+        ours.address, lame.address
+    );
+    assert!(
+        matches!(&waiting, Ok(Readiness::Wait { message, .. }) if *message == expected),
+        "{waiting:?}"
+    );
+    solver.present(&one).await.unwrap();
+    assert_eq!(
+        check(&*solver, &one, 0).await,
+        Ok(Readiness::Ready),
+        "one lame server of two"
+    );
+
+    // Nobody serves it: no proof that the record can be seen.
+    let (zone, record) = (
+        Name::from_ascii("a.test.").unwrap(),
+        Name::from_ascii("_acme-challenge.a.test.").unwrap(),
+    );
+    let authorities = [super::super::zone::Authority {
+        name: "lame".into(),
+        addresses: vec![lame.address],
+    }];
+    let deadline = super::super::propagation::Deadline {
+        presented_at: at(0),
+        now: at(10),
+        timeout: jiff::SignedDuration::from_secs(10),
+    };
+    let record = super::super::Record { name: record, zone };
+    let error = super::super::propagation::check(&authorities, false, &record, "v", deadline)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "TXT _acme-challenge.a.test was not seen within 10s: lame does not serve the zone a.test (REFUSED)"
     );
 }
 
 #[tokio::test]
 async fn cnames_in_a_circle_end() {
-    let knot = Knot::start(&[("a.test", "_acme-challenge.www CNAME x\nx CNAME y\ny CNAME x")]).await;
+    let knot = Knot::start(&[(
+        "a.test",
+        "_acme-challenge.www CNAME x\nx CNAME y\ny CNAME x\n_acme-challenge.self CNAME _acme-challenge.self",
+    )])
+    .await;
     let mut spec = rfc2136(knot.address);
     spec["dns01"]["cnameStrategy"] = json!("Follow");
     let solver = solver_from(None, spec).await.unwrap();
-    assert_eq!(
-        solver
-            .present(&challenge("www.a.test", "v"))
-            .await
-            .unwrap_err()
-            .reason(),
-        "CnameLoop"
-    );
+    for name in ["www.a.test", "self.a.test"] {
+        let error = solver.present(&challenge(name, "v")).await.unwrap_err();
+        assert_eq!(error.reason(), "CnameLoop", "{name}");
+    }
 }
 
 #[tokio::test]
@@ -302,11 +420,16 @@ async fn loopback_needs_consent_and_names_outside_the_zones_are_refused() {
             responder: "10.0.0.1:1".parse().unwrap(),
         },
         Arc::default(),
+        IngressPolicy::default(),
         Duration::ZERO,
     );
     let strict = Workshop::new(Reach::default(), SystemServers::default(), Arc::new(door));
     let solver = strict
-        .build(&serde_json::from_value(spec.clone()).unwrap(), &secrets())
+        .build(
+            &Author::Administrator,
+            &serde_json::from_value(spec.clone()).unwrap(),
+            &secrets(),
+        )
         .await
         .unwrap();
     assert_eq!(

@@ -1,10 +1,10 @@
-//! HTTPS to an API whose address is in an Issuer: no redirects, nothing out of [`Reach`], every wait bounded.
+//! HTTP to hosts that an Issuer or a provider names: no redirects, nothing out of [`Reach`], every answer and wait bounded.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration, vec};
 
 use bytes::Bytes;
-use http::{Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Full, Limited};
+use http::{Request, Response, Uri};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_rustls::HttpsConnector;
 use hyper_util::{
     client::legacy::{
@@ -15,12 +15,22 @@ use hyper_util::{
 };
 use rustls_platform_verifier::BuilderVerifierExt;
 
-use super::super::{Reach, SolverError};
+use super::{Reach, SolverError};
+use crate::egress::address;
 
-const PATIENCE: Duration = Duration::from_secs(15);
-const MAX_BODY: usize = 64 * 1024;
+/// Longest wait for a connection.
+const CONNECT: Duration = Duration::from_secs(10);
 
-/// A client for one host.
+/// Bounds of one exchange.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Bytes of the answer's body.
+    pub(super) body: usize,
+    /// From the request to the end of the answer.
+    pub(super) time: Duration,
+}
+
+/// Shared by all solvers.
 #[derive(Clone)]
 pub(super) struct Http {
     client: Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>,
@@ -60,7 +70,7 @@ impl Http {
             .with_no_client_auth();
         let mut connector = HttpConnector::new_with_resolver(Resolver(reach));
         connector.enforce_http(false);
-        connector.set_connect_timeout(Some(PATIENCE));
+        connector.set_connect_timeout(Some(CONNECT));
         let connector = hyper_rustls::HttpsConnectorBuilder::new()
             .with_tls_config(tls)
             .https_or_http()
@@ -73,12 +83,20 @@ impl Http {
         })
     }
 
-    /// The status and the start of the body.
-    pub(super) async fn send(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), SolverError> {
-        let uri = request.uri().clone();
-        let server = host_of(&uri);
-        // A literal address goes past the resolver.
-        if let Ok(address) = server.trim_matches(['[', ']']).parse() {
+    /// Returns where it may connect to.
+    pub(super) const fn reach(&self) -> Reach {
+        self.reach
+    }
+
+    /// Sends one request, and reads the whole answer. An answer that is larger or later than the limits is an error.
+    pub(super) async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+        limits: Limits,
+    ) -> Result<Response<Bytes>, SolverError> {
+        let server = host_of(request.uri());
+        // A literal address does not pass through the resolver.
+        if let Some(address) = address::literal(&server) {
             self.reach.check(&server, address)?;
         }
         let unreachable = |detail: String| SolverError::DnsUnreachable {
@@ -93,13 +111,19 @@ impl Http {
                     .cloned()
                     .unwrap_or_else(|| unreachable(cause.map_or_else(|| error.to_string(), ToString::to_string)))
             })?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), MAX_BODY).collect().await;
-            Ok((status, body.map_err(|error| unreachable(error.to_string()))?.to_bytes()))
+            let (head, body) = response.into_parts();
+            match Limited::new(body, limits.body).collect().await {
+                Ok(body) => Ok(Response::from_parts(head, body.to_bytes())),
+                Err(error) if error.is::<LengthLimitError>() => Err(SolverError::DnsFailed {
+                    server: server.clone(),
+                    detail: format!("its answer is larger than {} KiB", limits.body / 1024),
+                }),
+                Err(error) => Err(unreachable(error.to_string())),
+            }
         };
-        tokio::time::timeout(PATIENCE, exchange)
+        tokio::time::timeout(limits.time, exchange)
             .await
-            .map_err(|_| unreachable(format!("no answer within {} s", PATIENCE.as_secs())))?
+            .map_err(|_| unreachable(format!("no answer within {} s", limits.time.as_secs())))?
     }
 }
 
