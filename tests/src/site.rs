@@ -142,6 +142,16 @@ impl Site {
             .await
     }
 
+    /// Waits until the message of a condition has these words.
+    pub async fn waits_to_say(&self, name: &str, kind: &str, words: &str) -> Gateway {
+        let api = self.gateways();
+        self.cluster
+            .wait(&api, name, words, SOON, |gateway| {
+                message(gateway, kind).contains(words)
+            })
+            .await
+    }
+
     /// Waits until a Gateway is there with its address, and that address checked.
     pub async fn programmed(&self, name: &str) -> Gateway {
         self.wait(name, "Programmed", "True", "Programmed").await

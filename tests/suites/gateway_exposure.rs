@@ -16,7 +16,9 @@ use gatehouse_crds::gateway::Provider;
 use gatehouse_tests::Site;
 use gatehouse_tests::cloud::{Answer, Habits};
 use gatehouse_tests::site::{SOON, addresses, message, reason};
+use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt as _;
+use kube::api::{Api, DeleteParams};
 use serde_json::{Value, json};
 
 fn internal(service: Value) -> Value {
@@ -52,8 +54,10 @@ async fn a_public_address_of_an_internal_gateway_is_told_and_so_is_its_end() {
     // It is checked whenever it changes.
     site.cloud.answers(Answer::Public);
     site.wait("shop", "ExposureVerified", "False", "ExposureMismatch").await;
+    // That it is gone is no answer to whether the next is private.
     site.cloud.answers(Answer::Nothing);
-    site.wait("shop", "ExposureVerified", "Unknown", "NotVerified").await;
+    site.waits_to_say("shop", "ExposureVerified", "Unknown since").await;
+    site.wait("shop", "ExposureVerified", "False", "ExposureMismatch").await;
     // Names: those that say so themselves, and those that nobody knows.
     site.cloud
         .answers(Answer::Name("internal-a1-1.eu-west-1.elb.amazonaws.com".to_owned()));
@@ -175,4 +179,106 @@ async fn what_could_become_public_is_not_made() {
     )
     .await;
     site.programmed("open").await;
+}
+
+#[tokio::test]
+async fn only_an_answer_ends_an_exposure_and_a_restart_is_none() {
+    let (site, operator) = Site::open("unknown", Habits::of(Answer::Public)).await;
+    site.gateway("shop", &internal(json!({"provider": "GKE"}))).await;
+    let first = site.wait("shop", "ExposureVerified", "False", "ExposureMismatch").await;
+    let since = |gateway: &gatehouse_crds::gateway::Gateway| {
+        let conditions = gateway.status.clone().unwrap().conditions;
+        let verified = conditions
+            .into_iter()
+            .find(|condition| condition.type_ == "ExposureVerified");
+        verified.unwrap().last_transition_time
+    };
+    // A name that cannot be looked up.
+    site.cloud.answers(Answer::Name("nobody.knows.invalid".to_owned()));
+    site.waits_to_say("shop", "ExposureVerified", "Unknown since").await;
+    let unknown = site.wait("shop", "ExposureVerified", "False", "ExposureMismatch").await;
+    assert_eq!(since(&unknown), since(&first));
+    let words = message(&unknown, "ExposureVerified");
+    assert!(
+        words.contains("203.0.113.") && words.contains("nobody.knows.invalid"),
+        "{words}"
+    );
+    drop(operator);
+    let _operator = site.operator().await;
+    site.quiet(Duration::from_secs(3)).await;
+    let restarted = site.wait("shop", "ExposureVerified", "False", "ExposureMismatch").await;
+    assert_eq!(since(&restarted), since(&first));
+    site.cloud.answers(Answer::Private);
+    site.wait("shop", "ExposureVerified", "True", "Internal").await;
+}
+
+#[tokio::test]
+async fn an_internal_gateway_is_kept_private_while_its_spec_is_not_accepted() {
+    const SWITCH: &str = "networking.gke.io/load-balancer-type";
+    let (site, _operator) = Site::open("unaccepted", Habits::of(Answer::AsTold(Provider::Gke))).await;
+    site.gateway("shop", &internal(json!({"provider": "GKE"}))).await;
+    site.programmed("shop").await;
+    let bad = json!({"provider": "GKE", "annotations": {SWITCH: "External"}});
+    site.gateway("shop", &internal(bad.clone())).await;
+    site.wait("shop", "Accepted", "False", "ConflictingAnnotation").await;
+    // Somebody takes the switch away.
+    let taken = json!({"metadata": {"annotations": {SWITCH: null}}});
+    site.patch(&site.services(), "shop", &taken).await;
+    site.cluster
+        .wait(&site.services(), "shop", "internal again", SOON, |service| {
+            service
+                .annotations()
+                .get(SWITCH)
+                .is_some_and(|value| value == "Internal")
+        })
+        .await;
+    site.wait("shop", "Accepted", "False", "ConflictingAnnotation").await;
+    site.wait("shop", "ExposureVerified", "True", "Internal").await;
+    // It becomes public all the same: told, and withdrawn where that is asked for.
+    site.cloud.answers(Answer::Public);
+    site.wait("shop", "ExposureVerified", "False", "ExposureMismatch").await;
+    let mut withdraw = bad;
+    withdraw["onMismatch"] = "Withdraw".into();
+    site.gateway("shop", &internal(withdraw)).await;
+    site.cluster
+        .wait(&site.services(), "shop", "a ClusterIP", SOON, |service| {
+            service.spec.as_ref().unwrap().type_.as_deref() == Some("ClusterIP")
+        })
+        .await;
+    site.wait("shop", "Accepted", "False", "ConflictingAnnotation").await;
+    site.wait("shop", "ExposureVerified", "False", "ExposureMismatch").await;
+}
+
+#[tokio::test]
+async fn node_ports_of_an_internal_load_balancer_are_none_or_judged() {
+    let (site, _operator) = Site::open("nodeports", Habits::of(Answer::Private)).await;
+    let node = format!("{}-public", site.namespace);
+    site.node(
+        &node,
+        None,
+        &[("InternalIP", "10.0.8.1"), ("ExternalIP", "203.0.113.77")],
+    )
+    .await;
+    // GKE does without.
+    site.gateway("without", &internal(json!({"provider": "GKE"}))).await;
+    site.programmed("without").await;
+    site.wait("without", "ExposureVerified", "True", "Internal").await;
+    let spec = site.service("without").await.spec.unwrap();
+    assert_eq!(spec.allocate_load_balancer_node_ports, Some(false));
+    assert!(spec.ports.unwrap().iter().all(|port| port.node_port.is_none()));
+    // AKS does not.
+    site.gateway("with", &internal(json!({"provider": "AKS"}))).await;
+    let with = site.wait("with", "ExposureVerified", "False", "ExposureMismatch").await;
+    let words = message(&with, "ExposureVerified");
+    assert!(words.contains("203.0.113.77") && words.contains(&node), "{words}");
+    let nodes: Api<Node> = Api::all(site.cluster.client());
+    nodes.delete(&node, &DeleteParams::default()).await.unwrap();
+    site.wait("with", "ExposureVerified", "True", "Internal").await;
+    // Others' addresses on a Service count, too.
+    let more = json!({"spec": {"externalIPs": ["198.51.100.9"]}});
+    site.patch(&site.services(), "without", &more).await;
+    let gateway = site
+        .wait("without", "ExposureVerified", "False", "ExposureMismatch")
+        .await;
+    assert!(message(&gateway, "ExposureVerified").contains("198.51.100.9"));
 }

@@ -8,4 +8,6 @@ mod status;
 pub use listener::{CertificateTemplate, Listener, ListenerTls, Protocol};
 pub use service::{ExternalTrafficPolicy, IpFamily, OnMismatch, Provider, Scope, ServiceSpec, ServiceType};
 pub use spec::{Gateway, GatewaySpec, NetworkPolicySpec, Target};
-pub use status::{AddressType, GatewayAddress, GatewayStatus, ListenerCertificate, ListenerStatus};
+pub use status::{
+    AddressType, ExposureResult, GatewayAddress, GatewayExposure, GatewayStatus, ListenerCertificate, ListenerStatus,
+};

@@ -31,6 +31,33 @@ pub struct GatewayStatus {
     /// The generation whose recreation was consented to and has begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recreated_generation: Option<i64>,
+    /// The last answer of the check of an Internal Gateway's addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exposure: Option<GatewayExposure>,
+}
+
+/// An answer of the check of addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayExposure {
+    /// Private or Public.
+    pub result: ExposureResult,
+    /// Addresses and names that the answer was about.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<String>,
+    /// What was public.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public: Option<String>,
+    /// When the check first gave no answer after that; absent while it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unverified_since: Option<Timestamp>,
+}
+
+/// Who can reach the addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum ExposureResult {
+    Private,
+    Public,
 }
 
 /// One address.

@@ -1,6 +1,7 @@
 //! What the operator remembers for Gateways: those themselves, their Services whole, of all other Services the name, of
 //! EndpointSlices a count, and their NetworkPolicies.
 
+mod index;
 mod inflow;
 
 use std::{
@@ -17,6 +18,7 @@ use kube::{
 };
 use tokio::sync::{mpsc, watch};
 
+use self::index::Index;
 use super::{endpoints::Slice, live::Live, packed::Packed, plan::Foreign, service::label_value};
 use crate::{certificate::cache::Change, kubernetes::names};
 
@@ -72,6 +74,9 @@ struct Known {
     /// By Service: each with its name. There are few of one Service.
     slices: HashMap<Key, Vec<(String, Slice)>>,
     policies: HashMap<Key, LivePolicy>,
+    index: Index,
+    /// The index of a list that is under way.
+    listing: Index,
 }
 
 /// Which lists have arrived.
@@ -250,12 +255,29 @@ impl Cache {
         }
     }
 
-    /// Has every Gateway of which `concerns` holds looked at.
-    pub fn touch_where(&self, concerns: impl Fn(&Gateway) -> bool) {
-        for object in self.gateways.state() {
-            if object.0.as_ref().is_ok_and(&concerns) {
-                let _ = self.touched.send(Ref::from_obj(object.as_ref()));
-            }
+    /// Enqueues every Gateway.
+    fn touch_all(&self) {
+        for object in self.gateways.state().iter().filter(|object| object.0.is_ok()) {
+            let _ = self.touched.send(Ref::from_obj(object.as_ref()));
+        }
+    }
+
+    /// Enqueues the Gateways whose listeners have a Certificate or a Secret of this name.
+    pub fn touch_certificate(&self, namespace: &str, name: &str) {
+        let gateways = self
+            .lock()
+            .index
+            .of_certificate(&(namespace.to_owned(), name.to_owned()));
+        for gateway in gateways {
+            self.touch(namespace, &gateway);
+        }
+    }
+
+    /// Enqueues all Gateways whose listeners have a certificate.
+    pub fn touch_certificates(&self) {
+        let gateways = self.lock().index.with_certificates();
+        for (namespace, gateway) in gateways {
+            self.touch(&namespace, &gateway);
         }
     }
 
@@ -266,14 +288,15 @@ impl Cache {
         }
     }
 
-    /// Whoever wants a Service of this name.
+    /// Enqueues the Gateways that want a Service of this name.
     fn touch_named(&self, service: &impl ResourceExt) {
-        let (namespace, name) = key(service);
-        self.touch_where(|gateway| {
-            let fixed = gateway.spec.service.as_ref().and_then(|service| service.name.clone());
-            gateway.metadata.namespace.as_deref() == Some(&*namespace)
-                && fixed.unwrap_or_else(|| gateway.name_any()) == name
-        });
+        let service = key(service);
+        let gateways = self.lock().index.of_service(&service);
+        let (namespace, name) = service;
+        for gateway in gateways {
+            self.touch(&namespace, &gateway);
+        }
+        self.touch(&namespace, &name);
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {

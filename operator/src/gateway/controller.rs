@@ -15,6 +15,7 @@ use kube::{
     core::PartialObjectMeta,
     runtime::controller::Action,
 };
+use serde_json::Value;
 
 use super::{
     cache::{Cache, Guarded},
@@ -60,8 +61,20 @@ pub struct Attempt {
     pub(super) failures: u32,
     /// The version of the Gateway with the last status, and the status.
     pub(super) wrote: Option<(u64, GatewayStatus)>,
+    /// The write that another changed as soon as it was made, and when.
+    pub(super) contested: Option<(Value, Timestamp)>,
     /// The generation that was told to be unreadable.
     unreadable: Option<i64>,
+}
+
+impl Attempt {
+    /// Whether a write of this body is held back: another, such as a webhook, has changed the last one in the same moment, and
+    /// would do so again.
+    pub(super) fn is_contested(&self, body: &Value, now: Timestamp) -> bool {
+        self.contested
+            .as_ref()
+            .is_some_and(|(contested, at)| contested == body && now.duration_since(*at).unsigned_abs() < LOOK_AGAIN)
+    }
 }
 
 /// One scope's reconciles: all namespaces, or one.
@@ -157,5 +170,28 @@ async fn unreadable(object: &Guarded, error: &str, ctx: &Context) -> Action {
             tracing::warn!(%error, namespace, gateway = name, "its status could not be written");
             Action::requeue(LOOK_AGAIN)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_another_changes_as_soon_as_it_is_written_is_written_again_after_a_pause() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let body = json!({"spec": {"externalTrafficPolicy": "Cluster"}});
+        let attempt = Attempt {
+            contested: Some((body.clone(), at(100))),
+            ..Attempt::default()
+        };
+        assert!(attempt.is_contested(&body, at(101)));
+        assert!(!attempt.is_contested(&body, at(130)));
+        // Another write is another matter.
+        assert!(!attempt.is_contested(&json!({"spec": {}}), at(101)));
+        assert!(!Attempt::default().is_contested(&body, at(101)));
     }
 }

@@ -69,11 +69,57 @@ pub struct Lack {
     pub message: String,
 }
 
+/// What is kept of a Pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodFacts {
+    name: Box<str>,
+    labels: BTreeMap<String, String>,
+    /// It has ended, or is about to.
+    over: bool,
+    /// Ports of its containers.
+    ports: Box<[PodPort]>,
+    /// What keeps it from being ready, as the end of a sentence that begins with its name; none when it is.
+    trouble: Option<String>,
+}
+
+/// A port that a container declares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct PodPort {
+    name: Option<String>,
+    number: i32,
+    transport: String,
+}
+
+impl PodFacts {
+    pub fn of(pod: &Pod) -> Self {
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+        let ports = containers.flat_map(|container| container.ports.iter().flatten());
+        Self {
+            name: pod.metadata.name.clone().unwrap_or_default().into(),
+            labels: pod.metadata.labels.clone().unwrap_or_default(),
+            over: pod.metadata.deletion_timestamp.is_some() || matches!(phase, Some("Succeeded" | "Failed")),
+            ports: ports
+                .map(|port| PodPort {
+                    name: port.name.clone(),
+                    number: port.container_port,
+                    transport: port.protocol.clone().unwrap_or_else(|| Transport::Tcp.as_str().into()),
+                })
+                .collect(),
+            trouble: trouble(pod),
+        }
+    }
+}
+
 /// From the Pods of the namespace.
-pub fn lack(pods: &[Pod], selector: &BTreeMap<String, String>, port: &Port) -> Lack {
+pub fn lack(pods: &[PodFacts], selector: &BTreeMap<String, String>, port: &Port) -> Lack {
     let lack = |reason, message| Lack { reason, message };
-    let alive: Vec<&Pod> = pods.iter().filter(|pod| !is_over(pod)).collect();
-    let matching: Vec<&&Pod> = alive.iter().filter(|pod| missing(pod, selector).is_empty()).collect();
+    let alive: Vec<&PodFacts> = pods.iter().filter(|pod| !pod.over).collect();
+    let matching: Vec<&PodFacts> = alive
+        .iter()
+        .copied()
+        .filter(|pod| missing(pod, selector).is_empty())
+        .collect();
     if matching.is_empty() {
         return lack("NoMatchingPods", nearest(&alive, selector));
     }
@@ -81,11 +127,10 @@ pub fn lack(pods: &[Pod], selector: &BTreeMap<String, String>, port: &Port) -> L
     if let Some(message) = portless(&matching, port) {
         return lack("TargetPortMissing", message);
     }
-    let unready: Vec<String> = matching
+    let mut unready = matching
         .iter()
-        .filter_map(|pod| Some(format!("{} {}", name(pod), trouble(pod)?)))
-        .collect();
-    match unready.first() {
+        .filter_map(|pod| Some(format!("{} {}", pod.name, pod.trouble.as_deref()?)));
+    match unready.next() {
         Some(first) => lack(
             "PodsNotReady",
             format!(
@@ -100,18 +145,9 @@ pub fn lack(pods: &[Pod], selector: &BTreeMap<String, String>, port: &Port) -> L
     }
 }
 
-fn name(pod: &Pod) -> &str {
-    pod.metadata.name.as_deref().unwrap_or_default()
-}
-
-fn is_over(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    pod.metadata.deletion_timestamp.is_some() || matches!(phase, Some("Succeeded" | "Failed"))
-}
-
 /// The labels of `selector` that the Pod does not have, with what it has.
-fn missing<'a>(pod: &'a Pod, selector: &'a BTreeMap<String, String>) -> Vec<(&'a str, &'a str, Option<&'a str>)> {
-    let has = |key: &str| pod.metadata.labels.as_ref().and_then(|labels| labels.get(key));
+fn missing<'a>(pod: &'a PodFacts, selector: &'a BTreeMap<String, String>) -> Vec<(&'a str, &'a str, Option<&'a str>)> {
+    let has = |key: &str| pod.labels.get(key);
     selector
         .iter()
         .filter(|(key, value)| has(key) != Some(value))
@@ -120,7 +156,7 @@ fn missing<'a>(pod: &'a Pod, selector: &'a BTreeMap<String, String>) -> Vec<(&'a
 }
 
 /// Which Pod all but matches, and what differs.
-fn nearest(pods: &[&Pod], selector: &BTreeMap<String, String>) -> String {
+fn nearest(pods: &[&PodFacts], selector: &BTreeMap<String, String>) -> String {
     let wanted: Vec<String> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let none = format!("No Pod of this namespace matches {}", wanted.join(","));
     // Fewest labels differ, of those the most in value only, of those the most alike, of those the first by name.
@@ -131,7 +167,7 @@ fn nearest(pods: &[&Pod], selector: &BTreeMap<String, String>) -> String {
             .iter()
             .map(|(_, wanted, has)| has.map_or(64, |has| distance(wanted, has)))
             .sum();
-        (missing.len(), absent, unlike, name(pod).to_owned())
+        (missing.len(), absent, unlike, pod.name.clone())
     });
     let Some(pod) = nearest else {
         return format!("{none}: there are no Pods here");
@@ -145,7 +181,7 @@ fn nearest(pods: &[&Pod], selector: &BTreeMap<String, String>) -> String {
         return format!("{none}, and none has such a label");
     }
     let differ: Vec<String> = missing.iter().map(differ).collect();
-    format!("{none}. Nearest is {}: {}", name(pod), differ.join(", "))
+    format!("{none}. Nearest is {}: {}", pod.name, differ.join(", "))
 }
 
 /// How unlike two words are: characters to add, drop or change.
@@ -169,29 +205,16 @@ fn distance(one: &str, other: &str) -> usize {
 }
 
 /// That no container has the port. A number need not be declared to work: it counts only when others are and no Pod is ready.
-fn portless(pods: &[&&Pod], port: &Port) -> Option<String> {
+fn portless(pods: &[&PodFacts], port: &Port) -> Option<String> {
     let transport = port.transport.as_str();
-    let declared: Vec<_> = pods
-        .iter()
-        .filter_map(|pod| pod.spec.as_ref())
-        .flat_map(|spec| &spec.containers)
-        .flat_map(|container| container.ports.iter().flatten())
-        .collect();
-    let fits = |found: &&&k8s_openapi::api::core::v1::ContainerPort| {
-        found.protocol.as_deref().unwrap_or(Transport::Tcp.as_str()) == transport
-    };
+    let declared: Vec<&PodPort> = pods.iter().flat_map(|pod| &pod.ports).collect();
+    let mut fitting = declared.iter().filter(|found| found.transport == transport);
     let has = match &port.target {
-        IntOrString::String(name) => declared
-            .iter()
-            .filter(fits)
-            .any(|found| found.name.as_ref() == Some(name)),
+        IntOrString::String(name) => fitting.any(|found| found.name.as_ref() == Some(name)),
         IntOrString::Int(number) => {
             declared.is_empty()
-                || declared
-                    .iter()
-                    .filter(fits)
-                    .any(|found| found.container_port == *number)
-                || pods.iter().any(|pod| trouble(pod).is_none())
+                || fitting.any(|found| found.number == *number)
+                || pods.iter().any(|pod| pod.trouble.is_none())
         }
     };
     if has {
@@ -200,9 +223,8 @@ fn portless(pods: &[&&Pod], port: &Port) -> Option<String> {
     let mut there: Vec<String> = declared
         .iter()
         .map(|found| {
-            let protocol = found.protocol.as_deref().unwrap_or("TCP");
             let name = found.name.as_deref().map(|name| format!("{name} ")).unwrap_or_default();
-            format!("{name}({}/{protocol})", found.container_port)
+            format!("{name}({}/{})", found.number, found.transport)
         })
         .collect();
     there.sort_unstable();

@@ -24,7 +24,8 @@ fn port(target: Value) -> Port {
 }
 
 fn said(pods: &[Pod], selector: Value, target: Value) -> (&'static str, String) {
-    let lack = lack(pods, &serde_json::from_value(selector).unwrap(), &port(target));
+    let pods: Vec<PodFacts> = pods.iter().map(PodFacts::of).collect();
+    let lack = lack(&pods, &serde_json::from_value(selector).unwrap(), &port(target));
     (lack.reason, lack.message)
 }
 

@@ -114,6 +114,41 @@ pub fn is_applied(body: &Value, live: &Value, owned: &Paths) -> bool {
         .all(|path| paths.contains(path.as_str()))
 }
 
+/// The fields of `live` that we have applied, as the body of an apply that changes nothing.
+pub fn retained(live: &Value, owned: &Paths) -> Value {
+    retain(live, &mut String::new(), owned).unwrap_or_default()
+}
+
+fn retain(value: &Value, path: &mut String, owned: &Paths) -> Option<Value> {
+    let below = |path: &mut String, part: &str, value: &Value| {
+        let length = path.len();
+        if !path.is_empty() {
+            path.push('/');
+        }
+        path.push_str(part);
+        let kept = retain(value, path, owned);
+        path.truncate(length);
+        kept
+    };
+    match value {
+        Value::Object(fields) if !ATOMIC.contains(&path.as_str()) => {
+            let kept: Map<String, Value> = fields
+                .iter()
+                .filter_map(|(key, value)| Some((key.clone(), below(path, key, value)?)))
+                .collect();
+            (!kept.is_empty()).then_some(Value::Object(kept))
+        }
+        Value::Array(items) if path == "spec/ports" => {
+            let kept: Vec<Value> = items
+                .iter()
+                .filter_map(|value| below(path, &item(value.as_object()?), value))
+                .collect();
+            (!kept.is_empty()).then_some(Value::Array(kept))
+        }
+        _ => owned.contains(path.as_str()).then(|| value.clone()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::needless_pass_by_value)]
@@ -177,6 +212,20 @@ mod tests {
         let mut less = fields();
         less["f:spec"].as_object_mut().unwrap().remove("f:type");
         assert!(!is_applied(&body(), &body(), &managed(less)), "another's");
+    }
+
+    #[test]
+    fn what_is_retained_is_what_we_own_and_changes_nothing() {
+        let mut live = body();
+        live["metadata"].as_object_mut().unwrap().remove("ownerReferences");
+        live["metadata"]["annotations"]["cloud"] = json!("says");
+        live["spec"]["clusterIP"] = json!("10.0.0.1");
+        live["spec"]["ports"][0]["nodePort"] = json!(30080);
+        let kept = retained(&live, &managed(fields()));
+        let mut expected = body();
+        expected["metadata"].as_object_mut().unwrap().remove("ownerReferences");
+        assert_eq!(kept, expected);
+        assert!(is_applied(&kept, &live, &managed(fields())));
     }
 
     #[test]

@@ -114,6 +114,12 @@ impl Live {
             .collect()
     }
 
+    /// `spec.externalIPs`: others write it.
+    pub fn external_ips(&self) -> impl Iterator<Item = &str> {
+        let addresses = self.spec("externalIPs").and_then(Value::as_array);
+        addresses.into_iter().flatten().filter_map(Value::as_str)
+    }
+
     pub fn annotation(&self, key: &str) -> Option<&str> {
         self.value.get("metadata")?.get("annotations")?.get(key)?.as_str()
     }

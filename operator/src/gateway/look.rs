@@ -2,21 +2,28 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use gatehouse_crds::gateway::{Gateway, Provider, ServiceType};
+use gatehouse_crds::gateway::{Gateway, Provider, Scope as Reach, ServiceType};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
 use kube::{Api, ResourceExt, runtime::controller::Action};
 
 use super::{
     controller::{Context, Scope},
-    exposure,
+    exposure, fields, known_exposure,
     live::Live,
+    parts::PolicyRefusal,
     plan::{Plan, Seen, Write, plan},
-    provider::Refusal,
+    provider::{self, Refusal, is_shared, says},
+    recreate::made_for,
+    safeguard::safeguard,
     service::Wanted,
-    status::Certificate,
+    sight::Reader,
+    status::{Certificate, EXPOSURE_VERIFIED},
 };
-use crate::kubernetes::apply::{Conflicts, Target, WriteError};
+use crate::kubernetes::{
+    apply::{Conflicts, Target, WriteError},
+    conditions,
+};
 
 /// Between two looks at what nobody tells us of: Pods that do not match, events of a Service.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(30);
@@ -35,7 +42,7 @@ pub(super) struct Outcome<'a> {
     /// By listener.
     pub(super) certificates: BTreeMap<String, Certificate>,
     /// Why the NetworkPolicy is not as it should be.
-    pub(super) refused_policy: Option<String>,
+    pub(super) refused_policy: Option<PolicyRefusal>,
 }
 
 /// One look at a Gateway.
@@ -89,7 +96,9 @@ impl<'a> Look<'a> {
         let (plan, services, exposure) = loop {
             let services = self.scope.cache.services(&self.uid);
             let exposure = self.exposure(&services).await;
-            let plan = self.plan(wanted.as_ref(), &services, &exposure);
+            let known = known_exposure::addresses(services.iter().map(AsRef::as_ref));
+            let acted_on = known_exposure::acted_on(&exposure, self.gateway.status.as_ref(), &known);
+            let plan = self.plan(wanted.as_ref(), &services, &acted_on);
             step += 1;
             if step >= STEPS || !self.carry_out(&plan).await? {
                 break (plan, services, exposure);
@@ -110,45 +119,44 @@ impl<'a> Look<'a> {
         Box::pin(self.tell(&outcome)).await
     }
 
-    /// What is asked for, with the provider that was named, or is known, or is found.
+    /// Reads what is wanted, with the provider that was named, or is known, or is found.
     async fn wanted(&self) -> Result<Wanted, Refusal> {
         let spec = self.gateway.spec.service.as_ref();
         let named = spec.and_then(|service| service.provider);
+        let scope = spec.and_then(|service| service.scope).unwrap_or_default();
         let is_load_balancer = spec.and_then(|service| service.type_).unwrap_or_default() == ServiceType::LoadBalancer;
-        let known = || {
-            let known = self.gateway.status.as_ref()?.provider;
-            // What was detected once is not detected otherwise under a load balancer that is there.
-            known.filter(|known| *known != Provider::Other && !self.scope.cache.services(&self.uid).is_empty())
-        };
+        let known = || known_provider(&self.gateway, scope, &self.scope.cache.services(&self.uid));
         let provider = match named.or_else(known) {
             Some(provider) => Ok(provider),
-            None if is_load_balancer => self.ctx().sight.provider(spec, self.now).await,
+            None if is_load_balancer => self.ctx().sight.provider(scope, &self.reader(), self.now).await,
             None => Ok(Provider::Other),
         };
         Wanted::of(&self.gateway, provider)
     }
 
+    /// This Gateway as a reader of what is watched when it is needed.
+    pub(super) fn reader(&self) -> Reader {
+        let (cache, namespace, name) = (
+            self.scope.cache.clone(),
+            self.namespace.clone(),
+            self.gateway.name_any(),
+        );
+        Reader {
+            uid: self.uid.clone(),
+            wake: Arc::new(move || cache.touch(&namespace, &name)),
+        }
+    }
+
     fn plan(&self, wanted: Result<&Wanted, &Refusal>, services: &[Arc<Live>], exposure: &exposure::Verdict) -> Plan {
         let cache = &self.scope.cache;
+        let seen = Seen {
+            services,
+            foreign: &|name| cache.foreign(&self.namespace, name, (&self.gateway.name_any(), &self.uid)),
+            exposure,
+        };
         match wanted {
-            Ok(wanted) => plan(
-                &self.gateway,
-                wanted,
-                &Seen {
-                    services,
-                    foreign: &|name| cache.foreign(&self.namespace, name, (&self.gateway.name_any(), &self.uid)),
-                    exposure,
-                },
-            ),
-            // What is there stays as it is.
-            Err(_) => Plan {
-                serving: services
-                    .iter()
-                    .filter(|live| !live.deleting)
-                    .min_by_key(|live| live.ingress.is_empty())
-                    .cloned(),
-                ..Plan::default()
-            },
+            Ok(wanted) => plan(&self.gateway, wanted, &seen),
+            Err(_) => safeguard(&self.gateway, &seen),
         }
     }
 
@@ -174,11 +182,16 @@ impl<'a> Look<'a> {
             ctx.attempt(&self.uid, |attempt| attempt.refused = None);
             return Ok(false);
         };
+        if ctx.attempt(&self.uid, |attempt| attempt.is_contested(&write.body, self.now)) {
+            return Ok(false);
+        }
         match self.write(&api, write).await {
             Ok(service) => {
+                let is_contested = self.is_contested(write, &service);
                 ctx.attempt(&self.uid, |attempt| {
                     attempt.refused = None;
                     attempt.failures = 0;
+                    attempt.contested = is_contested.then(|| (write.body.clone(), self.now));
                     if write.uid.is_none() {
                         // Not when the look began: the write may have waited for long, and what follows it has not.
                         attempt.made = Some((ctx.now)());
@@ -186,7 +199,7 @@ impl<'a> Look<'a> {
                 });
                 self.scope.cache.wrote_service(&self.namespace, &service);
                 // A consent is used up before anything else happens.
-                Ok(!plan.consumed)
+                Ok(!plan.consumed && !is_contested)
             }
             // One that went, or was made anew, meanwhile: the watch will tell.
             Err(error) if is_refusal(&error) && !(error.is_conflict() && (write.uid.is_some() || write.adopt)) => {
@@ -224,6 +237,21 @@ impl<'a> Look<'a> {
             .await
     }
 
+    /// Whether another has changed in the same moment what was written.
+    fn is_contested(&self, write: &Write, service: &Service) -> bool {
+        let live = Live::of(service);
+        let contested = !write.adopt && !fields::is_applied(&write.body, &live.value, &live.owned);
+        if contested {
+            tracing::warn!(
+                namespace = self.namespace,
+                gateway = self.gateway.name_any(),
+                service = write.name,
+                "a Service was changed by another as it was written, by a webhook perhaps; written again in {LOOK_AGAIN:?} at the earliest"
+            );
+        }
+        contested
+    }
+
     fn note_refusal(&self, message: &str) {
         let generation = self.gateway.metadata.generation;
         self.ctx().attempt(&self.uid, |attempt| {
@@ -249,6 +277,34 @@ impl<'a> Look<'a> {
         tracing::warn!(namespace = self.namespace, gateway = self.gateway.name_any(), %error, ?pause, "a write failed and will be tried again");
         Action::requeue(pause)
     }
+}
+
+/// The provider that the load balancer which is there was made for: that is not detected otherwise under it.
+fn known_provider(gateway: &Gateway, scope: Reach, services: &[Arc<Live>]) -> Option<Provider> {
+    let status = gateway.status.as_ref();
+    // A status may be lost; the Service says it, too.
+    let made = services.iter().find_map(|live| made_for(live));
+    let known = status
+        .and_then(|status| status.provider)
+        .filter(|_| !services.is_empty());
+    let provider = known.or(made)?;
+    if provider == Provider::Other {
+        // It stays so when somebody serves it; else it is decided again.
+        let is_served = services.iter().any(|live| !live.ingress.is_empty());
+        return (scope == Reach::External && is_served).then_some(provider);
+    }
+    if scope == Reach::External || !is_shared(provider) {
+        return Some(provider);
+    }
+    // Its nodes look like others', too: that it has come out internal is what speaks for it.
+    let verified = status.is_some_and(|status| {
+        conditions::find(&status.conditions, EXPOSURE_VERIFIED)
+            .is_some_and(|said| said.status == "True" && said.reason == "Internal")
+    });
+    let is_internal = |live: &Arc<Live>| {
+        says(provider, &live.annotations(), &live.labels(), live.class()) == provider::Exposure::Internal
+    };
+    (verified && services.iter().any(is_internal)).then_some(provider)
 }
 
 /// Whether the user has to mend something.

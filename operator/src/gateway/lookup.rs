@@ -76,7 +76,8 @@ impl Lookup {
 
     async fn ask(&self, name: &str) -> Result<Vec<IpAddr>, String> {
         let resolver = self.resolver.as_ref().map_err(Clone::clone)?;
-        match tokio::time::timeout(PATIENCE, resolver.lookup_ip(name)).await {
+        // A name from outside is no name of a search domain of ours, where anyone may have a wildcard.
+        match tokio::time::timeout(PATIENCE, resolver.lookup_ip(absolute(name))).await {
             Ok(Ok(found)) => Ok(found.iter().collect()),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err(format!("no answer within {PATIENCE:?}")),
@@ -94,5 +95,20 @@ impl Lookup {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Option<Answer>>> {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The name with the dot at its end that keeps search domains out.
+fn absolute(name: &str) -> String {
+    format!("{}.", name.trim_end_matches('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_name_is_asked_for_as_it_is_and_never_below_a_search_domain() {
+        assert_eq!(super::absolute("lb.example.com"), "lb.example.com.");
+        assert_eq!(super::absolute("lb.example.com."), "lb.example.com.");
+        assert_eq!(super::absolute("lb"), "lb.");
     }
 }

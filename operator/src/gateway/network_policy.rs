@@ -51,6 +51,15 @@ pub fn body(gateway: &Gateway, wanted: &Wanted) -> Option<Value> {
     }))
 }
 
+/// Whether a policy's spec says what is wanted, whatever others have added to it.
+pub fn is_as_wanted(body: &Value, spec: &Value) -> bool {
+    let wanted = body.get("spec").and_then(Value::as_object);
+    wanted
+        .into_iter()
+        .flatten()
+        .all(|(field, value)| spec.get(field) == Some(value))
+}
+
 /// As it is made.
 pub fn object(name: &str, body: Value) -> Option<NetworkPolicy> {
     let mut policy: NetworkPolicy = serde_json::from_value(body).ok()?;
@@ -64,4 +73,23 @@ fn sees_clients(wanted: &Wanted) -> bool {
         && wanted
             .provider
             .is_some_and(|provider| clients(provider) == Clients::Seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_add_to_a_policy_is_no_difference_and_what_they_change_is() {
+        let wanted = json!({"spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{"ports": []}]}});
+        let with = |field: &str, value: Value| {
+            let mut spec = wanted.get("spec").cloned().unwrap_or_default();
+            if let Some(spec) = spec.as_object_mut() {
+                spec.insert(field.into(), value);
+            }
+            is_as_wanted(&wanted, &spec)
+        };
+        assert!(with("egress", json!([{}])));
+        assert!(!with("ingress", json!([])));
+    }
 }

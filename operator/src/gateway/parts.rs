@@ -18,9 +18,17 @@ use crate::{
     kubernetes::apply::{Conflicts, Target, WriteError},
 };
 
+/// Why there is no NetworkPolicy as it should be.
+pub(super) struct PolicyRefusal {
+    /// As a sentence.
+    pub(super) message: String,
+    /// Whether the Gateway is woken when it may have ended.
+    pub(super) is_watched: bool,
+}
+
 impl Look<'_> {
     /// Makes the NetworkPolicy as it should be; gives why that could not be done.
-    pub(super) async fn network_policy(&self, wanted: &Wanted) -> Result<Option<String>, WriteError> {
+    pub(super) async fn network_policy(&self, wanted: &Wanted) -> Result<Option<PolicyRefusal>, WriteError> {
         let ctx = self.ctx();
         let name = network_policy::name(&self.gateway.name_any());
         let api: Api<NetworkPolicy> = Api::namespaced(ctx.client.clone(), &self.namespace);
@@ -38,8 +46,8 @@ impl Look<'_> {
                 }
                 Ok(None)
             }
-            (Some(_), Some(_)) if ours.is_none() => Ok(Some(policy_conflict(&name))),
-            (Some(body), Some(live)) if body.get("spec") == Some(&live.spec) => Ok(None),
+            (Some(_), Some(_)) if ours.is_none() => Ok(Some(self.policy_conflict(&name).await)),
+            (Some(body), Some(live)) if network_policy::is_as_wanted(&body, &live.spec) => Ok(None),
             (Some(body), live) => {
                 // Only those of ours are watched: to make one tells whether another has the name.
                 let written = match live {
@@ -61,13 +69,25 @@ impl Look<'_> {
                         self.scope.cache.wrote_policy(&self.namespace, &policy);
                         Ok(None)
                     }
-                    Err(error) if error.is_already_exists() => Ok(Some(policy_conflict(&name))),
-                    Err(error) if is_refusal(&error) && !error.is_conflict() => Ok(Some(format!(
-                        "The API server refuses the NetworkPolicy {name}: {error}"
-                    ))),
+                    Err(error) if error.is_already_exists() => Ok(Some(self.policy_conflict(&name).await)),
+                    Err(error) if is_refusal(&error) && !error.is_conflict() => Ok(Some(PolicyRefusal {
+                        message: format!("The API server refuses the NetworkPolicy {name}: {error}"),
+                        is_watched: false,
+                    })),
                     Err(error) => Err(error),
                 }
             }
+        }
+    }
+
+    /// Another has the name; when it goes, the Gateway is woken.
+    async fn policy_conflict(&self, name: &str) -> PolicyRefusal {
+        let sight = &self.ctx().sight;
+        PolicyRefusal {
+            message: format!(
+                "There is a NetworkPolicy {name} already that this Gateway did not make: rename or delete it"
+            ),
+            is_watched: sight.await_policy(&self.namespace, name, &self.reader()).await,
         }
     }
 
@@ -180,7 +200,7 @@ impl Look<'_> {
                 Some(facts) => self.ctx().sight.secret(&self.namespace, &facts, self.now).await,
             };
             let rank = |state: &State| match state {
-                State::Bad(..) => (0, None),
+                State::Bad(..) | State::Unread(_) => (0, None),
                 State::Good(end) => (1, *end),
             };
             if worst.as_ref().is_none_or(|worst| rank(&state) < rank(worst)) {
@@ -189,8 +209,4 @@ impl Look<'_> {
         }
         worst
     }
-}
-
-fn policy_conflict(name: &str) -> String {
-    format!("There is a NetworkPolicy {name} already that this Gateway did not make: rename or delete it")
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gatehouse_crds::gateway::{Gateway, OnMismatch, Scope, ServiceType};
+use gatehouse_crds::gateway::{Gateway, OnMismatch, Provider, Scope, ServiceType};
 use kube::ResourceExt;
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ use super::{
     fields,
     live::{Ingress, Live},
     provider::Refusal,
-    recreate::{Difference, differences, pinned},
+    recreate::{Difference, differences, made_for, pinned},
     service::{WITHDRAWN, Wanted},
 };
 use crate::kubernetes::names;
@@ -86,11 +86,10 @@ pub fn plan(gateway: &Gateway, wanted: &Wanted, seen: &Seen<'_>) -> Plan {
         };
         let withdrawn = withdrawal(gateway, wanted, good, seen);
         let body = wanted.body(Some(good), withdrawn);
-        let write = update(good, body);
         // The old one goes when clients can go to the new one.
         let ready = with_address(good);
         let (remove, serving) = if ready {
-            (others().collect(), Some(good.clone()))
+            (others().collect::<Vec<_>>(), Some(good.clone()))
         } else {
             // One that is public goes at once, where that is asked for.
             let public = |live: &Arc<Live>| is_withdrawable(gateway, wanted) && has_public_address(live);
@@ -100,6 +99,14 @@ pub fn plan(gateway: &Gateway, wanted: &Wanted, seen: &Seen<'_>) -> Plan {
                 others().find(stays).or_else(|| Some(good.clone())),
             )
         };
+        // Until they go, the others stay as private as they are.
+        let stay = alive
+            .iter()
+            .filter(|(live, _)| live.uid != good.uid && !remove.iter().any(|gone: &Arc<Live>| gone.uid == live.uid));
+        let held = stay
+            .map(|(live, differences)| hold(gateway, wanted, live, differences, seen).0)
+            .find_map(|write| write);
+        let write = update(good, body).or(held);
         return Plan {
             write,
             recreating: !ready && others().next().is_some(),
@@ -113,26 +120,55 @@ pub fn plan(gateway: &Gateway, wanted: &Wanted, seen: &Seen<'_>) -> Plan {
         .iter()
         .min_by_key(|(live, _)| (live.ingress.is_empty(), live.created, live.name.clone()))
     {
-        Some((live, differences)) if is_consented(gateway) => replace(wanted, seen, live, differences),
+        // Nobody uses it, and nobody has asked for it: it was made while nothing was known of the provider.
+        Some((live, _)) if is_undecided(gateway, wanted, live) => Plan {
+            remove: vec![live.clone()],
+            serving: Some(live.clone()),
+            recreating: true,
+            ..Plan::default()
+        },
+        Some((live, differences)) if is_consented(gateway) => replace(gateway, wanted, seen, live, differences),
         Some((live, differences)) => {
-            let withdrawn = withdrawal(gateway, wanted, live, seen);
-            let body = wanted.body(Some(live), withdrawn);
-            // A Service that is no load balancer any more has nothing to be pinned.
-            let body = if withdrawn.is_some() {
-                body
-            } else {
-                pinned(body, wanted, live, differences)
-            };
+            let (write, withdrawn) = hold(gateway, wanted, live, differences, seen);
             Plan {
-                write: update(live, body),
+                write,
                 serving: Some(live.clone()),
                 pending: differences.clone(),
-                withdrawn: withdrawn.is_some(),
+                withdrawn,
                 ..Plan::default()
             }
         }
         None => create(wanted, seen),
     }
+}
+
+/// The write that leaves what cannot be changed in place as it is, and whether the address is taken away.
+fn hold(
+    gateway: &Gateway,
+    wanted: &Wanted,
+    live: &Live,
+    differences: &[Difference],
+    seen: &Seen<'_>,
+) -> (Option<Write>, bool) {
+    let withdrawn = withdrawal(gateway, wanted, live, seen);
+    let body = wanted.body(Some(live), withdrawn);
+    // A Service that is no load balancer any more has nothing to be pinned.
+    let body = if withdrawn.is_some() {
+        body
+    } else {
+        pinned(body, wanted, live, differences)
+    };
+    (update(live, body), withdrawn.is_some())
+}
+
+/// Whether a Service was made for no provider, which was detected later, and has no address yet.
+fn is_undecided(gateway: &Gateway, wanted: &Wanted, live: &Live) -> bool {
+    let named = gateway.spec.service.as_ref().and_then(|service| service.provider);
+    named.is_none()
+        && wanted.provider.is_some_and(|provider| provider != Provider::Other)
+        && made_for(live) == Some(Provider::Other)
+        && live.is_load_balancer()
+        && live.ingress.is_empty()
 }
 
 /// Once for each generation.
@@ -145,7 +181,7 @@ fn is_consented(gateway: &Gateway) -> bool {
     consent.is_some() && consent == gateway.metadata.generation && used != consent
 }
 
-fn update(live: &Live, body: Value) -> Option<Write> {
+pub(super) fn update(live: &Live, body: Value) -> Option<Write> {
     (!fields::is_applied(&body, &live.value, &live.owned)).then(|| Write {
         name: live.name.clone(),
         uid: Some(live.uid.clone()),
@@ -169,18 +205,22 @@ fn withdrawal(gateway: &Gateway, wanted: &Wanted, live: &Live, seen: &Seen<'_>) 
 
 /// Whether a public address is to be taken away.
 fn is_withdrawable(gateway: &Gateway, wanted: &Wanted) -> bool {
-    let asked = gateway.spec.service.as_ref().and_then(|service| service.on_mismatch) == Some(OnMismatch::Withdraw);
-    asked && wanted.scope == Scope::Internal && wanted.type_ != ServiceType::ClusterIp
+    asks_to_withdraw(gateway) && wanted.scope == Scope::Internal && wanted.type_ != ServiceType::ClusterIp
 }
 
-fn has_public_address(live: &Live) -> bool {
+/// Whether the user wants a public address to be taken away.
+pub(super) fn asks_to_withdraw(gateway: &Gateway) -> bool {
+    gateway.spec.service.as_ref().and_then(|service| service.on_mismatch) == Some(OnMismatch::Withdraw)
+}
+
+pub(super) fn has_public_address(live: &Live) -> bool {
     let public =
         |ingress: &Ingress| matches!(ingress, Ingress::Address(address) if exposure::of(*address) == Reach::Public);
     live.ingress.iter().any(public)
 }
 
 /// A new Service instead of `live`: beside it under another name, or after it where the name is the user's.
-fn replace(wanted: &Wanted, seen: &Seen<'_>, live: &Arc<Live>, differences: &[Difference]) -> Plan {
+fn replace(gateway: &Gateway, wanted: &Wanted, seen: &Seen<'_>, live: &Arc<Live>, differences: &[Difference]) -> Plan {
     let taken = |name: &String| seen.services.iter().any(|live| live.name == *name);
     let free = wanted.names().into_iter().find(|name| !taken(name));
     let Some(name) = free else {
@@ -194,12 +234,17 @@ fn replace(wanted: &Wanted, seen: &Seen<'_>, live: &Arc<Live>, differences: &[Di
         };
     };
     match (seen.foreign)(&name) {
-        Some(Foreign::Keep) => Plan {
-            serving: Some(live.clone()),
-            pending: differences.to_vec(),
-            blocked: Some(conflict(&name)),
-            ..Plan::default()
-        },
+        Some(Foreign::Keep) => {
+            let (write, withdrawn) = hold(gateway, wanted, live, differences, seen);
+            Plan {
+                write,
+                serving: Some(live.clone()),
+                pending: differences.to_vec(),
+                withdrawn,
+                blocked: Some(conflict(&name)),
+                ..Plan::default()
+            }
+        }
         foreign => Plan {
             write: Some(first(wanted, name, foreign.is_some())),
             serving: Some(live.clone()),

@@ -37,7 +37,8 @@ fn live(name: &str, body: &Value, ingress: &[&str], created: i64) -> Arc<Live> {
     object["metadata"]["creationTimestamp"] = json!(jiff::Timestamp::from_second(created).unwrap());
     object["spec"]["clusterIP"] = "10.96.0.9".into();
     for (number, port) in object["spec"]["ports"].as_array_mut().unwrap().iter_mut().enumerate() {
-        if port.get("nodePort").is_none() {
+        let allocates = body.pointer("/spec/allocateLoadBalancerNodePorts") != Some(&json!(false));
+        if allocates && port.get("nodePort").is_none() {
             port["nodePort"] = (30_000 + number).into();
         }
     }
@@ -332,4 +333,147 @@ fn a_public_service_that_is_being_replaced_goes_at_once_and_its_successor_stays(
         (plan.write, plan.withdrawn, plan.remove, plan.serving),
         (None, false, vec![old], Some(new))
     );
+}
+
+#[test]
+fn a_class_that_a_webhook_has_set_is_no_difference_and_one_of_ours_that_is_to_go_is() {
+    for (provider, scope) in [("GKE", "External"), ("AWS", "Internal"), ("GKE", "Internal")] {
+        let gateway = simple(json!({"provider": provider, "scope": scope}));
+        let body = decide(&gateway, &[], None, &unknown()).write.unwrap().body;
+        let mut set = body.clone();
+        // AWS' controller and EKS Auto Mode set their class on every Service without one.
+        set["spec"]["loadBalancerClass"] = "eks.amazonaws.com/nlb".into();
+        let mut there = (*live("shop", &set, &["10.0.0.1"], 1)).clone();
+        there.owned.remove("spec/loadBalancerClass");
+        let plan = decide(&gateway, &[Arc::new(there.clone())], None, &unknown());
+        assert_eq!((plan.pending, plan.write), (vec![], None), "{provider} {scope}");
+        there.owned.insert("spec/loadBalancerClass".into());
+        let plan = decide(&gateway, &[Arc::new(there)], None, &unknown());
+        assert!(
+            plan.pending
+                .iter()
+                .any(|difference| matches!(difference, Difference::Class { to: None, .. })),
+            "{provider} {scope}"
+        );
+    }
+}
+
+#[test]
+fn what_others_set_on_a_service_is_no_difference() {
+    let gateway = simple(json!({"provider": "AWS", "scope": "Internal", "externalTrafficPolicy": "Local"}));
+    let body = decide(&gateway, &[], None, &unknown()).write.unwrap().body;
+    let mut set = body.clone();
+    set["spec"]["healthCheckNodePort"] = 31_000.into();
+    set["spec"]["ipFamilies"] = json!(["IPv6"]);
+    set["spec"]["ipFamilyPolicy"] = "SingleStack".into();
+    set["spec"]["clusterIPs"] = json!(["fd00::1"]);
+    set["spec"]["sessionAffinity"] = "ClientIP".into();
+    set["spec"]["trafficDistribution"] = "PreferClose".into();
+    set["spec"]["internalTrafficPolicy"] = "Cluster".into();
+    set["metadata"]["annotations"]["cloud.test/id"] = "lb-1".into();
+    set["metadata"]["labels"]["team"] = "net".into();
+    set["metadata"]["finalizers"] = json!(["service.kubernetes.io/load-balancer-cleanup"]);
+    let mut there = (*live("shop", &set, &["10.0.0.1"], 1)).clone();
+    there.owned = fields::of(&body).into_iter().map(|(path, _)| path).collect();
+    let plan = decide(&gateway, &[Arc::new(there)], None, &unknown());
+    assert_eq!((plan.pending, plan.write), (vec![], None));
+}
+
+#[test]
+fn an_internal_load_balancer_has_no_node_ports_where_its_provider_needs_none() {
+    let allocates = |service: Value| {
+        let gateway = simple(service);
+        let body = decide(&gateway, &[], None, &unknown()).write.unwrap().body;
+        body.pointer("/spec/allocateLoadBalancerNodePorts").cloned()
+    };
+    let no = Some(json!(false));
+    assert_eq!(allocates(json!({"provider": "GKE", "scope": "Internal"})), no);
+    assert_eq!(
+        allocates(json!({"provider": "MetalLB", "scope": "Internal", "subnet": "private"})),
+        no
+    );
+    let targets = "service.beta.kubernetes.io/aws-load-balancer-nlb-target-type";
+    let controller = |annotations: Value| json!({"provider": "AWSLoadBalancerController", "scope": "Internal", "annotations": annotations});
+    assert_eq!(allocates(controller(json!({targets: "ip"}))), no);
+    // It sends to them, a public one is reached by everybody anyway, or they were asked for.
+    assert_eq!(allocates(controller(json!({}))), None);
+    assert_eq!(allocates(json!({"provider": "AKS", "scope": "Internal"})), None);
+    assert_eq!(allocates(json!({"provider": "GKE"})), None);
+    assert_eq!(
+        allocates(json!({"provider": "GKE", "scope": "Internal", "nodePorts": {"http": 30_080}})),
+        None
+    );
+}
+
+#[test]
+fn node_ports_that_are_there_stay_and_those_that_somebody_adds_bring_back_no_others() {
+    let gateway = simple(json!({"provider": "GKE", "scope": "Internal"}));
+    let body = decide(&gateway, &[], None, &unknown()).write.unwrap().body;
+    // Made by an older version.
+    let mut older = body.clone();
+    older["spec"]
+        .as_object_mut()
+        .unwrap()
+        .remove("allocateLoadBalancerNodePorts");
+    let plan = decide(&gateway, &[live("shop", &older, &["10.0.0.1"], 1)], None, &unknown());
+    assert_eq!(plan.write, None);
+    let mut there = (*live("shop", &body, &["10.0.0.1"], 1)).clone();
+    there.value["spec"]["ports"][0]["nodePort"] = 30_001.into();
+    let plan = decide(&gateway, &[Arc::new(there)], None, &unknown());
+    assert_eq!(plan.write, None);
+}
+
+#[test]
+fn a_service_that_was_made_while_no_provider_was_known_is_made_again_without_consent() {
+    let other = simple(json!({"provider": "Other"}));
+    let body = decide(&other, &[], None, &unknown()).write.unwrap().body;
+    let detected = simple(json!({}));
+    let decide_for = |live: &Arc<Live>| {
+        let wanted = Wanted::of(&detected, Ok(Provider::EksAutoMode)).unwrap();
+        let services = std::slice::from_ref(live);
+        plan(
+            &detected,
+            &wanted,
+            &Seen {
+                services,
+                foreign: &|_| None,
+                exposure: &unknown(),
+            },
+        )
+    };
+    let waiting = live("shop", &body, &[], 1);
+    let plan = decide_for(&waiting);
+    assert_eq!(
+        (plan.remove, plan.pending, plan.consumed, plan.recreating),
+        (vec![waiting], vec![], false, true)
+    );
+    // One that somebody serves is not taken away from its clients.
+    assert_eq!(decide_for(&live("shop", &body, &["203.0.113.7"], 1)).remove, vec![]);
+}
+
+#[test]
+fn while_a_replacement_comes_up_the_old_service_stays_as_private_as_it_is() {
+    let spec_of = |scope: &str, class: &str| {
+        spec(json!({"provider": "AWSLoadBalancerController", "scope": scope, "loadBalancerClass": class}))
+    };
+    let old_body = decide(
+        &gateway(spec_of("Internal", "service.k8s.aws/nlb"), json!({})),
+        &[],
+        None,
+        &unknown(),
+    );
+    let mut taken = old_body.write.unwrap().body;
+    let scheme = "service.beta.kubernetes.io/aws-load-balancer-scheme";
+    let owned: fields::Paths = fields::of(&taken).into_iter().map(|(path, _)| path).collect();
+    taken["metadata"]["annotations"].as_object_mut().unwrap().remove(scheme);
+    let mut old = (*live("shop", &taken, &["10.0.0.1"], 1)).clone();
+    old.owned = owned;
+    // Blocked: the second name is somebody's.
+    let mut other = spec_of("Internal", "service.k8s.aws/nlb");
+    other["service"]["annotations"] = json!({"service.beta.kubernetes.io/aws-load-balancer-name": "new"});
+    let wanting = gateway(other, json!({"gatehouse.dev/recreate": "3"}));
+    let plan = decide(&wanting, &[Arc::new(old)], Some(Foreign::Keep), &unknown());
+    assert_eq!(plan.blocked.map(|refusal| refusal.reason), Some("ServiceConflict"));
+    let body = plan.write.unwrap().body;
+    assert_eq!(body["metadata"]["annotations"][scheme], "internal");
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{
     created::{CREATED_WITH, Created},
     live::Live,
-    provider::{ALL, Exposure, create_only, key, says},
+    provider::{ALL, Exposure, by_key, create_only, key, says},
     service::Wanted,
 };
 use crate::kubernetes::names;
@@ -72,7 +72,8 @@ pub fn differences(wanted: &Wanted, live: &Live) -> Vec<Difference> {
         return found;
     };
     let class = wanted.template.load_balancer_class.as_deref();
-    if class != live.class() {
+    // One that another has set, as clouds' webhooks do, is not ours to compare where none is wanted.
+    if class.is_some() && class != live.class() || class.is_none() && our_class(live).is_some() {
         found.push(Difference::Class {
             from: live.class().map(Into::into),
             to: class.map(Into::into),
@@ -112,6 +113,11 @@ pub fn differences(wanted: &Wanted, live: &Live) -> Vec<Difference> {
     found
 }
 
+/// The class that we have written.
+fn our_class(live: &Live) -> Option<&str> {
+    live.class().filter(|_| live.owned.contains("spec/loadBalancerClass"))
+}
+
 /// Whether a Service without a record was made for another provider: the last status says so, or what we have written on it is
 /// not what would be written now, and does not make it internal.
 fn is_anothers(wanted: &Wanted, live: &Live) -> bool {
@@ -119,7 +125,7 @@ fn is_anothers(wanted: &Wanted, live: &Live) -> bool {
     // What one provider reads as internal is never taken away for another's sake, whatever else has been said meanwhile.
     if wanted.scope == Scope::Internal {
         match made_for(live) {
-            Some(made_for) if made_for != key(Provider::Other) => return made_for != key(provider),
+            Some(made_for) if made_for != Provider::Other => return made_for != provider,
             None if is_unsaid_for_any(wanted, live) => return true,
             _ => {}
         }
@@ -147,14 +153,14 @@ fn is_unsaid_for_any(wanted: &Wanted, live: &Live) -> bool {
     annotations.extend(wanted.template.annotations.clone());
     ALL.into_iter().any(|provider| {
         exposure_of(provider, live) == Exposure::Internal
-            && says(provider, &annotations, &live.labels(), live.class()) != Exposure::Internal
+            && says(provider, &annotations, &live.labels(), our_class(live)) != Exposure::Internal
     })
 }
 
 /// The provider that we have last written for, as far as it is our word.
-fn made_for(live: &Live) -> Option<String> {
+pub fn made_for(live: &Live) -> Option<Provider> {
     let ours = live.owned.contains(&format!("metadata/labels/{}", names::PROVIDER));
-    live.labels().get(names::PROVIDER).filter(|_| ours).cloned()
+    by_key(live.labels().get(names::PROVIDER).filter(|_| ours)?)
 }
 
 fn says_otherwise(provider: Provider, wanted: &Wanted, live: &Live) -> bool {
@@ -165,8 +171,9 @@ fn says_otherwise(provider: Provider, wanted: &Wanted, live: &Live) -> bool {
     (asked == Exposure::Internal) != (exposure_of(provider, live) == Exposure::Internal)
 }
 
+/// What the Service says, but for a class that another has set: whoever reads that reads another's words.
 fn exposure_of(provider: Provider, live: &Live) -> Exposure {
-    says(provider, &live.annotations(), &live.labels(), live.class())
+    says(provider, &live.annotations(), &live.labels(), our_class(live))
 }
 
 /// `body` with what cannot be changed in place left as it is in `live`.
@@ -230,15 +237,24 @@ pub fn pinned(mut body: Value, wanted: &Wanted, live: &Live, differences: &[Diff
     if differences.contains(&Difference::Provider) {
         keep_provider(&mut body, made_for(live));
     }
+    let node_ports = "allocateLoadBalancerNodePorts";
+    if !differences.is_empty() && live.owned.contains(&format!("spec/{node_ports}")) {
+        keep(
+            &mut body,
+            "spec",
+            node_ports,
+            live.value.pointer(&format!("/spec/{node_ports}")).cloned(),
+        );
+    }
     body
 }
 
-fn keep_provider(body: &mut Value, made_for: Option<String>) {
+fn keep_provider(body: &mut Value, made_for: Option<Provider>) {
     let Some(labels) = body.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) else {
         return;
     };
     match made_for {
-        Some(made_for) => drop(labels.insert(names::PROVIDER.into(), made_for.into())),
+        Some(made_for) => drop(labels.insert(names::PROVIDER.into(), key(made_for).into())),
         None => drop(labels.remove(names::PROVIDER)),
     }
 }

@@ -30,6 +30,8 @@ pub struct Wanted {
     pub known_provider: Option<Provider>,
     pub template: Template,
     pub ports: Ports,
+    /// The load balancer of an Internal Gateway works without node ports, and none were asked for.
+    without_node_ports: bool,
     spec: ServiceSpec,
     selector: BTreeMap<String, String>,
     labels: BTreeMap<String, String>,
@@ -78,6 +80,9 @@ impl Wanted {
             scope,
             provider,
             known_provider: gateway.status.as_ref().and_then(|status| status.provider),
+            without_node_ports: scope == Scope::Internal
+                && spec.node_ports.is_empty()
+                && provider.is_some_and(|provider| provider::needs_no_node_ports(provider, &spec.annotations)),
             template,
             ports,
             selector: gateway.spec.target.selector.clone(),
@@ -150,6 +155,14 @@ impl Wanted {
             put(
                 "loadBalancerIP",
                 self.template.load_balancer_ip.as_ref().map(|address| json!(address)),
+            );
+            // Those that are there stay until there is a new Service: somebody may use them.
+            let has_none = live.is_none_or(|live| {
+                live.node_ports().is_empty() || live.owned.contains("spec/allocateLoadBalancerNodePorts")
+            });
+            put(
+                "allocateLoadBalancerNodePorts",
+                (self.without_node_ports && has_none).then(|| json!(false)),
             );
             let ranges = &self.spec.load_balancer_source_ranges;
             put("loadBalancerSourceRanges", (!ranges.is_empty()).then(|| json!(ranges)));

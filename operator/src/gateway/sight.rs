@@ -1,207 +1,263 @@
-//! What is asked for when it is needed, rather than watched: nodes, Pods, events, the user's own Secrets, and what speaks for a
-//! provider. Nothing is asked while all Gateways are well.
+//! What is read when it is needed: nodes, Pods and warnings by watches that end when no Gateway needs them, and by single
+//! requests the user's own Secrets and what speaks for a provider. Nothing is asked while all Gateways are well.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use gatehouse_crds::gateway::{Provider, Scope, ServiceSpec};
+use gatehouse_crds::gateway::{Provider, Scope};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, Secret};
+use k8s_openapi::api::{
+    core::v1::{ConfigMap, Event, Node, Pod, Secret},
+    networking::v1::NetworkPolicy,
+};
 use kube::{
     Api, Client, ResourceExt,
     api::{ApiResource, DynamicObject, GroupVersionKind, ListParams},
+    core::PartialObjectMeta,
+    runtime::watcher,
 };
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::{
-    provider::{Detection, Evidence, Refusal, detect},
-    status::{Certificate, NodeFacts},
+    endpoints::PodFacts,
+    followed::{Followed, Unreadable, Waker},
+    nodes::{self, NodeFacts},
+    provider::{Detection, Evidence, Refusal, UNKNOWN_PROVIDER, detect},
+    status::Certificate,
 };
 use crate::{certificate::holding::Facts, pki::Chain};
 
-/// How long Pods and nodes that were read are good for.
-const FRESH: Duration = Duration::from_secs(10);
-/// How long what was found out about the provider is good for.
+/// How long what was found out about the provider is good for, while the nodes stay as they are.
 const DETECTED: Duration = Duration::from_secs(300);
 /// How long nothing having been found out is.
 const DOUBTFUL: Duration = Duration::from_secs(20);
-/// Objects in one page.
-const PAGE: u32 = 500;
+/// How long a failure to find out is: all that wait share one attempt.
+const FAILED: Duration = Duration::from_secs(1);
 /// Longest answer to wait for.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Reason: whose load balancer it is cannot be said yet, and is found out without the user.
+pub const DETECTING_PROVIDER: &str = "DetectingProvider";
 
-/// Something that was read, and when.
-type Read<T> = AsyncMutex<Option<(Timestamp, T)>>;
-/// By namespace: who waits for one does not wait for another.
-type Pods = HashMap<String, Arc<Read<Arc<Vec<Pod>>>>>;
+/// A reader of what is watched: the UID of its Gateway, and how it is woken when that changes.
+#[derive(Clone)]
+pub struct Reader {
+    pub uid: String,
+    pub wake: Waker,
+}
 
-/// Asks the API server.
+/// What was found out about the provider: when, of which nodes, and why not.
+type Detected = (Timestamp, Arc<Vec<NodeFacts>>, Result<Detection, String>);
+
+/// Reads from the API server.
 pub struct Sight {
     client: Client,
-    now: fn() -> Timestamp,
-    nodes: Read<Arc<Vec<Node>>>,
-    detection: Read<Detection>,
-    pods: Mutex<Pods>,
+    nodes: Followed<Node, NodeFacts>,
+    pods: Followed<Pod, PodFacts>,
+    warnings: Followed<Event, Warning>,
+    /// Name and UID of all of a namespace.
+    policies: Followed<PartialObjectMeta<NetworkPolicy>, (String, String)>,
+    detection: AsyncMutex<Option<Detected>>,
     /// By namespace and name: the version that was read, and what was in it.
     secrets: Mutex<HashMap<(String, String), (String, Certificate)>>,
 }
 
-impl Sight {
-    pub fn new(client: Client, now: fn() -> Timestamp) -> Self {
+/// What is kept of a warning about a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Warning {
+    service: String,
+    uid: String,
+    at: Option<Timestamp>,
+    reason: String,
+    words: String,
+}
+
+impl Warning {
+    fn of(event: &Event) -> Self {
+        let last = event.last_timestamp.as_ref().map(|time| time.0);
+        let at = last
+            .or(event.event_time.as_ref().map(|time| time.0))
+            .or(event.creation_timestamp().map(|time| time.0));
+        let parts = [event.reason.as_deref(), event.message.as_deref()];
         Self {
+            service: event.involved_object.name.clone().unwrap_or_default(),
+            uid: event.involved_object.uid.clone().unwrap_or_default(),
+            at,
+            reason: event.reason.clone().unwrap_or_default(),
+            words: parts.into_iter().flatten().collect::<Vec<_>>().join(": "),
+        }
+    }
+}
+
+impl Sight {
+    pub fn new(client: Client) -> Self {
+        let warnings = watcher::Config::default().fields("involvedObject.kind=Service,type=Warning");
+        Self {
+            nodes: Followed::new(
+                client.clone(),
+                |client, _| Api::all(client),
+                watcher::Config::default(),
+                NodeFacts::of,
+            ),
+            pods: Followed::new(
+                client.clone(),
+                |client, namespace| Api::namespaced(client, namespace),
+                watcher::Config::default(),
+                PodFacts::of,
+            ),
+            warnings: Followed::new(
+                client.clone(),
+                |client, namespace| Api::namespaced(client, namespace),
+                warnings,
+                Warning::of,
+            ),
+            policies: Followed::new(
+                client.clone(),
+                |client, namespace| Api::namespaced(client, namespace),
+                watcher::Config::default(),
+                |policy| (policy.name_any(), policy.uid().unwrap_or_default()),
+            ),
             client,
-            now,
-            nodes: AsyncMutex::default(),
             detection: AsyncMutex::default(),
-            pods: Mutex::default(),
             secrets: Mutex::default(),
         }
     }
 
-    /// Whose load balancer a Service would get.
-    pub async fn provider(&self, spec: Option<&ServiceSpec>, now: Timestamp) -> Result<Provider, Refusal> {
-        let mut known = self.detection.lock().await;
-        // A cluster that is not known yet may be soon: a node joins, a controller is installed.
-        let good_for = |found: &Detection| {
-            if matches!(found, Detection::One(_)) {
-                DETECTED
-            } else {
-                DOUBTFUL
-            }
-        };
-        let fresh = known.as_ref().filter(|(at, found)| is_fresh(*at, now, good_for(found)));
-        let detection = if let Some((_, found)) = fresh {
-            found.clone()
-        } else {
-            let found = match self.evidence().await {
-                Ok(evidence) => detect(&evidence),
-                Err(error) => Detection::Unknown(format!(
-                    "The provider cannot be found out: {error}. Write spec.service.provider"
-                )),
-            };
-            *known = Some((now, found.clone()));
-            found
-        };
-        drop(known);
-        let internal = spec.and_then(|spec| spec.scope).unwrap_or_default() == Scope::Internal;
-        match detection {
-            Detection::One(provider) => Ok(provider),
+    /// Returns whose load balancer a Service would get.
+    ///
+    /// # Errors
+    /// When it cannot be said yet, or the user has to say it.
+    pub async fn provider(&self, scope: Scope, reader: &Reader, now: Timestamp) -> Result<Provider, Refusal> {
+        match self.detection(reader, now).await {
+            Ok(Detection::One(provider)) => Ok(provider),
+            Ok(Detection::Likely(provider, _)) if scope == Scope::External => Ok(provider),
             // Any load balancer will do for an external one, if nobody says whose.
-            Detection::Unknown(_) if !internal => Ok(Provider::Other),
-            Detection::Unknown(why) | Detection::Several(_, why) => Err(Refusal {
-                reason: "UnknownProvider",
+            Ok(Detection::Unknown(_)) if scope == Scope::External => Ok(Provider::Other),
+            Ok(Detection::Unknown(why) | Detection::Several(_, why) | Detection::Likely(_, why)) => Err(Refusal {
+                reason: UNKNOWN_PROVIDER,
                 message: why,
+            }),
+            Ok(Detection::Later(why)) => Err(Refusal {
+                reason: DETECTING_PROVIDER,
+                message: why,
+            }),
+            // Not knowing is no evidence: a Service made now may be another's for good.
+            Err(error) => Err(Refusal {
+                reason: DETECTING_PROVIDER,
+                message: format!(
+                    "The provider cannot be detected yet: {error}. It is tried again by itself; to decide it now, write spec.service.provider"
+                ),
             }),
         }
     }
 
-    async fn evidence(&self) -> Result<Evidence, String> {
-        let nodes = self.read_nodes().await?;
+    async fn detection(&self, reader: &Reader, now: Timestamp) -> Result<Detection, String> {
+        let nodes = match self.nodes(reader).await {
+            Ok(nodes) => nodes,
+            // Without the right there is nothing to wait for.
+            Err(error) if error.forbidden => {
+                return Ok(Detection::Unknown(format!(
+                    "Gatehouse has no right to read the nodes ({error}): write in spec.service.provider whose load balancer it is"
+                )));
+            }
+            Err(error) => return Err(format!("the nodes cannot be read: {error}")),
+        };
+        let mut known = self.detection.lock().await;
+        let good_for = |found: &Result<Detection, String>| match found {
+            Ok(Detection::One(_) | Detection::Likely(..)) => DETECTED,
+            // A cluster that is not known yet may be soon: a controller is installed.
+            Ok(_) => DOUBTFUL,
+            Err(_) => FAILED,
+        };
+        let fresh = known
+            .as_ref()
+            .filter(|(at, of, found)| Arc::ptr_eq(of, &nodes) && is_fresh(*at, now, good_for(found)));
+        if let Some((_, _, found)) = fresh {
+            return found.clone();
+        }
+        let found = self.evidence(&nodes).await.map(|evidence| detect(&evidence));
+        *known = Some((now, nodes, found.clone()));
+        found
+    }
+
+    async fn evidence(&self, nodes: &[NodeFacts]) -> Result<Evidence, String> {
         let groups = timely(self.client.list_api_groups()).await?;
         let api_groups: BTreeSet<String> = groups.groups.into_iter().map(|group| group.name).collect();
-        let mut node_labels: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for (key, value) in nodes.iter().flat_map(kube::ResourceExt::labels) {
-            node_labels.entry(key.clone()).or_default().insert(value.clone());
-        }
-        let provider_ids = nodes
-            .iter()
-            .filter_map(|node| node.spec.as_ref()?.provider_id.clone())
-            .collect();
-        let cilium_pool = api_groups.contains("cilium.io") && self.has_cilium_pool().await;
+        let cilium_pool = api_groups.contains("cilium.io") && self.has_cilium_pool().await?;
         let kube_vip = Api::<ConfigMap>::namespaced(self.client.clone(), "kube-system");
         let kube_vip_pool = timely(kube_vip.get_metadata_opt("kubevip")).await?.is_some();
         Ok(Evidence {
-            provider_ids,
-            node_labels,
             api_groups,
             cilium_pool,
             kube_vip_pool,
+            ..nodes::evidence(nodes)
         })
     }
 
-    async fn has_cilium_pool(&self) -> bool {
+    async fn has_cilium_pool(&self) -> Result<bool, String> {
         for version in ["v2", "v2alpha1"] {
             let kind = GroupVersionKind::gvk("cilium.io", version, "CiliumLoadBalancerIPPool");
             let kind = ApiResource::from_gvk_with_plural(&kind, "ciliumloadbalancerippools");
             let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &kind);
-            if let Ok(pools) = timely(api.list_metadata(&ListParams::default().limit(1))).await {
-                return !pools.items.is_empty();
+            match tokio::time::timeout(PATIENCE, api.list_metadata(&ListParams::default().limit(1))).await {
+                Ok(Ok(pools)) => return Ok(!pools.items.is_empty()),
+                // Not of this version.
+                Ok(Err(kube::Error::Api(status))) if status.code == 404 => {}
+                Ok(Err(error)) => return Err(error.to_string()),
+                Err(_) => return Err(silent()),
             }
         }
-        false
+        Ok(false)
     }
 
-    /// The nodes' addresses; none when they cannot be read.
-    pub async fn nodes(&self) -> Option<Vec<NodeFacts>> {
-        let nodes = self.read_nodes().await;
-        let nodes = nodes
-            .map_err(|error| tracing::warn!(error, "the nodes cannot be read"))
-            .ok()?;
-        Some(nodes.iter().map(node_facts).collect())
+    /// Returns the nodes.
+    ///
+    /// # Errors
+    /// Why they cannot be read now.
+    pub async fn nodes(&self, reader: &Reader) -> Result<Arc<Vec<NodeFacts>>, Unreadable> {
+        self.nodes.read("", &reader.uid, reader.wake.clone()).await
     }
 
-    async fn read_nodes(&self) -> Result<Arc<Vec<Node>>, String> {
-        let now = (self.now)();
-        let mut known = self.nodes.lock().await;
-        if let Some((_, nodes)) = known.as_ref().filter(|(at, _)| is_fresh(*at, now, FRESH)) {
-            return Ok(nodes.clone());
-        }
-        let nodes = Arc::new(all(&Api::<Node>::all(self.client.clone())).await?);
-        *known = Some((now, nodes.clone()));
-        Ok(nodes)
-    }
-
-    /// The Pods of a namespace; none when they cannot be read.
-    pub async fn pods(&self, namespace: &str, now: Timestamp) -> Option<Arc<Vec<Pod>>> {
-        let place = self.place(namespace, now);
-        let mut known = place.lock().await;
-        if let Some((_, pods)) = known.as_ref().filter(|(at, _)| is_fresh(*at, now, FRESH)) {
-            return Some(pods.clone());
-        }
-        let api = Api::<Pod>::namespaced(self.client.clone(), namespace);
-        let pods = all(&api)
+    /// Returns the Pods of a namespace; none when they cannot be read.
+    pub async fn pods(&self, namespace: &str, reader: &Reader) -> Option<Arc<Vec<PodFacts>>> {
+        self.pods
+            .read(namespace, &reader.uid, reader.wake.clone())
             .await
-            .map_err(|error| tracing::warn!(namespace, error, "Pods cannot be read"))
-            .ok()?;
-        let pods = Arc::new(pods);
-        *known = Some((now, pods.clone()));
-        Some(pods)
+            .map_err(|error| tracing::warn!(namespace, %error, "Pods cannot be read"))
+            .ok()
     }
 
-    /// Where the Pods of a namespace are kept; those that are old are forgotten.
-    fn place(&self, namespace: &str, now: Timestamp) -> Arc<Read<Arc<Vec<Pod>>>> {
-        let mut known = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_used = |read: &Read<Arc<Vec<Pod>>>| match read.try_lock() {
-            Ok(read) => read.as_ref().is_some_and(|(at, _)| is_fresh(*at, now, FRESH)),
-            Err(_) => true,
-        };
-        known.retain(|_, read| Arc::strong_count(read) > 1 || is_used(read));
-        known.entry(namespace.to_owned()).or_default().clone()
+    /// Has the reader woken when the NetworkPolicy of this name goes. Returns whether it is there: else nothing wakes it.
+    pub async fn await_policy(&self, namespace: &str, name: &str, reader: &Reader) -> bool {
+        let policies = self.policies.read(namespace, &reader.uid, reader.wake.clone()).await;
+        policies
+            .map_err(|error| tracing::warn!(namespace, %error, "NetworkPolicies cannot be read"))
+            .is_ok_and(|policies| policies.iter().any(|(there, _)| there == name))
     }
 
-    /// The last warning that anybody has given about a Service.
-    pub async fn last_warning(&self, namespace: &str, name: &str, uid: &str) -> Option<String> {
-        let api = Api::<Event>::namespaced(self.client.clone(), namespace);
-        let fields =
-            format!("involvedObject.kind=Service,involvedObject.name={name},involvedObject.uid={uid},type=Warning");
-        let events = timely(api.list(&ListParams::default().fields(&fields).limit(PAGE)))
+    /// Returns the last warning about a Service, of this reason or of any.
+    pub async fn last_warning(
+        &self,
+        (namespace, name, uid): (&str, &str, &str),
+        reason: Option<&str>,
+        reader: &Reader,
+    ) -> Option<String> {
+        let warnings = self
+            .warnings
+            .read(namespace, &reader.uid, reader.wake.clone())
             .await
+            .map_err(|error| tracing::warn!(namespace, %error, "events cannot be read"))
             .ok()?;
-        let when = |event: &Event| {
-            let last = event.last_timestamp.as_ref().map(|time| time.0);
-            last.or(event.event_time.as_ref().map(|time| time.0))
-                .or(event.creation_timestamp().map(|time| time.0))
-        };
-        let last = events.items.into_iter().max_by_key(when)?;
-        let words = [last.reason, last.message]
-            .into_iter()
-            .flatten()
-            .collect::<Vec<_>>()
-            .join(": ");
-        (!words.is_empty()).then_some(words)
+        let about = |warning: &&Warning| warning.service == name && warning.uid == uid;
+        let fits = |warning: &&Warning| reason.is_none_or(|reason| warning.reason == reason);
+        let last = warnings
+            .iter()
+            .filter(about)
+            .filter(fits)
+            .max_by_key(|warning| warning.at)?;
+        (!last.words.is_empty()).then(|| last.words.clone())
     }
 
     /// How a Secret of the user's stands.
@@ -220,10 +276,7 @@ impl Sight {
             let state = match timely(api.get(&facts.name)).await {
                 Ok(secret) => pair(&secret),
                 Err(error) => {
-                    return Certificate::Bad(
-                        "InvalidCertificateRef",
-                        format!("The Secret {} cannot be read: {error}", facts.name),
-                    );
+                    return Certificate::Unread(format!("The Secret {} cannot be read: {error}", facts.name));
                 }
             };
             let mut secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
@@ -264,31 +317,6 @@ fn pair(secret: &Secret) -> Certificate {
     }
 }
 
-fn node_facts(node: &Node) -> NodeFacts {
-    let status = node.status.as_ref();
-    let addresses = |type_: &str| {
-        let all = status
-            .and_then(|status| status.addresses.as_ref())
-            .into_iter()
-            .flatten();
-        all.filter(|address| address.type_ == type_)
-            .filter_map(|address| address.address.parse().ok())
-            .collect()
-    };
-    let conditions = status
-        .and_then(|status| status.conditions.as_ref())
-        .into_iter()
-        .flatten();
-    NodeFacts {
-        name: node.name_any(),
-        ready: conditions
-            .into_iter()
-            .any(|condition| condition.type_ == "Ready" && condition.status == "True"),
-        internal: addresses("InternalIP"),
-        external: addresses("ExternalIP"),
-    }
-}
-
 fn is_fresh(at: Timestamp, now: Timestamp, good_for: Duration) -> bool {
     now.duration_since(at).unsigned_abs() < good_for
 }
@@ -296,23 +324,10 @@ fn is_fresh(at: Timestamp, now: Timestamp, good_for: Duration) -> bool {
 async fn timely<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, String> {
     match tokio::time::timeout(PATIENCE, request).await {
         Ok(answer) => answer.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("no answer from the API server within {PATIENCE:?}")),
+        Err(_) => Err(silent()),
     }
 }
 
-/// Every object, page by page.
-async fn all<K>(api: &Api<K>) -> Result<Vec<K>, String>
-where
-    K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
-{
-    let mut found = Vec::new();
-    let mut params = ListParams::default().limit(PAGE);
-    loop {
-        let page = timely(api.list(&params)).await?;
-        found.extend(page.items);
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = ListParams::default().limit(PAGE).continue_token(&token),
-            None => return Ok(found),
-        }
-    }
+fn silent() -> String {
+    format!("no answer from the API server within {PATIENCE:?}")
 }

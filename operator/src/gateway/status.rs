@@ -1,10 +1,10 @@
 //! What is said of a Gateway.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, sync::Arc};
 
 use gatehouse_crds::gateway::{
-    AddressType, Gateway, GatewayAddress, GatewayStatus, Listener, ListenerCertificate, ListenerStatus, Provider,
-    Scope, ServiceType,
+    AddressType, ExposureResult, Gateway, GatewayAddress, GatewayExposure, GatewayStatus, Listener,
+    ListenerCertificate, ListenerStatus, Provider, Scope,
 };
 use jiff::Timestamp;
 
@@ -12,7 +12,9 @@ use super::{
     certificates,
     endpoints::Lack,
     exposure::Verdict as Exposure,
+    known_exposure,
     live::{Ingress, Live},
+    nodes::NodeFacts,
     plan::Plan,
     ports::Ports,
     provider::Refusal,
@@ -25,19 +27,12 @@ pub const PROGRAMMED: &str = "Programmed";
 pub const EXPOSURE_VERIFIED: &str = "ExposureVerified";
 /// Reason: the scope is Internal, and there is a public address.
 pub const EXPOSURE_MISMATCH: &str = "ExposureMismatch";
+/// Reason: the load balancer admits everybody, whatever the source ranges say.
+pub const SOURCE_RANGES_IGNORED: &str = "SourceRangesIgnored";
 pub const RESOLVED_REFS: &str = "ResolvedRefs";
 
 /// So many addresses of nodes are named.
 const NODES: usize = 16;
-
-/// A node's addresses.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NodeFacts {
-    pub name: String,
-    pub ready: bool,
-    pub internal: Vec<IpAddr>,
-    pub external: Vec<IpAddr>,
-}
 
 /// What is known of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +41,8 @@ pub enum Certificate {
     Good(Option<Timestamp>),
     /// It is not: reason and message.
     Bad(&'static str, String),
+    /// It could not be read now: why. It is read again.
+    Unread(String),
 }
 
 /// What the status is made of, beside the plan.
@@ -54,6 +51,8 @@ pub struct Facts<'a> {
     pub ports: &'a Ports,
     pub plan: &'a Plan,
     pub exposure: &'a Exposure,
+    /// The Gateway's own.
+    pub services: &'a [Arc<Live>],
     pub nodes: &'a [NodeFacts],
     /// Ready endpoints by the name of the port.
     pub ready: &'a (dyn Fn(&str) -> u32 + Sync),
@@ -67,6 +66,8 @@ pub struct Facts<'a> {
     pub refused_policy: Option<&'a str>,
     /// What the cloud said last of a Service without an address.
     pub cloud: Option<&'a str>,
+    /// What the cloud said of source ranges that it ignores.
+    pub ignored: Option<&'a str>,
     pub now: Timestamp,
 }
 
@@ -78,12 +79,7 @@ pub fn status(gateway: &Gateway, facts: &Facts<'_>) -> GatewayStatus {
     let serving = facts.plan.serving.as_deref();
     let mut status = GatewayStatus {
         conditions: before.conditions.clone(),
-        addresses: addresses(
-            spec.type_.unwrap_or_default(),
-            spec.scope.unwrap_or_default(),
-            serving,
-            facts.nodes,
-        ),
+        addresses: addresses(spec.scope.unwrap_or_default(), serving, facts.nodes),
         listeners: Vec::new(),
         service_name: serving.map(|live| live.name.clone()),
         provider: provider(facts, &before),
@@ -92,15 +88,14 @@ pub fn status(gateway: &Gateway, facts: &Facts<'_>) -> GatewayStatus {
         } else {
             before.recreated_generation
         },
+        exposure: None,
     };
     if facts.plan.withdrawn {
         status.addresses.clear();
     }
-    for verdict in [
-        accepted(facts),
-        programmed(gateway, facts, &status.addresses),
-        exposure(spec.scope.unwrap_or_default(), facts),
-    ] {
+    let (exposed, known) = exposure(gateway, spec.scope.unwrap_or_default(), facts);
+    status.exposure = known;
+    for verdict in [accepted(facts), programmed(gateway, facts, &status.addresses), exposed] {
         conditions::set(&mut status.conditions, &verdict, generation, facts.now);
     }
     let has_address = !status.addresses.is_empty();
@@ -221,6 +216,9 @@ fn programmed(gateway: &Gateway, facts: &Facts<'_>, addresses: &[GatewayAddress]
         };
         return no("AddressPending", message);
     }
+    if let Some(said) = ranges_ignored(gateway, facts) {
+        return no(SOURCE_RANGES_IGNORED, said);
+    }
     if let Some(refused) = facts.refused_policy {
         return no("NetworkPolicyRefused", refused.to_owned());
     }
@@ -232,55 +230,73 @@ fn programmed(gateway: &Gateway, facts: &Facts<'_>, addresses: &[GatewayAddress]
     )
 }
 
-fn exposure(scope: Scope, facts: &Facts<'_>) -> Verdict {
-    let type_ = EXPOSURE_VERIFIED;
-    if facts.plan.withdrawn {
-        return verdict(
-            type_,
-            Status::False,
-            EXPOSURE_MISMATCH,
-            "The scope is Internal and the address was public: it was taken away",
-        );
+/// Why everybody is admitted although there are source ranges: the cloud has said so, now or earlier of this spec.
+fn ranges_ignored(gateway: &Gateway, facts: &Facts<'_>) -> Option<String> {
+    if facts.wanted.is_ok_and(|wanted| wanted.source_ranges().is_empty()) {
+        return None;
     }
+    if let Some(said) = facts.ignored {
+        return Some(format!(
+            "The load balancer ignores loadBalancerSourceRanges and admits everybody ({said}). Leave them out, and restrict who may connect with security groups, or have it made by a driver that reads them"
+        ));
+    }
+    // Its event is kept for an hour.
+    let before = gateway.status.as_ref()?;
+    let said = conditions::find(&before.conditions, PROGRAMMED)?;
+    let is_same = said.reason == SOURCE_RANGES_IGNORED && said.observed_generation == gateway.metadata.generation;
+    is_same.then(|| said.message.clone())
+}
+
+fn exposure(gateway: &Gateway, scope: Scope, facts: &Facts<'_>) -> (Verdict, Option<GatewayExposure>) {
+    let type_ = EXPOSURE_VERIFIED;
+    let before = gateway.status.as_ref();
+    let addresses = known_exposure::addresses(facts.services.iter().map(AsRef::as_ref));
     if scope == Scope::External {
-        return verdict(
+        let any = verdict(
             type_,
             Status::True,
             "External",
             "The scope is External: any address will do",
         );
+        return (any, None);
     }
-    if facts.plan.serving.is_none() {
-        return verdict(
+    if facts.plan.withdrawn {
+        let (_, known) = known_exposure::conclude(facts.exposure, before, addresses, facts.now);
+        let gone = verdict(
+            type_,
+            Status::False,
+            EXPOSURE_MISMATCH,
+            "The scope is Internal and the address was public: it was taken away",
+        );
+        // That there is none is no answer to whether the next will be private.
+        let public = known.filter(|known| known.result == ExposureResult::Public);
+        return (
+            gone,
+            public.or_else(|| before.and_then(|before| before.exposure.clone())),
+        );
+    }
+    if facts.services.is_empty() {
+        let none = verdict(
             type_,
             Status::Unknown,
             "NoAddress",
             "There is no Service, and so nothing that could be public",
         );
+        return (none, None);
     }
-    match facts.exposure {
-        Exposure::Private => verdict(type_, Status::True, "Internal", "All addresses are of private networks"),
-        Exposure::Public(which) => verdict(
-            type_,
-            Status::False,
-            EXPOSURE_MISMATCH,
-            format!(
-                "The scope is Internal, but {which} is a public address. See who else writes to the Service, and whether the provider is the right one"
-            ),
-        ),
-        Exposure::Unknown(why) => verdict(type_, Status::Unknown, "NotVerified", why.clone()),
-    }
+    known_exposure::conclude(facts.exposure, before, addresses, facts.now)
 }
 
-fn addresses(type_: ServiceType, scope: Scope, serving: Option<&Live>, nodes: &[NodeFacts]) -> Vec<GatewayAddress> {
+fn addresses(scope: Scope, serving: Option<&Live>, nodes: &[NodeFacts]) -> Vec<GatewayAddress> {
     let address = |type_, value: String, ports: &[i32]| GatewayAddress {
         type_,
         value,
         ports: ports.to_vec(),
     };
     let Some(live) = serving else { return Vec::new() };
-    match type_ {
-        ServiceType::LoadBalancer => live
+    // Those that it has now, whatever the spec wants it to be.
+    match live.type_() {
+        "LoadBalancer" => live
             .ingress
             .iter()
             .map(|ingress| match ingress {
@@ -288,12 +304,7 @@ fn addresses(type_: ServiceType, scope: Scope, serving: Option<&Live>, nodes: &[
                 Ingress::Name(name) => address(AddressType::Hostname, name.clone(), &[]),
             })
             .collect(),
-        ServiceType::ClusterIp => live
-            .cluster_addresses()
-            .iter()
-            .map(|ip| address(AddressType::IpAddress, (*ip).to_owned(), &[]))
-            .collect(),
-        ServiceType::NodePort => {
+        "NodePort" => {
             let ports = live.node_ports();
             if ports.is_empty() {
                 return Vec::new();
@@ -307,6 +318,11 @@ fn addresses(type_: ServiceType, scope: Scope, serving: Option<&Live>, nodes: &[
                 .map(|ip| address(AddressType::IpAddress, ip.to_string(), &ports))
                 .collect()
         }
+        _ => live
+            .cluster_addresses()
+            .iter()
+            .map(|ip| address(AddressType::IpAddress, (*ip).to_owned(), &[]))
+            .collect(),
     }
 }
 
@@ -327,6 +343,9 @@ fn listener_status(
     let certificate = facts.certificates.get(&listener.name);
     let resolved = match certificate {
         Some(Certificate::Bad(reason, message)) => verdict(RESOLVED_REFS, Status::False, reason, message.clone()),
+        Some(Certificate::Unread(message)) => {
+            verdict(RESOLVED_REFS, Status::False, "InvalidCertificateRef", message.clone())
+        }
         _ => verdict(RESOLVED_REFS, Status::True, "ResolvedRefs", ""),
     };
     let no = |reason, message: String| verdict(PROGRAMMED, Status::False, reason, message);

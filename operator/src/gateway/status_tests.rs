@@ -43,6 +43,7 @@ fn look(gateway: &Gateway, plan: &Plan, exposure: &Exposure, ready: u32) -> Gate
         ports: &ports(&gateway.spec.listeners),
         plan,
         exposure,
+        services: plan.serving.as_slice(),
         nodes: &[],
         ready: &|_| ready,
         lacks: &BTreeMap::new(),
@@ -50,6 +51,7 @@ fn look(gateway: &Gateway, plan: &Plan, exposure: &Exposure, ready: u32) -> Gate
         refused: None,
         refused_policy: None,
         cloud: None,
+        ignored: None,
         now: "2026-06-01T12:00:00Z".parse().unwrap(),
     };
     status(gateway, &facts)
@@ -172,4 +174,45 @@ fn what_was_said_before_keeps_its_time_and_saying_it_again_is_no_change() {
     let first = look(&gateway, &serving(&["203.0.113.7"]), &Exposure::Private, 1);
     gateway.status = Some(first.clone());
     assert_eq!(look(&gateway, &serving(&["203.0.113.7"]), &Exposure::Private, 1), first);
+}
+
+#[test]
+fn source_ranges_that_the_cloud_ignores_are_said_and_stay_so_for_this_spec() {
+    let mut gateway = gateway(http(), "External");
+    let service = gateway.spec.service.as_mut().unwrap();
+    service.provider = Some(Provider::OpenStack);
+    service.load_balancer_source_ranges = vec!["192.0.2.0/24".into()];
+    let look = |gateway: &Gateway, ignored: Option<&str>| {
+        let wanted = Wanted::of(gateway, Ok(Provider::OpenStack));
+        let plan = serving(&["203.0.113.7"]);
+        let facts = Facts {
+            wanted: wanted.as_ref(),
+            ports: &ports(&gateway.spec.listeners),
+            plan: &plan,
+            exposure: &Exposure::Unknown(String::new()),
+            services: plan.serving.as_slice(),
+            nodes: &[],
+            ready: &|_| 1,
+            lacks: &BTreeMap::new(),
+            certificates: &BTreeMap::new(),
+            refused: None,
+            refused_policy: None,
+            cloud: None,
+            ignored,
+            now: "2026-06-01T12:00:00Z".parse().unwrap(),
+        };
+        status(gateway, &facts)
+    };
+    let told = look(&gateway, Some("LoadBalancerSourceRangesIgnored: not supported"));
+    assert_eq!(said(&told.conditions)[1], "Programmed=False SourceRangesIgnored");
+    assert!(
+        told.conditions[1].message.contains("admits everybody"),
+        "{}",
+        told.conditions[1].message
+    );
+    // The event has expired.
+    gateway.status = Some(told.clone());
+    assert_eq!(look(&gateway, None), told);
+    gateway.metadata.generation = Some(4);
+    assert_eq!(said(&look(&gateway, None).conditions)[1], "Programmed=True Programmed");
 }

@@ -1,6 +1,6 @@
 //! How it stands, told in the status and by events.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use gatehouse_crds::gateway::{Gateway, GatewayStatus, Scope, ServiceType};
 use kube::{Api, Resource, ResourceExt, runtime::controller::Action};
@@ -9,11 +9,13 @@ use super::{
     controller::Attempt,
     endpoints::{self, Lack},
     exposure,
-    live::Ingress,
+    live::{Ingress, Live},
     look::{FIRST_PAUSE, LONGEST_PAUSE, LOOK_AGAIN, Look, Outcome},
     lookup,
     ports::{Port, ports},
-    status::{self, EXPOSURE_VERIFIED, Facts, PROGRAMMED, status},
+    provider::{self, Refusal, UNKNOWN_PROVIDER},
+    sight::DETECTING_PROVIDER,
+    status::{self, Certificate, EXPOSURE_VERIFIED, Facts, PROGRAMMED, status},
 };
 use crate::kubernetes::{
     apply::{Target, WriteError},
@@ -25,8 +27,6 @@ use crate::kubernetes::{
 const FIRST_WORD: Duration = Duration::from_secs(2);
 /// And so long to have its endpoints, which follow its Pods at once.
 const FIRST_ENDPOINTS: Duration = Duration::from_secs(1);
-/// Between two looks at the nodes, while somebody uses their ports.
-const NODES_AGAIN: Duration = Duration::from_secs(60);
 /// A Service that waits so long for its address is asked for what was said of it.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -53,15 +53,19 @@ impl Look<'_> {
             return Ok(Action::requeue(left));
         }
         let lacks = self.lacks(&idle).await;
-        let cloud =
-            match serving.filter(|live| waits && live.created.is_none_or(|created| self.age(created) >= PATIENCE)) {
-                Some(live) => ctx.sight.last_warning(&self.namespace, &live.name, &live.uid).await,
-                None => None,
-            };
-        let nodes = if outcome.is_of(ServiceType::NodePort) {
-            ctx.sight.nodes().await
+        let is_late = |live: &Live| live.created.is_none_or(|created| self.age(created) >= PATIENCE);
+        let cloud = match serving.filter(|live| waits && is_late(live)) {
+            Some(live) => {
+                let service = (&*self.namespace, &*live.name, &*live.uid);
+                ctx.sight.last_warning(service, None, &self.reader()).await
+            }
+            None => None,
+        };
+        let ignored = self.ranges_ignored(outcome).await;
+        let nodes = if serving.is_some_and(|live| live.type_() == "NodePort") {
+            ctx.sight.nodes(&self.reader()).await.unwrap_or_default()
         } else {
-            None
+            Arc::default()
         };
         let refused = attempt.refused.as_ref().map(|(_, message)| message.clone());
         let facts = Facts {
@@ -69,31 +73,39 @@ impl Look<'_> {
             ports: &ports,
             plan,
             exposure: &outcome.exposure,
-            nodes: nodes.as_deref().unwrap_or_default(),
+            services: &outcome.services,
+            nodes: &nodes,
             ready: &ready,
             lacks: &lacks,
             certificates: &outcome.certificates,
             refused: refused.as_deref(),
-            refused_policy: outcome.refused_policy.as_deref(),
+            refused_policy: outcome.refused_policy.as_ref().map(|refusal| &*refusal.message),
             cloud: cloud.as_deref(),
+            ignored: ignored.as_deref(),
             now: self.now,
         };
         self.write_status(&status(&self.gateway, &facts)).await?;
         let next = [
             refused.map(|_| pause(attempt.failures)),
-            (waits || !idle.is_empty() || plan.recreating).then(|| match attempt.made {
-                Some(made) if self.age(made) < LOOK_AGAIN => PATIENCE,
-                _ => LOOK_AGAIN,
-            }),
+            // What is watched wakes it; that a load balancer is late does not.
+            serving
+                .filter(|live| waits && !is_late(live))
+                .map(|live| self.left_of(PATIENCE, live.created)),
             self.look_up_again(outcome),
-            outcome.is_of(ServiceType::NodePort).then_some(NODES_AGAIN),
-            (outcome.wanted.is_err() || outcome.refused_policy.is_some()).then_some(LOOK_AGAIN),
+            outcome.wanted.err().and_then(detect_again),
+            outcome.reads_again().then_some(LOOK_AGAIN),
         ];
         Ok(next
             .into_iter()
             .flatten()
             .min()
             .map_or_else(Action::await_change, Action::requeue))
+    }
+
+    /// What is left of a time that began then.
+    fn left_of(&self, time: Duration, began: Option<jiff::Timestamp>) -> Duration {
+        let age = began.map(|began| self.age(began)).unwrap_or_default();
+        time.saturating_sub(age).max(FIRST_PAUSE)
     }
 
     fn age(&self, since: jiff::Timestamp) -> Duration {
@@ -119,11 +131,24 @@ impl Look<'_> {
         if idle.is_empty() {
             return BTreeMap::new();
         }
-        let pods = self.ctx().sight.pods(&self.namespace, self.now).await;
+        let pods = self.ctx().sight.pods(&self.namespace, &self.reader()).await;
         let selector = &self.gateway.spec.target.selector;
         let lack = |pods: &[_], port: &Port| (port.name.clone(), endpoints::lack(pods, selector, port));
         pods.map(|pods| idle.iter().map(|port| lack(&pods, port)).collect())
             .unwrap_or_default()
+    }
+
+    /// What the cloud says of source ranges that it ignores, where it is known to say so.
+    async fn ranges_ignored(&self, outcome: &Outcome<'_>) -> Option<String> {
+        let wanted = outcome
+            .wanted
+            .ok()
+            .filter(|wanted| !wanted.source_ranges().is_empty())?;
+        let reason = provider::ranges_ignored(wanted.provider?)?;
+        let live = outcome.plan.serving.as_deref()?;
+        let service = (&*self.namespace, &*live.name, &*live.uid);
+        let sight = &self.ctx().sight;
+        sight.last_warning(service, Some(reason), &self.reader()).await
     }
 
     /// When names are looked up again: nobody tells when their addresses change.
@@ -141,7 +166,7 @@ impl Look<'_> {
             return None;
         }
         self.ctx().lookup.forget_older(self.now);
-        let unknown = matches!(outcome.exposure, exposure::Verdict::Unknown(_));
+        let unknown = !outcome.exposure.is_verified();
         Some(if unknown { lookup::AGAIN } else { lookup::FRESH })
     }
 
@@ -206,8 +231,24 @@ impl Look<'_> {
 }
 
 impl Outcome<'_> {
+    /// Whether something is to be tried again that nothing wakes the Gateway for.
+    fn reads_again(&self) -> bool {
+        let unread = |certificate: &Certificate| matches!(certificate, Certificate::Unread(_));
+        self.refused_policy.as_ref().is_some_and(|refusal| !refusal.is_watched)
+            || self.certificates.values().any(unread)
+    }
+
     fn is_of(&self, type_: ServiceType) -> bool {
         self.wanted.is_ok_and(|wanted| wanted.type_ == type_)
+    }
+}
+
+/// When the provider is looked for again: what nodes say wakes the Gateway, what is installed does not.
+fn detect_again(refusal: &Refusal) -> Option<Duration> {
+    match refusal.reason {
+        DETECTING_PROVIDER => Some(FIRST_PAUSE),
+        UNKNOWN_PROVIDER => Some(LOOK_AGAIN),
+        _ => None,
     }
 }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use futures::StreamExt;
-use gatehouse_crds::gateway::Gateway;
 use kube::{
     Api, Client, ResourceExt,
     runtime::controller::{Config, Controller},
@@ -111,34 +110,14 @@ pub(super) fn follow(
 ) {
     until(work, stop, async move {
         while let Some(change) = changes.recv().await {
-            let concerns = |gateway: &Gateway| {
-                gateway.spec.listeners.iter().any(|listener| listener.tls.is_some())
-                    && match &change {
-                        Change::All => true,
-                        Change::One(namespace, name) => {
-                            gateway.metadata.namespace.as_ref() == Some(namespace) && is_named(gateway, name)
-                        }
-                    }
-            };
             for cache in &caches {
-                cache.touch_where(concerns);
+                match &change {
+                    Change::All => cache.touch_certificates(),
+                    Change::One(namespace, name) => cache.touch_certificate(namespace, name),
+                }
             }
         }
     });
-}
-
-/// Whether `name` is of a Certificate or a Secret of the Gateway's.
-fn is_named(gateway: &Gateway, name: &str) -> bool {
-    gateway.spec.listeners.iter().any(|listener| {
-        listener.tls.as_ref().is_some_and(|tls| {
-            let own = format!(
-                "{}-{}",
-                gateway.metadata.name.as_deref().unwrap_or_default(),
-                listener.name
-            );
-            own == name || tls.certificate_refs.iter().any(|reference| reference.name == name)
-        })
-    })
 }
 
 fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>

@@ -272,7 +272,7 @@ pub async fn run(config: kube::Config, settings: Settings) -> Result<(), Operato
             events: events.clone(),
             metrics: metrics.clone(),
             lookup: Names::from_system(),
-            sight: Sight::new(client.clone(), Timestamp::now),
+            sight: Sight::new(client.clone()),
             now: Timestamp::now,
             attempts: Mutex::default(),
             waiting: Mutex::default(),

@@ -44,6 +44,7 @@ impl Cache {
                 } else {
                     Vec::new()
                 };
+                cache.note(&event);
                 inlet.apply_watcher_event(&event);
                 match &event {
                     Event::Delete(object) => gone(object),
@@ -73,6 +74,28 @@ impl Cache {
             .applied_objects()
     }
 
+    /// Takes an event of the Gateways into the index, before the store has it.
+    fn note(&self, event: &Event<Guarded>) {
+        let before = |object: &Guarded| self.gateways.get(&Ref::from_obj(object));
+        let mut known = self.lock();
+        match event {
+            Event::Init => known.listing.clear(),
+            Event::InitApply(object) => known.listing.put(None, object.0.as_ref().ok()),
+            Event::InitDone => known.index = std::mem::take(&mut known.listing),
+            Event::Apply(object) => {
+                let before = before(object);
+                let before = before.as_ref().and_then(|before| before.0.as_ref().ok());
+                known.index.put(before, object.0.as_ref().ok());
+            }
+            Event::Delete(object) => {
+                let before = before(object);
+                known
+                    .index
+                    .put(before.as_ref().and_then(|before| before.0.as_ref().ok()), None);
+            }
+        }
+    }
+
     /// Watches the Services that were made for Gateways.
     pub async fn watch_services(self: Arc<Self>, api: Api<Service>, recovery: Recovery) {
         let config = watcher::Config::default().labels(names::GATEWAY).page_size(PAGE);
@@ -90,7 +113,7 @@ impl Cache {
                 }
                 drop(known);
                 self.listed.send_modify(|listed| listed.services = true);
-                self.touch_where(|_| true);
+                self.touch_all();
             }
             Event::Apply(service) => {
                 let (key, live) = (key(&service), Live::of(&service));
@@ -129,7 +152,7 @@ impl Cache {
             Event::InitDone => {
                 self.lock().others = std::mem::take(&mut listed);
                 self.listed.send_modify(|listed| listed.others = true);
-                self.touch_where(|_| true);
+                self.touch_all();
             }
             Event::Apply(service) => {
                 let new = Other::of(&service);
@@ -163,7 +186,7 @@ impl Cache {
             Event::InitDone => {
                 self.lock().slices = std::mem::take(&mut listed);
                 self.listed.send_modify(|listed| listed.slices = true);
-                self.touch_where(|_| true);
+                self.touch_all();
             }
             Event::Apply(slice) => {
                 let Some(service) = service(&slice) else { return };
@@ -181,8 +204,10 @@ impl Cache {
                 let mut known = self.lock();
                 if let Some(slices) = known.slices.get_mut(&service) {
                     slices.retain(|(name, _)| *name != slice.name_any());
+                    if slices.is_empty() {
+                        known.slices.remove(&service);
+                    }
                 }
-                known.slices.retain(|_, slices| !slices.is_empty());
                 let owner = known.owner_name(&service);
                 drop(known);
                 if let Some(owner) = owner {
@@ -203,7 +228,7 @@ impl Cache {
             Event::InitDone => {
                 self.lock().policies = std::mem::take(&mut listed);
                 self.listed.send_modify(|listed| listed.policies = true);
-                self.touch_where(|_| true);
+                self.touch_all();
             }
             Event::Apply(policy) => {
                 self.lock().policies.insert(key(&policy), live_policy(&policy));

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use gatehouse_crds::gateway::{IpFamily, Scope, ServiceSpec};
 
 use super::{
-    preset::{Internal, Place, Preset, Subnet, Takes, Voice, With},
+    preset::{Internal, Place, Preset, Subnet, Takes, Voice, With, has},
     says::{Heard, hear},
     template::{CONFLICTING_ADDRESS, MISSING_COMPANION, Refusal, Template, UNSUPPORTED_FIELD, put as put_marks},
 };
@@ -38,6 +38,7 @@ fn has_label(template: &Template, spec: &ServiceSpec) -> bool {
 
 /// Whether an Internal Gateway has what it needs. Asked last: the user's own annotations count.
 pub fn check(template: &Template, preset: &Preset, spec: &ServiceSpec) -> Result<(), Refusal> {
+    needs(template, preset)?;
     let has = |key: &str| template.annotations.get(key).is_some_and(|value| !value.is_empty());
     match (&preset.subnet, &preset.internal) {
         (
@@ -84,6 +85,25 @@ pub fn check(template: &Template, preset: &Preset, spec: &ServiceSpec) -> Result
     }
 }
 
+/// Whether the annotations are there that others need beside them.
+fn needs(template: &Template, preset: &Preset) -> Result<(), Refusal> {
+    for need in preset
+        .needs
+        .iter()
+        .filter(|need| has(&template.annotations, &need.when))
+    {
+        let given = template.annotations.get(need.key).map_or("", String::as_str);
+        if given.is_empty() || (need.single && given.contains(',')) {
+            let (key, value) = need.when;
+            return Err(Refusal::new(
+                MISSING_COMPANION,
+                format!("With the annotation {key}: {value} {} needs {}", preset.name, need.what),
+            ));
+        }
+    }
+    Ok(())
+}
+
 fn put_subnet(template: &mut Template, preset: &Preset, subnet: &str, scope: Scope) -> Result<(), Refusal> {
     match &preset.subnet {
         Subnet::No(instead) => Err(unsupported(preset, "subnet", instead)),
@@ -122,13 +142,15 @@ fn put_addresses(template: &mut Template, preset: &Preset, spec: &ServiceSpec, s
         Scope::Internal => &preset.addresses.internal,
         Scope::External => &preset.addresses.external,
     };
-    if let Some((key, value)) = takes.requires
-        && spec.annotations.get(key).is_none_or(|given| given != value)
-    {
+    if let Some(mark) = takes.requires.filter(|mark| !has(&spec.annotations, mark)) {
+        let annotation = match mark {
+            (key, "") => key.to_owned(),
+            (key, value) => format!("{key}: {value}"),
+        };
         return Err(Refusal::new(
             UNSUPPORTED_FIELD,
             format!(
-                "{} takes addresses only with the annotation {key}: {value}; add it, or leave addresses out",
+                "{} takes addresses only with the annotation {annotation}; add it, or leave addresses out",
                 preset.name
             ),
         ));

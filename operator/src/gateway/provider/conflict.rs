@@ -1,6 +1,6 @@
 //! What would turn an Internal Gateway into a public one, or into one of which nobody knows.
 
-use gatehouse_crds::gateway::{Provider, ServiceSpec};
+use gatehouse_crds::gateway::{Provider, Scope, ServiceSpec};
 
 use super::{
     preset::{Internal, Preset, Served, Subnet},
@@ -15,6 +15,28 @@ pub fn by_the_user(provider: Provider, preset: &Preset, spec: &ServiceSpec) -> R
         .or_else(|| by_annotation(preset, spec))
         .or_else(|| by_label(preset, spec));
     found.map_or(Ok(()), |message| Err(Refusal::new(CONFLICTING_ANNOTATION, message)))
+}
+
+/// Refuses an External Gateway's class that the provider would ignore, or would make internal.
+pub fn by_foreign_class(provider: Provider, preset: &Preset, spec: &ServiceSpec) -> Result<(), Refusal> {
+    let Some(class) = spec.load_balancer_class.as_deref() else {
+        return Ok(());
+    };
+    if spec.scope.unwrap_or_default() == Scope::Internal || provider == Provider::Other {
+        return Ok(());
+    }
+    let message = match whose(provider, class) {
+        Whose::Own(Some(true)) => {
+            format!("loadBalancerClass {class} makes an internal load balancer: leave it out, or write scope: Internal")
+        }
+        Whose::Anothers(another) => format!(
+            "{} ignores a Service with loadBalancerClass {class}: write provider: {}, or leave loadBalancerClass out",
+            preset.name,
+            row(another).key
+        ),
+        Whose::Own(_) | Whose::Nobodys => return Ok(()),
+    };
+    Err(Refusal::new(CONFLICTING_ANNOTATION, message))
 }
 
 /// Of an Internal Gateway: whether all that the Service would say is Internal.

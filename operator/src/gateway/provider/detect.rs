@@ -1,7 +1,8 @@
 //! Which provider a cluster has.
 //!
 //! The nodes' `providerID` names the cloud. Beside AWS' and OpenStack's, more than one controller could read a Service:
-//! labels of the nodes and API groups say which. A controller in the cluster (MetalLB, Cilium, kube-vip) is taken where there is
+//! labels of the nodes and API groups say which. Where several clouds use one scheme, it never decides for an Internal Gateway.
+//! A controller in the cluster (MetalLB, Cilium, kube-vip) is taken where there is
 //! no cloud; beside a cloud there is no telling which of the two serves a Service without a class, so the user says.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +11,7 @@ use gatehouse_crds::gateway::Provider;
 
 use super::{
     key,
-    table::{self, preset},
+    table::{self, SharedScheme, preset},
 };
 
 /// What was seen of the cluster.
@@ -24,6 +25,8 @@ pub struct Evidence {
     pub api_groups: BTreeSet<String>,
     /// Whether there is a `CiliumLoadBalancerIPPool`. Cilium's groups alone prove little: it is the network of many clouds.
     pub cilium_pool: bool,
+    /// Whether there are nodes without a providerID that bear the taint of a cloud that has yet to initialize them.
+    pub uninitialized: bool,
     /// Whether there is the ConfigMap `kubevip` in `kube-system`: the pools of kube-vip's cloud provider, which has no API group.
     pub kube_vip_pool: bool,
 }
@@ -32,10 +35,15 @@ pub struct Evidence {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Detection {
     One(Provider),
+    /// The nodes look like this provider's, and like those of others that read another switch: good enough for External, never
+    /// for Internal. Why, and what to write.
+    Likely(Provider, String),
     /// Nothing speaks for any; why, and what to write.
     Unknown(String),
     /// Several could serve a Service; why that is not decided here, and what to write.
     Several(Vec<Provider>, String),
+    /// Nothing can be said yet: nodes have joined that their cloud has not initialized.
+    Later(String),
 }
 
 /// Which provider serves a Service of type LoadBalancer.
@@ -46,7 +54,15 @@ pub fn detect(evidence: &Evidence) -> Detection {
         .filter(|provider| runs(*provider, evidence))
         .collect();
     match (clouds.as_slice(), inside.as_slice()) {
-        ([one], []) | ([], [one]) => Detection::One(*one),
+        ([one], []) => match shared(*one, evidence) {
+            Some(scheme) => Detection::Likely(*one, ambiguous(scheme)),
+            None => Detection::One(*one),
+        },
+        // A cloud that is about to give its nodes a providerID may serve Services, too.
+        ([], _) if evidence.uninitialized => Detection::Later(
+            "Nodes have joined that their cloud has not initialized yet, and so have no providerID: the provider is detected when they have one. To decide it now, write spec.service.provider".into(),
+        ),
+        ([], [one]) => Detection::One(*one),
         ([], []) => Detection::Unknown(unknown(evidence)),
         (clouds, inside) => {
             let all: Vec<Provider> = clouds.iter().chain(inside).copied().collect();
@@ -54,6 +70,39 @@ pub fn detect(evidence: &Evidence) -> Detection {
             Detection::Several(all, why)
         }
     }
+}
+
+/// The scheme that this provider's nodes share with others', when nothing else speaks for it.
+fn shared(provider: Provider, evidence: &Evidence) -> Option<&'static SharedScheme> {
+    let scheme = table::SHARED_SCHEMES.iter().find(|scheme| scheme.likely == provider)?;
+    let confirmed = scheme
+        .confirmed_by
+        .is_some_and(|prefix| evidence.node_labels.keys().any(|key| key.starts_with(prefix)));
+    (!confirmed).then_some(scheme)
+}
+
+/// Whether nodes of this provider look like those of others that read another switch.
+pub fn is_shared(provider: Provider) -> bool {
+    table::SHARED_SCHEMES.iter().any(|scheme| scheme.likely == provider)
+}
+
+/// Whether a node's label may speak for a provider.
+pub fn is_evidence(key: &str) -> bool {
+    let marks = table::ALL
+        .into_iter()
+        .filter_map(|provider| preset(provider).recognised.node_label);
+    let mut prefixes = table::SHARED_SCHEMES.iter().filter_map(|scheme| scheme.confirmed_by);
+    marks.into_iter().any(|(label, _)| label == key) || prefixes.any(|prefix| key.starts_with(prefix))
+}
+
+fn ambiguous(scheme: &SharedScheme) -> String {
+    let keys: Vec<&str> = scheme.candidates.iter().map(|provider| key(*provider)).collect();
+    format!(
+        "The nodes' providerID, {}, is used by {}, which do not read the same switch for an internal load balancer: write in spec.service.provider whose it is, {}",
+        scheme.prefix,
+        scheme.used_by,
+        keys.join(" or ")
+    )
 }
 
 /// The clouds of the nodes; where several controllers of one cloud are there, all of them.

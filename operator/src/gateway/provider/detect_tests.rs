@@ -23,7 +23,6 @@ fn with_label(mut evidence: Evidence, key: &str, value: &str) -> Evidence {
 fn the_nodes_name_their_cloud() {
     let cases = [
         ("gce://project/europe-west4-a/node-1", Provider::Gke),
-        ("aws:///eu-central-1a/i-0123456789abcdef0", Provider::Aws),
         ("azure:///subscriptions/1/resourceGroups/2", Provider::Aks),
         ("oci://ocid1.instance.oc1..abc", Provider::Oci),
         ("ocid1.instance.oc1.eu-frankfurt-1.abc", Provider::Oci),
@@ -33,9 +32,7 @@ fn the_nodes_name_their_cloud() {
         ("qcloud:///800005/ins-2jv4wpmr", Provider::Tencent),
         ("cce://i-1", Provider::Baidu),
         ("ibm://1///2/3", Provider::Ibm),
-        ("openstack:///0b1c", Provider::OpenStack),
         ("stackit:///0b1c", Provider::Stackit),
-        ("yandex://9cgf2kcqvi50mn5hqmhf", Provider::Yandex),
         ("hcloud://1", Provider::Hetzner),
         ("hrobot://1", Provider::Hetzner),
         ("scaleway://instance/fr-par-1/0788", Provider::Scaleway),
@@ -56,6 +53,8 @@ fn in_amazon_what_is_installed_decides() {
     let auto = with_label(aws(), label, "auto");
     assert_eq!(detect(&controller), Detection::One(Provider::AwsLoadBalancerController));
     assert_eq!(detect(&auto), Detection::One(Provider::EksAutoMode));
+    // With nothing of EKS about it, another cloud may say so, too: Outscale does.
+    assert!(matches!(detect(&aws()), Detection::Likely(Provider::Aws, _)));
     // Its node monitoring agent brings the group without the mode.
     let agent = with_group(with_label(aws(), label, "fargate"), "eks.amazonaws.com");
     assert_eq!(detect(&agent), Detection::One(Provider::Aws));
@@ -82,6 +81,68 @@ fn the_controller_of_a_cloud_means_nothing_without_its_nodes() {
 fn a_label_tells_ovhcloud_from_other_openstacks() {
     let evidence = with_label(nodes(&["openstack:///0b1c"]), "node.k8s.ovh/type", "standard");
     assert_eq!(detect(&evidence), Detection::One(Provider::OvhCloud));
+}
+
+/// For every scheme, one node and whether anything but the scheme speaks for one cloud.
+#[test]
+fn a_scheme_that_several_clouds_use_decides_nothing_for_internal_and_names_the_candidates() {
+    let cases = [
+        (
+            "openstack:///0b1c",
+            Provider::OpenStack,
+            "OpenStack or OVHcloud or STACKIT",
+        ),
+        (
+            "openstack://region/0b1c",
+            Provider::OpenStack,
+            "OpenStack or OVHcloud or STACKIT",
+        ),
+        (
+            "aws:///eu-west-2a/i-1",
+            Provider::Aws,
+            "AWS or AWSLoadBalancerController or EKSAutoMode",
+        ),
+        ("yandex://9cgf2kcqvi50mn5hqmhf", Provider::Yandex, "Yandex"),
+    ];
+    for (id, likely, candidates) in cases {
+        let Detection::Likely(found, why) = detect(&nodes(&[id])) else {
+            unreachable!("{id} was decided");
+        };
+        assert_eq!(found, likely);
+        assert!(
+            why.ends_with(&format!("write in spec.service.provider whose it is, {candidates}")),
+            "{why}"
+        );
+    }
+    let label = |id: &str, key: &str| detect(&with_label(nodes(&[id]), key, "x"));
+    assert_eq!(
+        label("yandex://1", "yandex.cloud/node-group-id"),
+        Detection::One(Provider::Yandex)
+    );
+    assert_eq!(
+        label("aws:///zone/i-1", "eks.amazonaws.com/nodegroup"),
+        Detection::One(Provider::Aws)
+    );
+    // The newer nodes of STACKIT are told apart, and beside older ones both are named.
+    assert_eq!(detect(&nodes(&["stackit:///1"])), Detection::One(Provider::Stackit));
+    assert!(matches!(
+        detect(&nodes(&["stackit:///1", "openstack:///1"])),
+        Detection::Several(..)
+    ));
+}
+
+#[test]
+fn nodes_that_their_cloud_has_not_initialized_decide_nothing_yet() {
+    let mut joining = nodes(&[]);
+    joining.uninitialized = true;
+    assert!(matches!(detect(&joining), Detection::Later(_)));
+    // MetalLB beside it may be the only one, or not.
+    assert!(matches!(
+        detect(&with_group(joining.clone(), "metallb.io")),
+        Detection::Later(_)
+    ));
+    joining.provider_ids.push("gce://project/zone/node".into());
+    assert_eq!(detect(&joining), Detection::One(Provider::Gke));
 }
 
 #[test]

@@ -83,6 +83,7 @@ fn everything(provider: Provider, scope: Scope) -> ServiceSpec {
     };
     spec.subnet = subnet.map(Into::into);
     if let Some((key, value)) = takes.requires {
+        let value = if value.is_empty() { "given" } else { value };
         spec.annotations.insert(key.into(), value.into());
     }
     spec

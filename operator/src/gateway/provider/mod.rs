@@ -24,10 +24,12 @@ mod table_tests;
 #[cfg(test)]
 mod template_tests;
 
-pub use detect::{Detection, Evidence, detect};
+pub use detect::{Detection, Evidence, detect, is_evidence, is_shared};
 pub use preset::{Clients, CreateOnly};
 pub use says::{Exposure, says};
-pub use template::{Protocols, Refusal, Template, template};
+pub use template::{Protocols, Refusal, Template, UNKNOWN_PROVIDER, template};
+
+use std::collections::BTreeMap;
 
 use gatehouse_crds::gateway::Provider;
 
@@ -39,9 +41,26 @@ pub fn key(provider: Provider) -> &'static str {
     preset(provider).key
 }
 
+/// The provider that users write so.
+pub fn by_key(text: &str) -> Option<Provider> {
+    ALL.into_iter()
+        .chain([Provider::Other])
+        .find(|provider| key(*provider) == text)
+}
+
 /// What the provider reads only when the load balancer is made.
 pub fn create_only(provider: Provider) -> &'static CreateOnly {
     &preset(provider).create_only
+}
+
+/// Whether the load balancer works without node ports, with these annotations of the user's.
+pub fn needs_no_node_ports(provider: Provider, annotations: &BTreeMap<String, String>) -> bool {
+    preset(provider).node_ports.are_unneeded(annotations)
+}
+
+/// The reason of the event by which the provider's controller says that it ignores source ranges.
+pub fn ranges_ignored(provider: Provider) -> Option<&'static str> {
+    preset(provider).ranges_ignored
 }
 
 /// Where the provider's health checks come from, as CIDRs.

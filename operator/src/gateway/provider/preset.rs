@@ -1,5 +1,7 @@
 //! What is known of a provider: the columns of the table.
 
+use std::collections::BTreeMap;
+
 /// An annotation: key and value.
 pub type Mark = (&'static str, &'static str);
 
@@ -27,6 +29,11 @@ pub struct Preset {
     pub ipv6: Option<Mark>,
     pub create_only: CreateOnly,
     pub lacks: Lacks,
+    /// Annotations that an Internal Gateway needs besides.
+    pub needs: &'static [Need],
+    pub node_ports: NodePorts,
+    /// The reason of the event by which its controller says that this load balancer ignores source ranges.
+    pub ranges_ignored: Option<&'static str>,
     pub clients: Clients,
     /// Where health checks come from, as CIDRs; only what is documented.
     pub health_checks: &'static [&'static str],
@@ -132,6 +139,8 @@ pub enum Reads {
     ExternalBut(&'static [&'static str]),
     /// All but these are Internal.
     InternalBut(&'static [&'static str]),
+    /// Settings as `key=value`, with commas: this one makes it External, all others say nothing.
+    ExternalWith(&'static str),
     /// Any is Internal, but an empty one, which says nothing.
     Named,
     /// Addresses: one that is public makes it External.
@@ -192,7 +201,7 @@ pub struct Takes {
     pub v6: Option<Place>,
     /// What is no address but a name of one, and what kind of name.
     pub named: Option<(Place, &'static str)>,
-    /// The annotation without which the provider doesn't read them.
+    /// The annotation without which the provider doesn't read them; any value when it has none.
     pub requires: Option<Mark>,
 }
 
@@ -252,7 +261,8 @@ impl CreateOnly {
     }
 }
 
-/// What a provider cannot do, each with what to do instead. What is not known to be missing is not missing.
+/// What a provider cannot do, each with what to do instead. What is not known to be missing is not missing, with one
+/// exception: source ranges that no document of the provider mentions count as ignored.
 #[derive(Debug)]
 pub struct Lacks {
     pub udp: Option<Lack>,
@@ -260,8 +270,12 @@ pub struct Lacks {
     pub mixed: Option<Lack>,
     /// `spec.loadBalancerSourceRanges`: not read, and so not kept.
     pub source_ranges: Option<Lack>,
+    /// An IPv6 address.
+    pub ipv6: Option<Lack>,
     /// An IPv6 address on an Internal Gateway.
     pub internal_ipv6: Option<Lack>,
+    /// An address of each family.
+    pub dual_stack: Option<Lack>,
 }
 
 impl Lacks {
@@ -269,7 +283,9 @@ impl Lacks {
         udp: None,
         mixed: None,
         source_ranges: None,
+        ipv6: None,
         internal_ipv6: None,
+        dual_stack: None,
     };
 }
 
@@ -277,21 +293,87 @@ impl Lacks {
 #[derive(Debug)]
 pub struct Lack {
     pub instead: &'static str,
-    /// The user's annotation or class that brings it all the same.
-    pub unless: Option<Unless>,
+    /// The user's annotations and classes, one of which brings it all the same.
+    pub unless: &'static [Unless],
+    /// Missing with one of these annotations only; always when empty.
+    pub when: &'static [Mark],
 }
 
 impl Lack {
     pub const fn always(instead: &'static str) -> Self {
-        Self { instead, unless: None }
+        Self::unless(instead, &[])
+    }
+
+    /// Missing without one of these.
+    pub const fn unless(instead: &'static str, unless: &'static [Unless]) -> Self {
+        Self {
+            instead,
+            unless,
+            when: &[],
+        }
+    }
+
+    /// Missing with one of these annotations.
+    pub const fn when(instead: &'static str, when: &'static [Mark]) -> Self {
+        Self {
+            instead,
+            unless: &[],
+            when,
+        }
     }
 }
 
 /// What the user writes to have it all the same.
 #[derive(Debug)]
 pub enum Unless {
+    /// This annotation; any value when empty.
     Annotation(Mark),
     Class(&'static str),
+}
+
+/// An annotation that an Internal Gateway needs.
+#[derive(Debug)]
+pub struct Need {
+    /// Only beside this annotation.
+    pub when: Mark,
+    pub key: &'static str,
+    /// Whether its value names one thing: a comma makes it two.
+    pub single: bool,
+    /// What its value is, and how it is written in the Gateway.
+    pub what: &'static str,
+}
+
+/// Whether the load balancer sends traffic to the Service's node ports.
+#[derive(Debug)]
+pub enum NodePorts {
+    /// It does, or no document says otherwise.
+    Needed,
+    /// It sends to the Service's own address and port, or to the Pods.
+    Unneeded,
+    /// It does not with one of these annotations of the user's.
+    UnneededWith(&'static [Mark]),
+}
+
+impl NodePorts {
+    /// Whether they are unneeded with these annotations.
+    pub fn are_unneeded(&self, annotations: &BTreeMap<String, String>) -> bool {
+        match self {
+            Self::Needed => false,
+            Self::Unneeded => true,
+            Self::UnneededWith(marks) => marks.iter().any(|mark| has(annotations, mark)),
+        }
+    }
+}
+
+/// Whether an annotation is among those; any value but an empty one when the mark has none.
+pub fn has(annotations: &BTreeMap<String, String>, (key, value): &Mark) -> bool {
+    annotations.get(*key).is_some_and(|given| {
+        if value.is_empty() {
+            !given.is_empty()
+        } else {
+            given == value
+        }
+    })
 }
 
 /// What the Pods see of a client's address with `externalTrafficPolicy: Local`.
@@ -320,6 +402,9 @@ pub const PLAIN: Preset = Preset {
     ipv6: None,
     create_only: CreateOnly::new(&[], true),
     lacks: Lacks::NOTHING,
+    needs: &[],
+    node_ports: NodePorts::Needed,
+    ranges_ignored: None,
     clients: Clients::Unknown,
     health_checks: &[],
 };

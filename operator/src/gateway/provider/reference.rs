@@ -2,7 +2,7 @@
 
 use super::{
     Clients,
-    preset::{Internal, Lack, Marks, Place, Preset, Served, Subnet, Takes, With},
+    preset::{Internal, Lack, Marks, NodePorts, Place, Preset, Served, Subnet, Takes, With},
     table::{ALL, preset},
 };
 
@@ -73,6 +73,15 @@ fn companions(row: &Preset) -> String {
         row.global_access
             .map(|(key, _)| format!("`globalAccess`: {}", code(key))),
     );
+    parts.extend(row.needs.iter().map(|need| {
+        let (when, value) = need.when;
+        format!(
+            "Internal with {} needs {}: {}",
+            code(&format!("{when}: {value}")),
+            code(need.key),
+            need.what
+        )
+    }));
     parts.extend(
         row.ipv6
             .map(|(key, value)| format!("IPv6: {}", code(&format!("{key}: {value}")))),
@@ -95,9 +104,10 @@ fn takes(takes: &Takes) -> String {
         }
     }
     parts.extend(takes.named.map(|(at, what)| format!("{what} {}", place(at))));
-    let with = takes
-        .requires
-        .map(|(key, value)| format!(" with {}", code(&format!("{key}: {value}"))));
+    let with = takes.requires.map(|(key, value)| match value {
+        "" => format!(" with {}", code(key)),
+        value => format!(" with {}", code(&format!("{key}: {value}"))),
+    });
     parts.join("; ") + &with.unwrap_or_default()
 }
 
@@ -112,8 +122,15 @@ fn create_only(row: &Preset) -> String {
 
 fn cannot(row: &Preset) -> String {
     let lack = |what: &str, lack: &Option<Lack>| {
-        let instead = lack.as_ref()?.instead;
-        Some(format!("{what} ({instead})"))
+        let lack = lack.as_ref()?;
+        let with = lack.when.iter().map(|(key, value)| code(&format!("{key}: {value}")));
+        let with: Vec<String> = with.collect();
+        let with = if with.is_empty() {
+            String::new()
+        } else {
+            format!(" with {}", with.join(" or "))
+        };
+        Some(format!("{what}{with} ({})", lack.instead))
     };
     let never = match &row.internal {
         Internal::Never(instead) => Some(format!("Internal ({instead})")),
@@ -129,7 +146,9 @@ fn cannot(row: &Preset) -> String {
         lack("UDP", &row.lacks.udp),
         lack("TCP and UDP together", &row.lacks.mixed),
         lack("`loadBalancerSourceRanges`", &row.lacks.source_ranges),
+        lack("IPv6", &row.lacks.ipv6),
         lack("IPv6, Internal", &row.lacks.internal_ipv6),
+        lack("two IP families", &row.lacks.dual_stack),
         subnet,
         addresses("Internal", &row.addresses.internal),
         addresses("External", &row.addresses.external),
@@ -164,8 +183,9 @@ fn the_reference_has_what_each_provider_cannot_do() {
 
 #[test]
 fn the_reference_has_what_each_provider_is_recognised_by() {
-    let head = "| `provider` | Nodes | Controller | Its classes | Pods see clients | Health checks come from |";
-    let text = table(head, 6, |row| {
+    let head =
+        "| `provider` | Nodes | Controller | Its classes | Pods see clients | Health checks come from | Node ports |";
+    let text = table(head, 7, |row| {
         let known = &row.recognised;
         let ids = known.provider_ids.iter().map(|prefix| code(&format!("{prefix}…")));
         let label = known.node_label.map(|(key, value)| match value {
@@ -197,6 +217,14 @@ fn the_reference_has_what_each_provider_is_recognised_by() {
             }
             .to_owned(),
             lines(row.health_checks.iter().map(|range| code(range))),
+            match row.node_ports {
+                NodePorts::Needed => String::new(),
+                NodePorts::Unneeded => "none, Internal".to_owned(),
+                NodePorts::UnneededWith(marks) => {
+                    let marks = marks.iter().map(|(key, value)| code(&format!("{key}: {value}")));
+                    format!("none, Internal with {}", marks.collect::<Vec<_>>().join(" or "))
+                }
+            },
         ]
     });
     crate::reference::check("load-balancers.md", "recognised", &text);

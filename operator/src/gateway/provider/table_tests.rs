@@ -10,7 +10,7 @@ use super::{
     create_only, health_check_ranges,
     preset::{Internal, Subnet},
     says::{Whose, whose},
-    table::{ALL, preset},
+    table::{ALL, SHARED_SCHEMES, preset},
 };
 
 /// Those of the API, as the CRD lists them.
@@ -115,5 +115,14 @@ fn the_ranges_of_health_checks_are_cidrs() {
         for range in health_check_ranges(provider) {
             range.parse::<ipnet::IpNet>().unwrap();
         }
+    }
+}
+
+#[test]
+fn a_shared_scheme_is_that_of_its_likely_provider_who_is_among_the_candidates() {
+    for shared in SHARED_SCHEMES {
+        let row = preset(shared.likely);
+        assert!(row.recognised.provider_ids.contains(&shared.prefix), "{shared:?}");
+        assert!(shared.candidates.contains(&shared.likely), "{shared:?}");
     }
 }

@@ -6,7 +6,7 @@ use gatehouse_crds::gateway::{IpFamily, Provider, Scope, ServiceSpec, ServiceTyp
 
 use super::{
     companions, conflict,
-    preset::{Internal, Lack, Marks, Preset, Unless},
+    preset::{Internal, Lack, Marks, Preset, Unless, has},
     table::preset,
 };
 
@@ -41,7 +41,7 @@ impl Refusal {
 }
 
 /// Reasons.
-pub(super) const UNKNOWN_PROVIDER: &str = "UnknownProvider";
+pub const UNKNOWN_PROVIDER: &str = "UnknownProvider";
 pub(super) const SCOPE_UNSUPPORTED: &str = "ScopeUnsupported";
 pub(super) const CONFLICTING_ANNOTATION: &str = "ConflictingAnnotation";
 pub(super) const CONFLICTING_ADDRESS: &str = "ConflictingAddress";
@@ -74,6 +74,7 @@ pub fn template(provider: Provider, spec: &ServiceSpec, protocols: Protocols) ->
     companions::put(&mut template, preset, spec, scope)?;
     template.annotations.extend(spec.annotations.clone());
     template.labels.extend(spec.labels.clone());
+    conflict::by_foreign_class(provider, preset, spec)?;
     if scope == Scope::Internal {
         conflict::by_the_user(provider, preset, spec)?;
         companions::check(&template, preset, spec)?;
@@ -111,49 +112,52 @@ fn marks(provider: Provider, preset: &Preset, scope: Scope) -> Result<Marks, Ref
     }
 }
 
-/// What the provider cannot do.
+/// Refuses what the provider cannot do, or would ignore.
 fn lacks(preset: &'static Preset, spec: &ServiceSpec, scope: Scope, protocols: Protocols) -> Result<(), Refusal> {
-    let missing = |lack: &'static Option<Lack>| {
-        lack.as_ref().filter(|lack| match &lack.unless {
-            None => true,
-            Some(Unless::Annotation((key, value))) => spec.annotations.get(*key).is_none_or(|given| given != value),
-            Some(Unless::Class(class)) => spec.load_balancer_class.as_deref() != Some(*class),
-        })
-    };
     let lacks = &preset.lacks;
-    let refuse = |reason, what: &str, lack: &Lack| {
-        let message = format!("{} {what}: {}", preset.name, lack.instead);
-        Err(Refusal::new(reason, message))
-    };
-    if let Some(lack) = missing(&lacks.udp)
-        && protocols.udp
-    {
-        return refuse(UNSUPPORTED_PROTOCOL, "has no UDP", lack);
-    }
-    if let Some(lack) = missing(&lacks.mixed)
-        && protocols.udp
-        && protocols.tcp
-    {
-        return refuse(
+    let v6 = spec.ip_families.contains(&IpFamily::V6);
+    let cases = [
+        (&lacks.udp, protocols.udp, UNSUPPORTED_PROTOCOL, "has no UDP"),
+        (
+            &lacks.mixed,
+            protocols.udp && protocols.tcp,
             UNSUPPORTED_PROTOCOL,
             "doesn't mix TCP and UDP in one load balancer",
-            lack,
-        );
-    }
-    if let Some(lack) = missing(&lacks.source_ranges)
-        && !spec.load_balancer_source_ranges.is_empty()
-    {
-        return refuse(
+        ),
+        (
+            &lacks.source_ranges,
+            !spec.load_balancer_source_ranges.is_empty(),
             UNSUPPORTED_FIELD,
-            "doesn't read loadBalancerSourceRanges, and would admit everybody",
-            lack,
-        );
-    }
-    if let Some(lack) = missing(&lacks.internal_ipv6)
-        && scope == Scope::Internal
-        && spec.ip_families.contains(&IpFamily::V6)
-    {
-        return refuse(UNSUPPORTED_FIELD, "has no IPv6 on internal load balancers", lack);
+            "is not known to read loadBalancerSourceRanges, and would admit everybody",
+        ),
+        (
+            &lacks.internal_ipv6,
+            v6 && scope == Scope::Internal,
+            UNSUPPORTED_FIELD,
+            "ignores IPv6 in ipFamilies of internal load balancers",
+        ),
+        (&lacks.ipv6, v6, UNSUPPORTED_FIELD, "ignores IPv6 in ipFamilies"),
+        (
+            &lacks.dual_stack,
+            spec.ip_families.len() > 1,
+            UNSUPPORTED_FIELD,
+            "serves the first of two ipFamilies only",
+        ),
+    ];
+    for (lack, wanted, reason, what) in cases {
+        if let Some(lack) = lack.as_ref().filter(|lack| wanted && is_missing(lack, spec)) {
+            let message = format!("{} {what}: {}", preset.name, lack.instead);
+            return Err(Refusal::new(reason, message));
+        }
     }
     Ok(())
+}
+
+/// Whether it is missing with what the user has written.
+fn is_missing(lack: &Lack, spec: &ServiceSpec) -> bool {
+    let brought = lack.unless.iter().any(|unless| match unless {
+        Unless::Annotation(mark) => has(&spec.annotations, mark),
+        Unless::Class(class) => spec.load_balancer_class.as_deref() == Some(*class),
+    });
+    !brought && (lack.when.is_empty() || lack.when.iter().any(|mark| has(&spec.annotations, mark)))
 }

@@ -415,3 +415,144 @@ fn an_external_gateway_never_says_internal_by_itself() {
         }
     }
 }
+
+fn ranged(mut spec: ServiceSpec) -> ServiceSpec {
+    spec.load_balancer_source_ranges = vec!["192.0.2.0/24".into()];
+    spec
+}
+
+fn of_families(mut spec: ServiceSpec, families: &[IpFamily]) -> ServiceSpec {
+    spec.ip_families = families.to_vec();
+    spec
+}
+
+/// Those that read source ranges, by document or code; what the others would do with them is refused, as is all that they ignore.
+#[test]
+fn source_ranges_are_refused_wherever_they_would_admit_everybody() {
+    let read = [
+        Provider::Gke,
+        Provider::AwsLoadBalancerController,
+        Provider::EksAutoMode,
+        Provider::Aws,
+        Provider::Aks,
+        Provider::Oci,
+        Provider::DigitalOcean,
+        Provider::OpenStack,
+        Provider::OvhCloud,
+        Provider::Stackit,
+        Provider::Scaleway,
+        Provider::MetalLb,
+        Provider::Cilium,
+        Provider::KubeVip,
+    ];
+    for provider in ALL {
+        let made = template(provider, &ranged(external()), TCP);
+        assert_eq!(made.is_ok(), read.contains(&provider), "{provider:?}: {made:?}");
+        if let Err(refusal) = made {
+            let row = preset(provider);
+            assert_eq!(refusal.reason, "UnsupportedField");
+            assert!(refusal.message.starts_with(row.name), "{}", refusal.message);
+            assert!(
+                refusal.message.contains("loadBalancerSourceRanges"),
+                "{}",
+                refusal.message
+            );
+        }
+    }
+    // Where a mode decides it, the mode is asked.
+    let rules = "oci.oraclecloud.com/security-rule-management-mode";
+    let lists = "oci-network-load-balancer.oraclecloud.com/security-list-management-mode";
+    let network =
+        |key: &str, value: &str| template(Provider::OciNetwork, &annotated(ranged(external()), key, value), TCP);
+    assert!(network(rules, "NSG").is_ok());
+    assert!(network(lists, "All").is_ok());
+    assert!(network(lists, "None").is_err());
+    let balancer = annotated(ranged(external()), rules, "None");
+    assert!(template(Provider::Oci, &balancer, TCP).is_err());
+    let class = classed(ranged(external()), "alibabacloud.com/nlb");
+    assert!(template(Provider::Alibaba, &class, TCP).is_ok());
+}
+
+#[test]
+fn what_a_vpc_of_ibm_ignores_is_refused_with_what_to_write() {
+    let features = "service.kubernetes.io/ibm-load-balancer-cloud-provider-enable-features";
+    let vlan = "service.kubernetes.io/ibm-load-balancer-cloud-provider-vlan";
+    let nlb = |spec: ServiceSpec| annotated(spec, features, "nlb");
+    assert!(refused(Provider::Ibm, &addressed(external(), &["203.0.113.7"]), TCP).contains(vlan));
+    let classic = annotated(addressed(external(), &["203.0.113.7"]), vlan, "123");
+    assert_eq!(
+        made(Provider::Ibm, &classic).load_balancer_ip.as_deref(),
+        Some("203.0.113.7")
+    );
+    assert!(refused(Provider::Ibm, &external(), UDP).contains(features));
+    assert!(template(Provider::Ibm, &nlb(external()), UDP).is_ok());
+    // A private network load balancer needs a subnet of its own.
+    for subnet in [None, Some("one,two")] {
+        let spec = match subnet {
+            None => internal(),
+            Some(subnet) => in_subnet(internal(), subnet),
+        };
+        let words = refused(Provider::Ibm, &nlb(spec), TCP);
+        assert!(
+            words.starts_with("MissingCompanion") && words.contains("spec.service.subnet"),
+            "{words}"
+        );
+    }
+    assert!(template(Provider::Ibm, &nlb(in_subnet(internal(), "one")), TCP).is_ok());
+}
+
+#[test]
+fn ip_families_that_would_be_ignored_are_refused() {
+    let both = [IpFamily::V4, IpFamily::V6];
+    let ignoring = [
+        Provider::Aws,
+        Provider::Ibm,
+        Provider::Stackit,
+        Provider::Scaleway,
+        Provider::DigitalOcean,
+        Provider::Alibaba,
+        Provider::OpenStack,
+        Provider::OvhCloud,
+    ];
+    for provider in ignoring {
+        let words = refused(provider, &of_families(external(), &both), TCP);
+        assert!(
+            words.starts_with("UnsupportedField") && words.contains("ipFamilies"),
+            "{provider:?}: {words}"
+        );
+    }
+    assert!(template(Provider::OpenStack, &of_families(external(), &[IpFamily::V6]), TCP).is_ok());
+    let stack = "service.beta.kubernetes.io/do-loadbalancer-network-stack";
+    let dual = annotated(of_families(external(), &both), stack, "DUALSTACK");
+    assert!(template(Provider::DigitalOcean, &dual, TCP).is_ok());
+}
+
+#[test]
+fn a_class_that_the_provider_of_an_external_gateway_ignores_is_refused() {
+    let words = refused(Provider::Gke, &classed(external(), "service.k8s.aws/nlb"), TCP);
+    assert!(words.contains("provider: AWSLoadBalancerController"), "{words}");
+    let words = refused(
+        Provider::Gke,
+        &classed(external(), "networking.gke.io/l4-regional-internal"),
+        TCP,
+    );
+    assert!(words.contains("scope: Internal"), "{words}");
+    // One that nobody knows may be served by a controller that we don't know.
+    assert!(template(Provider::Gke, &classed(external(), "example.com/mine"), TCP).is_ok());
+    assert!(template(Provider::Other, &classed(external(), "service.k8s.aws/nlb"), TCP).is_ok());
+}
+
+#[test]
+fn ipv6_that_an_internet_gateway_would_reach_is_not_internal_in_a_vpc() {
+    let key = "service.beta.kubernetes.io/aws-load-balancer-attributes";
+    for provider in [Provider::AwsLoadBalancerController, Provider::EksAutoMode] {
+        let open = annotated(internal(), key, "a.b=c, ipv6.deny_all_igw_traffic=false");
+        let words = refused(provider, &open, TCP);
+        assert!(
+            words.starts_with("ConflictingAnnotation") && words.contains(key),
+            "{words}"
+        );
+        let closed = annotated(internal(), key, "a.b=c,ipv6.deny_all_igw_traffic=true");
+        assert_eq!(said(provider, &made(provider, &closed)), Exposure::Internal);
+    }
+}

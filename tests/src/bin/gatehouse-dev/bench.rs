@@ -43,7 +43,9 @@ pub(crate) enum Plan {
         runs: usize,
     },
     Alerts,
-    Gateways,
+    Gateways {
+        large: bool,
+    },
 }
 
 /// Runs the steps and prints the table.
@@ -60,7 +62,7 @@ pub(crate) fn bench(plan: Plan) -> Result<ExitCode, Error> {
     runtime.block_on(async {
         let large = match plan {
             Plan::Alerts => return alerts::alerts(&binary, &mut measured).await,
-            Plan::Gateways => return gateways::gateways(&binary, &mut measured).await,
+            Plan::Gateways { large } => return gateways::gateways(&binary, large, &mut measured).await,
             Plan::Dns01 { runs } => return dns01_rates(&binary, runs, &mut measured).await,
             Plan::Certificates { large } => large,
         };

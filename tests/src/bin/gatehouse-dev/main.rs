@@ -48,7 +48,7 @@ enum Task {
     },
     /// Measures what certificates cost: requests, CPU, memory and time, each beside its goal and cert-manager's figure
     Bench {
-        /// Also with 5,000 and with 10,000 Certificates
+        /// Also with 5,000 and with 10,000 Certificates; with `--gateways`, with 10,000 Gateways
         #[arg(long)]
         large: bool,
         /// The rate of DNS-01 alone, in so many runs (13 when no number is given)
@@ -58,7 +58,7 @@ enum Task {
         #[arg(long, conflicts_with = "large")]
         alerts: bool,
         /// Gateways in place of the certificates: 1,000 at once, in front of Pods
-        #[arg(long, conflicts_with_all = ["large", "alerts"])]
+        #[arg(long, conflicts_with = "alerts")]
         gateways: bool,
     },
     /// Builds the tools that tests and `run` start into the cache, and prints where they are
@@ -75,7 +75,9 @@ fn main() -> ExitCode {
         } => run::run(state, !no_samples, &operator),
         Task::Test { threads, cargo } => test::test(threads, &cargo),
         Task::Bench { alerts: true, .. } => bench::bench(bench::Plan::Alerts),
-        Task::Bench { gateways: true, .. } => bench::bench(bench::Plan::Gateways),
+        Task::Bench {
+            gateways: true, large, ..
+        } => bench::bench(bench::Plan::Gateways { large }),
         Task::Bench { dns01: Some(runs), .. } => bench::bench(bench::Plan::Dns01 { runs }),
         Task::Bench { large, .. } => bench::bench(bench::Plan::Certificates { large }),
         Task::Tools => tools(),

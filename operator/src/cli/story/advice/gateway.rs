@@ -9,6 +9,10 @@ pub(super) const GATEWAY: Table = &[
         "Write spec.service.provider, as the message says. Until then nothing is made that might be public.",
     ),
     (
+        "DetectingProvider",
+        "Wait: the provider is detected as soon as nodes and API groups can be read and the nodes are initialized. To decide it now, write spec.service.provider.",
+    ),
+    (
         "ScopeUnsupported",
         "This provider has no internal load balancers: use type NodePort or ClusterIP, or a load balancer in the cluster (provider: MetalLB), as the message says.",
     ),
@@ -76,6 +80,10 @@ pub(super) const GATEWAY: Table = &[
     (
         "AddressPending",
         "Wait some minutes for the cloud. If it stays so: does the load balancer controller run, does it serve this class, is there a quota or an empty pool? What it says stands in the Service's events.",
+    ),
+    (
+        "SourceRangesIgnored",
+        "Everybody is admitted: leave loadBalancerSourceRanges out, and restrict who may connect with security groups, as the message says.",
     ),
     // ExposureVerified.
     (

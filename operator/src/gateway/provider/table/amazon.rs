@@ -1,8 +1,8 @@
 //! Amazon: three controllers that read each other's annotations, or don't.
 
 use crate::gateway::provider::preset::{
-    Addresses, Class, Clients, CreateOnly, Internal, Lack, Lacks, Marks, NOWHERE, PLAIN, Place, Preset, Reads,
-    Recognised, Served, Subnet, Takes, Unless, Voice, With,
+    Addresses, Class, Clients, CreateOnly, Internal, Lack, Lacks, Marks, NOWHERE, NodePorts, PLAIN, Place, Preset,
+    Reads, Recognised, Served, Subnet, Takes, Unless, Voice, With,
 };
 
 const SCHEME: &str = "service.beta.kubernetes.io/aws-load-balancer-scheme";
@@ -13,6 +13,8 @@ const SUBNETS: &str = "service.beta.kubernetes.io/aws-load-balancer-subnets";
 const EIPS: &str = "service.beta.kubernetes.io/aws-load-balancer-eip-allocations";
 const PRIVATE_IPV4: &str = "service.beta.kubernetes.io/aws-load-balancer-private-ipv4-addresses";
 const IPV6: &str = "service.beta.kubernetes.io/aws-load-balancer-ipv6-addresses";
+const ATTRIBUTES: &str = "service.beta.kubernetes.io/aws-load-balancer-attributes";
+const TARGETS: &str = "service.beta.kubernetes.io/aws-load-balancer-nlb-target-type";
 const FAMILY: &str = "service.beta.kubernetes.io/aws-load-balancer-ip-address-type";
 
 const SUBNET: Subnet = Subnet::Annotation {
@@ -35,6 +37,8 @@ const VOICES: &[Voice] = &[
     Voice::new(INTERNAL, Reads::Internal(&["true"])),
     // For a public one only (annotations.md).
     Voice::new(EIPS, Reads::ExternalBut(&[""])),
+    // By default an internal load balancer lets nothing in from an internet gateway, which IPv6 addresses could be reached through.
+    Voice::new(ATTRIBUTES, Reads::ExternalWith("ipv6.deny_all_igw_traffic=false")),
 ];
 
 pub static CONTROLLER: Preset = Preset {
@@ -73,6 +77,8 @@ pub static CONTROLLER: Preset = Preset {
     // annotations.md: "do not add or modify" the type, no effect of a new name. A new scheme replaces the load balancer
     // (pkg/deploy/elbv2/load_balancer_synthesizer.go).
     create_only: CreateOnly::new(&[TYPE, NAME], false),
+    // annotations.md, "NodePort allocation": needed for instance targets, the default.
+    node_ports: NodePorts::UnneededWith(&[(TARGETS, "ip"), (TYPE, "nlb-ip")]),
     // Seen with instance targets, not with IP targets (annotations.md, load-balancer-source-ranges).
     clients: Clients::Unknown,
     ..PLAIN
@@ -104,7 +110,9 @@ pub static AUTO_MODE: Preset = Preset {
         external: ELASTIC,
     },
     ipv6: Some((FAMILY, "dualstack")),
+    // Nothing is documented of what it reads later: all of it counts as read once.
     create_only: CreateOnly::new(&[SCHEME, TYPE, NAME], true),
+    node_ports: NodePorts::UnneededWith(&[(TARGETS, "ip")]),
     ..PLAIN
 };
 
@@ -140,10 +148,14 @@ pub static IN_TREE: Preset = Preset {
     // kubernetes#64251: an existing one keeps its scheme.
     create_only: CreateOnly::new(&[INTERNAL, SCHEME, TYPE], true),
     lacks: Lacks {
-        udp: Some(Lack {
-            instead: "add the annotation service.beta.kubernetes.io/aws-load-balancer-type: nlb",
-            unless: Some(Unless::Annotation((TYPE, "nlb"))),
-        }),
+        udp: Some(Lack::unless(
+            "add the annotation service.beta.kubernetes.io/aws-load-balancer-type: nlb",
+            &[Unless::Annotation((TYPE, "nlb"))],
+        )),
+        // It reads no ipFamilies.
+        ipv6: Some(Lack::always(
+            "leave IPv6 out of ipFamilies, or write provider: AWSLoadBalancerController or EKSAutoMode",
+        )),
         // checkMixedProtocol.
         mixed: Some(Lack::always("make a Gateway for TCP and another for UDP")),
         ..Lacks::NOTHING

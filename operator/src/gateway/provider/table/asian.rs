@@ -61,10 +61,18 @@ pub static ALIBABA: Preset = Preset {
     ),
     lacks: Lacks {
         // Read in nlbv2, not in clbv1.
-        source_ranges: Some(Lack {
-            instead: "write loadBalancerClass: alibabacloud.com/nlb, or the annotations service.beta.kubernetes.io/alibaba-cloud-loadbalancer-acl-status, -acl-id and -acl-type instead",
-            unless: Some(Unless::Class("alibabacloud.com/nlb")),
-        }),
+        source_ranges: Some(Lack::unless(
+            "write loadBalancerClass: alibabacloud.com/nlb, or the annotations service.beta.kubernetes.io/alibaba-cloud-loadbalancer-acl-status, -acl-id and -acl-type instead",
+            &[Unless::Class("alibabacloud.com/nlb")],
+        )),
+        // No ipFamilies are read (pkg/controller/service).
+        ipv6: Some(Lack::unless(
+            "add the annotation service.beta.kubernetes.io/alibaba-cloud-loadbalancer-ip-version, ipv6 or with a network load balancer DualStack",
+            &[Unless::Annotation((
+                "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-ip-version",
+                "",
+            ))],
+        )),
         ..Lacks::NOTHING
     },
     ..PLAIN
@@ -93,6 +101,13 @@ pub static TENCENT: Preset = Preset {
         needed: true,
     },
     create_only: CreateOnly::new(&[TENCENT_SWITCH], true),
+    lacks: Lacks {
+        // No document of TKE mentions them.
+        source_ranges: Some(Lack::always(
+            "leave them out, and write the annotation service.cloud.tencent.com/security-groups instead",
+        )),
+        ..Lacks::NOTHING
+    },
     ..PLAIN
 };
 
@@ -115,7 +130,15 @@ pub static BAIDU: Preset = Preset {
         // An EIP of the user's.
         external: Takes::v4(Place::Field),
     },
+    // Nothing is documented of what it reads later: the switch counts as read once.
     create_only: CreateOnly::new(&[BAIDU_SWITCH], true),
+    lacks: Lacks {
+        // No document of CCE mentions them.
+        source_ranges: Some(Lack::always(
+            "leave them out, and restrict who may connect with the security groups of the nodes",
+        )),
+        ..Lacks::NOTHING
+    },
     ..PLAIN
 };
 
@@ -140,5 +163,12 @@ pub static YANDEX: Preset = Preset {
     },
     addresses: Addresses::both(Takes::v4(Place::Field)),
     create_only: CreateOnly::new(&[YANDEX_SWITCH, YANDEX_SUBNET], true),
+    lacks: Lacks {
+        // nlb-ref/service lists the fields that are read, and they are not among them.
+        source_ranges: Some(Lack::always(
+            "leave them out, and restrict who may connect with the security groups of the nodes",
+        )),
+        ..Lacks::NOTHING
+    },
     ..PLAIN
 };

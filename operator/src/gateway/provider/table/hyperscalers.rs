@@ -1,8 +1,8 @@
 //! Google, Microsoft, Oracle, IBM.
 
 use crate::gateway::provider::preset::{
-    Addresses, Class, Clients, CreateOnly, Internal, Lack, Lacks, Marks, NOWHERE, PLAIN, Place, Preset, Reads,
-    Recognised, Served, Subnet, TRUE, Takes, Voice, With,
+    Addresses, Class, Clients, CreateOnly, Internal, Lack, Lacks, Marks, NOWHERE, Need, NodePorts, PLAIN, Place,
+    Preset, Reads, Recognised, Served, Subnet, TRUE, Takes, Unless, Voice, With,
 };
 
 const GKE_NAMES: &str = "networking.gke.io/load-balancer-ip-addresses";
@@ -47,6 +47,9 @@ pub static GKE: Preset = Preset {
     }),
     // A new type deletes the old load balancer and makes another (gce_loadbalancer.go).
     create_only: CreateOnly::new(&[], false),
+    // Packets keep the load balancer's address and port on their way to a node; health checks go to the kube-proxy's port or to
+    // healthCheckNodePort (kubernetes/ingress-gce, pkg/l4; kubernetes/cloud-provider-gcp, gce_loadbalancer_internal.go).
+    node_ports: NodePorts::Unneeded,
     clients: Clients::Seen,
     // cloud.google.com/load-balancing/docs/firewall-rules.
     health_checks: &["35.191.0.0/16", "130.211.0.0/22"],
@@ -109,6 +112,8 @@ const AZURE: Takes = Takes {
 const OCI_SWITCH: &str = "service.beta.kubernetes.io/oci-load-balancer-internal";
 const OCI_NETWORK_SWITCH: &str = "oci-network-load-balancer.oraclecloud.com/internal";
 const OCI_TYPE: &str = "oci.oraclecloud.com/load-balancer-type";
+const OCI_RULES: &str = "oci.oraclecloud.com/security-rule-management-mode";
+const OCI_NETWORK_LISTS: &str = "oci-network-load-balancer.oraclecloud.com/security-list-management-mode";
 
 /// oracle/oci-cloud-controller-manager, docs/load-balancer-annotations.md and load_balancer_spec.go.
 pub static OCI: Preset = Preset {
@@ -141,6 +146,17 @@ pub static OCI: Preset = Preset {
         // validateProtocols.
         udp: Some(Lack::always(
             "write provider: OCINetwork, whose network load balancers have UDP",
+        )),
+        // They are rules of security lists, which this mode leaves alone (load_balancer_security_lists.go).
+        source_ranges: Some(Lack::when(
+            "leave the annotation out that keeps it from managing security rules, or leave the ranges out and write the rules yourself",
+            &[
+                (
+                    "service.beta.kubernetes.io/oci-load-balancer-security-list-management-mode",
+                    "None",
+                ),
+                (OCI_RULES, "None"),
+            ],
         )),
         ..Lacks::NOTHING
     },
@@ -175,6 +191,20 @@ pub static OCI_NETWORK: Preset = Preset {
         external: Takes::v4(Place::Field),
     },
     create_only: CreateOnly::new(&[OCI_NETWORK_SWITCH, OCI_TYPE], true),
+    lacks: Lacks {
+        // They become rules of security lists or groups, and by default none are managed (docs/load-balancer-annotations.md).
+        source_ranges: Some(Lack::unless(
+            "add the annotation oci.oraclecloud.com/security-rule-management-mode: NSG, or leave them out and write the rules yourself",
+            &[
+                Unless::Annotation((OCI_RULES, "NSG")),
+                Unless::Annotation((OCI_RULES, "SL-All")),
+                Unless::Annotation((OCI_RULES, "SL-Frontend")),
+                Unless::Annotation((OCI_NETWORK_LISTS, "All")),
+                Unless::Annotation((OCI_NETWORK_LISTS, "Frontend")),
+            ],
+        )),
+        ..Lacks::NOTHING
+    },
     // is-preserve-source is on by default with externalTrafficPolicy Local.
     clients: Clients::Seen,
     ..PLAIN
@@ -182,7 +212,13 @@ pub static OCI_NETWORK: Preset = Preset {
 
 const IBM_SWITCH: &str = "service.kubernetes.io/ibm-load-balancer-cloud-provider-ip-type";
 
-/// cloud.ibm.com/docs/containers: loadbalancer (classic), vpclb-about and setup_vpc_nlb (VPC).
+const IBM_FEATURES: &str = "service.kubernetes.io/ibm-load-balancer-cloud-provider-enable-features";
+const IBM_SUBNETS: &str = "service.kubernetes.io/ibm-load-balancer-cloud-provider-vpc-subnets";
+/// Of classic clusters only.
+const IBM_VLAN: &str = "service.kubernetes.io/ibm-load-balancer-cloud-provider-vlan";
+
+/// cloud.ibm.com/docs/containers: loadbalancer (classic), vpclb-about and setup_vpc_nlb (VPC); IBM-Cloud/cloud-provider-ibm,
+/// pkg/vpcctl, which reads neither source ranges nor `loadBalancerIP` nor IP families.
 pub static IBM: Preset = Preset {
     key: "IBM",
     name: "IBM Cloud Kubernetes Service",
@@ -195,18 +231,38 @@ pub static IBM: Preset = Preset {
     external: Marks::annotations(&[(IBM_SWITCH, "public")]),
     voices: &[Voice::new(IBM_SWITCH, Reads::Internal(&["private"]))],
     subnet: Subnet::Annotation {
-        key: "service.kubernetes.io/ibm-load-balancer-cloud-provider-vpc-subnets",
+        key: IBM_SUBNETS,
         what: "IDs of VPC subnets, with commas",
         with: With::Both,
         needed: false,
     },
-    addresses: Addresses::both(Takes::v4(Place::Field)),
-    create_only: CreateOnly::new(
-        &[
-            IBM_SWITCH,
-            "service.kubernetes.io/ibm-load-balancer-cloud-provider-enable-features",
-        ],
-        true,
-    ),
+    addresses: Addresses::both(Takes {
+        requires: Some((IBM_VLAN, "")),
+        ..Takes::v4(Place::Field)
+    }),
+    create_only: CreateOnly::new(&[IBM_SWITCH, IBM_FEATURES], true),
+    lacks: Lacks {
+        // The application load balancer of a VPC has TCP only. Those of classic clusters have both.
+        udp: Some(Lack::unless(
+            "in a VPC add the annotation service.kubernetes.io/ibm-load-balancer-cloud-provider-enable-features: nlb, in a classic cluster service.kubernetes.io/ibm-load-balancer-cloud-provider-vlan",
+            &[
+                Unless::Annotation((IBM_FEATURES, "nlb")),
+                Unless::Annotation((IBM_FEATURES, "ipvs")),
+                Unless::Annotation((IBM_VLAN, "")),
+            ],
+        )),
+        source_ranges: Some(Lack::always(
+            "leave them out; in a VPC restrict who may connect with security groups, in a classic cluster with Calico policies",
+        )),
+        ipv6: Some(Lack::always("leave IPv6 out of ipFamilies")),
+        ..Lacks::NOTHING
+    },
+    // setup_vpc_nlb: a subnet that nothing else is in.
+    needs: &[Need {
+        when: (IBM_FEATURES, "nlb"),
+        key: IBM_SUBNETS,
+        single: true,
+        what: "one subnet that is dedicated to it: write its ID in spec.service.subnet",
+    }],
     ..PLAIN
 };

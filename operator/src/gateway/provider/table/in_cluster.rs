@@ -1,8 +1,8 @@
 //! Load balancers that run in the cluster: Internal is which pool.
 
 use crate::gateway::provider::preset::{
-    Addresses, Class, Clients, CreateOnly, Internal, NOWHERE, PLAIN, Place, Preset, Reads, Recognised, Subnet, Takes,
-    Voice, With,
+    Addresses, Class, Clients, CreateOnly, Internal, NOWHERE, NodePorts, PLAIN, Place, Preset, Reads, Recognised,
+    Subnet, Takes, Voice, With,
 };
 
 /// metallb/metallb, controller/service.go. Who installs it may give it a class (`--lb-class`).
@@ -28,6 +28,9 @@ pub static METALLB: Preset = Preset {
     },
     addresses: Addresses::both(Takes::any(Place::Many("metallb.io/loadBalancerIPs"))),
     create_only: CreateOnly::new(&[], false),
+    // Traffic reaches a node at the Service's address, and kube-proxy takes it from there, which also keeps source ranges
+    // (metallb.io/concepts/layer2 and bgp; metallb/metallb#328 on node ports).
+    node_ports: NodePorts::Unneeded,
     // metallb.io/usage on externalTrafficPolicy.
     clients: Clients::Seen,
     ..PLAIN
@@ -41,6 +44,7 @@ pub static CILIUM: Preset = Preset {
         // Not by its API group: Cilium is the network of many clouds. A pool of it is what counts.
         classes: &[
             Class::plain("io.cilium/bgp-control-plane"),
+            // "L2 Announcements / L2 Aware LB" (network/lb-ipam, on loadBalancerClass).
             Class::plain("io.cilium/l2-announcer"),
             // The nodes' external addresses, where they have any.
             Class::decides("io.cilium/node", false),
@@ -56,6 +60,8 @@ pub static CILIUM: Preset = Preset {
     subnet: Subnet::Label,
     addresses: Addresses::both(Takes::any(Place::Many("lbipam.cilium.io/ips"))),
     create_only: CreateOnly::new(&[], false),
+    // The address is a front of its own in the datapath (network/kubernetes/kubeproxy-free), which also keeps source ranges.
+    node_ports: NodePorts::Unneeded,
     clients: Clients::Seen,
     ..PLAIN
 };
@@ -74,5 +80,7 @@ pub static KUBE_VIP: Preset = Preset {
     subnet: Subnet::No("write addresses: its pools are by namespace, and a Service cannot choose one"),
     addresses: Addresses::both(Takes::any(Place::Many("kube-vip.io/loadbalancerIPs"))),
     create_only: CreateOnly::new(&[], false),
+    // A node has the Service's address, and kube-proxy takes it from there, which also keeps source ranges.
+    node_ports: NodePorts::Unneeded,
     ..PLAIN
 };

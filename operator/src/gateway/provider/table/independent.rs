@@ -2,7 +2,7 @@
 
 use crate::gateway::provider::preset::{
     Addresses, Clients, CreateOnly, Internal, Lack, Lacks, Marks, NOWHERE, PLAIN, Place, Preset, Reads, Recognised,
-    Subnet, TRUE, Takes, Voice, With,
+    Subnet, TRUE, Takes, Unless, Voice, With,
 };
 
 const DIGITAL_OCEAN_SWITCH: &str = "service.beta.kubernetes.io/do-loadbalancer-network";
@@ -45,6 +45,14 @@ pub static DIGITAL_OCEAN: Preset = Preset {
         internal_ipv6: Some(Lack::always(
             "leave IPv6 out of ipFamilies: internal ones have IPv4 only",
         )),
+        // No ipFamilies are read (do/loadbalancers.go).
+        ipv6: Some(Lack::unless(
+            "add the annotation service.beta.kubernetes.io/do-loadbalancer-network-stack: DUALSTACK",
+            &[Unless::Annotation((
+                "service.beta.kubernetes.io/do-loadbalancer-network-stack",
+                "DUALSTACK",
+            ))],
+        )),
         ..Lacks::NOTHING
     },
     ..PLAIN
@@ -86,6 +94,9 @@ pub static HETZNER: Preset = Preset {
         udp: Some(Lack::always("leave UDP out, or use a Gateway of type NodePort for it")),
         source_ranges: Some(Lack::always(
             "leave them out, and restrict who may connect in the application, or with type: NodePort and Hetzner's firewalls",
+        )),
+        internal_ipv6: Some(Lack::always(
+            "leave IPv6 out of ipFamilies: private networks have IPv4 only",
         )),
         ..Lacks::NOTHING
     },
@@ -148,6 +159,14 @@ pub static SCALEWAY: Preset = Preset {
     ),
     lacks: Lacks {
         udp: Some(Lack::always("leave UDP out, or use a Gateway of type NodePort for it")),
+        // No ipFamilies are read (scaleway/loadbalancers.go).
+        ipv6: Some(Lack::unless(
+            "add the annotation service.beta.kubernetes.io/scw-loadbalancer-flexible-ip-types",
+            &[Unless::Annotation((
+                "service.beta.kubernetes.io/scw-loadbalancer-flexible-ip-types",
+                "",
+            ))],
+        )),
         ..Lacks::NOTHING
     },
     clients: Clients::Proxied,

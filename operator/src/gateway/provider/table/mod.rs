@@ -40,6 +40,52 @@ pub const ALL: [Provider; 24] = [
     Provider::KubeVip,
 ];
 
+/// A scheme of `providerID` that clouds share which read different switches.
+#[derive(Debug)]
+pub struct SharedScheme {
+    pub prefix: &'static str,
+    /// Whose nodes they most likely are: this provider's preset serves External Gateways.
+    pub likely: Provider,
+    /// As a sentence's end.
+    pub used_by: &'static str,
+    /// What the user may write.
+    pub candidates: &'static [Provider],
+    /// How the key of a node's label begins that only `likely` gives its nodes.
+    pub confirmed_by: Option<&'static str>,
+}
+
+/// All that are known.
+pub static SHARED_SCHEMES: &[SharedScheme] = &[
+    // stackitcloud/cloud-provider-stackit, pkg/ccm/instances.go (its old provider name); OVHcloud has a node label of its own.
+    SharedScheme {
+        prefix: "openstack://",
+        likely: Provider::OpenStack,
+        used_by: "OpenStack, OVHcloud, older STACKIT clusters and other clouds",
+        candidates: &[Provider::OpenStack, Provider::OvhCloud, Provider::Stackit],
+        confirmed_by: None,
+    },
+    // outscale/cloud-provider-osc (its nodes are aws:///<zone>/i-…, its switch is osc-load-balancer-internal). EKS labels its nodes.
+    SharedScheme {
+        prefix: "aws://",
+        likely: Provider::Aws,
+        used_by: "AWS with several controllers, Outscale and other clouds",
+        candidates: &[
+            Provider::Aws,
+            Provider::AwsLoadBalancerController,
+            Provider::EksAutoMode,
+        ],
+        confirmed_by: Some("eks.amazonaws.com/"),
+    },
+    // deckhouse/yandex-cloud-controller-manager reads yandex.cpi.flant.com/ only. Yandex' managed clusters label their nodes.
+    SharedScheme {
+        prefix: "yandex://",
+        likely: Provider::Yandex,
+        used_by: "Yandex' managed clusters and by Deckhouse",
+        candidates: &[Provider::Yandex],
+        confirmed_by: Some("yandex.cloud/"),
+    },
+];
+
 /// What is known of a provider.
 pub fn preset(provider: Provider) -> &'static Preset {
     match provider {

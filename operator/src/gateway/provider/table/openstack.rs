@@ -1,8 +1,8 @@
 //! OpenStack's Octavia, and who builds on OpenStack.
 
 use crate::gateway::provider::preset::{
-    Addresses, Clients, CreateOnly, Internal, Marks, NOWHERE, PLAIN, Place, Preset, Reads, Recognised, Served, Subnet,
-    TRUE, Takes, Voice, With,
+    Addresses, Clients, CreateOnly, Internal, Lack, Lacks, Marks, NOWHERE, PLAIN, Place, Preset, Reads, Recognised,
+    Served, Subnet, TRUE, Takes, Voice, With,
 };
 
 const SWITCH: &str = "service.beta.kubernetes.io/openstack-internal-load-balancer";
@@ -20,6 +20,15 @@ const SUBNET: Subnet = Subnet::Annotation {
     with: With::Both,
     needed: false,
 };
+
+/// pkg/openstack/loadbalancer.go: one VIP, of the first of `ipFamilies`.
+const LACKS: Lacks = Lacks {
+    dual_stack: Some(Lack::always("make a Gateway for each IP family")),
+    ..Lacks::NOTHING
+};
+
+/// pkg/openstack/events.go: which driver of Octavia it is, and whether it reads source ranges, is known by this only.
+const RANGES_IGNORED: &str = "LoadBalancerSourceRangesIgnored";
 
 pub static OCTAVIA: Preset = Preset {
     key: "OpenStack",
@@ -40,6 +49,8 @@ pub static OCTAVIA: Preset = Preset {
         ],
         false,
     ),
+    lacks: LACKS,
+    ranges_ignored: Some(RANGES_IGNORED),
     // Amphorae are proxies, OVN is not.
     clients: Clients::Unknown,
     ..PLAIN
@@ -71,6 +82,8 @@ pub static OVHCLOUD: Preset = Preset {
         ],
         false,
     ),
+    lacks: LACKS,
+    ranges_ignored: Some(RANGES_IGNORED),
     ..PLAIN
 };
 
@@ -108,5 +121,10 @@ pub static STACKIT: Preset = Preset {
         ],
         true,
     ),
+    lacks: Lacks {
+        // pkg/ccm/loadbalancer_spec.go reads no ipFamilies.
+        ipv6: Some(Lack::always("leave IPv6 out of ipFamilies")),
+        ..Lacks::NOTHING
+    },
     ..PLAIN
 };

@@ -1,7 +1,8 @@
 //! `cargo dev bench --gateways`: what 1,000 Gateways cost that are made at once, while nothing happens, and at a restart.
 //!
 //! Each is Internal, in front of the Pods of its namespace, and has its address from a cloud that is played here. The
-//! controller manager makes the `EndpointSlices`, as fast as its defaults let it.
+//! controller manager makes the `EndpointSlices`, as fast as its defaults let it. Before them a script makes the same Services
+//! with many clients: what the API server needs for itself, in the same run.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use gatehouse_tests::stage::SOON;
 use gatehouse_tests::{Cloud, Error, Operator};
 use k8s_openapi::api::core::v1::{Node, Pod, Service, ServiceAccount};
 use kube::Api;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
 
 use super::lab::{Lab, Subject, create};
@@ -23,14 +24,22 @@ use super::report::Measured;
 use super::{CLIENTS, NAMESPACES, REST, count, step};
 
 const GATEWAYS: usize = 1_000;
+/// Further ones, for what each takes beside the code and buffers that the first bring.
+const FURTHER: usize = 1_000;
+/// All of them with `--large`.
+const LARGE: usize = 10_000;
+/// Clients of the script: as many writes as the operator has on its way.
+const SCRIPT: usize = 64;
 /// What the cloud takes for an address.
 const CLOUD: Duration = Duration::from_millis(50);
 /// Long enough for a look at what is amiss, which is taken every half a minute.
 const MINUTE: Duration = Duration::from_mins(1);
 const NODE: &str = "bench";
+/// What the cloud and the controller manager may take to clear up.
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// All of it.
-pub(super) async fn gateways(binary: &Path, measured: &mut Measured) -> Result<(), Error> {
+pub(super) async fn gateways(binary: &Path, large: bool, measured: &mut Measured) -> Result<(), Error> {
     let mut lab = Lab::start(binary, Subject::Gateways).await?;
     let mut note = |id: &str, value: f64| measured.insert(format!("gateways.{id}"), value);
     let _clouds = surroundings(&lab).await?;
@@ -38,16 +47,21 @@ pub(super) async fn gateways(binary: &Path, measured: &mut Measured) -> Result<(
     let services = Seen::watch(Api::<Service>::all(client.clone()), |_| true);
     let programmed = Seen::watch(Api::<Gateway>::all(client.clone()), is_programmed);
     let served = Seen::watch(Api::<Gateway>::all(client), has_endpoints);
+    step(&format!("{GATEWAYS} Services by a script, {SCRIPT} clients"));
+    let script = script(&lab).await?;
+    note("script", script);
     lab.audit.quiet().await;
     tokio::time::sleep(REST).await;
     let without = memory(&lab.operator, "VmRSS")?;
 
     step(&format!("{GATEWAYS} Gateways at once"));
     let (mark, used, began) = (lab.audit.mark(), cpu(&lab.operator)?, Instant::now());
-    let names = apply(&lab).await?;
+    let names = apply(&lab, 0..GATEWAYS).await?;
     note("created", began.elapsed().as_secs_f64());
     let last = |seen: Vec<Instant>| seen.into_iter().max().map_or(f64::NAN, |at| (at - began).as_secs_f64());
-    note("services", last(services.all(&names).await?));
+    let made = last(services.all(&names).await?);
+    note("services", made);
+    note("ratio", made / script);
     note("programmed", last(programmed.all(&names).await?));
     let requests = lab.audit.since(mark);
     say("until all are Programmed", &requests);
@@ -61,13 +75,24 @@ pub(super) async fn gateways(binary: &Path, measured: &mut Measured) -> Result<(
 
     step("rest");
     tokio::time::sleep(REST).await;
-    let more = |lab: &Lab| Ok::<_, Error>(1024.0 * (memory(&lab.operator, "VmRSS")? - without) / count(GATEWAYS));
-    note("memory", more(&lab)?);
+    let held = memory(&lab.operator, "VmRSS")?;
+    note("memory", 1024.0 * (held - without) / count(GATEWAYS));
     note("peak", memory(&lab.operator, "VmHWM")?);
     let (mark, used) = (lab.audit.mark(), cpu(&lab.operator)?);
     tokio::time::sleep(REST).await;
     note("idle.cpu", percent(cpu(&lab.operator)? - used, REST));
     note("idle.requests", count(lab.audit.since(mark).values().sum()));
+
+    step(&format!("{FURTHER} further ones"));
+    let names = apply(&lab, GATEWAYS..GATEWAYS + FURTHER).await?;
+    programmed.all(&names).await?;
+    served.all(&names).await?;
+    lab.audit.quiet().await;
+    tokio::time::sleep(REST).await;
+    note(
+        "slope",
+        1024.0 * (memory(&lab.operator, "VmRSS")? - held) / count(FURTHER),
+    );
 
     step("restart");
     lab.operator.terminate(SOON).await;
@@ -81,7 +106,10 @@ pub(super) async fn gateways(binary: &Path, measured: &mut Measured) -> Result<(
     note("restart.writes", count(writes(&requests)));
     note("restart.requests", count(requests.values().sum()));
     note("restart.cpu", cpu(&lab.operator)?);
-    note("restart.memory", more(&lab)?);
+    note(
+        "restart.memory",
+        1024.0 * (memory(&lab.operator, "VmRSS")? - without) / count(GATEWAYS + FURTHER),
+    );
 
     step("Pods that are not ready");
     pod_ready(&lab, "bench-0", false).await?;
@@ -90,7 +118,54 @@ pub(super) async fn gateways(binary: &Path, measured: &mut Measured) -> Result<(
     tokio::time::sleep(MINUTE).await;
     note("lost.cpu", percent(cpu(&lab.operator)? - used, MINUTE));
     note("lost.requests", count(lab.audit.since(mark).values().sum()));
+
+    if large {
+        step(&format!("{LARGE} Gateways"));
+        let names = apply(&lab, GATEWAYS + FURTHER..LARGE).await?;
+        programmed.all(&names).await?;
+        lab.audit.quiet().await;
+        tokio::time::sleep(REST).await;
+        note("large.memory", memory(&lab.operator, "VmRSS")?);
+        note("large.peak", memory(&lab.operator, "VmHWM")?);
+        let (mark, used) = (lab.audit.mark(), cpu(&lab.operator)?);
+        tokio::time::sleep(REST).await;
+        note("large.idle.cpu", percent(cpu(&lab.operator)? - used, REST));
+        note("large.idle.requests", count(lab.audit.since(mark).values().sum()));
+    }
     Ok(())
+}
+
+/// Makes the Services that the operator makes, by the same kind of request, and says how long that took until the last was
+/// there. Nothing is left of them.
+async fn script(lab: &Lab) -> Result<f64, Error> {
+    let params = PatchParams::apply("script");
+    let began = Instant::now();
+    stream::iter(0..GATEWAYS)
+        .map(|number| {
+            let api: Api<Service> = lab.cluster.api(&format!("bench-{}", number % NAMESPACES));
+            let name = format!("script-{number}");
+            let service = json!({"apiVersion": "v1", "kind": "Service",
+                "metadata": {"name": name, "labels": {"app.kubernetes.io/managed-by": "script"},
+                    "annotations": {"networking.gke.io/load-balancer-type": "Internal"}},
+                "spec": {"type": "LoadBalancer", "selector": {"app": "shop"}, "allocateLoadBalancerNodePorts": false,
+                    "ports": [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": 8080}]}});
+            let params = &params;
+            async move { api.patch(&name, params, &Patch::Apply(&service)).await.map(drop) }
+        })
+        .buffer_unordered(SCRIPT)
+        .try_collect::<Vec<()>>()
+        .await?;
+    let took = began.elapsed().as_secs_f64();
+    for number in 0..NAMESPACES {
+        let api: Api<Service> = lab.cluster.api(&format!("bench-{number}"));
+        let ours = ListParams::default().labels("app.kubernetes.io/managed-by=script");
+        api.delete_collection(&DeleteParams::default(), &ours).await?;
+        eventually("the script's Services are gone", PATIENCE, || async {
+            api.list(&ours).await.ok().filter(|left| left.items.is_empty())
+        })
+        .await;
+    }
+    Ok(took)
 }
 
 /// A node of a cloud, a Pod in each namespace, and its load balancer controller. Their own requests are not the operator's.
@@ -139,8 +214,8 @@ async fn pod_ready(lab: &Lab, namespace: &str, ready: bool) -> Result<(), Error>
 }
 
 /// Creates the Gateways, and says what they are called.
-async fn apply(lab: &Lab) -> Result<Vec<String>, Error> {
-    stream::iter(0..GATEWAYS)
+async fn apply(lab: &Lab, numbers: std::ops::Range<usize>) -> Result<Vec<String>, Error> {
+    stream::iter(numbers)
         .map(|number| {
             let api: Api<Gateway> = lab.cluster.api(&format!("bench-{}", number % NAMESPACES));
             let name = format!("gateway-{number}");

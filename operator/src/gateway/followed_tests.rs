@@ -1,0 +1,107 @@
+#![allow(clippy::unwrap_used)]
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use k8s_openapi::api::core::v1::ConfigMap;
+
+use super::*;
+
+fn named(name: &str, value: &str) -> ConfigMap {
+    serde_json::from_value(serde_json::json!({"metadata": {"name": name}, "data": {"key": value}})).unwrap()
+}
+
+fn value(object: &ConfigMap) -> String {
+    object.data.iter().flatten().map(|(_, value)| value.clone()).collect()
+}
+
+struct Told {
+    run: Arc<Run<String>>,
+    list: BTreeMap<(String, String), String>,
+    woken: Arc<AtomicUsize>,
+}
+
+impl Told {
+    fn new() -> Self {
+        Self {
+            run: Arc::default(),
+            list: BTreeMap::new(),
+            woken: Arc::default(),
+        }
+    }
+
+    /// Has a reader wait, takes the events in, and returns how often it was woken.
+    fn wakes(&mut self, events: Vec<Result<Event<ConfigMap>, watcher::Error>>) -> usize {
+        let woken = self.woken.clone();
+        let wake: Waker = Arc::new(move || {
+            woken.fetch_add(1, Ordering::Relaxed);
+        });
+        self.run.lock().waiting.insert("reader".into(), wake);
+        for event in events {
+            if self.run.take(event, &mut self.list, value) {
+                self.run.wake();
+            }
+        }
+        self.woken.swap(0, Ordering::Relaxed)
+    }
+
+    fn view(&self) -> Vec<String> {
+        self.run.view().unwrap().to_vec()
+    }
+}
+
+fn refused() -> Result<Event<ConfigMap>, watcher::Error> {
+    let status = kube::core::Status::failure("not yours", "Forbidden")
+        .with_code(403)
+        .boxed();
+    Err(watcher::Error::InitialListFailed(kube::Error::Api(status)))
+}
+
+#[tokio::test]
+async fn a_reader_is_woken_by_a_difference_and_by_nothing_else() {
+    let mut told = Told::new();
+    let list = vec![
+        Ok(Event::Init),
+        Ok(Event::InitApply(named("one", "1"))),
+        Ok(Event::InitDone),
+    ];
+    assert_eq!(told.wakes(list), 1, "the first list");
+    assert_eq!(told.view(), ["1"]);
+    assert_eq!(told.wakes(vec![Ok(Event::Apply(named("one", "1")))]), 0, "the same");
+    let again = vec![
+        Ok(Event::Init),
+        Ok(Event::InitApply(named("one", "1"))),
+        Ok(Event::InitDone),
+    ];
+    assert_eq!(told.wakes(again), 0, "the same list");
+    let twice = vec![Ok(Event::Apply(named("one", "2"))), Ok(Event::Apply(named("one", "3")))];
+    assert_eq!(told.wakes(twice), 1, "once: who still needs it reads again");
+    assert_eq!(told.wakes(vec![Ok(Event::Delete(named("one", "3")))]), 1);
+    assert_eq!(told.view(), Vec::<String>::new());
+    // What went while nobody watched.
+    told.wakes(vec![Ok(Event::Apply(named("two", "2")))]);
+    assert_eq!(told.wakes(vec![Ok(Event::Init), Ok(Event::InitDone)]), 1);
+}
+
+#[tokio::test]
+async fn without_a_list_a_reader_learns_why_and_with_one_it_goes_on() {
+    let mut told = Told::new();
+    assert!(!told.run.view().unwrap_err().forbidden, "not yet");
+    assert_eq!(told.wakes(vec![refused(), refused()]), 1, "the same error is no news");
+    assert!(told.run.view().unwrap_err().forbidden);
+    assert!(told.run.is_refused());
+    assert_eq!(told.wakes(vec![Ok(Event::Init), Ok(Event::InitDone)]), 1);
+    assert!(!told.run.is_refused());
+    assert_eq!(told.wakes(vec![Err(watcher::Error::NoResourceVersion)]), 0);
+    assert_eq!(told.view(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_without_a_reader_ends_and_one_that_is_waited_for_does_not() {
+    let run: Arc<Run<String>> = Arc::default();
+    assert!(!run.is_unused());
+    tokio::time::advance(UNUSED).await;
+    assert!(run.is_unused());
+    run.lock().waiting.insert("reader".into(), Arc::new(|| ()));
+    assert!(!run.is_unused());
+    run.wake();
+    assert!(run.is_unused());
+}

@@ -1,0 +1,149 @@
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::needless_pass_by_value)]
+use k8s_openapi::api::core::v1::Service;
+use serde_json::Value;
+
+use super::*;
+use crate::gateway::{exposure::Verdict, service::Wanted};
+
+const SWITCH: &str = "networking.gke.io/load-balancer-type";
+
+fn gateway(service: Value) -> Gateway {
+    serde_json::from_value(json!({
+        "apiVersion": "gatehouse.dev/v1alpha1", "kind": "Gateway",
+        "metadata": {"name": "shop", "namespace": "app", "uid": "gw", "generation": 3},
+        "spec": {"service": service, "target": {"selector": {"app": "shop"}},
+            "listeners": [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": 3000}]}
+    }))
+    .unwrap()
+}
+
+/// The Service of a Gateway as it was when its spec was good, changed by `change`.
+fn made(service: Value, ingress: &[&str], change: impl FnOnce(&mut Value)) -> Arc<Live> {
+    let gateway = gateway(service);
+    let provider = gateway.spec.service.as_ref().unwrap().provider.unwrap();
+    let body = Wanted::of(&gateway, Ok(provider)).unwrap().body(None, None);
+    let owned = fields::of(&body).into_iter().map(|(path, _)| path).collect();
+    let mut object = body;
+    object["metadata"]["name"] = "shop".into();
+    object["metadata"]["uid"] = "uid".into();
+    object["metadata"]["annotations"]["cloud.test/id"] = "lb-1".into();
+    object["spec"]["clusterIP"] = "10.96.0.9".into();
+    let ingress: Vec<Value> = ingress.iter().map(|ip| json!({"ip": ip})).collect();
+    object["status"] = json!({"loadBalancer": {"ingress": ingress}});
+    change(&mut object);
+    let service: Service = serde_json::from_value(object).unwrap();
+    let mut live = Live::of(&service);
+    live.owned = owned;
+    Arc::new(live)
+}
+
+fn decide(gateway: &Gateway, live: &Arc<Live>, exposure: Verdict) -> Plan {
+    safeguard(
+        gateway,
+        &Seen {
+            services: std::slice::from_ref(live),
+            foreign: &|_| None,
+            exposure: &exposure,
+        },
+    )
+}
+
+/// A spec that is refused.
+fn refused(more: Value) -> Gateway {
+    let mut service = json!({"provider": "GKE", "scope": "Internal", "annotations": {SWITCH: "External"}});
+    service
+        .as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+    gateway(service)
+}
+
+fn good() -> Value {
+    json!({"provider": "GKE", "scope": "Internal"})
+}
+
+#[test]
+fn what_is_as_private_as_it_was_is_left_alone() {
+    let live = made(good(), &["10.0.0.7"], |_| ());
+    let plan = decide(&refused(json!({})), &live, Verdict::Private);
+    assert_eq!((plan.write, plan.withdrawn, plan.serving), (None, false, Some(live)));
+}
+
+#[test]
+fn a_switch_that_was_taken_away_is_put_back_and_nothing_else_is_changed() {
+    let taken = |service: &mut Value| {
+        service["metadata"]["annotations"]
+            .as_object_mut()
+            .unwrap()
+            .remove(SWITCH);
+        service["spec"]["selector"] = json!({"app": "other"});
+    };
+    for taken in [
+        made(good(), &["10.0.0.7"], taken),
+        made(good(), &["203.0.113.7"], |service| {
+            service["metadata"]["annotations"][SWITCH] = "External".into();
+        }),
+    ] {
+        let body = decide(&refused(json!({})), &taken, Verdict::Private)
+            .write
+            .unwrap()
+            .body;
+        assert_eq!(body["metadata"]["annotations"], json!({SWITCH: "Internal"}));
+        assert_eq!(body["spec"]["selector"], taken.value["spec"]["selector"]);
+        assert_eq!(body["spec"]["type"], "LoadBalancer");
+        assert_eq!(body["metadata"]["ownerReferences"][0]["uid"], "gw");
+    }
+}
+
+#[test]
+fn a_switch_that_is_read_once_comes_from_what_the_load_balancer_was_made_with() {
+    const AWS: &str = "service.beta.kubernetes.io/aws-load-balancer-internal";
+    let spec = |scope: &str| json!({"provider": "AWS", "scope": scope});
+    let take = |service: &mut Value| {
+        let annotations = service["metadata"]["annotations"].as_object_mut().unwrap();
+        annotations.remove(AWS);
+    };
+    let bad = gateway(json!({"provider": "AWS", "scope": "Internal", "addresses": ["203.0.113.1"]}));
+    let taken = made(spec("Internal"), &["10.0.0.7"], take);
+    let body = decide(&bad, &taken, Verdict::Private).write.unwrap().body;
+    assert_eq!(body["metadata"]["annotations"][AWS], "true");
+    // One that was made public would only say what it is not.
+    let public = made(spec("External"), &["203.0.113.7"], |_| ());
+    assert_eq!(decide(&bad, &public, Verdict::Public("203.0.113.7".into())).write, None);
+}
+
+#[test]
+fn a_public_address_is_withdrawn_where_that_is_asked_for_and_stays_so_for_this_generation() {
+    let spec = json!({"provider": "GKE", "scope": "Internal", "externalTrafficPolicy": "Local"});
+    let live = made(spec, &["203.0.113.7"], |_| ());
+    let public = || Verdict::Public("203.0.113.7".into());
+    let alert = decide(&refused(json!({})), &live, public());
+    assert_eq!((alert.write, alert.withdrawn), (None, false));
+    let withdraw = refused(json!({"onMismatch": "Withdraw"}));
+    let plan = decide(&withdraw, &live, public());
+    let body = plan.write.unwrap().body;
+    assert!(plan.withdrawn);
+    assert_eq!(body["spec"]["type"], "ClusterIP");
+    assert_eq!(body["metadata"]["annotations"][WITHDRAWN], "3");
+    for field in OF_OTHER_TYPES {
+        assert_eq!(body["spec"].get(*field), None, "{field}");
+    }
+    let mut gone = (*live).clone();
+    gone.value["spec"] = body["spec"].clone();
+    gone.value["metadata"]["annotations"] = body["metadata"]["annotations"].clone();
+    gone.owned = fields::of(&body).into_iter().map(|(path, _)| path).collect();
+    gone.ingress.clear();
+    let plan = decide(&withdraw, &Arc::new(gone), Verdict::Private);
+    assert_eq!((plan.write, plan.withdrawn), (None, true));
+}
+
+#[test]
+fn of_an_external_gateway_nothing_is_kept_private() {
+    let live = made(
+        json!({"provider": "GKE", "scope": "External"}),
+        &["203.0.113.7"],
+        |_| (),
+    );
+    let open = gateway(json!({"provider": "GKE", "subnet": "private"}));
+    assert_eq!(decide(&open, &live, Verdict::Unknown(String::new())).write, None);
+}
