@@ -25,6 +25,7 @@ mod directory;
 mod endpoint;
 mod error;
 mod fields;
+mod holds;
 mod http;
 mod key;
 mod limits;

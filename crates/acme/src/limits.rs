@@ -1,9 +1,12 @@
 //! The fair queue before a CA account: who may order next, and who waits until when. Pure.
 //!
-//! Limits are learned, not configured: CAs change theirs, and grant exceptions. A refusal of one
-//! order may be about its names (the CA's limit per domain) or about the account. It
-//! holds the whole account only when the CA says so, or when two different certificates in a row
-//! are refused; else only the one that was refused waits, on its own `nextAttemptTime`.
+//! Limits are learned, not configured: CAs change theirs, and grant exceptions. A limit holds what
+//! it is about: the names that the CA says, the endpoint that refused, or the account. It
+//! holds all orders of the account only when the CA says so, or when two different certificates in a row
+//! are refused without a reason; else only the one that was refused waits, on its own `nextAttemptTime`.
+//! Which of those who wait goes first is the matter of [`turns`](super::turns).
+//!
+//! A server that cannot be reached or answers 5xx is no limit: see the operator's outages.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,8 +15,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::error::AcmeError;
+use super::holds::{Holds, Subject};
 use super::http::Endpoint;
-use super::turns::Turns;
+use super::turns::{Lines, NEW_NAME};
 
 /// Orders in flight for each account.
 pub const DEFAULT_IN_FLIGHT: usize = 300;
@@ -22,23 +26,26 @@ pub const DEFAULT_IN_FLIGHT: usize = 300;
 const DEFAULT_WAIT: Duration = Duration::from_mins(1);
 
 /// The most that a gate holds when the CA did not say that it is the account which is limited.
-const GUESSED_WAIT: Duration = Duration::from_mins(5);
+pub(super) const GUESSED_WAIT: Duration = Duration::from_mins(5);
 
 /// The most that a gate holds in any case; an account's limits last for hours, and a server that
 /// says more is asked again after a day.
-const MAX_GATE: Duration = Duration::from_hours(24);
+pub(super) const MAX_GATE: Duration = Duration::from_hours(24);
+
+/// Clocks of two machines may differ by this much.
+const SKEW: SignedDuration = SignedDuration::from_mins(5);
 
 /// Who asked to order and did not ask again for so long has gone: it gave up, or was deleted.
 const FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_mins(15);
 
 /// So long after a refusal, a limit counts as near.
-const NEAR: SignedDuration = SignedDuration::from_hours(1);
+pub(super) const NEAR: SignedDuration = SignedDuration::from_hours(1);
 
 /// What survives a restart. Small: keep it with the issuer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LimitState {
-    /// Nothing goes to the CA before (503, or 429 on something else than newOrder).
+    /// Nothing goes to the CA before (429 for the account on something else than newOrder).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account_not_before: Option<Timestamp>,
     /// No new order before (429).
@@ -61,9 +68,11 @@ pub struct LimitState {
 pub struct Wanted {
     /// Stable and unique, for example the uid.
     pub key: String,
-    /// Among certificates that are equally urgent, namespaces take turns.
+    /// Namespaces take turns.
     pub namespace: String,
-    /// Of the certificate that is there; `None` where there is none, which is the most urgent.
+    /// Names and addresses that are ordered.
+    pub names: Vec<String>,
+    /// Of the certificate that is there; `None` where there is none.
     pub not_after: Option<Timestamp>,
     /// The order will say `replaces`.
     pub replaces: bool,
@@ -85,10 +94,18 @@ pub enum Admission {
 #[derive(Debug, Clone)]
 struct Waiting {
     wanted: Wanted,
-    /// When it last asked.
+    /// When it first asked, and when it last did.
+    since: Timestamp,
     asked: Timestamp,
-    /// Its number among those who are as urgent.
-    turn: u64,
+}
+
+impl Waiting {
+    /// When it will be too late, or, for a new name, has waited long enough.
+    fn deadline(&self) -> Timestamp {
+        self.wanted
+            .not_after
+            .unwrap_or_else(|| self.since.checked_add(NEW_NAME).unwrap_or(Timestamp::MAX))
+    }
 }
 
 /// The queue of one account.
@@ -97,7 +114,8 @@ pub struct FairQueue {
     state: LimitState,
     cap: usize,
     waiting: BTreeMap<String, Waiting>,
-    turns: Turns,
+    lines: Lines,
+    holds: Holds,
     in_flight: BTreeSet<String>,
     /// A limit ran out and one order goes ahead to see.
     probing: Option<String>,
@@ -110,7 +128,8 @@ impl FairQueue {
             state,
             cap: cap.max(1),
             waiting: BTreeMap::new(),
-            turns: Turns::default(),
+            lines: Lines::default(),
+            holds: Holds::default(),
             in_flight: BTreeSet::new(),
             probing: None,
         }
@@ -127,8 +146,17 @@ impl FairQueue {
         let order = self
             .state
             .new_order_not_before
-            .filter(|_| endpoint == Endpoint::NewOrder && !exempt);
-        self.state.account_not_before.max(order).filter(|until| *until > now)
+            .filter(|_| endpoint == Endpoint::NewOrder && !exempt)
+            // Set while the clock was ahead.
+            .filter(|_| self.state.last_refusal.is_none_or(|at| at.duration_since(now) <= SKEW));
+        let account = believed(self.state.account_not_before, now);
+        account.max(believed(order, now)).max(self.holds.endpoint(endpoint, now))
+    }
+
+    /// When `wanted` may order, if not at once.
+    fn held(&self, wanted: &Wanted, now: Timestamp) -> Option<Timestamp> {
+        self.not_before(Endpoint::NewOrder, wanted.replaces, now)
+            .max(self.holds.names(&wanted.names, now))
     }
 
     /// May `wanted` order now? Asking again refreshes its place and is always allowed; who was
@@ -138,15 +166,13 @@ impl FairQueue {
             return Admission::Go;
         }
         self.wait(wanted, now);
-        if let Some(until) = self.not_before(Endpoint::NewOrder, wanted.replaces, now) {
+        if let Some(until) = self.held(wanted, now) {
             return Admission::NotBefore(until);
         }
         if !self.is_next(&wanted.key, now) {
             return Admission::Queued;
         }
-        if let Some(waiting) = self.waiting.get(&wanted.key) {
-            self.turns.up(waiting.wanted.not_after, waiting.turn);
-        }
+        self.lines.serve(&wanted.namespace);
         self.leave(&wanted.key);
         self.in_flight.insert(wanted.key.clone());
         if self.state.new_order_not_before.is_some() && !wanted.replaces {
@@ -164,23 +190,25 @@ impl FairQueue {
     fn wait(&mut self, wanted: &Wanted, now: Timestamp) {
         if let Some(waiting) = self.waiting.get_mut(&wanted.key)
             && waiting.wanted.not_after == wanted.not_after
+            && waiting.since <= now
         {
-            waiting.wanted.replaces = wanted.replaces;
+            waiting.wanted = wanted.clone();
             waiting.asked = now;
             return;
         }
         self.leave(&wanted.key);
         let waiting = Waiting {
             wanted: wanted.clone(),
+            since: now,
             asked: now,
-            turn: self.turns.draw(wanted.not_after, &wanted.namespace),
         };
+        self.lines.join(&wanted.namespace, waiting.deadline(), &wanted.key);
         self.waiting.insert(wanted.key.clone(), waiting);
     }
 
     fn leave(&mut self, key: &str) {
-        if let Some(Waiting { wanted, .. }) = self.waiting.remove(key) {
-            self.turns.left(wanted.not_after, &wanted.namespace);
+        if let Some(waiting) = self.waiting.remove(key) {
+            self.lines.leave(&waiting.wanted.namespace, waiting.deadline(), key);
         }
     }
 
@@ -190,8 +218,9 @@ impl FairQueue {
         self.in_flight.insert(key.to_owned());
     }
 
-    /// The order was placed: no limit holds orders now. Gives who may go next.
-    pub fn placed(&mut self, key: &str, replaces: bool, now: Timestamp) -> Vec<String> {
+    /// The order for `names` was placed: no limit holds such orders now. Gives who may go next.
+    pub fn placed(&mut self, key: &str, names: &[String], replaces: bool, now: Timestamp) -> Vec<String> {
+        self.holds.names_taken(names);
         if !replaces {
             // What is exempt proves nothing for the others.
             self.state.new_order_not_before = None;
@@ -211,137 +240,117 @@ impl FairQueue {
         self.next(now)
     }
 
-    /// Learns from a refusal of a request for `key`; other errors say nothing of limits. True when the state changed and is to be kept.
-    pub fn refused(
-        &mut self,
-        key: &str,
-        endpoint: Endpoint,
-        replaces: bool,
-        error: &AcmeError,
-        now: Timestamp,
-    ) -> bool {
+    /// Learns from a refusal of a request for `wanted`; other errors say nothing of limits. True when the state changed and is to be kept.
+    pub fn refused(&mut self, wanted: &Wanted, endpoint: Endpoint, error: &AcmeError, now: Timestamp) -> bool {
         let before = self.state.clone();
-        match error {
-            AcmeError::Unavailable {
-                retry_after: Some(wait),
-                ..
-            } => raise(&mut self.state.account_not_before, now, *wait),
-            AcmeError::RateLimited { retry_after, detail } => {
-                let wait = retry_after.unwrap_or(DEFAULT_WAIT);
-                if endpoint == Endpoint::NewOrder {
-                    self.refused_order(key, replaces, wait, detail, now);
-                } else {
-                    raise(&mut self.state.account_not_before, now, wait);
+        if let AcmeError::RateLimited { retry_after, detail } = error {
+            let wait = retry_after.unwrap_or(DEFAULT_WAIT);
+            match (Subject::of(detail, &wanted.names), endpoint) {
+                (Subject::Names(domains), _) => {
+                    for domain in domains {
+                        self.holds.name_refused(&domain, wait, now);
+                    }
                 }
+                (Subject::ThisOrder, _) => {}
+                (subject, Endpoint::NewOrder) => {
+                    self.refused_order(wanted, subject == Subject::Account, wait, now);
+                }
+                (Subject::Account, _) => raise(&mut self.state.account_not_before, now, wait),
+                (Subject::Unknown, _) => self.holds.endpoint_refused(endpoint, &wanted.key, wait, now),
             }
-            _ => {}
+            if endpoint == Endpoint::NewOrder {
+                self.state.last_refusal = Some(now);
+                self.state.last_refused = Some(wanted.key.clone());
+            }
         }
         if endpoint == Endpoint::NewOrder {
-            self.in_flight.remove(key);
-            self.probing.take_if(|probing| probing == key);
+            self.in_flight.remove(&wanted.key);
+            self.probing.take_if(|probing| *probing == wanted.key);
         }
         self.state != before
     }
 
-    fn refused_order(&mut self, key: &str, replaces: bool, wait: Duration, detail: &str, now: Timestamp) {
-        let other_before = self.state.last_refused.as_ref().is_some_and(|last| last != key) && self.is_near(now);
-        // Boulder: "too many new orders (300) from this account in the last 3h".
-        let of_account = detail.contains("new orders") || detail.contains("this account");
-        let guessed = other_before || self.probing.as_deref() == Some(key);
+    fn refused_order(&mut self, wanted: &Wanted, of_account: bool, wait: Duration, now: Timestamp) {
+        let last = self.state.last_refused.as_ref();
+        let other_before = last.is_some_and(|last| *last != wanted.key) && self.is_near(now);
+        let guessed = other_before || self.probing.as_ref() == Some(&wanted.key);
         if of_account || guessed {
             // Two certificates below one domain may be refused in a row for a week: a guess holds
             // the others for minutes only, and then one of them goes ahead to see.
             let wait = if of_account { wait } else { wait.min(GUESSED_WAIT) };
             raise(&mut self.state.new_order_not_before, now, wait);
-            self.state.holds_replacements |= replaces;
+            self.state.holds_replacements |= wanted.replaces;
         }
-        self.state.last_refusal = Some(now);
-        self.state.last_refused = Some(key.to_owned());
     }
 
     fn is_near(&self, now: Timestamp) -> bool {
         self.state
             .last_refusal
-            .is_some_and(|refusal| now.duration_since(refusal) < NEAR)
+            .is_some_and(|refusal| now.duration_since(refusal).abs() < NEAR)
     }
 
-    /// Who of the waiting may go now, the first in rank first.
+    /// Who of the waiting may go now, the next first.
     fn next(&mut self, now: Timestamp) -> Vec<String> {
-        let free = self.cap.saturating_sub(self.in_flight.len());
-        if free == 0 {
+        if self.free() == 0 {
             return Vec::new();
         }
-        let turns = &mut self.turns;
-        self.waiting.retain(|_, Waiting { wanted, asked, .. }| {
-            let stays = is_here(*asked, now);
-            if !stays {
-                turns.left(wanted.not_after, &wanted.namespace);
-            }
-            stays
-        });
-        let gated = self.state.new_order_not_before.is_some();
-        let mut ranked: Vec<&Waiting> = self.candidates(now).collect();
-        if gated {
-            // After a limit one goes ahead; only what is exempt may go beside it.
-            let first = match self.probing {
-                Some(_) => None,
-                None => ranked
-                    .iter()
-                    .filter(|waiting| !self.is_exempt(waiting.wanted.replaces))
-                    .min_by_key(|waiting| self.rank(waiting, now))
-                    .map(|waiting| waiting.wanted.key.clone()),
-            };
-            ranked.retain(|Waiting { wanted, .. }| {
-                self.is_exempt(wanted.replaces) || first.as_ref() == Some(&wanted.key)
-            });
+        let gone = self.waiting.iter().filter(|(_, waiting)| !is_here(waiting.asked, now));
+        let gone: Vec<String> = gone.map(|(key, _)| key.clone()).collect();
+        for key in gone {
+            self.leave(&key);
         }
-        // Thousands may wait while a few go: rank no more than go.
-        if free < ranked.len() {
-            ranked.select_nth_unstable_by_key(free, |waiting| self.rank(waiting, now));
-            ranked.truncate(free);
-        }
-        ranked.sort_unstable_by_key(|waiting| self.rank(waiting, now));
-        ranked.into_iter().map(|waiting| waiting.wanted.key.clone()).collect()
+        self.up(now).into_iter().map(str::to_owned).collect()
     }
 
-    /// Whether one that waits is among [`next`](Self::next), in one pass.
+    /// Whether one that waits is among [`next`](Self::next).
     fn is_next(&self, key: &str, now: Timestamp) -> bool {
-        let free = self.cap.saturating_sub(self.in_flight.len());
         // Thousands may wait: most of them find this and look no further.
-        if free == 0 {
+        if self.free() == 0 {
             return false;
         }
-        let Some(waiting) = self.waiting.get(key) else {
+        let replaces = self.waiting.get(key).is_some_and(|waiting| waiting.wanted.replaces);
+        let probed = self.state.new_order_not_before.is_some() && self.probing.is_some();
+        if probed && !self.is_exempt(replaces) {
             return false;
-        };
-        let mine = self.rank(waiting, now);
-        let ahead = || self.candidates(now).filter(|w| self.rank(w, now) < mine);
-        if self.state.new_order_not_before.is_none() {
-            return ahead().count() < free;
         }
-        let exempt_ahead = ahead().filter(|w| self.is_exempt(w.wanted.replaces)).count();
-        let other_ahead = ahead().any(|w| !self.is_exempt(w.wanted.replaces));
-        if self.is_exempt(waiting.wanted.replaces) {
-            let probe = usize::from(other_ahead && self.probing.is_none());
-            exempt_ahead + probe < free
+        self.up(now).contains(&key)
+    }
+
+    fn free(&self) -> usize {
+        self.cap.saturating_sub(self.in_flight.len())
+    }
+
+    /// As many as there are places for, in the order of [`turns`](super::turns); those that say `replaces` ahead of the rest while a
+    /// limit is near, since CAs exempt them.
+    fn up(&self, now: Timestamp) -> Vec<&str> {
+        let gated = self.state.new_order_not_before.is_some();
+        // After a limit one goes ahead; only what is exempt may go beside it.
+        let mut may_probe = self.probing.is_none();
+        let passes: &[Option<bool>] = if gated || self.is_near(now) {
+            &[Some(true), Some(false)]
         } else {
-            self.probing.is_none() && !other_ahead && exempt_ahead < free
+            &[None]
+        };
+        let mut up = Vec::new();
+        for pass in passes {
+            for key in self.lines.order(now) {
+                if up.len() == self.free() {
+                    return up;
+                }
+                let Some(Waiting { wanted, asked, .. }) = self.waiting.get(key) else {
+                    continue;
+                };
+                let other = pass.is_some_and(|replaces| replaces != wanted.replaces);
+                if other || !is_here(*asked, now) || self.held(wanted, now).is_some() {
+                    continue;
+                }
+                if gated && !self.is_exempt(wanted.replaces) && !std::mem::take(&mut may_probe) {
+                    continue;
+                }
+                up.push(key);
+            }
         }
-    }
-
-    /// Those who wait and whom no gate holds.
-    fn candidates(&self, now: Timestamp) -> impl Iterator<Item = &Waiting> {
-        self.waiting.values().filter(move |Waiting { wanted, asked, .. }| {
-            is_here(*asked, now) && self.not_before(Endpoint::NewOrder, wanted.replaces, now).is_none()
-        })
-    }
-
-    /// Nearest to expiry first, and among equals each namespace in its turn; renewals that say `replaces` ahead of the rest
-    /// while a limit is near.
-    fn rank<'a>(&self, waiting: &'a Waiting, now: Timestamp) -> (bool, Option<Timestamp>, u64, &'a str) {
-        let Waiting { wanted, turn, .. } = waiting;
-        let near = self.is_near(now) || self.state.new_order_not_before.is_some();
-        (near && !wanted.replaces, wanted.not_after, *turn, &wanted.key)
+        up
     }
 
     fn is_exempt(&self, replaces: bool) -> bool {
@@ -349,12 +358,19 @@ impl FairQueue {
     }
 }
 
+/// One whose time lies ahead asked by a clock that was wrong: it counts as gone, and asks again.
 fn is_here(asked: Timestamp, now: Timestamp) -> bool {
-    now.duration_since(asked) < FORGOTTEN_AFTER
+    now.duration_since(asked).abs() < FORGOTTEN_AFTER
+}
+
+/// A gate that is ahead, unless it is farther ahead than any gate is set: then a clock was wrong.
+pub(super) fn believed(gate: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+    let most = SignedDuration::try_from(MAX_GATE).unwrap_or(SignedDuration::MAX) + SKEW;
+    gate.filter(|until| *until > now && until.duration_since(now) <= most)
 }
 
 fn raise(gate: &mut Option<Timestamp>, now: Timestamp, wait: Duration) {
     // A day fits unless time ends.
     let until = now.checked_add(wait.min(MAX_GATE)).unwrap_or(now);
-    *gate = (*gate).max(Some(until));
+    *gate = believed(*gate, now).max(Some(until));
 }

@@ -1,93 +1,282 @@
-//! Whose turn it is among namespaces whose certificates are equally urgent: each in its turn, however many wait in one.
+//! The order in which those who wait may go: the nearest to expiry first, and namespaces in turns.
 //!
-//! Everybody who comes draws a number: one more than the last of the same namespace, or than the number that is up, whichever is
-//! higher. The lowest number goes first. So thousands of one namespace stand in a line of their own, and one of another
-//! is up after the next of theirs at the latest.
+//! Each waits with a deadline: the end of its certificate, or a day and a half after it first asked where there is none
+//! yet. From that the order follows:
+//!
+//! 1. Certificates whose deadline is within [`URGENT`] go first. So a new name never delays a renewal that is about to be
+//!    too late, and becomes urgent itself after a day.
+//! 2. Every [`SHARE`]th place goes to one that is not urgent, so that a namespace whose certificates always are (they
+//!    live for an hour) cannot keep the others waiting.
+//! 3. Among both, namespaces take turns, however many certificates wait in one.
+//! 4. Within a namespace the nearest deadline goes first.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, BinaryHeap, HashMap, btree_set};
+use std::cmp::Reverse;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
-/// Numbers, by urgency: the end of the certificate that is there.
+/// A deadline this near is urgent.
+pub(super) const URGENT: SignedDuration = SignedDuration::from_hours(12);
+
+/// The deadline of a name without a certificate, from the moment at which it first asked.
+pub(super) const NEW_NAME: SignedDuration = SignedDuration::from_hours(36);
+
+/// One place in so many goes to one that is not urgent.
+const SHARE: u64 = 4;
+
+/// A place: the deadline, and the certificate's key.
+type Place = (Timestamp, String);
+
+/// Those who wait, by namespace.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Turns(HashMap<Option<Timestamp>, Counter>);
-
-#[derive(Debug, Clone, Default)]
-struct Counter {
-    /// The highest number that was up.
-    up: u64,
-    /// By namespace; those with nobody in them are forgotten.
-    lines: HashMap<String, Line>,
+pub(super) struct Lines {
+    by_namespace: HashMap<String, Line>,
+    /// The highest round that was served.
+    round: u64,
+    /// How many were served.
+    served: u64,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Line {
-    waiting: usize,
-    last: u64,
+    waiting: BTreeSet<Place>,
+    /// The round in which its first is served.
+    next: u64,
 }
 
-impl Turns {
-    /// Somebody of `namespace` comes, and gets a number.
-    pub fn draw(&mut self, urgency: Option<Timestamp>, namespace: &str) -> u64 {
-        let counter = self.0.entry(urgency).or_default();
-        let line = counter.lines.entry(namespace.to_owned()).or_default();
-        line.waiting += 1;
-        line.last = line.last.max(counter.up) + 1;
-        line.last
-    }
-
-    /// This number is up.
-    pub fn up(&mut self, urgency: Option<Timestamp>, number: u64) {
-        if let Some(counter) = self.0.get_mut(&urgency) {
-            counter.up = counter.up.max(number);
+impl Lines {
+    /// Adds one of `namespace`.
+    pub fn join(&mut self, namespace: &str, deadline: Timestamp, key: &str) {
+        let line = self.by_namespace.entry(namespace.to_owned()).or_default();
+        if line.waiting.is_empty() {
+            line.next = line.next.max(self.round);
         }
+        line.waiting.insert((deadline, key.to_owned()));
     }
 
-    /// Somebody of `namespace` does not wait any more.
-    pub fn left(&mut self, urgency: Option<Timestamp>, namespace: &str) {
-        let Some(counter) = self.0.get_mut(&urgency) else {
+    /// Removes one that does not wait any more.
+    pub fn leave(&mut self, namespace: &str, deadline: Timestamp, key: &str) {
+        let Some(line) = self.by_namespace.get_mut(namespace) else {
             return;
         };
-        if let Some(line) = counter.lines.get_mut(namespace) {
-            line.waiting -= 1;
-            if line.waiting == 0 {
-                counter.lines.remove(namespace);
+        line.waiting.remove(&(deadline, key.to_owned()));
+        // One that was served in this round is remembered, or it would be served again with the next that comes.
+        if line.waiting.is_empty() && line.next <= self.round {
+            self.by_namespace.remove(namespace);
+        }
+    }
+
+    /// Counts the turn of `namespace`: one of its certificates goes.
+    pub fn serve(&mut self, namespace: &str) {
+        self.served += 1;
+        if let Some(line) = self.by_namespace.get_mut(namespace) {
+            let before = self.round;
+            self.round = self.round.max(line.next);
+            line.next += 1;
+            if self.round > before {
+                let round = self.round;
+                self.by_namespace
+                    .retain(|_, line| !line.waiting.is_empty() || line.next > round);
             }
         }
-        if counter.lines.is_empty() {
-            self.0.remove(&urgency);
+    }
+
+    /// The keys of all who wait, the next first.
+    pub fn order(&self, now: Timestamp) -> Order<'_> {
+        let soon = now.checked_add(URGENT).unwrap_or(Timestamp::MAX);
+        let mut order = Order {
+            urgent: Merge::default(),
+            others: Merge::default(),
+            served: self.served,
+        };
+        // The first key after all of that deadline.
+        let bound = (soon.checked_add(SignedDuration::from_nanos(1)).unwrap_or(soon), String::new());
+        for line in self.by_namespace.values() {
+            order.urgent.add(line.waiting.range(..bound.clone()), line.next);
+            order.others.add(line.waiting.range(bound.clone()..), line.next);
         }
+        order
+    }
+}
+
+/// See [`Lines::order`].
+pub(super) struct Order<'a> {
+    urgent: Merge<'a>,
+    others: Merge<'a>,
+    served: u64,
+}
+
+impl<'a> Iterator for Order<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        self.served += 1;
+        let (first, second) = if self.served % SHARE == 0 {
+            (&mut self.others, &mut self.urgent)
+        } else {
+            (&mut self.urgent, &mut self.others)
+        };
+        first.pop().or_else(|| second.pop())
+    }
+}
+
+/// Several lines, round by round.
+#[derive(Default)]
+struct Merge<'a> {
+    heads: BinaryHeap<Reverse<(u64, &'a Place, usize)>>,
+    rest: Vec<btree_set::Range<'a, Place>>,
+}
+
+impl<'a> Merge<'a> {
+    fn add(&mut self, mut line: btree_set::Range<'a, Place>, round: u64) {
+        if let Some(head) = line.next() {
+            self.heads.push(Reverse((round, head, self.rest.len())));
+            self.rest.push(line);
+        }
+    }
+
+    fn pop(&mut self) -> Option<&'a str> {
+        let Reverse((round, (_, key), index)) = self.heads.pop()?;
+        if let Some(head) = self.rest.get_mut(index).and_then(Iterator::next) {
+            self.heads.push(Reverse((round + 1, head, index)));
+        }
+        Some(key)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
     use super::*;
 
-    #[test]
-    fn a_long_line_of_one_namespace_is_crossed_by_another() {
-        let mut turns = Turns::default();
-        let many: Vec<u64> = (0..5).map(|_| turns.draw(None, "many")).collect();
-        assert_eq!(many, [1, 2, 3, 4, 5]);
-        turns.up(None, 2);
-        assert_eq!((turns.draw(None, "one"), turns.draw(None, "one")), (3, 4));
-        assert_eq!(turns.draw(Some(Timestamp::UNIX_EPOCH), "one"), 1, "another urgency");
+    fn at(hours: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + hours * 3_600).unwrap()
+    }
+
+    /// Those who wait as `namespace/name`, with their deadlines in hours.
+    fn lines(waiting: &[(&str, i64)]) -> Lines {
+        let mut lines = Lines::default();
+        for (key, deadline) in waiting {
+            lines.join(namespace(key), at(*deadline), key);
+        }
+        lines
+    }
+
+    fn namespace(key: &str) -> &str {
+        key.split('/').next().unwrap()
+    }
+
+    /// Serves `count` as the queue does.
+    fn serve(lines: &mut Lines, deadlines: &BTreeMap<String, i64>, count: usize) -> Vec<String> {
+        (0..count)
+            .filter_map(|_| {
+                let key = lines.order(at(0)).next()?.to_owned();
+                lines.serve(namespace(&key));
+                lines.leave(namespace(&key), at(deadlines[&key]), &key);
+                Some(key)
+            })
+            .collect()
     }
 
     #[test]
-    fn who_left_counts_no_more() {
-        let mut turns = Turns::default();
-        for _ in 0..9 {
-            turns.draw(None, "many");
+    fn the_order_is_by_urgency_then_by_turns_then_by_deadline() {
+        let table: [(&str, &[(&str, i64)], &[&str]); 5] = [
+            ("nearest to expiry", &[("a/1", 900), ("b/1", 700), ("c/1", 36)], &["c/1", "b/1", "a/1"]),
+            (
+                "within a namespace",
+                &[("a/1", 900), ("a/2", 36), ("a/3", 700)],
+                &["a/2", "a/3", "a/1"],
+            ),
+            (
+                "new names of one namespace, a renewal of another",
+                &[("a/1", 36), ("a/2", 36), ("a/3", 36), ("b/1", 700)],
+                &["a/1", "b/1", "a/2", "a/3"],
+            ),
+            (
+                "about to expire",
+                &[("a/1", 36), ("b/1", 700), ("c/1", 11), ("c/2", 1), ("d/1", -5)],
+                &["d/1", "c/2", "c/1", "a/1", "b/1"],
+            ),
+            (
+                "one of four places is for those who are not urgent",
+                &[("a/1", 1), ("a/2", 1), ("a/3", 1), ("a/4", 1), ("a/5", 1), ("b/1", 700)],
+                &["a/1", "a/2", "a/3", "b/1", "a/4", "a/5"],
+            ),
+        ];
+        for (case, waiting, expected) in table {
+            let lines = lines(waiting);
+            assert_eq!(lines.order(at(0)).collect::<Vec<_>>(), expected, "{case}");
         }
-        turns.draw(None, "one");
-        turns.up(None, 1);
-        for _ in 0..9 {
-            turns.left(None, "many");
+    }
+
+    #[test]
+    fn a_namespace_that_comes_back_at_once_is_not_served_twice_in_a_round() {
+        let mut lines = lines(&[("a/1", 100), ("b/1", 900), ("c/1", 900)]);
+        let mut went = Vec::new();
+        for number in 2..5 {
+            let key = lines.order(at(0)).next().unwrap().to_owned();
+            let deadline = if namespace(&key) == "a" { 100 } else { 900 };
+            lines.serve(namespace(&key));
+            lines.leave(namespace(&key), at(deadline), &key);
+            went.push(key.clone());
+            if namespace(&key) == "a" {
+                lines.join("a", at(100), &format!("a/{number}"));
+            }
         }
-        assert_eq!(turns.draw(None, "many"), 2);
-        turns.left(None, "many");
-        turns.left(None, "one");
-        assert!(turns.0.is_empty(), "{turns:?}");
+        assert_eq!(went, ["a/1", "b/1", "c/1"]);
+        assert_eq!(lines.order(at(0)).next(), Some("a/2"));
+    }
+
+    #[test]
+    fn who_left_leaves_nothing_behind() {
+        let mut lines = lines(&[("a/1", 1), ("a/2", 2)]);
+        lines.leave("a", at(1), "a/1");
+        lines.leave("a", at(2), "a/2");
+        lines.leave("a", at(2), "a/2");
+        assert_eq!(lines.order(at(0)).next(), None);
+        assert!(lines.by_namespace.is_empty(), "{lines:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_waits_longer_than_four_turns_of_all_namespaces(
+            places in proptest::collection::vec((0u8..5, -10i64..2_000), 1..60),
+        ) {
+            let deadlines: BTreeMap<String, i64> = places
+                .iter()
+                .enumerate()
+                .map(|(index, (namespace, deadline))| (format!("n{namespace}/{index}"), *deadline))
+                .collect();
+            let waiting: Vec<(&str, i64)> = deadlines.iter().map(|(key, hours)| (key.as_str(), *hours)).collect();
+            let mut lines = lines(&waiting);
+            let namespaces = places.iter().map(|(namespace, _)| namespace).collect::<BTreeSet<_>>().len();
+            let whole: Vec<String> = lines.order(at(0)).map(str::to_owned).collect();
+            let went = serve(&mut lines, &deadlines, places.len());
+            // Everybody goes once.
+            prop_assert_eq!(went.iter().collect::<BTreeSet<_>>().len(), places.len());
+            prop_assert_eq!(whole.len(), places.len());
+            // The first of each namespace goes within so many places, whatever the others have.
+            let mut firsts: BTreeMap<&str, usize> = BTreeMap::new();
+            for (position, key) in went.iter().enumerate() {
+                firsts.entry(namespace(key)).or_insert(position);
+            }
+            for (namespace, position) in firsts {
+                prop_assert!(position < 4 * (namespaces + 1), "{namespace} at {position} of {went:?}");
+            }
+            // Within a namespace, the nearest goes first among those who are urgent, and among the others.
+            for (index, key) in went.iter().enumerate() {
+                for later in &went[index + 1..] {
+                    let (one, other) = (deadlines[key], deadlines[later]);
+                    if namespace(key) == namespace(later) && (one <= 12) == (other <= 12) {
+                        prop_assert!(one <= other, "{key} before {later}");
+                    }
+                }
+            }
+        }
     }
 }

@@ -21,6 +21,7 @@ fn wanted(key: &str, days: Option<i64>, replaces: bool) -> Wanted {
     Wanted {
         key: key.to_owned(),
         namespace: key.split('/').next().unwrap_or_default().to_owned(),
+        names: vec![format!("www.{}.test", key.replace('/', "."))],
         not_after: days.map(|days| at(days * 86_400)),
         replaces,
     }
@@ -76,7 +77,7 @@ fn who_does_not_ask_again_loses_the_place() {
 fn a_limit_of_the_account_holds_new_orders_but_not_replacements() {
     let mut queue = queue(300);
     assert_eq!(queue.admit(&wanted("a", None, false), at(0)), Admission::Go);
-    assert!(queue.refused("a", ORDER, false, &limited(Some(600), OF_ACCOUNT), at(0)));
+    assert!(queue.refused(&wanted("a", None, false), ORDER, &limited(Some(600), OF_ACCOUNT), at(0)));
     assert_eq!(
         queue.admit(&wanted("b", None, false), at(1)),
         Admission::NotBefore(at(600))
@@ -88,7 +89,7 @@ fn a_limit_of_the_account_holds_new_orders_but_not_replacements() {
         "orders in flight go on"
     );
     // Even that was refused: so this CA exempts nothing.
-    assert!(queue.refused("r", ORDER, true, &limited(Some(600), OF_ACCOUNT), at(2)));
+    assert!(queue.refused(&wanted("r", None, true), ORDER, &limited(Some(600), OF_ACCOUNT), at(2)));
     assert_eq!(
         queue.admit(&wanted("s", Some(1), true), at(3)),
         Admission::NotBefore(at(602))
@@ -98,19 +99,19 @@ fn a_limit_of_the_account_holds_new_orders_but_not_replacements() {
 #[test]
 fn after_a_limit_one_goes_ahead_and_its_success_opens_the_gate() {
     let mut queue = queue(300);
-    queue.refused("a", ORDER, false, &limited(Some(600), OF_ACCOUNT), at(0));
+    queue.refused(&wanted("a", None, false), ORDER, &limited(Some(600), OF_ACCOUNT), at(0));
     assert_eq!(queue.admit(&wanted("b", Some(1), false), at(600)), Admission::Go);
     assert_eq!(queue.admit(&wanted("c", Some(2), false), at(600)), Admission::Queued);
     assert_eq!(queue.admit(&wanted("d", Some(3), false), at(600)), Admission::Queued);
     assert_eq!(queue.admit(&wanted("r", Some(9), true), at(600)), Admission::Go);
-    assert_eq!(queue.placed("b", false, at(601)), ["c", "d"]);
+    assert_eq!(queue.placed("b", &[], false, at(601)), ["c", "d"]);
     assert_eq!(queue.admit(&wanted("d", Some(3), false), at(602)), Admission::Go);
 }
 
 #[test]
 fn a_limit_of_some_names_holds_nobody_else() {
     let mut queue = queue(300);
-    assert!(queue.refused("a", ORDER, false, &limited(Some(500_000), OF_NAMES), at(0)));
+    assert!(queue.refused(&wanted("a", None, false), ORDER, &limited(Some(500_000), OF_NAMES), at(0)));
     assert_eq!(queue.state().new_order_not_before, None);
     assert_eq!(queue.admit(&wanted("b", None, false), at(1)), Admission::Go);
 }
@@ -118,12 +119,12 @@ fn a_limit_of_some_names_holds_nobody_else() {
 #[test]
 fn two_different_refusals_in_a_row_hold_the_rest_for_minutes() {
     let mut queue = queue(300);
-    queue.refused("a", ORDER, false, &limited(Some(500_000), OF_NAMES), at(0));
-    queue.refused("b", ORDER, false, &limited(Some(500_000), OF_NAMES), at(1));
+    queue.refused(&wanted("a", None, false), ORDER, &limited(Some(500_000), OF_NAMES), at(0));
+    queue.refused(&wanted("b", None, false), ORDER, &limited(Some(500_000), OF_NAMES), at(1));
     assert_eq!(queue.state().new_order_not_before, Some(at(301)));
     // One goes ahead; it is refused like the others, and the next has its turn.
     assert_eq!(queue.admit(&wanted("c", None, false), at(301)), Admission::Go);
-    queue.refused("c", ORDER, false, &limited(Some(500_000), OF_NAMES), at(302));
+    queue.refused(&wanted("c", None, false), ORDER, &limited(Some(500_000), OF_NAMES), at(302));
     assert_eq!(
         queue.admit(&wanted("d", None, false), at(303)),
         Admission::NotBefore(at(602))
@@ -136,7 +137,7 @@ fn replacements_go_first_while_a_limit_is_near_and_expiry_rules_otherwise() {
     for (near, expected) in [(false, ["new", "renewal"]), (true, ["renewal", "new"])] {
         let mut queue = queue(1);
         if near {
-            queue.refused("x", ORDER, false, &limited(Some(9), OF_NAMES), at(0));
+            queue.refused(&wanted("x", None, false), ORDER, &limited(Some(9), OF_NAMES), at(0));
         }
         queue.resume("running");
         queue.admit(&wanted("new", None, false), at(1));
@@ -146,39 +147,127 @@ fn replacements_go_first_while_a_limit_is_near_and_expiry_rules_otherwise() {
 }
 
 #[test]
-fn a_server_that_asks_for_a_pause_gets_it_on_everything() {
-    let pause = |seconds| AcmeError::Unavailable {
-        status: 503,
-        retry_after: seconds,
-        detail: String::new(),
+fn a_limit_holds_what_it_is_about() {
+    const OF_DOMAIN: &str = "too many certificates (50) already issued for \"a.test\" in the last 168h0m0s";
+    const EXACT: &str = "too many certificates (5) already issued for this exact set of identifiers";
+    let named = |key: &str, name: &str| Wanted {
+        names: vec![name.to_owned()],
+        ..wanted(key, None, false)
     };
+    // The endpoint of the refusal and its text; until when another order waits, one of the same domain, and a finalize.
+    type Case = (Endpoint, &'static str, Option<i64>, Option<i64>, Option<i64>);
+    let table: [Case; 7] = [
+        (ORDER, OF_ACCOUNT, Some(600), Some(600), None),
+        (ORDER, OF_DOMAIN, None, Some(600), None),
+        (ORDER, EXACT, None, None, None),
+        (ORDER, "slow down", None, None, None),
+        (Endpoint::Finalize, "slow down", None, None, None),
+        (Endpoint::Finalize, OF_DOMAIN, None, Some(600), None),
+        (Endpoint::Finalize, "limit of this account", Some(600), Some(600), Some(600)),
+    ];
+    for (endpoint, detail, other, same_domain, finalize) in table {
+        let mut queue = queue(300);
+        queue.refused(&named("x", "www.a.test"), endpoint, &limited(Some(600), detail), at(0));
+        let mut order = |wanted| match queue.admit(&wanted, at(1)) {
+            Admission::NotBefore(until) => Some(until.duration_since(at(0)).as_secs()),
+            Admission::Go => None,
+            Admission::Queued => panic!("{detail}: queued"),
+        };
+        assert_eq!(order(named("o", "www.b.test")), other, "{endpoint:?} {detail}: another order");
+        assert_eq!(order(named("s", "api.a.test")), same_domain, "{endpoint:?} {detail}: the same domain");
+        let held = queue.not_before(Endpoint::Finalize, false, at(1));
+        assert_eq!(held, finalize.map(at), "{endpoint:?} {detail}: finalize");
+    }
+}
+
+#[test]
+fn an_endpoint_that_refuses_two_certificates_is_left_alone_for_minutes_and_the_others_are_not() {
     let mut queue = queue(300);
-    assert!(!queue.refused("a", Endpoint::Order, false, &pause(None), at(0)));
-    let wait = Some(Duration::from_secs(40));
-    assert!(queue.refused("a", Endpoint::Order, false, &pause(wait), at(0)));
-    assert_eq!(queue.not_before(Endpoint::Finalize, true, at(1)), Some(at(40)));
-    assert_eq!(
-        queue.admit(&wanted("r", None, true), at(1)),
-        Admission::NotBefore(at(40))
-    );
-    assert_eq!(queue.admit(&wanted("r", None, true), at(40)), Admission::Go);
-    let for_ever = Some(Duration::from_hours(30 * 24));
-    queue.refused("a", Endpoint::Order, false, &pause(for_ever), at(100));
-    assert_eq!(queue.state().account_not_before, Some(at(100 + 86_400)));
+    let refuse = |queue: &mut FairQueue, key: &str, second| {
+        queue.refused(&wanted(key, None, false), Endpoint::Finalize, &limited(Some(90_000), "slow down"), at(second));
+    };
+    refuse(&mut queue, "a", 0);
+    refuse(&mut queue, "a", 1);
+    assert_eq!(queue.not_before(Endpoint::Finalize, false, at(2)), None, "its own affair");
+    refuse(&mut queue, "b", 2);
+    assert_eq!(queue.not_before(Endpoint::Finalize, false, at(3)), Some(at(302)));
+    assert_eq!(queue.not_before(Endpoint::Order, false, at(3)), None);
+    assert_eq!(queue.admit(&wanted("c", None, false), at(3)), Admission::Go);
+}
+
+#[test]
+fn a_name_that_is_taken_again_is_not_limited_any_more() {
+    let mut queue = queue(300);
+    let detail = "too many certificates (50) already issued for \"www.a.test\"";
+    queue.refused(&wanted("a", None, false), ORDER, &limited(Some(600), detail), at(0));
+    assert_eq!(queue.admit(&wanted("a", None, false), at(1)), Admission::NotBefore(at(600)));
+    queue.placed("a", &wanted("a", None, false).names, false, at(2));
+    queue.done("a", at(3));
+    assert_eq!(queue.admit(&wanted("a", None, false), at(3)), Admission::Go);
+}
+
+#[test]
+fn a_server_that_is_away_is_no_limit() {
+    let mut queue = queue(300);
+    for retry_after in [None, Some(Duration::from_secs(40))] {
+        let error = AcmeError::Unavailable {
+            status: 503,
+            retry_after,
+            detail: String::new(),
+        };
+        assert!(!queue.refused(&wanted("a", None, false), Endpoint::Order, &error, at(0)));
+        assert_eq!(queue.not_before(Endpoint::Finalize, true, at(1)), None);
+    }
+}
+
+#[test]
+fn a_clock_that_was_a_year_ahead_leaves_no_gate_and_no_ghost() {
+    const YEAR: i64 = 365 * 86_400;
+    let mut queue = queue(1);
+    queue.resume("running");
+    assert_eq!(queue.admit(&wanted("ghost", None, false), at(YEAR)), Admission::Queued);
+    assert_eq!(queue.admit(&wanted("here", None, false), at(YEAR)), Admission::Queued);
+    queue.refused(&wanted("x", None, false), ORDER, &limited(Some(600), OF_ACCOUNT), at(YEAR));
+    // The clock is right again. Who asks again is there; who asked in the future is not.
+    assert_eq!(queue.admit(&wanted("here", None, false), at(0)), Admission::Queued);
+    assert_eq!(queue.done("running", at(1)), ["here"]);
+    assert_eq!(queue.not_before(ORDER, false, at(1)), None);
+    // The same from what was kept.
+    let mut after = FairQueue::new(300, queue.state().clone());
+    assert_eq!(after.admit(&wanted("b", None, false), at(1)), Admission::Go);
+    let kept = LimitState {
+        account_not_before: Some(at(YEAR)),
+        ..LimitState::default()
+    };
+    assert_eq!(FairQueue::new(300, kept).not_before(Endpoint::Order, false, at(0)), None);
+}
+
+proptest! {
+    #[test]
+    fn no_gate_is_ever_believed_for_longer_than_a_day(ahead in -400i64 * 86_400..400 * 86_400) {
+        let kept = LimitState {
+            account_not_before: Some(at(ahead)),
+            new_order_not_before: Some(at(ahead)),
+            ..LimitState::default()
+        };
+        let queue = FairQueue::new(300, kept);
+        let held = queue.not_before(ORDER, false, at(0));
+        prop_assert_eq!(held.is_some(), ahead > 0 && ahead <= 86_400 + 300);
+    }
 }
 
 #[test]
 fn other_errors_teach_nothing() {
     let mut queue = queue(300);
     let error = AcmeError::OrderGone { detail: String::new() };
-    assert!(!queue.refused("a", ORDER, false, &error, at(0)));
+    assert!(!queue.refused(&wanted("a", None, false), ORDER, &error, at(0)));
     assert_eq!(*queue.state(), LimitState::default());
 }
 
 #[test]
 fn the_state_survives_a_restart_in_a_few_bytes() {
     let mut before = queue(300);
-    before.refused("a", ORDER, false, &limited(Some(600), OF_ACCOUNT), at(0));
+    before.refused(&wanted("a", None, false), ORDER, &limited(Some(600), OF_ACCOUNT), at(0));
     let text = serde_json::to_string(before.state()).unwrap();
     assert!(text.len() < 200, "{text}");
     let mut after = FairQueue::new(300, serde_json::from_str(&text).unwrap());
@@ -200,7 +289,7 @@ fn whoever_is_told_to_be_next_is_let_in_and_nobody_else() {
     for _ in 0..300 {
         let mut queue = queue(usize::try_from(random(6)).unwrap());
         if random(2) == 0 {
-            queue.refused("x", ORDER, random(2) == 0, &limited(Some(5), OF_ACCOUNT), at(0));
+            queue.refused(&wanted("x", None, random(2) == 0), ORDER, &limited(Some(5), OF_ACCOUNT), at(0));
         }
         queue.resume("running");
         let all: Vec<Wanted> = (0..random(12))
@@ -230,11 +319,11 @@ fn one_of_another_namespace_does_not_wait_for_two_thousand() {
     let went = many.iter().filter(|wanted| admitted(&mut queue, wanted, 0)).count();
     assert_eq!(went, 10);
     assert_eq!(queue.admit(&wanted("one/web", None, false), at(1)), Admission::Queued);
-    // The next place that is free is for one of theirs at most, and then it is ours.
-    let first = queue.done("many/0000", at(2));
-    assert_eq!(first, ["many/0010"]);
-    assert!(admitted(&mut queue, &many[10], 2));
-    assert_eq!(queue.done("many/0001", at(3)), ["one/web"]);
+    // They had their turn: the next place that is free is ours.
+    assert_eq!(queue.done("many/0000", at(2)), ["one/web"]);
+    assert_eq!(queue.admit(&many[10], at(2)), Admission::Queued);
+    assert!(admitted(&mut queue, &wanted("one/web", None, false), 2));
+    assert_eq!(queue.done("many/0001", at(3)), ["many/0010"]);
 }
 
 /// Certificates of several namespaces, equally urgent, before one queue.
