@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::http::Endpoint;
+use super::endpoint::Endpoint;
 use super::limits::{GUESSED_WAIT, MAX_GATE, NEAR, believed};
 
 /// Names of which limits are known at once. The oldest are forgotten.

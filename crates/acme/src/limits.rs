@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::AcmeError;
 use super::holds::{Holds, Subject};
-use super::http::Endpoint;
+use super::endpoint::Endpoint;
 use super::turns::{Lines, NEW_NAME};
 
 /// Orders in flight for each account.

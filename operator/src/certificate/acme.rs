@@ -7,6 +7,7 @@ use kube::{ResourceExt, runtime::controller::Action};
 use tokio::time::Instant;
 
 use super::{
+    backoff,
     context::until,
     delivery::{self, Signed},
     failure::{Class, Failure},
@@ -16,13 +17,16 @@ use super::{
     order_key,
     outcome::Order,
     plan::Cause,
+    renewal,
     wanted::Wanted,
 };
 use crate::{
     issuer::{
         acme::{self, Admission, Endpoint},
+        outage::{Ask, Away, Unserved},
         registry::Key,
         signer::AcmeSigner,
+        slots,
     },
     kubernetes::{apply::WriteError, events::EventType},
 };
@@ -30,7 +34,7 @@ use crate::{
 /// A state that lasts longer than this is worth a write to the status.
 const WORTH_TELLING: Duration = Duration::from_secs(2);
 /// An order that could not be taken up again so often is given up for a new one, where that can be placed.
-const LOST_AFTER: i32 = 2;
+const LOST_AFTER: u32 = 2;
 
 /// One ACME step.
 pub struct Acme<'a> {
@@ -46,15 +50,15 @@ impl Acme<'_> {
     /// Takes it. The inner error is to be told.
     pub async fn step(self) -> Result<Result<Action, Failure>, WriteError> {
         let look = self.look;
-        // What is in hand needs no CA any more; everything else waits when it asks for a pause.
-        if !look.ctx().orders.has_landed(look.uid())
-            && let Some(time) = self
-                .signer
-                .queue(|queue| queue.not_before(Endpoint::Order, false, look.now))
-        {
+        // What is issued already needs no CA any more; everything else waits when it asks for a pause or is away.
+        let landed = look.ctx().orders.has_landed(look.uid());
+        if !landed && let Some(failure) = self.held() {
             look.ctx().leave(&self.signer, &queue_key(look));
-            return Ok(Err(self.not_before(time)));
+            return Ok(Err(failure));
         }
+        let Some(slot) = look.ctx().slot(self.slot()) else {
+            return Ok(Ok(Action::requeue(LOOK_AGAIN)));
+        };
         let mut flight = match look.ctx().orders.take(look.uid()) {
             Some(flight) if self.goes_on(&flight) => {
                 flight.signer.queue(|queue| queue.resume(&queue_key(look)));
@@ -78,7 +82,12 @@ impl Acme<'_> {
         let progress = flight
             .advance(self.wanted, look.certificate.labels(), (look.ctx().now)())
             .await
-            .unwrap_or_else(|error| order::interrupted(&error, self.refused(&error, Endpoint::Order, false)));
+            .unwrap_or_else(|error| order::interrupted(&error, self.refused(&error, flight.endpoint(), false)));
+        for endpoint in std::mem::take(&mut flight.heard) {
+            self.answered(endpoint);
+        }
+        // What follows is between us and the API server.
+        drop(slot);
         match progress {
             Progress::Again(after) => {
                 let result = self.tell_progress(&mut flight).await;
@@ -119,6 +128,61 @@ impl Acme<'_> {
         }
     }
 
+    /// The account's limits and its CA's absence: why nothing may be asked now, if so.
+    fn held(&self) -> Option<Failure> {
+        let look = self.look;
+        let (ctx, status) = (look.ctx(), look.status());
+        let in_flight = ctx.orders.next_endpoint(look.uid(), look.now);
+        let endpoint = in_flight.unwrap_or(Endpoint::Order);
+        if let Some(time) = self.signer.queue(|queue| queue.not_before(endpoint, false, look.now)) {
+            return Some(self.not_before(time));
+        }
+        // Its owner wants it asked now.
+        let failed = status.last_failure.as_ref().map(|failure| failure.time);
+        if renewal::requested(look.certificate).is_some_and(|time| time <= look.now && Some(time) > failed) {
+            return None;
+        }
+        let has_order = status.acme.as_ref().is_some_and(|acme| acme.order_url.is_some());
+        let first = if has_order { Endpoint::Order } else { Endpoint::NewOrder };
+        let ask = Ask {
+            certificate: &queue_key(look),
+            endpoint: in_flight.unwrap_or(first),
+            hurry: backoff::hurry(look.before().serving_until(self.cause), look.now),
+            counts: true,
+        };
+        let away = ctx.outages.ask(self.issuer, &ask, Instant::now())?;
+        Some(self.away(&away))
+    }
+
+    fn slot(&self) -> slots::Step {
+        slots::Step {
+            issuer: self.issuer.clone(),
+            namespace: self.look.namespace(),
+            certificate: queue_key(self.look),
+        }
+    }
+
+    /// The CA is away: the failure of the first that met it, and what the others wait for.
+    fn away(&self, away: &Away) -> Failure {
+        let mut failure = if away.is_first {
+            Failure::new(Class::Away(away.after), "Network", away.message.clone())
+        } else {
+            let message = format!("this Certificate waits for its CA to return: {}", away.message);
+            Failure::new(Class::Held(away.after), "Network", message)
+        };
+        failure.tries = away.failures;
+        failure
+    }
+
+    /// The CA answered a request to `endpoint`: whoever waits for that is woken.
+    fn answered(&self, endpoint: Endpoint) {
+        let (ctx, server) = (self.look.ctx(), &self.signer.spec.server);
+        let woken = ctx
+            .outages
+            .answered(self.issuer, server, &queue_key(self.look), endpoint);
+        ctx.woken(woken, &self.signer);
+    }
+
     /// Whether an order in flight is still for what is wanted, and from the issuer as it is now: one whose spec
     /// was mended must not be kept to the solvers that failed.
     fn goes_on(&self, flight: &Flight) -> bool {
@@ -147,6 +211,7 @@ impl Acme<'_> {
             self.signer.queue(|queue| queue.resume(&queue_key(look)));
             match Flight::resume(self.issuer.clone(), self.signer.clone(), self.wanted, key, url).await {
                 Ok(mut flight) => {
+                    self.answered(Endpoint::Order);
                     flight.recorded = true;
                     tracing::info!(
                         namespace = look.namespace(),
@@ -161,19 +226,15 @@ impl Acme<'_> {
                     let failure = self.refused(&error, Endpoint::Order, false);
                     look.ctx().leave(&self.signer, &queue_key(look));
                     // A server that never answers for it may be one that the issuer has left.
-                    if failure.class != Class::Transient || status.failed_attempts.unwrap_or_default() < LOST_AFTER {
+                    let lost = matches!(failure.class, Class::Transient | Class::Away(_)) && failure.tries > LOST_AFTER;
+                    if !lost {
                         return Ok(Err(Err(failure)));
                     }
                 }
             }
         }
         let replaces = self.replaces();
-        let wanted = acme::Wanted {
-            key: queue_key(look),
-            namespace: look.namespace(),
-            not_after: status.not_after,
-            replaces: replaces.is_some(),
-        };
+        let wanted = self.queued(replaces.is_some());
         let admission = self.signer.queue(|queue| queue.admit(&wanted, look.now));
         look.ctx().attempt(look.uid(), |attempt| {
             attempt.queued = (admission != Admission::Go).then(|| (self.signer.clone(), wanted.key.clone()));
@@ -192,10 +253,24 @@ impl Acme<'_> {
         }
     }
 
-    /// The CA asked for a pause.
+    /// As the account's queue knows it.
+    fn queued(&self, replaces: bool) -> acme::Wanted {
+        let request = self.wanted.for_acme();
+        let names = request.dns_names.iter().map(ToString::to_string);
+        let addresses = request.ip_addresses.iter().map(ToString::to_string);
+        acme::Wanted {
+            key: queue_key(self.look),
+            namespace: self.look.namespace(),
+            names: names.chain(addresses).collect(),
+            not_after: self.look.before().serving_until(self.cause),
+            replaces,
+        }
+    }
+
+    /// The CA asked for a pause, as others have found out.
     fn not_before(&self, time: jiff::Timestamp) -> Failure {
         Failure::new(
-            Class::RetryAfter(until(time, self.look.now)),
+            Class::Held(until(time, self.look.now)),
             "RateLimited",
             format!("{} takes no orders before {time}", self.issuer),
         )
@@ -234,9 +309,11 @@ impl Acme<'_> {
                 return Ok(Err(self.refused(&error, Endpoint::NewOrder, renews)));
             }
         };
+        self.answered(Endpoint::NewOrder);
+        let wanted = self.queued(renews);
         let next = self
             .signer
-            .queue(|queue| queue.placed(&queue_key(look), renews, look.now));
+            .queue(|queue| queue.placed(&wanted.key, &wanted.names, renews, look.now));
         look.ctx().wake_named(&next);
         let status = self.order_status(&flight, challenges);
         let written = look.write_status(&status).await;
@@ -268,18 +345,38 @@ impl Acme<'_> {
         facts.ari_identifier.clone().filter(|_| same)
     }
 
-    /// A request that was refused: what the account's queue learns of it, and the failure.
+    /// A request that was refused or not served: what the account's queue and the others learn of it, and the failure.
     fn refused(&self, error: &acme::AcmeError, endpoint: Endpoint, replaces: bool) -> Failure {
+        let wanted = self.queued(replaces);
         let learned = self
             .signer
-            .queue(|queue| queue.refused(&queue_key(self.look), endpoint, replaces, error, self.look.now));
+            .queue(|queue| queue.refused(&wanted, endpoint, error, self.look.now));
         if learned {
             self.signer.keep();
         }
         if matches!(error, acme::AcmeError::AccountDoesNotExist { .. }) {
             self.signer.forget();
         }
-        order::failure(error)
+        let failure = order::failure(error);
+        let Some((scope, told)) = order::outage(error, endpoint) else {
+            if !matches!(failure.reason, "Invalid") {
+                self.answered(endpoint);
+            }
+            return failure;
+        };
+        let unserved = Unserved {
+            certificate: &wanted.key,
+            scope,
+            told,
+            message: &format!("{}: {}", self.issuer, failure.message),
+            counts: true,
+        };
+        let outages = &self.look.ctx().outages;
+        match outages.unserved(self.issuer, &self.signer.spec.server, &unserved, Instant::now()) {
+            Some(away) => self.away(&away),
+            // Others are served: the trouble is with what this Certificate asks for.
+            None => failure,
+        }
     }
 
     /// Progress is written when it lasts: most orders are done before anybody could read of it.

@@ -5,13 +5,22 @@ use std::time::Duration;
 use gatehouse_crds::certificate::{AriStatus, CertificateStatus};
 use jiff::Timestamp;
 
-use super::{holding::Facts, look::Look, plan, renewal};
-use crate::issuer::registry::{Key, Signer, State};
+use tokio::time::Instant;
+
+use super::{cache::identity, holding::Facts, look::Look, order, plan, renewal};
+use crate::issuer::{
+    acme::Endpoint,
+    outage::{Ask, Scope, Unserved},
+    registry::{Key, Signer, State},
+    slots::Step,
+};
 
 /// The first question comes this long after the certificate, so that issuing many is not slowed by it.
 const FIRST: Duration = Duration::from_secs(30);
-/// The next question after one that got no answer.
-const AFTER_TROUBLE: Duration = Duration::from_secs(3600);
+/// The next question after one that got no answer, without what is added to spread many.
+const AFTER_TROUBLE: Duration = Duration::from_secs(810);
+/// The most that a CA may put off the next question.
+const LONGEST: Duration = Duration::from_secs(86_400);
 
 /// When the CA is asked for the first time: half a minute on, spread over another half.
 pub fn first(seed: u64, now: Timestamp) -> Timestamp {
@@ -19,7 +28,8 @@ pub fn first(seed: u64, now: Timestamp) -> Timestamp {
 }
 
 /// Asks, and gives the status with the answer. No answer is no advice.
-pub async fn ask(look: &Look<'_>, facts: Option<&Facts>, renewal: Timestamp) -> CertificateStatus {
+/// None when too much is asked at once: then the Certificate is woken when there is room.
+pub async fn ask(look: &Look<'_>, facts: Option<&Facts>, renewal: Timestamp) -> Option<CertificateStatus> {
     let status = look.status();
     let before = status
         .acme
@@ -31,7 +41,7 @@ pub async fn ask(look: &Look<'_>, facts: Option<&Facts>, renewal: Timestamp) -> 
         ..before.clone()
     };
     let (Some(signed), Some(id)) = (&status.issuer, facts.and_then(|facts| facts.ari_identifier.as_deref())) else {
-        return look.before().advised(AriStatus::default(), renewal);
+        return Some(look.before().advised(AriStatus::default(), renewal));
     };
     let namespace = if signed.kind == gatehouse_crds::certificate::IssuerKind::Issuer {
         look.namespace()
@@ -44,11 +54,31 @@ pub async fn ask(look: &Look<'_>, facts: Option<&Facts>, renewal: Timestamp) -> 
         name: signed.name.clone(),
     };
     let Some(State::Ready(Signer::Acme(signer))) = look.ctx().registry.get(&issuer) else {
-        return look
-            .before()
-            .advised(unchanged(later(look.now, AFTER_TROUBLE)), renewal);
+        return Some(look.before().advised(unchanged(again(look, AFTER_TROUBLE)), renewal));
     };
-    let advice = match signer.account.renewal_info(id).await {
+    let (ctx, name) = (look.ctx(), identity(look.certificate));
+    let question = Ask {
+        certificate: &name,
+        endpoint: Endpoint::RenewalInfo,
+        hurry: None,
+        counts: false,
+    };
+    if let Some(away) = ctx.outages.ask(&issuer, &question, Instant::now()) {
+        return Some(look.before().advised(unchanged(again(look, away.after)), renewal));
+    }
+    let _slot = ctx.slot(Step {
+        issuer: issuer.clone(),
+        namespace: look.namespace(),
+        certificate: name.clone(),
+    })?;
+    let answer = signer.account.renewal_info(id).await;
+    if answer.is_ok() {
+        let woken = ctx
+            .outages
+            .answered(&issuer, &signer.spec.server, &name, Endpoint::RenewalInfo);
+        ctx.woken(woken, &signer);
+    }
+    let advice = match answer {
         Ok(Some(info)) => AriStatus {
             window_start: Some(info.window.start),
             window_end: Some(info.window.end),
@@ -58,7 +88,19 @@ pub async fn ask(look: &Look<'_>, facts: Option<&Facts>, renewal: Timestamp) -> 
         Ok(None) => AriStatus::default(),
         Err(error) => {
             tracing::info!(%error, namespace = look.namespace(), certificate = look.certificate.metadata.name, "the CA gave no usable renewal information");
-            unchanged(later(look.now, error.retry_after().unwrap_or(AFTER_TROUBLE)))
+            // Where it is asked may be another machine than where orders are placed: it holds no others.
+            let away = order::outage(&error, Endpoint::RenewalInfo).and_then(|(_, told)| {
+                let unserved = Unserved {
+                    certificate: &name,
+                    scope: Scope::Endpoint(Endpoint::RenewalInfo),
+                    told,
+                    message: &format!("{issuer}: {error}"),
+                    counts: false,
+                };
+                ctx.outages.unserved(&issuer, &signer.spec.server, &unserved, Instant::now())
+            });
+            let after = away.map(|away| away.after).or(error.retry_after()).unwrap_or(AFTER_TROUBLE);
+            unchanged(again(look, after))
         }
     };
     let clock = look.before().clock().unwrap_or(renewal);
@@ -70,8 +112,15 @@ pub async fn ask(look: &Look<'_>, facts: Option<&Facts>, renewal: Timestamp) -> 
             // Recalled before, and said again.
             || status.renewal_time == Some(*time)
     });
-    look.before()
-        .advised(advice, advised.map_or(clock, |advised| advised.min(clock)))
+    let time = advised.map_or(clock, |advised| advised.min(clock));
+    Some(look.before().advised(advice, time))
+}
+
+/// When to ask again after there was no answer; a tenth is added to spread many.
+fn again(look: &Look<'_>, after: Duration) -> Timestamp {
+    let millis = u64::try_from(after.min(LONGEST).as_millis()).unwrap_or(u64::MAX);
+    let spread = look.before().certificate_seed() % (millis / 10).max(1);
+    later(look.now, Duration::from_millis(millis + spread))
 }
 
 fn later(now: Timestamp, after: Duration) -> Timestamp {

@@ -7,9 +7,13 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::failure::Class;
 
-/// Steps between attempts, in seconds; the last one repeats. 1 m, 10 m, 100 m, then daily: what
+/// Steps between attempts that the CA refuses, in seconds; the last one repeats. 1 m, 10 m, 100 m, then daily: what
 /// public CAs ask of their clients, and under their limit of five failures an hour for a name.
-const STEPS: [u64; 4] = [60, 600, 6_000, 86_400];
+const REFUSED: [u64; 4] = [60, 600, 6_000, 86_400];
+/// Steps between attempts that failed on the way: at most 15 minutes apart with the tenth that is added.
+const TRANSIENT: [u64; 3] = [60, 300, 810];
+/// A step of a day, for what only a changed spec helps.
+const DAILY: u64 = 86_400;
 /// No attempt sooner than this, whatever is left of the lifetime.
 const SHORTEST: u64 = 5;
 /// A server that asks for more than a week is asked again after a week.
@@ -24,25 +28,35 @@ const LONGEST: u64 = 7 * 86_400;
 pub fn next_attempt(class: Class, attempts: u32, not_after: Option<Timestamp>, seed: u64, now: Timestamp) -> Timestamp {
     let pause = match class {
         Class::RetryAfter(told) => return after(now, told.as_secs().clamp(1, LONGEST) * 1000 + seed % 1000),
-        Class::Waiting(pause) => pause.as_secs(),
-        Class::Spec => STEPS[3],
-        Class::Transient | Class::Refused => {
-            let step = usize::try_from(attempts.saturating_sub(1))
-                .unwrap_or(usize::MAX)
-                .min(STEPS.len() - 1);
-            STEPS.get(step).copied().unwrap_or(STEPS[3])
+        // Its server's outage, or its account's queue, has reckoned with everything.
+        Class::Away(pause) | Class::Held(pause) => {
+            let millis = pause.as_secs().clamp(1, LONGEST) * 1000;
+            return after(now, millis + seed % (millis / 10).max(1));
         }
+        Class::Waiting(pause) => pause.as_secs(),
+        Class::Spec => DAILY,
+        Class::Transient => step(&TRANSIENT, attempts),
+        Class::Refused => step(&REFUSED, attempts),
     };
-    let left = not_after
-        .map(|end| end.duration_since(now))
-        .filter(|left| *left > SignedDuration::ZERO);
-    let hurry = left.map_or(u64::MAX, |left| left.unsigned_abs().as_secs() / 10);
     let pause = match class {
-        Class::Transient | Class::Waiting(_) => pause.min(hurry.max(SHORTEST)),
+        Class::Transient | Class::Waiting(_) => {
+            hurry(not_after, now).map_or(pause, |hurry| pause.min(hurry.as_secs().max(SHORTEST)))
+        }
         _ => pause,
     };
     let millis = pause.max(1) * 1000;
     after(now, millis + seed % (millis / 10).max(1))
+}
+
+/// What a certificate that ends at `not_after` can spare between two attempts; none when it has ended.
+pub fn hurry(not_after: Option<Timestamp>, now: Timestamp) -> Option<Duration> {
+    let left = not_after?.duration_since(now);
+    (left > SignedDuration::ZERO).then(|| left.unsigned_abs() / 10)
+}
+
+fn step(steps: &[u64], attempts: u32) -> u64 {
+    let index = usize::try_from(attempts.saturating_sub(1)).unwrap_or(usize::MAX);
+    steps.get(index).or(steps.last()).copied().unwrap_or(DAILY)
 }
 
 fn after(now: Timestamp, millis: u64) -> Timestamp {
@@ -69,8 +83,20 @@ mod tests {
     #[test]
     fn the_pause_grows_from_a_minute_to_a_day() {
         for (attempts, seconds) in [(0, 60), (1, 60), (2, 600), (3, 6_000), (4, 86_400), (90, 86_400)] {
-            assert_eq!(pause(Class::Transient, attempts, None), seconds, "after {attempts}");
             assert_eq!(pause(Class::Refused, attempts, None), seconds, "after {attempts}");
+        }
+    }
+
+    #[test]
+    fn what_failed_on_the_way_is_tried_again_within_a_quarter_of_an_hour() {
+        for (attempts, seconds) in [(0, 60), (1, 60), (2, 300), (3, 810), (90, 810)] {
+            assert_eq!(pause(Class::Transient, attempts, None), seconds, "after {attempts}");
+        }
+        for class in [Class::Transient, Class::Away(Duration::from_secs(810))] {
+            for seed in [0, 1, 80_999, u64::MAX] {
+                let wait = next_attempt(class, 90, None, seed, now()).duration_since(now());
+                assert!(wait <= SignedDuration::from_mins(15), "{class:?} {seed}: {wait}");
+            }
         }
     }
 
@@ -95,7 +121,7 @@ mod tests {
         #[test]
         fn the_next_attempt_is_always_ahead_and_within_a_week(attempts in 0u32..100, seed: u64, told in 0u64..u64::MAX / 2000, left in -100_000i64..100_000) {
             let end = now().checked_add(SignedDuration::from_secs(left)).unwrap();
-            for class in [Class::Waiting(Duration::from_secs(300)), Class::Transient, Class::RetryAfter(Duration::from_secs(told)), Class::Refused, Class::Spec] {
+            for class in [Class::Waiting(Duration::from_secs(300)), Class::Transient, Class::Away(Duration::from_secs(told)), Class::Held(Duration::from_secs(told)), Class::RetryAfter(Duration::from_secs(told)), Class::Refused, Class::Spec] {
                 let wait = next_attempt(class, attempts, Some(end), seed, now()).duration_since(now());
                 prop_assert!(wait >= SignedDuration::from_secs(1), "{class:?}: {wait:?}");
                 prop_assert!(wait <= SignedDuration::from_secs(8 * 86_400), "{class:?}: {wait:?}");

@@ -15,11 +15,18 @@ use tokio::sync::Semaphore;
 use super::{
     breaker::Breaker,
     cache::{Cache, Ref},
+    failure::{Class, Failure},
     order::Orders,
     rollout::Tries,
+    plan::Pause,
 };
 use crate::{
-    issuer::{registry::Registry, signer::AcmeSigner},
+    issuer::{
+        outage::{Outages, Woken},
+        registry::Registry,
+        signer::AcmeSigner,
+        slots::{Slots, Step},
+    },
     kubernetes::{
         apply::Writer,
         dependency::Dependencies,
@@ -31,6 +38,10 @@ use crate::{
 /// Writes of certificates that are under way at once: enough to keep an API server busy, too few to
 /// crowd out everybody else's.
 const WRITES: usize = 48;
+/// Those who waited for a CA that is back are woken so many at a time, so far apart, and all within half a minute.
+const TOGETHER: usize = 10;
+const APART: Duration = Duration::from_millis(100);
+const BATCHES: usize = 300;
 
 /// Shared by all reconciles, of all scopes.
 pub struct Context {
@@ -40,6 +51,8 @@ pub struct Context {
     pub metrics: Metrics,
     pub registry: Arc<Registry>,
     pub dependencies: Arc<Dependencies>,
+    pub outages: Arc<Outages>,
+    pub slots: Slots,
     pub orders: Orders,
     pub writes: Semaphore,
     pub breaker: Mutex<Breaker>,
@@ -53,6 +66,8 @@ pub struct Context {
     pub waiting: Mutex<HashSet<Ref>>,
     /// By UID: the tries of rollouts that have not succeeded.
     pub rollouts: Mutex<HashMap<String, Tries>>,
+    /// By UID: what is remembered of a failed attempt, as long as there is no better one.
+    pub pauses: Mutex<HashMap<String, Pause>>,
     pub now: fn() -> Timestamp,
 }
 
@@ -62,7 +77,7 @@ pub struct Attempt {
     pub issuer: usize,
     pub since: tokio::time::Instant,
     /// What the issuers before this one said.
-    pub refusals: Vec<String>,
+    pub refusals: Vec<Failure>,
     /// The queue that it waits in, and its name there.
     pub queued: Option<(Arc<AcmeSigner>, String)>,
     /// The breaker let it through.
@@ -136,6 +151,61 @@ impl Context {
         Some(ended)
     }
 
+    /// What is remembered of the last failure of `uid`.
+    pub fn pause(&self, uid: &str) -> Pause {
+        self.lock_pauses().get(uid).copied().unwrap_or_default()
+    }
+
+    /// Remembers that an attempt of `uid`, which began at `revision` of the registry, failed.
+    pub fn note_failure(&self, uid: &str, revision: u64, class: Class) {
+        let mut pauses = self.lock_pauses();
+        let pause = pauses.entry(uid.to_owned()).or_default();
+        pause.revision = revision;
+        pause.is_over = false;
+        // Nothing was tried where others have found the trouble.
+        if !matches!(class, Class::Held(_)) {
+            pause.failures = pause.failures.saturating_add(1);
+        }
+    }
+
+    fn lock_pauses(&self) -> std::sync::MutexGuard<'_, HashMap<String, Pause>> {
+        self.pauses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a slot for a step at a CA; it is given back when dropped. None when there is none now: then the Certificate
+    /// is woken when there may be one.
+    pub fn slot(&self, step: Step) -> Option<Slot<'_>> {
+        self.slots.take(&step).then_some(Slot { ctx: self, step })
+    }
+
+    /// Wakes those who wait for a CA that has answered, spread over seconds.
+    pub fn woken(&self, woken: Woken, signer: &AcmeSigner) {
+        for issuer in woken.issuers {
+            signer.look_at(issuer);
+        }
+        let names: Vec<String> = woken.hinted.into_iter().chain(woken.released).collect();
+        if names.is_empty() {
+            return;
+        }
+        let mut pauses = self.lock_pauses();
+        for name in &names {
+            pauses.entry(uid_of(name).to_owned()).or_default().is_over = true;
+        }
+        drop(pauses);
+        let (first, rest) = names.split_at(names.len().min(TOGETHER));
+        self.wake_named(first);
+        if rest.is_empty() {
+            return;
+        }
+        let (caches, rest) = (self.caches.clone(), rest.to_vec());
+        tokio::spawn(async move {
+            for batch in rest.chunks((rest.len() / BATCHES).max(TOGETHER)) {
+                tokio::time::sleep(APART).await;
+                wake_named(&caches, batch);
+            }
+        });
+    }
+
     /// Gives up a place in a queue, waiting or in flight: the next may go.
     pub fn leave(&self, signer: &AcmeSigner, name: &str) {
         let next = signer.queue(|queue| queue.done(name, (self.now)()));
@@ -144,12 +214,7 @@ impl Context {
 
     /// Has those looked at that a queue names.
     pub fn wake_named(&self, identities: &[String]) {
-        for identity in identities {
-            let mut parts = identity.splitn(3, '/');
-            if let (Some(namespace), Some(name)) = (parts.next(), parts.next()) {
-                self.wake(&Ref::new(name).within(namespace));
-            }
-        }
+        wake_named(&self.caches, identities);
     }
 
     /// Works on the tries of rollouts.
@@ -194,8 +259,39 @@ impl Context {
     /// The Certificate is gone, or needs nothing: forget what was under way.
     pub fn forget(&self, uid: &str) {
         self.end_attempt(uid);
+        self.lock_pauses().remove(uid);
         self.breaker(|breaker| breaker.forget(uid));
     }
+}
+
+/// A step at a CA that is under way.
+pub struct Slot<'a> {
+    ctx: &'a Context,
+    step: Step,
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        let next = self.ctx.slots.give_back(&self.step);
+        self.ctx.wake_named(&next);
+    }
+}
+
+fn wake_named(caches: &[Arc<Cache>], identities: &[String]) {
+    for identity in identities {
+        let mut parts = identity.splitn(3, '/');
+        if let (Some(namespace), Some(name)) = (parts.next(), parts.next()) {
+            let certificate = Ref::new(name).within(namespace);
+            for cache in caches {
+                cache.touch(&certificate);
+            }
+        }
+    }
+}
+
+/// The UID in a Certificate's identity.
+pub fn uid_of(identity: &str) -> &str {
+    identity.rsplit('/').next().unwrap_or_default()
 }
 
 /// How long until `time`.

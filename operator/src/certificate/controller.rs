@@ -62,6 +62,7 @@ impl Scope {
             let trace = |object: &Arc<Guarded>| {
                 let certificate = object.0.as_ref().ok()?;
                 let namespace = certificate.namespace().unwrap_or_default();
+                issue::recall(&self.ctx, certificate, now);
                 let facts = self.cache.secret(&namespace, &certificate.spec.secret_name);
                 let cause = facts.as_ref().and_then(|facts| facts.cause.as_deref());
                 Some((certificate.uid()?, Trace::of(certificate, cause, now)?))
@@ -83,6 +84,7 @@ pub async fn reconcile(object: Arc<Guarded>, scope: Arc<Scope>) -> Result<Action
                 certificate,
                 now: (scope.ctx.now)(),
                 changed: false,
+                revision: scope.ctx.registry.revision(),
             };
             let outcome = match Box::pin(look.reconcile()).await {
                 Ok(action) => (action, false),
@@ -159,6 +161,7 @@ impl Look<'_> {
         match decision {
             Plan::Leave => {
                 ctx.forget(self.uid());
+                ctx.outages.forget(&identity(self.certificate));
                 if self.certificate.metadata.deletion_timestamp.is_none() {
                     self.write_status(&self.before().suspended()).await?;
                 }
@@ -191,11 +194,14 @@ impl Look<'_> {
             },
             Plan::Serve { renewal, next } => {
                 ctx.forget(self.uid());
+                ctx.outages.forget(&identity(self.certificate));
                 self.write_status(&self.before().serving(renewal)).await?;
                 Ok(self.rest(next))
             }
             Plan::AskAdvice { renewal } => {
-                let status = advice::ask(self, known.facts.as_deref(), renewal).await;
+                let Some(status) = Box::pin(advice::ask(self, known.facts.as_deref(), renewal)).await else {
+                    return Ok(Action::requeue(issue::LOOK_AGAIN));
+                };
                 self.write_status(&status).await?;
                 Ok(Action::requeue(Duration::from_millis(100)))
             }
@@ -243,6 +249,7 @@ impl Look<'_> {
         let status = self.before().failed(failure, cause);
         self.write_status(&status).await?;
         ctx.end_attempt(self.uid());
+        ctx.note_failure(self.uid(), self.revision, failure.class);
         let next = status.next_attempt_time.unwrap_or(self.now);
         // Without the time of the next attempt, which is in the status: what is said again and again is one event an hour.
         ctx.tell(
@@ -251,6 +258,10 @@ impl Look<'_> {
             failure.event(),
             &sentence(&failure.message),
         );
+        // One outage is one failure, and those that wait for its end are none.
+        if matches!(failure.class, Class::Held(_)) {
+            return Ok(self.rest(next));
+        }
         let issuer = &self.certificate.spec.issuer_ref;
         ctx.metrics.issuance(Issuance {
             issuer_kind: issuer.kind().as_str(),

@@ -11,6 +11,8 @@ pub struct Failure {
     pub message: String,
     /// How soon another attempt makes sense.
     pub class: Class,
+    /// So many tries of the same thing failed in a row, whoever made them.
+    pub tries: u32,
 }
 
 /// What a failure says about the next attempt.
@@ -19,11 +21,15 @@ pub enum Class {
     /// Nothing was tried: something that is needed is not there, or in the way. Its change wakes
     /// us where we see it; the clock, this much later, is the second chance.
     Waiting(Duration),
-    /// The other side could not be reached, or said nothing sensible.
+    /// Something on the way failed: a name server, a provider, the API server.
     Transient,
+    /// The CA cannot be reached, or does not serve; it is tried again so much later, and this is the outage's one failure.
+    Away(Duration),
+    /// Nothing was tried: the CA asked for a pause or is away, as others have found out.
+    Held(Duration),
     /// The other side said when to come again.
     RetryAfter(Duration),
-    /// The other side looked and said no. Something has to be mended first.
+    /// The other side looked and said no. Something has to be fixed first.
     Refused,
     /// The spec itself is wrong; only its change helps.
     Spec,
@@ -36,6 +42,7 @@ impl Failure {
             reason,
             message: message.into(),
             class,
+            tries: 1,
         }
     }
 

@@ -7,13 +7,15 @@ use kube::{ResourceExt, runtime::controller::Action};
 
 use super::{
     acme::Acme,
+    backoff,
     breaker::Verdict,
     cache::identity,
-    context::Context,
+    context::{Context, uid_of, until},
     controller::sentence,
     delivery::{self, Delivery, Signed},
     dependencies,
     failure::{Class, Failure},
+    fallback,
     holding::Held,
     look::{Known, Look},
     order::Flight,
@@ -157,12 +159,12 @@ async fn hold(look: &Look<'_>, cause: Cause, until: jiff::Timestamp) -> Result<A
     Ok(look.rest(plan::or_requested(look.certificate, look.now, until)))
 }
 
-/// The issuer cannot or will not: the next one is asked, and when there is none the attempt has failed.
+/// The issuer cannot or will not: the next one is asked when that is due, and else the attempt has failed.
 async fn refused(look: &Look<'_>, issuers: &[IssuerRef], failure: Failure, cause: Cause) -> Result<Action, WriteError> {
     let ctx = look.ctx();
     let (said, index) = ctx.attempt(look.uid(), |attempt| (attempt.refusals.clone(), attempt.issuer));
-    if failure.may_fall_back()
-        && let Some(next) = issuers.get(index + 1)
+    if let Some(next) = issuers.get(index + 1)
+        && falls_back(look, &failure, cause)
     {
         abandon(look, "the next issuer is asked").await;
         let note = format!(
@@ -173,7 +175,7 @@ async fn refused(look: &Look<'_>, issuers: &[IssuerRef], failure: Failure, cause
         );
         let queued = ctx.attempt(look.uid(), |attempt| {
             attempt.issuer = index + 1;
-            attempt.refusals.push(failure.message.clone());
+            attempt.refusals.push(failure.clone());
             attempt.queued.take()
         });
         if let Some((signer, name)) = queued {
@@ -186,15 +188,60 @@ async fn refused(look: &Look<'_>, issuers: &[IssuerRef], failure: Failure, cause
     if !(ctx.orders.has_landed(look.uid()) || said.is_empty() && keeps_order(failure.class)) {
         abandon(look, "it failed").await;
     }
-    let mut failure = failure;
-    if !said.is_empty() {
-        failure.message = format!("{}; before that: {}", failure.message, said.join("; "));
-        // What a CA told us to wait is never shortened.
-        if failure.class == Class::Transient {
-            failure.class = Class::Refused;
-        }
+    look.fail(&together(failure, &said), Some(cause)).await
+}
+
+/// Whether the next issuer is asked after this failure.
+fn falls_back(look: &Look<'_>, failure: &Failure, cause: Cause) -> bool {
+    let status = look.status();
+    let attempts = status.failed_attempts.unwrap_or_default().saturating_add(1);
+    let attempts = u32::try_from(attempts).unwrap_or(1);
+    let serves = look.before().serving_until(cause).and_then(|end| {
+        // Its lifetime, and what is left of it.
+        fallback::serves(status.not_before, Some(end), look.now)
+    });
+    let next = backoff::next_attempt(failure.class, attempts, status.not_after, 0, look.now);
+    fallback::is_due(&fallback::Attempt {
+        failure,
+        failures: failure.tries.max(look.ctx().pause(look.uid()).failures.saturating_add(1)),
+        serves,
+        pause: until(next, look.now),
+    })
+}
+
+/// What several issuers said, as one failure. The one that asks for the longest pause has it: a CA that said no is not
+/// asked sooner because another could not be reached.
+fn together(mut failure: Failure, before: &[Failure]) -> Failure {
+    for other in before {
+        failure.message = format!("{}; before that: {}", failure.message, other.message);
+        failure.class = match (failure.class, other.class) {
+            (Class::RetryAfter(one), Class::RetryAfter(other)) => Class::RetryAfter(one.max(other)),
+            (Class::RetryAfter(told), _) | (_, Class::RetryAfter(told)) => Class::RetryAfter(told),
+            (Class::Refused, _) | (_, Class::Refused) => Class::Refused,
+            // All were away, or nothing was tried: it counts when it did for one of them.
+            (Class::Held(_) | Class::Waiting(_), other @ Class::Away(_)) => other,
+            (class, _) => class,
+        };
     }
-    look.fail(&failure, Some(cause)).await
+    failure
+}
+
+/// Takes up what a status says of a CA that was away before this process.
+pub fn recall(ctx: &Context, certificate: &Certificate, now: jiff::Timestamp) {
+    let Some(status) = &certificate.status else { return };
+    let Some(failure) = status.last_failure.as_ref().filter(|last| last.reason == "Network") else {
+        return;
+    };
+    if status.next_attempt_time.is_some_and(|next| next > now) {
+        let namespace = certificate.namespace().unwrap_or_default();
+        ctx.outages.recall(
+            &Key::of(&certificate.spec.issuer_ref, &namespace),
+            &identity(certificate),
+            status.failed_attempts.is_some_and(|count| count > 0),
+            &failure.message,
+            tokio::time::Instant::now(),
+        );
+    }
 }
 
 /// The key to be certified. One that is to be kept is read from the Secret.
@@ -263,6 +310,7 @@ pub async fn deliver(
             .end_attempt(look.uid())
             .map(|attempt| attempt.since.elapsed());
         look.ctx().forget(look.uid());
+        look.ctx().outages.forget(&queue_key(look));
         let reason = if look.status().revision.is_some() {
             "Renewed"
         } else {
@@ -304,7 +352,7 @@ pub fn end(look: &Look<'_>, flight: &mut Flight) {
 
 /// A Certificate is gone, by its key in the queue: so is what was under way for it.
 pub fn gone(ctx: &Context, key: &str) {
-    let uid = key.rsplit('/').next().unwrap_or_default();
+    let uid = uid_of(key);
     let mut parts = key.split('/');
     if let (Some(namespace), Some(name)) = (parts.next(), parts.next())
         // One of the same name may have come in its place.
@@ -314,6 +362,8 @@ pub fn gone(ctx: &Context, key: &str) {
     }
     ctx.forget(uid);
     ctx.rollouts(|rollouts| rollouts.remove(uid));
+    ctx.outages.forget(key);
+    ctx.slots.forget(key.split('/').next().unwrap_or_default(), key);
     if let Some(mut flight) = ctx.orders.take(uid) {
         flight.clean_up();
         ctx.leave(&flight.signer, key);

@@ -32,6 +32,8 @@ pub struct Look<'a> {
     pub now: Timestamp,
     /// Whether an object that the Certificate waits for has changed since the last look.
     pub changed: bool,
+    /// What was known of the issuers when it began.
+    pub revision: u64,
 }
 
 /// The Secret as far as it is known.
@@ -158,6 +160,7 @@ impl<'a> Look<'a> {
             in_flight: issuing,
             issuers,
             changed: self.changed,
+            pause: self.ctx().pause(self.uid()),
             now: self.now,
         })
     }

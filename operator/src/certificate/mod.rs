@@ -19,6 +19,7 @@ pub mod controller;
 pub mod delivery;
 pub mod dependencies;
 pub mod failure;
+pub mod fallback;
 pub mod holding;
 pub mod issue;
 mod keystores;

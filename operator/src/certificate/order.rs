@@ -21,7 +21,7 @@ use self::{
 };
 pub use self::{
     challenges::solvers,
-    ending::{failure, interrupted},
+    ending::{failure, interrupted, outage},
 };
 use super::{
     failure::{Class, Failure},
@@ -31,7 +31,7 @@ use super::{
 use crate::{
     issuer::{
         acme::{
-            self, AcmeAccount, AcmeError, AcmeOrder, AuthorizationView, NewOrder, OrderView, Step, next_step,
+            self, AcmeAccount, AcmeError, AcmeOrder, AuthorizationView, Endpoint, NewOrder, OrderView, Step, next_step,
             poll_after,
         },
         registry::Key,
@@ -56,6 +56,11 @@ impl Orders {
     /// Puts it back.
     pub fn put(&self, uid: &str, flight: Flight) {
         self.lock().insert(uid.to_owned(), flight);
+    }
+
+    /// What the order that is in flight asks of the CA next.
+    pub fn next_endpoint(&self, uid: &str, now: Timestamp) -> Option<Endpoint> {
+        self.lock().get(uid).map(|flight| flight.next_endpoint(now))
     }
 
     /// Whether one is in flight.
@@ -103,6 +108,10 @@ pub struct Flight {
     pub held: Option<Held>,
     /// Why the certificate's chain is not the preferred one, to be reported with it.
     pub chain_note: Option<String>,
+    /// What is asked of the CA now, or was last.
+    at: Endpoint,
+    /// What the CA has answered since this was last emptied.
+    pub heard: Vec<Endpoint>,
     /// Whether the status names it.
     pub recorded: bool,
     /// When its state was last written to the status.
@@ -192,8 +201,25 @@ impl Flight {
             poll_at: None,
             held: None,
             chain_note: None,
+            at: Endpoint::Order,
+            heard: Vec::new(),
             recorded: false,
             told: Instant::now(),
+        }
+    }
+
+    /// What of the CA was asked last.
+    pub fn endpoint(&self) -> Endpoint {
+        self.at
+    }
+
+    /// What of the CA is asked next.
+    pub fn next_endpoint(&self, now: Timestamp) -> Endpoint {
+        match next_step(self.session.view(), now) {
+            Step::Finalize => Endpoint::Finalize,
+            Step::Collect => Endpoint::Certificate,
+            Step::Present(_) => Endpoint::Challenge,
+            Step::Fetch | Step::Poll | Step::Failed(_) => Endpoint::Order,
         }
     }
 
@@ -227,8 +253,12 @@ impl Flight {
         labels: &BTreeMap<String, String>,
         now: Timestamp,
     ) -> Result<Option<Progress>, AcmeError> {
+        self.at = self.next_endpoint(now);
         match next_step(self.session.view(), now) {
-            Step::Fetch => self.session.refresh().await?,
+            Step::Fetch => {
+                self.session.refresh().await?;
+                self.heard.push(self.at);
+            }
             Step::Present(authorizations) => {
                 let authorizations: Vec<AuthorizationView> = authorizations.into_iter().cloned().collect();
                 return self.answer(&authorizations, labels, now).await;
@@ -243,6 +273,7 @@ impl Flight {
                 }
                 self.poll_at = None;
                 self.session.refresh().await?;
+                self.heard.push(self.at);
             }
             Step::Finalize => {
                 let csr =
@@ -258,10 +289,12 @@ impl Flight {
                     };
                 self.poll_at = None;
                 self.session.finalize(&csr).await?;
+                self.heard.push(self.at);
             }
             Step::Collect => {
                 let preferred = self.signer.spec.preferred_chain.clone();
                 let chains = self.session.certificate(preferred.is_some()).await?;
+                self.heard.push(self.at);
                 return Ok(Some(
                     match chosen(&chains.all, preferred.as_deref(), wanted, &self.key) {
                         Ok(chain) => {

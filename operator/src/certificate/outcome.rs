@@ -103,6 +103,12 @@ impl Before<'_> {
         !lost && status.serial_number.is_some() && status.not_after.is_some_and(|end| end > self.now)
     }
 
+    /// Until when the certificate that the status speaks of serves while another is obtained because of `cause`.
+    pub fn serving_until(self, cause: Cause) -> Option<Timestamp> {
+        let status = self.status();
+        status.not_after.filter(|_| self.serves(&status, Some(cause)))
+    }
+
     /// An attempt is under way.
     pub fn issuing(&self, cause: Cause, issuer: &SigningIssuer, order: Option<Order>) -> CertificateStatus {
         let mut status = self.status();
@@ -206,7 +212,7 @@ impl Before<'_> {
     /// The attempt failed.
     pub fn failed(&self, failure: &Failure, cause: Option<Cause>) -> CertificateStatus {
         let mut status = self.status();
-        let waiting = matches!(failure.class, Class::Waiting(_));
+        let waiting = matches!(failure.class, Class::Waiting(_) | Class::Held(_));
         let serves = self.serves(&status, cause) && failure.reason != "SecretConflict";
         let attempts = status.failed_attempts.unwrap_or_default();
         let attempts = if waiting { attempts } else { attempts.saturating_add(1) };
@@ -317,7 +323,10 @@ fn without_order(acme: Option<AcmeStatus>) -> Option<AcmeStatus> {
 
 /// Whether an order outlives a failure of this class.
 pub fn keeps_order(class: Class) -> bool {
-    matches!(class, Class::Transient | Class::RetryAfter(_))
+    matches!(
+        class,
+        Class::Transient | Class::Away(_) | Class::Held(_) | Class::RetryAfter(_)
+    )
 }
 
 /// The reason of a Ready condition is a closed list, so that it can be `'static`.

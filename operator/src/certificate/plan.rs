@@ -28,7 +28,20 @@ pub struct Input<'a> {
     pub issuers: Since,
     /// Whether an object that the Certificate waits for has changed since the last look.
     pub changed: bool,
+    /// What this process remembers of the last failure.
+    pub pause: Pause,
     pub now: Timestamp,
+}
+
+/// What a process remembers of a failed attempt, beside the status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pause {
+    /// The revision of the registry when the attempt began; 0 when another process made it.
+    pub revision: u64,
+    /// Failures in a row, those that are not counted included.
+    pub failures: u32,
+    /// The CA that was away is back.
+    pub is_over: bool,
 }
 
 /// What is known of the target Secret.
@@ -341,13 +354,13 @@ fn hold(input: &Input<'_>) -> Option<Plan> {
                 ready,
                 mended,
             } = input.issuers;
-            examined.max(ready).max(mended) >= Some(failure.time)
+            examined.max(ready).max(mended) > input.pause.revision
         }
         "SecretConflict" => true,
         reason if input.changed && dependencies::is_awaited(reason) => true,
         // The CA's word, which no change of ours takes back.
         "RateLimited" => false,
-        _ => input.issuers.mended.is_some_and(|time| time >= failure.time),
+        _ => input.issuers.mended > input.pause.revision || input.pause.is_over,
     };
     (same_spec && !asked_since && !arrived).then(|| Plan::Hold {
         until: or_requested(input.certificate, input.now, until),

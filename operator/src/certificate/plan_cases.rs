@@ -164,6 +164,7 @@ impl Scene {
                 in_flight: self.in_flight,
                 issuers: self.issuers,
                 changed: false,
+                pause: Pause::default(),
                 now: self.now,
             })
         };

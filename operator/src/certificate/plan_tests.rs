@@ -70,6 +70,7 @@ fn decide(certificate: &Certificate, facts: Option<&Facts>, now: &str) -> Plan {
         in_flight: false,
         issuers: Since::default(),
         changed: false,
+        pause: Pause::default(),
         now: at(now),
     })
 }
@@ -233,6 +234,7 @@ fn a_changed_object_ends_the_pause_of_those_who_waited_for_it() {
             in_flight: false,
             issuers: Since::default(),
             changed,
+            pause: Pause::default(),
             now: at("2026-03-10T01:00:00Z"),
         });
         matches!(decision, Plan::Hold { .. })
@@ -253,7 +255,7 @@ fn a_changed_object_ends_the_pause_of_those_who_waited_for_it() {
 
 #[test]
 fn an_issuer_that_was_mended_ends_the_pause_and_one_that_was_ready_all_along_does_not() {
-    let hold = |reason: &str, since: Since| {
+    let hold = |reason: &str, since: Since, pause: Pause| {
         let failed = certificate(&format!(
             r#"{{status: {{lastFailure: {{time: "2026-03-10T00:00:00Z", reason: {reason}, message: refused}},
                           nextAttemptTime: "2026-03-11T00:00:00Z"}}}}"#
@@ -266,34 +268,53 @@ fn an_issuer_that_was_mended_ends_the_pause_and_one_that_was_ready_all_along_doe
             in_flight: false,
             issuers: since,
             changed: false,
+            pause,
             now: at("2026-03-10T01:00:00Z"),
         });
         matches!(decision, Plan::Hold { .. })
     };
-    let (before, after) = (Some(at("2026-03-09T23:00:00Z")), Some(at("2026-03-10T00:30:00Z")));
+    // The attempt began at revision 7 of the registry: what happened in the same tick of the clock has its order.
+    let (never, before, same, after) = (0, 6, 7, 8);
     for (reason, ready, mended, held) in [
-        ("IssuerNotReady", None, None, true),
+        ("IssuerNotReady", never, never, true),
         ("IssuerNotReady", before, before, true),
-        ("IssuerNotReady", after, None, false),
+        ("IssuerNotReady", same, same, true),
+        ("IssuerNotReady", after, never, false),
         ("IssuerNotReady", before, after, false),
-        ("ChallengeFailed", after, None, true),
+        ("ChallengeFailed", after, never, true),
         ("ChallengeFailed", before, before, true),
+        ("ChallengeFailed", same, same, true),
         ("ChallengeFailed", before, after, false),
+        ("Network", same, same, true),
         ("RateLimited", after, after, true),
     ] {
-        assert_eq!(
-            hold(
-                reason,
-                Since {
-                    ready,
-                    mended,
-                    ..Since::default()
-                }
-            ),
-            held,
-            "{reason} {ready:?} {mended:?}"
-        );
+        let since = Since {
+            ready,
+            mended,
+            ..Since::default()
+        };
+        let pause = Pause {
+            revision: 7,
+            ..Pause::default()
+        };
+        assert_eq!(hold(reason, since, pause), held, "{reason} {ready:?} {mended:?}");
     }
+    // Another process failed, and this one finds the issuer ready: whoever waited for it is taken up, others are not.
+    let found = Since {
+        examined: 1,
+        ready: 1,
+        mended: 0,
+    };
+    assert!(!hold("IssuerNotReady", found, Pause::default()));
+    assert!(hold("Network", found, Pause::default()));
+    // A CA that is back ends the pause that its absence made, and no other's word.
+    let over = Pause {
+        revision: 7,
+        is_over: true,
+        ..Pause::default()
+    };
+    assert!(!hold("Network", Since::default(), over));
+    assert!(hold("RateLimited", Since::default(), over));
 }
 
 #[test]
@@ -324,6 +345,7 @@ fn a_template_that_is_not_as_we_wrote_it_is_written_anew_without_another_certifi
         in_flight: false,
         issuers: Since::default(),
         changed: false,
+        pause: Pause::default(),
         now: at("2026-01-02T00:00:00Z"),
     };
     assert_eq!(plan(&input), Plan::Write);

@@ -29,6 +29,7 @@ use super::{
     acme::{DEFAULT_IN_FLIGHT, FairQueue, LimitState, RequestObserver},
     ca,
     dependencies::{self, Credentials, Difference},
+    outage::Outages,
     registry::{Key, Registry, Signer, State},
     secrets::NamespaceSecrets,
     signer::AcmeSigner,
@@ -110,6 +111,7 @@ pub struct Context {
     pub events: Events,
     pub metrics: Metrics,
     pub registry: Arc<Registry>,
+    pub outages: Arc<Outages>,
     pub workshop: Arc<Workshop>,
     pub observer: Arc<dyn RequestObserver>,
     /// Where the Secrets of ClusterIssuers are.
@@ -142,6 +144,29 @@ impl Context {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         let mut unreadable = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
         unreadable.remove(uid);
+        self.outages.forget_issuer(key);
+    }
+
+    /// Notes whether an account could be established at its server; whoever waits for that server is told when it could.
+    fn note_server<K: AnyIssuer>(&self, issuer: &K, key: &Key, verdict: &Result<(Signer, String), NotReady>) {
+        let Some(IssuerConfig::Acme(spec)) = issuer.config() else {
+            return;
+        };
+        let registered = match verdict {
+            // It was looked at, and not asked.
+            Ok((signer, _))
+                if matches!(self.registry.get(key), Some(State::Ready(known)) if known.is_same(signer)) =>
+            {
+                return;
+            }
+            Ok(_) => true,
+            Err(trouble) if trouble.transient => false,
+            Err(_) => return,
+        };
+        for other in self.outages.registered(key, &spec.server, registered).issuers {
+            // Its controller is gone: the process is on its way out.
+            let _ = self.again.send(other);
+        }
     }
 
     /// Enqueues those that wait for the API server, which answers again.
@@ -192,7 +217,7 @@ pub async fn reconcile<K: AnyIssuer>(
         Ok(issuer) => look(issuer, &key, &ctx).await,
         Err(error) => {
             let state = State::NotReady(format!("{key} cannot be read: {error}"));
-            ctx.registry.set(&key, state, (ctx.now)());
+            ctx.registry.set(&key, state);
             (unreadable(&object, &key, &error.to_string(), &ctx).await, true)
         }
     };
@@ -211,13 +236,14 @@ async fn look<K: AnyIssuer>(issuer: &K, key: &Key, ctx: &Context) -> (Action, bo
     ctx.dependencies.set(&dependent, wanted);
     let changed = ctx.dependencies.take_change(&dependent);
     let verdict = examine(issuer, key, ctx, changed, now).await;
+    ctx.note_server(issuer, key, &verdict);
     let mut status = issuer.status().cloned().unwrap_or_default();
     let (mut pause, failed) = match &verdict {
         Ok((signer, message)) => {
             ctx.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
             status.acme = acme_status(signer);
             ready(issuer, &mut status, true, "Ready", message.clone(), now);
-            ctx.registry.set(key, State::Ready(signer.clone()), now);
+            ctx.registry.set(key, State::Ready(signer.clone()));
             let unread = ctx.dependencies.has_change(&dependent);
             (if unread { FIRST_PAUSE } else { LOOK_AGAIN }, false)
         }
@@ -226,7 +252,7 @@ async fn look<K: AnyIssuer>(issuer: &K, key: &Key, ctx: &Context) -> (Action, bo
             let known = ctx.registry.get(key);
             // An account that worked a moment ago goes on working as far as it can while the network is down.
             if !(trouble.transient && matches!(known, Some(State::Ready(Signer::Acme(_))))) {
-                ctx.registry.set(key, State::NotReady(message), now);
+                ctx.registry.set(key, State::NotReady(message));
             }
             ready(issuer, &mut status, false, trouble.reason, trouble.message.clone(), now);
             if matches!(trouble.reason, "SecretUnreadable" | "SecretWriteFailed") {

@@ -4,15 +4,18 @@
 //! - [`registry`]: the same, as Certificates ask it.
 //! - [`acme`]: the protocol. [`account`], [`signer`]: an `acme` issuer becoming ready, and being ready.
 //! - [`dependencies`]: the Secrets that an issuer depends on; their change is taken up at once.
+//! - [`outage`]: CAs that are away. [`slots`]: how many steps at CAs are under way at once.
 //! - [`solver`]: how names are proven. [`ca`]: a CA in a Secret.
 
 pub mod account;
 pub mod ca;
 pub mod controller;
 pub mod dependencies;
+pub mod outage;
 pub mod registry;
 pub mod secrets;
 pub mod signer;
+pub mod slots;
 pub mod solver;
 
 pub use gatehouse_acme as acme;

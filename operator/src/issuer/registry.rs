@@ -2,11 +2,13 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use gatehouse_crds::certificate::{IssuerKind, IssuerRef, SigningIssuer};
-use jiff::Timestamp;
 use tokio::sync::broadcast;
 
 use super::signer::AcmeSigner;
@@ -84,7 +86,7 @@ impl State {
 
 impl Signer {
     /// Whether `other` would sign no differently.
-    fn is_same(&self, other: &Self) -> bool {
+    pub fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Ca(one), Self::Ca(other)) => {
                 one.authority.path() == other.authority.path() && one.extras == other.extras
@@ -96,15 +98,17 @@ impl Signer {
     }
 }
 
-/// When something changed for the better, for those who failed before.
+/// At which revision of the registry something last changed for the better, for those who failed before; 0 is never.
+///
+/// Revisions and not times: two things that happen in one tick of the clock have an order all the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Since {
     /// It was looked at for the first time: who was told before that it does not exist is told better now.
-    pub examined: Option<Timestamp>,
+    pub examined: u64,
     /// It became ready.
-    pub ready: Option<Timestamp>,
+    pub ready: u64,
     /// It was mended or replaced while we watched: a restart, which finds it ready, does not count.
-    pub mended: Option<Timestamp>,
+    pub mended: u64,
 }
 
 struct Entry {
@@ -115,6 +119,8 @@ struct Entry {
 /// All issuers that exist.
 pub struct Registry {
     states: RwLock<HashMap<Key, Entry>>,
+    /// Counts what becomes known of issuers.
+    revision: AtomicU64,
     changed: broadcast::Sender<Key>,
 }
 
@@ -122,6 +128,7 @@ impl Default for Registry {
     fn default() -> Self {
         Self {
             states: RwLock::default(),
+            revision: AtomicU64::new(0),
             changed: broadcast::channel(1024).0,
         }
     }
@@ -137,6 +144,11 @@ impl Registry {
             .map(|entry| entry.state.clone())
     }
 
+    /// Returns the revision: what becomes known later has a higher one.
+    pub fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
+    }
+
     /// Since when `key` is as it is.
     pub fn since(&self, key: &Key) -> Since {
         let states = self.states.read().unwrap_or_else(PoisonError::into_inner);
@@ -145,7 +157,7 @@ impl Registry {
 
     /// Notes how it stands, and wakes whoever waits for it if that is news to them. One that was
     /// deleted while it was looked at stays deleted.
-    pub fn set(&self, key: &Key, state: State, now: Timestamp) {
+    pub fn set(&self, key: &Key, state: State) {
         let mut states = self.states.write().unwrap_or_else(PoisonError::into_inner);
         let Some(entry) = states.get_mut(key) else { return };
         let is_news = match (&entry.state, &state) {
@@ -153,18 +165,20 @@ impl Registry {
             (State::NotReady(_), State::NotReady(_)) | (State::Ready(_), _) => false,
             _ => true,
         };
-        let examined = entry.since.examined.or(Some(now));
+        let now = self.revision.fetch_add(1, Ordering::AcqRel) + 1;
+        let first = |revision: u64| if revision == 0 { now } else { revision };
+        let examined = first(entry.since.examined);
         if !state.is_ready() {
             entry.since = Since {
                 examined,
                 ..Since::default()
             };
         } else if is_news {
-            let mended = (!matches!(entry.state, State::Examining)).then_some(now);
+            let seen = !matches!(entry.state, State::Examining);
             entry.since = Since {
                 examined,
-                ready: entry.since.ready.or(Some(now)),
-                mended,
+                ready: first(entry.since.ready),
+                mended: if seen { now } else { 0 },
             };
         }
         entry.state = state;
@@ -219,12 +233,7 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
 
     fn key() -> Key {
         Key {
@@ -243,18 +252,18 @@ mod tests {
         let ready = || State::Ready(Signer::SelfSigned);
         registry.found(&key());
         assert!(!news());
-        registry.set(&key(), not_ready(), at(1));
+        registry.set(&key(), not_ready());
         assert!(news());
-        registry.set(&key(), not_ready(), at(2));
+        registry.set(&key(), not_ready());
         assert!(!news());
-        registry.set(&key(), ready(), at(3));
+        registry.set(&key(), ready());
         assert!(news());
-        registry.set(&key(), ready(), at(4));
+        registry.set(&key(), ready());
         assert!(!news(), "looked at again, it is the same");
         let since = Since {
-            examined: Some(at(1)),
-            ready: Some(at(3)),
-            mended: Some(at(3)),
+            examined: 1,
+            ready: 3,
+            mended: 3,
         };
         assert_eq!(registry.since(&key()), since);
         registry.remove(&key());
@@ -283,9 +292,9 @@ mod tests {
     fn a_restart_mends_nothing() {
         let registry = Registry::default();
         registry.found(&key());
-        registry.set(&key(), State::Ready(Signer::SelfSigned), at(1));
-        assert_eq!(registry.since(&key()).ready, Some(at(1)));
-        assert_eq!(registry.since(&key()).mended, None);
+        registry.set(&key(), State::Ready(Signer::SelfSigned));
+        assert_eq!(registry.since(&key()).ready, 1);
+        assert_eq!(registry.since(&key()).mended, 0);
     }
 
     #[test]
@@ -293,7 +302,7 @@ mod tests {
         let registry = Registry::default();
         registry.found(&key());
         registry.remove(&key());
-        registry.set(&key(), State::Ready(Signer::SelfSigned), at(1));
+        registry.set(&key(), State::Ready(Signer::SelfSigned));
         assert!(registry.get(&key()).is_none());
     }
 }

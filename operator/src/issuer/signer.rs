@@ -71,6 +71,12 @@ impl AcmeSigner {
         let _ = self.again.0.send(self.again.1.clone());
     }
 
+    /// Has the controller look at another issuer out of turn.
+    pub fn look_at(&self, issuer: Key) {
+        // Its controller is gone: the process is on its way out.
+        let _ = self.again.0.send(issuer);
+    }
+
     /// The CA does not know the account any more: it is to be established again.
     pub fn forget(&self) {
         self.forgotten.store(true, Ordering::Relaxed);

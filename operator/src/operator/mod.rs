@@ -36,7 +36,9 @@ use crate::{
     issuer::{
         acme::{Endpoint, RequestObserver},
         controller as issuer_controller,
+        outage::Outages,
         registry::Registry,
+        slots::{SLOTS, Slots},
         solver::{
             Reach, Workshop,
             dns01::SystemServers,
@@ -124,6 +126,7 @@ pub async fn run(config: kube::Config, settings: Settings) -> Result<(), Operato
     let writer = Writer::new(leadership.clone(), metrics.clone());
     let (events, event_worker) = Events::new(client.clone(), leadership.clone(), me.as_str(), metrics.clone());
     let registry = Arc::new(Registry::default());
+    let outages = Arc::new(Outages::default());
 
     let http01 = server::listen("http01", settings.http01_addr).await?;
     let responder = advertised(&settings, http01.local_addr().unwrap_or(settings.http01_addr));
@@ -148,6 +151,8 @@ pub async fn run(config: kube::Config, settings: Settings) -> Result<(), Operato
         metrics: metrics.clone(),
         registry: registry.clone(),
         dependencies: dependencies.clone(),
+        outages: outages.clone(),
+        slots: Slots::new(SLOTS),
         orders: Orders::default(),
         writes: Context::write_permits(),
         breaker: Mutex::new(Breaker::new(settings.max_reissue_percent, Timestamp::now())),
@@ -156,6 +161,7 @@ pub async fn run(config: kube::Config, settings: Settings) -> Result<(), Operato
         attempts: Mutex::default(),
         waiting: Mutex::default(),
         rollouts: Mutex::default(),
+        pauses: Mutex::default(),
         now: Timestamp::now,
     });
 
@@ -225,6 +231,7 @@ pub async fn run(config: kube::Config, settings: Settings) -> Result<(), Operato
             events: events.clone(),
             metrics: metrics.clone(),
             registry,
+            outages,
             workshop,
             observer: Arc::new(AcmeRequests(metrics.clone())),
             cluster_namespace: settings.own_namespace.clone(),

@@ -133,6 +133,7 @@ impl Flight {
         // Those that are ready are not held up by those that are not.
         for url in &ready {
             self.session.challenge_ready(url).await?;
+            self.heard.push(self.at);
             self.poll_at = None;
         }
         Ok(match (failure, wait) {

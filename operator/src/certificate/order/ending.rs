@@ -8,7 +8,10 @@ use crate::{
         failure::{Class, Failure},
         wanted::Wanted,
     },
-    issuer::acme::{self, AcmeError, FailureKind},
+    issuer::{
+        acme::{self, AcmeError, Endpoint, FailureKind},
+        outage::Scope,
+    },
     pki::{Chain, Fidelity, PrivateKey},
 };
 
@@ -73,7 +76,8 @@ pub(super) fn ended(failure: &acme::Failure) -> Progress {
     match failure.kind {
         FailureKind::ChallengeFailed | FailureKind::Rejected => Progress::Failed(told(Class::Refused)),
         FailureKind::RateLimited => Progress::Failed(told(Class::RetryAfter(Duration::from_secs(3600)))),
-        FailureKind::ServerFailed => Progress::Failed(told(Class::Transient)),
+        // Each try is another order.
+        FailureKind::ServerFailed => Progress::Failed(told(Class::Refused)),
         FailureKind::Lapsed => Progress::Lapsed(told(Class::Transient)),
     }
 }
@@ -87,6 +91,22 @@ pub fn interrupted(error: &AcmeError, failure: Failure) -> Progress {
         | AcmeError::Invalid(_)
         | AcmeError::InsecureUrl { .. } => Progress::Failed(failure),
         _ => Progress::Paused(failure),
+    }
+}
+
+/// What of the CA is away, and until when as it said, when a request to `endpoint` failed for that.
+pub fn outage(error: &AcmeError, endpoint: Endpoint) -> Option<(Scope, Option<Duration>)> {
+    match error {
+        AcmeError::Network { .. } | AcmeError::Tls { .. } => Some((Scope::Server, None)),
+        AcmeError::Unavailable {
+            retry_after: Some(told),
+            ..
+        } => Some((Scope::Server, Some(*told))),
+        AcmeError::Unavailable { .. }
+        | AcmeError::Timeout { .. }
+        | AcmeError::Malformed { .. }
+        | AcmeError::BadNonce { .. } => Some((Scope::Endpoint(endpoint), None)),
+        _ => None,
     }
 }
 
