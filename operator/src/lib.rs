@@ -6,6 +6,7 @@
 pub mod alert;
 pub mod certificate;
 pub mod cli;
+pub mod clock;
 pub mod gateway;
 pub mod issuer;
 pub mod kubernetes;

@@ -221,6 +221,48 @@ async fn a_leader_whose_connections_are_closed_ends_too() {
     assert!(last < first, "the writes of the two do not overlap");
 }
 
+/// A CA that takes the request and says nothing holds up no shutdown.
+#[tokio::test]
+async fn a_leader_whose_ca_hangs_hands_over_within_three_seconds() {
+    let mut pair = pair("hanging").await;
+    let world = World::shared().await;
+    let pebble = world.pebble();
+    let ca = Proxy::start(pebble.address()).unwrap();
+    let yaml = manifests::acme_dns01("acme", &pebble.directory_through(&ca), pebble.ca_pem(), world.knot());
+    pair.cluster.apply(&pair.namespace, &yaml).await;
+    let issuers = pair.cluster.api::<gatehouse_crds::issuer::Issuer>(&pair.namespace);
+    pair.cluster
+        .wait_condition(&issuers, "acme", "Ready", "True", SOON)
+        .await;
+    ca.hold();
+    for number in 0..5 {
+        let (name, host) = (format!("hangs{number}"), format!("hangs{number}.example.test"));
+        pair.cluster
+            .apply(&pair.namespace, &manifests::certificate(&name, "acme", &[&host]))
+            .await;
+    }
+    eventually("requests hang at the CA", SOON, || async {
+        (ca.connections() > 0).then_some(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let (holder, transitions) = pair.lease().await;
+    let began = Instant::now();
+    let (status, ()) = tokio::join!(pair.leader.operator.terminate(Duration::from_secs(30)), async {
+        let leads = || async { pair.standby.leads().await.then_some(()) };
+        eventually("the standby leads", SOON, leads).await;
+    });
+    let took = began.elapsed();
+    assert!(status.is_some_and(|status| status.success()), "{status:?}");
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    let (next, more) = pair.lease().await;
+    assert_ne!(holder, next);
+    assert_eq!(more, transitions + 1);
+    let last = pair.leader.writes().last().map(|(at, _)| *at);
+    let first = pair.standby.writes().first().map(|(at, _)| *at);
+    assert!(last < first, "the writes of the two do not overlap");
+}
+
 #[tokio::test]
 async fn a_leader_that_is_asked_to_end_hands_over_within_two_seconds() {
     let mut pair = pair("handover").await;

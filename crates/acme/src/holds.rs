@@ -136,7 +136,10 @@ mod tests {
         let names = ["www.example.com".to_owned(), "*.a.example.com".to_owned()];
         let domains = |all: &[&str]| Subject::Names(all.iter().map(|&name| name.to_owned()).collect());
         for (detail, expected) in [
-            ("too many new orders (300) from this account in the last 3h", Subject::Account),
+            (
+                "too many new orders (300) from this account in the last 3h",
+                Subject::Account,
+            ),
             ("too many requests from this IP", Subject::Account),
             (
                 "too many certificates (50) already issued for \"example.com\" in the last 168h0m0s",
@@ -146,7 +149,10 @@ mod tests {
                 "too many failed authorizations (5) for \"www.example.com\" in the last 1h0m0s",
                 domains(&["www.example.com"]),
             ),
-            ("too many certificates (50) for \"a.example.com\"", domains(&["a.example.com"])),
+            (
+                "too many certificates (50) for \"a.example.com\"",
+                domains(&["a.example.com"]),
+            ),
             // Names that are none of the order's hold nobody.
             ("too many certificates (50) for \"other.org\"", Subject::Unknown),
             ("too many certificates (50) for \"ample.com\"", Subject::Unknown),

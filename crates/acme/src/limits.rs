@@ -14,9 +14,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::endpoint::Endpoint;
 use super::error::AcmeError;
 use super::holds::{Holds, Subject};
-use super::endpoint::Endpoint;
 use super::turns::{Lines, NEW_NAME};
 
 /// Orders in flight for each account.
@@ -150,7 +150,9 @@ impl FairQueue {
             // Set while the clock was ahead.
             .filter(|_| self.state.last_refusal.is_none_or(|at| at.duration_since(now) <= SKEW));
         let account = believed(self.state.account_not_before, now);
-        account.max(believed(order, now)).max(self.holds.endpoint(endpoint, now))
+        account
+            .max(believed(order, now))
+            .max(self.holds.endpoint(endpoint, now))
     }
 
     /// When `wanted` may order, if not at once.

@@ -10,8 +10,8 @@
 //! 3. Among both, namespaces take turns, however many certificates wait in one.
 //! 4. Within a namespace the nearest deadline goes first.
 
-use std::collections::{BTreeSet, BinaryHeap, HashMap, btree_set};
 use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, HashMap, btree_set};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -90,7 +90,10 @@ impl Lines {
             served: self.served,
         };
         // The first key after all of that deadline.
-        let bound = (soon.checked_add(SignedDuration::from_nanos(1)).unwrap_or(soon), String::new());
+        let bound = (
+            soon.checked_add(SignedDuration::from_nanos(1)).unwrap_or(soon),
+            String::new(),
+        );
         for line in self.by_namespace.values() {
             order.urgent.add(line.waiting.range(..bound.clone()), line.next);
             order.others.add(line.waiting.range(bound.clone()..), line.next);
@@ -186,7 +189,11 @@ mod tests {
     #[test]
     fn the_order_is_by_urgency_then_by_turns_then_by_deadline() {
         let table: [(&str, &[(&str, i64)], &[&str]); 5] = [
-            ("nearest to expiry", &[("a/1", 900), ("b/1", 700), ("c/1", 36)], &["c/1", "b/1", "a/1"]),
+            (
+                "nearest to expiry",
+                &[("a/1", 900), ("b/1", 700), ("c/1", 36)],
+                &["c/1", "b/1", "a/1"],
+            ),
             (
                 "within a namespace",
                 &[("a/1", 900), ("a/2", 36), ("a/3", 700)],

@@ -21,6 +21,7 @@ use super::{
     wanted::Wanted,
 };
 use crate::{
+    clock,
     issuer::{
         acme::{self, Admission, Endpoint},
         outage::{Ask, Away, Unserved},
@@ -138,7 +139,7 @@ impl Acme<'_> {
             return Some(self.not_before(time));
         }
         // Its owner wants it asked now.
-        let failed = status.last_failure.as_ref().map(|failure| failure.time);
+        let failed = clock::past(status.last_failure.as_ref().map(|failure| failure.time), look.now);
         if renewal::requested(look.certificate).is_some_and(|time| time <= look.now && Some(time) > failed) {
             return None;
         }
@@ -166,6 +167,9 @@ impl Acme<'_> {
     fn away(&self, away: &Away) -> Failure {
         let mut failure = if away.is_first {
             Failure::new(Class::Away(away.after), "Network", away.message.clone())
+        } else if away.is_told {
+            let time = self.look.now.checked_add(away.after).unwrap_or(self.look.now);
+            self.not_before(renewal::whole_seconds_up(time))
         } else {
             let message = format!("this Certificate waits for its CA to return: {}", away.message);
             Failure::new(Class::Held(away.after), "Network", message)
@@ -388,11 +392,10 @@ impl Acme<'_> {
         flight.told = Instant::now();
         let status = self.order_status(flight, flight.challenges());
         let same = |status: &CertificateStatus| status.acme.as_ref().map(|acme| acme.challenges.clone());
-        let overdue = self
-            .look
-            .status()
-            .next_attempt_time
-            .is_none_or(|time| time <= self.look.now);
+        let now = self.look.now;
+        let overdue = clock::ATTEMPT
+            .believe(self.look.status().next_attempt_time, now)
+            .is_none_or(|time| time <= now);
         if known && !overdue && same(&status) == same(&self.look.status()) {
             return Ok(());
         }

@@ -97,9 +97,13 @@ pub async fn ask(look: &Look<'_>, facts: Option<&Facts>, renewal: Timestamp) -> 
                     message: &format!("{issuer}: {error}"),
                     counts: false,
                 };
-                ctx.outages.unserved(&issuer, &signer.spec.server, &unserved, Instant::now())
+                ctx.outages
+                    .unserved(&issuer, &signer.spec.server, &unserved, Instant::now())
             });
-            let after = away.map(|away| away.after).or(error.retry_after()).unwrap_or(AFTER_TROUBLE);
+            let after = away
+                .map(|away| away.after)
+                .or(error.retry_after())
+                .unwrap_or(AFTER_TROUBLE);
             unchanged(again(look, after))
         }
     };

@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(pause(Class::Transient, 4, Some("2026-11-21T11:00:00Z")), 360);
         assert_eq!(pause(Class::Transient, 4, Some("2026-11-21T10:00:10Z")), 5);
         // Once it has run out the plain pauses are back.
-        assert_eq!(pause(Class::Transient, 2, Some("2026-11-21T09:00:00Z")), 600);
+        assert_eq!(pause(Class::Transient, 2, Some("2026-11-21T09:00:00Z")), 300);
         // A CA that said no is not asked more often for that.
         assert_eq!(pause(Class::Refused, 4, Some("2026-11-21T11:00:00Z")), 86_400);
     }

@@ -7,14 +7,14 @@
 use std::{collections::HashMap, time::Duration};
 
 use gatehouse_crds::certificate::Certificate;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{
     outcome::{HELD, ISSUING},
     plan::Cause,
     renewal,
 };
-use crate::kubernetes::conditions;
+use crate::{clock::Horizon, kubernetes::conditions};
 
 /// However few certificates there are, this many may always be re-issued at once.
 pub const AT_LEAST: usize = 10;
@@ -57,7 +57,14 @@ impl Breaker {
         let size = self.size(total);
         self.taken = drained(self.taken, self.filled, now, size);
         self.filled = now;
+        let longest = longest(size, total.max(self.held.len()));
         match self.held.get(uid) {
+            // Held by a clock that was wrong: it keeps its place in what was taken, and gets a time anew.
+            Some(until) if longest.believe(Some(*until), now).is_none() => {
+                self.taken = (self.taken - 1.0).max(0.0);
+                self.held.remove(uid);
+                self.ask(uid, total, now)
+            }
             Some(until) if *until <= now => {
                 self.held.remove(uid);
                 Verdict::Pass
@@ -84,11 +91,13 @@ impl Breaker {
         let size = self.size(total);
         let rate = size / REFILL.as_secs_f64();
         let mut passed: Vec<Timestamp> = Vec::new();
+        let count = traces.len();
         // Whoever is held last has all the others before him.
         let mut ahead: f64 = 0.0;
         for (uid, trace) in traces {
             match trace {
                 Trace::Passed { at } => passed.push(at.min(now)),
+                Trace::Held { until } if longest(size, total.max(count)).believe(Some(until), now).is_none() => {}
                 Trace::Held { until } => {
                     ahead = ahead.max(size + until.duration_since(now).as_secs_f64() * rate);
                     self.held.insert(uid, until);
@@ -122,6 +131,13 @@ impl Breaker {
     pub fn held(&self) -> usize {
         self.held.len()
     }
+}
+
+/// The longest that one of `total` is held: as if all came at once.
+fn longest(size: f64, total: usize) -> Horizon {
+    #[allow(clippy::cast_precision_loss, reason = "counts of certificates are far below 2^52")]
+    let rounds = (total as f64 / size).ceil() + 1.0;
+    Horizon(SignedDuration::try_from_secs_f64(rounds * REFILL.as_secs_f64()).unwrap_or(SignedDuration::MAX))
 }
 
 /// What is left at `now` of what was taken at `since`.

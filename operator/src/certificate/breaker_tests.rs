@@ -151,3 +151,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_clock_that_was_a_year_ahead_holds_nobody_for_a_year() {
+    let year = SignedDuration::from_hours(365 * 24);
+    let (now, then) = (at(0), at(0).checked_add(year).unwrap());
+    let mut breaker = Breaker::new(1, now);
+    let held = (0..30).filter(|uid| breaker.ask(&uid.to_string(), 30, then) != Verdict::Pass);
+    assert_eq!(held.count(), 20);
+    // Asked by the right clock, all have a time within what thirty can take.
+    for uid in 0..30 {
+        if let Verdict::Held { until } = breaker.ask(&uid.to_string(), 30, now) {
+            assert!(
+                until.duration_since(now) <= SignedDuration::from_hours(1),
+                "{uid}: {until}"
+            );
+        }
+    }
+    // The same from the statuses, after a restart.
+    let mut after = Breaker::new(1, now);
+    after.recall(vec![("a".into(), Trace::Held { until: then })], 30, now);
+    assert_eq!(after.ask("a", 30, now), Verdict::Pass);
+}

@@ -25,6 +25,7 @@ use super::{
     wanted::{SpecError, Wanted},
 };
 use crate::{
+    clock,
     kubernetes::{
         apply::{Target, WriteError},
         conditions,
@@ -236,7 +237,9 @@ impl Look<'_> {
             super::renewal::requested(self.certificate).is_some_and(|time| last < time && time <= self.now)
         };
         // Told already, and not yet time to say it again.
-        if let (Some(last), Some(next)) = (&before.last_failure, before.next_attempt_time)
+        let next = clock::ATTEMPT.believe(before.next_attempt_time, self.now);
+        if let (Some(last), Some(next)) = (&before.last_failure, next)
+            && clock::past(Some(last.time), self.now).is_some()
             && !asked_since(last.time)
             && (last.reason.as_str(), last.message.as_str()) == (failure.reason, failure.message.as_str())
             && next > self.now

@@ -66,7 +66,10 @@ mod tests {
     const DAY: Duration = Duration::from_secs(86_400);
 
     fn days(left: i64) -> Option<(SignedDuration, SignedDuration)> {
-        Some((SignedDuration::from_hours(90 * 24), SignedDuration::from_hours(left * 24)))
+        Some((
+            SignedDuration::from_hours(90 * 24),
+            SignedDuration::from_hours(left * 24),
+        ))
     }
 
     #[test]
@@ -81,18 +84,82 @@ mod tests {
             ("a refusal", Class::Refused, "Rejected", 1, days(30), MINUTE, true),
             ("little time", away, "Network", 1, days(14), MINUTE, true),
             ("just enough time", away, "Network", 1, days(15), MINUTE, false),
-            ("a limit for an hour", Class::RetryAfter(DAY / 24), "RateLimited", 1, days(30), DAY / 24, false),
-            ("a limit for a week", Class::RetryAfter(DAY * 7), "RateLimited", 1, days(30), DAY * 7, false),
-            ("a limit for too long", Class::RetryAfter(DAY * 16), "RateLimited", 1, days(30), DAY * 16, true),
-            ("others met it", Class::Held(MINUTE), "Network", 1, days(30), MINUTE, false),
-            ("others met it thrice", Class::Held(MINUTE), "Network", 3, days(30), MINUTE, true),
+            (
+                "a limit for an hour",
+                Class::RetryAfter(DAY / 24),
+                "RateLimited",
+                1,
+                days(30),
+                DAY / 24,
+                false,
+            ),
+            (
+                "a limit for a week",
+                Class::RetryAfter(DAY * 7),
+                "RateLimited",
+                1,
+                days(30),
+                DAY * 7,
+                false,
+            ),
+            (
+                "a limit for too long",
+                Class::RetryAfter(DAY * 16),
+                "RateLimited",
+                1,
+                days(30),
+                DAY * 16,
+                true,
+            ),
+            (
+                "others met it",
+                Class::Held(MINUTE),
+                "Network",
+                1,
+                days(30),
+                MINUTE,
+                false,
+            ),
+            (
+                "others met it thrice",
+                Class::Held(MINUTE),
+                "Network",
+                3,
+                days(30),
+                MINUTE,
+                true,
+            ),
             ("none serves", away, "Network", 1, None, MINUTE, true),
             ("none serves, back in a moment", away, "Network", 1, None, SECOND, false),
             ("none serves, thrice a moment", away, "Network", 3, None, SECOND, true),
-            ("an issuer not ready", Class::Waiting(MINUTE), "IssuerNotReady", 1, days(30), MINUTE, false),
-            ("none serves, not ready", Class::Waiting(MINUTE), "IssuerNotReady", 1, None, MINUTE, true),
+            (
+                "an issuer not ready",
+                Class::Waiting(MINUTE),
+                "IssuerNotReady",
+                1,
+                days(30),
+                MINUTE,
+                false,
+            ),
+            (
+                "none serves, not ready",
+                Class::Waiting(MINUTE),
+                "IssuerNotReady",
+                1,
+                None,
+                MINUTE,
+                true,
+            ),
             ("the spec", Class::Spec, "Invalid", 9, None, DAY, false),
-            ("our Secret", Class::Waiting(MINUTE), "SecretConflict", 9, None, DAY, false),
+            (
+                "our Secret",
+                Class::Waiting(MINUTE),
+                "SecretConflict",
+                9,
+                None,
+                DAY,
+                false,
+            ),
         ];
         for (case, class, reason, failures, serves, pause, expected) in table {
             let failure = Failure::new(class, reason, "no");

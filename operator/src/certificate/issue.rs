@@ -203,7 +203,9 @@ fn falls_back(look: &Look<'_>, failure: &Failure, cause: Cause) -> bool {
     let next = backoff::next_attempt(failure.class, attempts, status.not_after, 0, look.now);
     fallback::is_due(&fallback::Attempt {
         failure,
-        failures: failure.tries.max(look.ctx().pause(look.uid()).failures.saturating_add(1)),
+        failures: failure
+            .tries
+            .max(look.ctx().pause(look.uid()).failures.saturating_add(1)),
         serves,
         pause: until(next, look.now),
     })

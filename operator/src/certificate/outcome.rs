@@ -91,7 +91,8 @@ impl Before<'_> {
         let status = self.certificate.status.as_ref()?;
         let (start, end) = (status.not_before?, status.not_after?);
         let time = renewal::renewal_time(start, end, &self.certificate.spec, self.certificate_seed());
-        Some(time.max(renewal::soonest(status.issued_at.unwrap_or(start), end)))
+        let issued_at = renewal::issued_at(status, self.now).unwrap_or(start);
+        Some(time.max(renewal::soonest(issued_at, end)))
     }
 
     /// Whether the certificate that the status speaks of is still good for the spec.
@@ -142,7 +143,11 @@ impl Before<'_> {
         let issued_at = if issued.is_new {
             self.stamp()
         } else {
-            let known = if same { before.issued_at } else { issued.written };
+            let known = if same {
+                renewal::issued_at(&before, self.now)
+            } else {
+                issued.written
+            };
             let known = renewal::whole_seconds(known.unwrap_or(leaf.not_before));
             // The time of a write has whole seconds: a request of the same second, which it answered, would seem newer.
             let answered = renewal::requested(self.certificate)

@@ -11,7 +11,7 @@ use super::{
     renewal,
     wanted::{SpecError, Wanted, differs},
 };
-use crate::{issuer::registry::Since, kubernetes::names, pki::Fidelity};
+use crate::{clock, issuer::registry::Since, kubernetes::names, pki::Fidelity};
 
 /// Everything that the decision depends on.
 #[derive(Clone, Copy, Debug)]
@@ -260,7 +260,7 @@ fn due(input: &Input<'_>, wanted: &Wanted, facts: &Facts) -> Option<Cause> {
     if status.not_after.is_some_and(|end| end <= input.now) {
         return Some(Cause::Expired);
     }
-    if clock(input).is_some_and(|time| time <= input.now) {
+    if by_clock(input).is_some_and(|time| time <= input.now) {
         return Some(Cause::Due);
     }
     if advice(input, facts).is_some_and(|time| time <= input.now) {
@@ -276,7 +276,10 @@ fn requested(input: &Input<'_>) -> Option<Timestamp> {
 
 /// Whether its owner wants a renewal that has not been answered yet.
 pub fn is_requested(certificate: &Certificate, now: Timestamp) -> bool {
-    let issued_at = certificate.status.as_ref().and_then(|status| status.issued_at);
+    let issued_at = certificate
+        .status
+        .as_ref()
+        .and_then(|status| renewal::issued_at(status, now));
     renewal::requested(certificate).is_some_and(|time| time <= now && issued_at.is_none_or(|issued| time > issued))
 }
 
@@ -294,7 +297,7 @@ fn before<'a>(input: &Input<'a>) -> Before<'a> {
     }
 }
 
-fn clock(input: &Input<'_>) -> Option<Timestamp> {
+fn by_clock(input: &Input<'_>) -> Option<Timestamp> {
     before(input).clock()
 }
 
@@ -312,7 +315,7 @@ pub fn is_by_advice(facts: &Facts) -> bool {
 }
 
 fn serve(input: &Input<'_>, facts: &Facts) -> Plan {
-    let Some(clock) = clock(input) else {
+    let Some(clock) = by_clock(input) else {
         return Plan::ReadSecret;
     };
     let renewal = advice(input, facts).map_or(clock, |advised| advised.min(clock));
@@ -320,7 +323,8 @@ fn serve(input: &Input<'_>, facts: &Facts) -> Plan {
         .acme
         .as_ref()
         .and_then(|acme| acme.ari.as_ref())
-        .and_then(|ari| ari.next_check_time);
+        .and_then(|ari| ari.next_check_time)
+        .map(|check| clock::RENEWAL_INFO.believe(Some(check), input.now).unwrap_or(input.now));
     match check.filter(|_| facts.ari_identifier.is_some()) {
         Some(check) if check <= input.now => Plan::AskAdvice { renewal },
         check => Plan::Serve {
@@ -339,7 +343,11 @@ fn serve(input: &Input<'_>, facts: &Facts) -> Plan {
 fn hold(input: &Input<'_>) -> Option<Plan> {
     let status = status(input);
     let failure = status.last_failure.as_ref()?;
-    let until = status.next_attempt_time.filter(|time| *time > input.now)?;
+    // A failure that is yet to come, or a pause that none has, is the work of a clock that was wrong.
+    clock::past(Some(failure.time), input.now)?;
+    let until = clock::ATTEMPT
+        .believe(status.next_attempt_time, input.now)
+        .filter(|time| *time > input.now)?;
     let issuing = status
         .conditions
         .iter()
@@ -358,8 +366,8 @@ fn hold(input: &Input<'_>) -> Option<Plan> {
         }
         "SecretConflict" => true,
         reason if input.changed && dependencies::is_awaited(reason) => true,
-        // The CA's word, which no change of ours takes back.
-        "RateLimited" => false,
+        // The CA's word, which no change of ours takes back; only that it answers others after a pause that it asked for.
+        "RateLimited" => input.pause.is_over,
         _ => input.issuers.mended > input.pause.revision || input.pause.is_over,
     };
     (same_spec && !asked_since && !arrived).then(|| Plan::Hold {

@@ -446,7 +446,21 @@ fn after_a_failure_there_is_a_pause_and_some_things_end_it() {
     check(vec![
         ("within the pause", due().failed("Rejected", later), "hold"),
         ("after it", due().failed("Rejected", now), "issue Due"),
-        ("also without a certificate", fresh().failed("Rejected", later), "hold"),
+        (
+            "also without a certificate",
+            fresh().at(now).failed("Rejected", later),
+            "hold",
+        ),
+        (
+            "a pause that a clock left behind which was a year ahead",
+            due().failed("Rejected", after(days(71 + 365))),
+            "issue Due",
+        ),
+        (
+            "the same for a limit",
+            due().failed("RateLimited", after(days(71 + 365))),
+            "issue Due",
+        ),
         (
             "also run out",
             due().at(after(days(91))).failed("Network", after(days(92))),

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use gatehouse_crds::certificate::{AriStatus, Certificate, CertificateSpec};
+use gatehouse_crds::certificate::{AriStatus, Certificate, CertificateSpec, CertificateStatus};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::kubernetes::names;
+use crate::{clock, kubernetes::names};
 
 /// Lifetimes below this are renewed at their half instead of their last third (Let's Encrypt's
 /// advice for short-lived certificates).
@@ -75,6 +75,11 @@ pub fn follows_advice(by_advice: bool, not_before: Timestamp, not_after: Timesta
 /// does a CA that revokes it, and not one that always says "now".
 pub fn is_recalled(before: &AriStatus, advice: &AriStatus, now: Timestamp) -> bool {
     before.window_start.is_some_and(|start| start > now) && advice.window_end.is_some_and(|end| end <= now)
+}
+
+/// When the certificate that the status speaks of was issued: by the clock of then, or by the CA's if that was ahead.
+pub fn issued_at(status: &CertificateStatus, now: Timestamp) -> Option<Timestamp> {
+    clock::past(status.issued_at, now).or_else(|| status.issued_at.and(clock::past(status.not_before, now)))
 }
 
 /// The owner's request for a renewal. One whose time is yet to come is due then, not before.

@@ -23,6 +23,7 @@ use kube::{
     runtime::controller::Action,
 };
 use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     NotReady, account,
@@ -128,6 +129,8 @@ pub struct Context {
     pub unreadable: Mutex<HashMap<String, i64>>,
     /// Told when an issuer's state is to be looked at again, out of turn.
     pub again: tokio::sync::mpsc::UnboundedSender<Key>,
+    /// Cancelled when nothing may be written any more.
+    pub ended: CancellationToken,
     pub now: fn() -> Timestamp,
 }
 
@@ -154,9 +157,7 @@ impl Context {
         };
         let registered = match verdict {
             // It was looked at, and not asked.
-            Ok((signer, _))
-                if matches!(self.registry.get(key), Some(State::Ready(known)) if known.is_same(signer)) =>
-            {
+            Ok((signer, _)) if matches!(self.registry.get(key), Some(State::Ready(known)) if known.is_same(signer)) => {
                 return;
             }
             Ok(_) => true,
@@ -420,6 +421,7 @@ async fn examine<K: AnyIssuer>(
                 ctx.workshop.clone(),
                 secrets,
                 again,
+                ctx.ended.clone(),
             ));
             let message = account_message(&signer);
             Ok((Signer::Acme(signer), message))

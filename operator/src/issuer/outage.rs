@@ -81,6 +81,8 @@ pub struct Away {
     pub since: Duration,
     /// Whether this is the outage's one failure.
     pub is_first: bool,
+    /// Whether the CA itself said when to come again.
+    pub is_told: bool,
     /// What was said when it was last tried.
     pub message: String,
 }
@@ -161,6 +163,7 @@ impl Outage {
             failures: self.failures,
             since: now.saturating_duration_since(self.began),
             is_first,
+            is_told: self.told.is_some(),
             message: self.message.clone(),
         }
     }
@@ -190,7 +193,11 @@ impl Account {
             let due = outage.due(ask.hurry);
             let tried = outage.trying.as_ref().is_some_and(other);
             // While another tries, what comes of it is waited for.
-            let after = if tried { outage.pause() } else { due.saturating_duration_since(now) };
+            let after = if tried {
+                outage.pause()
+            } else {
+                due.saturating_duration_since(now)
+            };
             (due > now || tried).then_some((outage, after))
         });
         if let Some((outage, after)) = held {
@@ -350,7 +357,9 @@ impl Outages {
         if account.outages.is_empty() {
             account.outages.push(Outage::begin(Scope::Server, "", now));
         }
-        let Some(outage) = account.outages.first_mut() else { return };
+        let Some(outage) = account.outages.first_mut() else {
+            return;
+        };
         outage.failures = 1;
         outage.hinted = true;
         outage.last = now.checked_sub(SHORTEST).unwrap_or(now);

@@ -69,7 +69,9 @@ impl Scene {
 #[test]
 fn one_outage_is_one_failure_whoever_meets_it() {
     let scene = Scene::new();
-    let first = scene.fails("a", 0).map(|away| (away.is_first, away.failures, away.after));
+    let first = scene
+        .fails("a", 0)
+        .map(|away| (away.is_first, away.failures, away.after));
     assert_eq!(first, Some((true, 1, Duration::from_secs(60))));
     // In flight when it began, or about to ask.
     for certificate in ["b", "c"] {
@@ -80,7 +82,9 @@ fn one_outage_is_one_failure_whoever_meets_it() {
     assert_eq!(away, Some((false, Duration::from_secs(58), Duration::from_secs(2))));
     // The next try fails as well: the same outage.
     assert_eq!(scene.asks("a", 60), None);
-    let again = scene.fails("a", 61).map(|away| (away.is_first, away.failures, away.after));
+    let again = scene
+        .fails("a", 61)
+        .map(|away| (away.is_first, away.failures, away.after));
     assert_eq!(again, Some((false, 2, Duration::from_secs(120))));
 }
 
@@ -209,7 +213,9 @@ fn another_account_at_the_same_server_is_held_up_by_nobody_and_profits_from_an_a
     let other = ask("o", Endpoint::NewOrder);
     assert!(scene.outages.ask(&issuer("other"), &other, scene.at(1)).is_none());
     scene.outages.registered(&issuer("third"), SERVER, false);
-    scene.outages.registered(&issuer("elsewhere"), "https://other.test/dir", false);
+    scene
+        .outages
+        .registered(&issuer("elsewhere"), "https://other.test/dir", false);
     let woken = scene
         .outages
         .answered(&issuer("other"), SERVER, "o", Endpoint::NewOrder);

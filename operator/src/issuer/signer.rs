@@ -11,6 +11,7 @@ use std::{
 
 use gatehouse_crds::issuer::AcmeIssuer;
 use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     acme::{Account, FairQueue},
@@ -35,6 +36,8 @@ pub struct AcmeSigner {
     again: (mpsc::UnboundedSender<Key>, Key),
     workshop: Arc<Workshop>,
     secrets: Arc<dyn SecretReader>,
+    /// Cancelled when nothing may be written any more.
+    ended: CancellationToken,
     solvers: tokio::sync::Mutex<HashMap<usize, Built>>,
 }
 
@@ -47,6 +50,7 @@ impl AcmeSigner {
         workshop: Arc<Workshop>,
         secrets: Arc<dyn SecretReader>,
         again: (mpsc::UnboundedSender<Key>, Key),
+        ended: CancellationToken,
     ) -> Self {
         Self {
             account,
@@ -56,8 +60,17 @@ impl AcmeSigner {
             again,
             workshop,
             secrets,
+            ended,
             solvers: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// Runs `task` beside everything else, until it ends or nothing may be written any more.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let ended = self.ended.clone();
+        tokio::spawn(async move {
+            ended.run_until_cancelled(task).await;
+        });
     }
 
     /// Works on the queue of the account.

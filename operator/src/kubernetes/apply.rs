@@ -2,10 +2,11 @@
 //!
 //! Behind it every write has passed the leadership guard, has a deadline and is counted. A write
 //! that is still on its way when the guard's time is over is not waited for: by then a successor may write.
+//! Before leadership is given back, [`Writer::close`] ends all writing.
 
 mod error;
 
-use std::{fmt::Debug, future::Future, time::Duration};
+use std::{fmt::Debug, future::Future, sync::Arc, time::Duration};
 
 use k8s_openapi::serde::de::DeserializeOwned;
 use kube::{
@@ -14,12 +15,18 @@ use kube::{
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 
 pub use error::WriteError;
 
-use super::{leadership::Leadership, names};
+use super::{
+    leadership::{Leadership, NotLeader},
+    names,
+};
 use crate::telemetry::metrics::{Metrics, WriteOutcome};
+
+/// Writes that may be under way: as good as unlimited. Whoever has all permits has ended all writing.
+const WRITES: u32 = 1 << 20;
 
 /// Longest wait for the answer to one write.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -100,17 +107,33 @@ pub enum Conflicts {
 pub struct Writer {
     leadership: Leadership,
     metrics: Metrics,
+    open: Arc<Semaphore>,
 }
 
 impl Writer {
     /// A door that `leadership` guards.
     pub fn new(leadership: Leadership, metrics: Metrics) -> Self {
-        Self { leadership, metrics }
+        Self {
+            leadership,
+            metrics,
+            open: Arc::new(Semaphore::new(WRITES as usize)),
+        }
+    }
+
+    /// Lets no further write begin, and waits until those under way have ended, each by its own deadline at the latest.
+    pub async fn close(&self) {
+        if let Ok(all) = self.open.acquire_many(WRITES).await {
+            all.forget();
+        }
     }
 
     /// Passes the guard for a write that goes elsewhere than to the API server.
     pub fn check(&self) -> Result<(), WriteError> {
-        Ok(self.leadership.check()?)
+        self.leadership.check()?;
+        if self.open.available_permits() == 0 {
+            return Err(NotLeader.into());
+        }
+        Ok(())
     }
 
     /// Applies `body` server-side. Type, name and preconditions are filled in from `K` and `target`.
@@ -217,8 +240,11 @@ impl Writer {
         K: Resource<DynamicType = ()>,
     {
         let kind = K::kind(&());
+        let permit = self.open.try_acquire();
         let result = if let Err(error) = self.leadership.check() {
             Err(WriteError::NotLeader(error))
+        } else if permit.is_err() {
+            Err(WriteError::NotLeader(NotLeader))
         } else {
             let wait = self
                 .leadership

@@ -29,8 +29,8 @@ use crate::{
     kubernetes::client::Recovery,
 };
 
-/// Certificates worked on at once. Each step is short; one that hangs on a CA holds up only itself.
-const AT_ONCE: u16 = 1024;
+/// Certificates worked on at once: more than there are slots for steps at CAs, so that some are left when CAs hang.
+const AT_ONCE: u16 = 2_048;
 
 /// Starts them. `secrets` is told of each TLS Secret that changes, for the CAs among them. Gives what changes of the
 /// Certificates, scope by scope.

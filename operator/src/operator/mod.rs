@@ -61,8 +61,9 @@ use crate::{
 
 /// After a route was written: what ingress controllers take to read it.
 const INGRESS_GRACE: Duration = Duration::from_secs(1);
-/// How long the steps in hand may take when the process is asked to end.
-const LAST_STEPS: Duration = Duration::from_secs(20);
+/// How long steps in progress may take when the process is asked to end. What takes longer, such as a CA that hangs, is left
+/// as after a crash, so that the successor leads within three seconds.
+const LAST_STEPS: Duration = Duration::from_secs(1);
 
 /// How the operator is to run.
 #[derive(Clone, Debug)]
@@ -222,6 +223,7 @@ pub async fn run(config: kube::Config, settings: Settings) -> Result<(), Operato
         () = &mut signalled => false,
     };
     let mut outcome = Ok(());
+    let ended = CancellationToken::new();
     if led {
         tracing::info!(identity = %me, "leading");
         let (again, again_out) = mpsc::unbounded_channel();
@@ -242,6 +244,7 @@ pub async fn run(config: kube::Config, settings: Settings) -> Result<(), Operato
             waiting: Mutex::default(),
             unreadable: Mutex::default(),
             again,
+            ended: ended.clone(),
             now: Timestamp::now,
         });
         let mut work = JoinSet::new();
@@ -322,10 +325,20 @@ pub async fn run(config: kube::Config, settings: Settings) -> Result<(), Operato
             () = leadership.lost() => outcome = Err(OperatorError::LeadershipLost),
         }
         stop.cancel();
-        let finished = async { while work.join_next().await.is_some() {} };
-        if outcome.is_ok() && tokio::time::timeout(LAST_STEPS, finished).await.is_err() {
-            tracing::warn!("some steps took too long; they are taken up by the next leader");
+        let mut in_time = true;
+        if outcome.is_ok() {
+            let finished = async { while work.join_next().await.is_some() {} };
+            in_time = tokio::time::timeout(LAST_STEPS, finished).await.is_ok();
         }
+        if !in_time {
+            tracing::info!("some steps take longer; the next leader resumes them");
+        }
+        // What was begun at the API server is waited for; all else is left, so that nothing is written once the Lease is free.
+        if outcome.is_ok() {
+            writer.close().await;
+        }
+        ended.cancel();
+        work.shutdown().await;
     }
     stop.cancel();
     // Only now: from here on the guard lets nothing through, and a successor may start.

@@ -111,7 +111,12 @@ fn after_a_limit_one_goes_ahead_and_its_success_opens_the_gate() {
 #[test]
 fn a_limit_of_some_names_holds_nobody_else() {
     let mut queue = queue(300);
-    assert!(queue.refused(&wanted("a", None, false), ORDER, &limited(Some(500_000), OF_NAMES), at(0)));
+    assert!(queue.refused(
+        &wanted("a", None, false),
+        ORDER,
+        &limited(Some(500_000), OF_NAMES),
+        at(0)
+    ));
     assert_eq!(queue.state().new_order_not_before, None);
     assert_eq!(queue.admit(&wanted("b", None, false), at(1)), Admission::Go);
 }
@@ -119,12 +124,27 @@ fn a_limit_of_some_names_holds_nobody_else() {
 #[test]
 fn two_different_refusals_in_a_row_hold_the_rest_for_minutes() {
     let mut queue = queue(300);
-    queue.refused(&wanted("a", None, false), ORDER, &limited(Some(500_000), OF_NAMES), at(0));
-    queue.refused(&wanted("b", None, false), ORDER, &limited(Some(500_000), OF_NAMES), at(1));
+    queue.refused(
+        &wanted("a", None, false),
+        ORDER,
+        &limited(Some(500_000), OF_NAMES),
+        at(0),
+    );
+    queue.refused(
+        &wanted("b", None, false),
+        ORDER,
+        &limited(Some(500_000), OF_NAMES),
+        at(1),
+    );
     assert_eq!(queue.state().new_order_not_before, Some(at(301)));
     // One goes ahead; it is refused like the others, and the next has its turn.
     assert_eq!(queue.admit(&wanted("c", None, false), at(301)), Admission::Go);
-    queue.refused(&wanted("c", None, false), ORDER, &limited(Some(500_000), OF_NAMES), at(302));
+    queue.refused(
+        &wanted("c", None, false),
+        ORDER,
+        &limited(Some(500_000), OF_NAMES),
+        at(302),
+    );
     assert_eq!(
         queue.admit(&wanted("d", None, false), at(303)),
         Admission::NotBefore(at(602))
@@ -163,7 +183,13 @@ fn a_limit_holds_what_it_is_about() {
         (ORDER, "slow down", None, None, None),
         (Endpoint::Finalize, "slow down", None, None, None),
         (Endpoint::Finalize, OF_DOMAIN, None, Some(600), None),
-        (Endpoint::Finalize, "limit of this account", Some(600), Some(600), Some(600)),
+        (
+            Endpoint::Finalize,
+            "limit of this account",
+            Some(600),
+            Some(600),
+            Some(600),
+        ),
     ];
     for (endpoint, detail, other, same_domain, finalize) in table {
         let mut queue = queue(300);
@@ -173,8 +199,16 @@ fn a_limit_holds_what_it_is_about() {
             Admission::Go => None,
             Admission::Queued => panic!("{detail}: queued"),
         };
-        assert_eq!(order(named("o", "www.b.test")), other, "{endpoint:?} {detail}: another order");
-        assert_eq!(order(named("s", "api.a.test")), same_domain, "{endpoint:?} {detail}: the same domain");
+        assert_eq!(
+            order(named("o", "www.b.test")),
+            other,
+            "{endpoint:?} {detail}: another order"
+        );
+        assert_eq!(
+            order(named("s", "api.a.test")),
+            same_domain,
+            "{endpoint:?} {detail}: the same domain"
+        );
         let held = queue.not_before(Endpoint::Finalize, false, at(1));
         assert_eq!(held, finalize.map(at), "{endpoint:?} {detail}: finalize");
     }
@@ -184,11 +218,20 @@ fn a_limit_holds_what_it_is_about() {
 fn an_endpoint_that_refuses_two_certificates_is_left_alone_for_minutes_and_the_others_are_not() {
     let mut queue = queue(300);
     let refuse = |queue: &mut FairQueue, key: &str, second| {
-        queue.refused(&wanted(key, None, false), Endpoint::Finalize, &limited(Some(90_000), "slow down"), at(second));
+        queue.refused(
+            &wanted(key, None, false),
+            Endpoint::Finalize,
+            &limited(Some(90_000), "slow down"),
+            at(second),
+        );
     };
     refuse(&mut queue, "a", 0);
     refuse(&mut queue, "a", 1);
-    assert_eq!(queue.not_before(Endpoint::Finalize, false, at(2)), None, "its own affair");
+    assert_eq!(
+        queue.not_before(Endpoint::Finalize, false, at(2)),
+        None,
+        "its own affair"
+    );
     refuse(&mut queue, "b", 2);
     assert_eq!(queue.not_before(Endpoint::Finalize, false, at(3)), Some(at(302)));
     assert_eq!(queue.not_before(Endpoint::Order, false, at(3)), None);
@@ -200,7 +243,10 @@ fn a_name_that_is_taken_again_is_not_limited_any_more() {
     let mut queue = queue(300);
     let detail = "too many certificates (50) already issued for \"www.a.test\"";
     queue.refused(&wanted("a", None, false), ORDER, &limited(Some(600), detail), at(0));
-    assert_eq!(queue.admit(&wanted("a", None, false), at(1)), Admission::NotBefore(at(600)));
+    assert_eq!(
+        queue.admit(&wanted("a", None, false), at(1)),
+        Admission::NotBefore(at(600))
+    );
     queue.placed("a", &wanted("a", None, false).names, false, at(2));
     queue.done("a", at(3));
     assert_eq!(queue.admit(&wanted("a", None, false), at(3)), Admission::Go);
@@ -227,7 +273,12 @@ fn a_clock_that_was_a_year_ahead_leaves_no_gate_and_no_ghost() {
     queue.resume("running");
     assert_eq!(queue.admit(&wanted("ghost", None, false), at(YEAR)), Admission::Queued);
     assert_eq!(queue.admit(&wanted("here", None, false), at(YEAR)), Admission::Queued);
-    queue.refused(&wanted("x", None, false), ORDER, &limited(Some(600), OF_ACCOUNT), at(YEAR));
+    queue.refused(
+        &wanted("x", None, false),
+        ORDER,
+        &limited(Some(600), OF_ACCOUNT),
+        at(YEAR),
+    );
     // The clock is right again. Who asks again is there; who asked in the future is not.
     assert_eq!(queue.admit(&wanted("here", None, false), at(0)), Admission::Queued);
     assert_eq!(queue.done("running", at(1)), ["here"]);
@@ -239,7 +290,10 @@ fn a_clock_that_was_a_year_ahead_leaves_no_gate_and_no_ghost() {
         account_not_before: Some(at(YEAR)),
         ..LimitState::default()
     };
-    assert_eq!(FairQueue::new(300, kept).not_before(Endpoint::Order, false, at(0)), None);
+    assert_eq!(
+        FairQueue::new(300, kept).not_before(Endpoint::Order, false, at(0)),
+        None
+    );
 }
 
 proptest! {
@@ -289,7 +343,12 @@ fn whoever_is_told_to_be_next_is_let_in_and_nobody_else() {
     for _ in 0..300 {
         let mut queue = queue(usize::try_from(random(6)).unwrap());
         if random(2) == 0 {
-            queue.refused(&wanted("x", None, random(2) == 0), ORDER, &limited(Some(5), OF_ACCOUNT), at(0));
+            queue.refused(
+                &wanted("x", None, random(2) == 0),
+                ORDER,
+                &limited(Some(5), OF_ACCOUNT),
+                at(0),
+            );
         }
         queue.resume("running");
         let all: Vec<Wanted> = (0..random(12))

@@ -197,7 +197,7 @@ impl Flight {
             return;
         }
         let signer = self.signer.clone();
-        tokio::spawn(async move {
+        self.signer.spawn(async move {
             let ours = presented
                 .into_iter()
                 .map(|presented| (presented.challenge, Ok(presented.solver)));

@@ -71,7 +71,7 @@ fn an_order_ends_by_its_kind_of_failure() {
     assert_eq!(class(end(FailureKind::ChallengeFailed)), Class::Refused);
     assert_eq!(class(end(FailureKind::Rejected)), Class::Refused);
     assert_eq!(class(end(FailureKind::RateLimited)), Class::RetryAfter(hours(1)));
-    assert_eq!(class(end(FailureKind::ServerFailed)), Class::Transient);
+    assert_eq!(class(end(FailureKind::ServerFailed)), Class::Refused);
     assert!(matches!(end(FailureKind::Lapsed), Progress::Lapsed(_)));
 }
 

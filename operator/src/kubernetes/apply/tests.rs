@@ -59,6 +59,26 @@ fn writer() -> (Writer, Metrics) {
     (Writer::new(Leadership::always(), metrics.clone()), metrics)
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_closed_writer_has_waited_for_what_was_under_way_and_lets_nothing_begin() {
+    let (hanging, asked) = server(None);
+    let (writer, _) = writer();
+    let api = Api::<Secret>::namespaced(hanging, "app");
+    let slow = tokio::spawn({
+        let (writer, api) = (writer.clone(), api.clone());
+        async move { writer.delete(&api, Target::named("slow")).await }
+    });
+    tokio::task::yield_now().await;
+    let began = Instant::now();
+    writer.close().await;
+    assert_eq!(began.elapsed(), WRITE_TIMEOUT, "the write under way was waited for");
+    assert!(slow.is_finished());
+    let refused = writer.delete(&api, Target::named("late")).await;
+    assert!(matches!(refused, Err(WriteError::NotLeader(_))), "{refused:?}");
+    assert!(writer.check().is_err());
+    assert_eq!(asked.lock().unwrap().len(), 1, "the API server heard of one");
+}
+
 #[tokio::test]
 async fn an_apply_names_manager_type_and_preconditions() {
     let (client, asked) = server(Some((200, secret())));
