@@ -230,7 +230,9 @@ impl Acme<'_> {
                     let failure = self.refused(&error, Endpoint::Order, false);
                     look.ctx().leave(&self.signer, &queue_key(look));
                     // A server that never answers for it may be one that the issuer has left.
-                    let lost = matches!(failure.class, Class::Transient | Class::Away(_)) && failure.tries > LOST_AFTER;
+                    let unserved = matches!(failure.class, Class::Transient | Class::Away(_) | Class::Held(_));
+                    let failures = failure.tries.max(look.ctx().pause(look.uid()).failures);
+                    let lost = unserved && failures > LOST_AFTER;
                     if !lost {
                         return Ok(Err(Err(failure)));
                     }

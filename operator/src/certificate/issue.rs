@@ -231,16 +231,16 @@ fn together(mut failure: Failure, before: &[Failure]) -> Failure {
 /// Takes up what a status says of a CA that was away before this process.
 pub fn recall(ctx: &Context, certificate: &Certificate, now: jiff::Timestamp) {
     let Some(status) = &certificate.status else { return };
-    let Some(failure) = status.last_failure.as_ref().filter(|last| last.reason == "Network") else {
-        return;
-    };
-    if status.next_attempt_time.is_some_and(|next| next > now) {
+    let away = status
+        .last_failure
+        .as_ref()
+        .is_some_and(|last| last.reason == "Network");
+    if away && status.next_attempt_time.is_some_and(|next| next > now) {
         let namespace = certificate.namespace().unwrap_or_default();
         ctx.outages.recall(
             &Key::of(&certificate.spec.issuer_ref, &namespace),
             &identity(certificate),
             status.failed_attempts.is_some_and(|count| count > 0),
-            &failure.message,
             tokio::time::Instant::now(),
         );
     }

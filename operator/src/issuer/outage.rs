@@ -185,10 +185,11 @@ impl Account {
     fn ask(&mut self, ask: &Ask<'_>, now: Instant) -> Option<Away> {
         let is_counted = self.is_counted();
         let other = |(who, since): &(String, Instant)| who != ask.certificate && now < *since + TRY;
+        // One that is only known from before this process has to be seen first.
         let mut covering = self
             .outages
             .iter_mut()
-            .filter(|outage| outage.scope.covers(ask.endpoint));
+            .filter(|outage| outage.scope.covers(ask.endpoint) && outage.failures > 0);
         let held = covering.find_map(|outage| {
             let due = outage.due(ask.hurry);
             let tried = outage.trying.as_ref().is_some_and(other);
@@ -349,9 +350,9 @@ impl Outages {
         woken
     }
 
-    /// Takes up a Certificate that waits for its CA since before this process: the next that asks is the one to see.
-    /// Whether its failure `counted` says whether the outage has had its one.
-    pub fn recall(&self, issuer: &Key, certificate: &str, counted: bool, message: &str, now: Instant) {
+    /// Takes up a Certificate that waits for its CA since before this process. It holds nobody; an answer wakes it, and when
+    /// the CA is still away, the outage has had its one failure if this one was `counted`.
+    pub fn recall(&self, issuer: &Key, certificate: &str, counted: bool, now: Instant) {
         let mut accounts = self.lock();
         let (_, account) = accounts.entry(issuer.clone()).or_default();
         if account.outages.is_empty() {
@@ -360,10 +361,6 @@ impl Outages {
         let Some(outage) = account.outages.first_mut() else {
             return;
         };
-        outage.failures = 1;
-        outage.hinted = true;
-        outage.last = now.checked_sub(SHORTEST).unwrap_or(now);
-        message.clone_into(&mut outage.message);
         outage.waiting.insert(certificate.to_owned());
         if counted {
             outage.counted = Some(certificate.to_owned());

@@ -248,6 +248,19 @@ fn the_failure_of_one_that_is_gone_is_the_next_ones_and_nothing_is_left_behind()
 }
 
 #[test]
+fn what_waits_since_before_a_restart_is_woken_and_holds_nobody() {
+    let scene = Scene::new();
+    scene.outages.recall(&issuer("le"), "a", true, scene.at(0));
+    scene.outages.recall(&issuer("le"), "b", false, scene.at(0));
+    assert_eq!(scene.asks("c", 0), None);
+    assert_eq!(scene.asks("d", 0), None);
+    // It is still away: the same outage, which has had its failure.
+    assert_eq!(scene.fails("c", 1).map(|away| away.is_first), Some(false));
+    assert!(scene.asks("d", 2).is_some());
+    assert_eq!(scene.answered("c").released, ["a", "b", "d"]);
+}
+
+#[test]
 fn what_is_no_attempt_is_not_the_failure() {
     let scene = Scene::new();
     let advice = Unserved {
