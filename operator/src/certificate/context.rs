@@ -17,8 +17,8 @@ use super::{
     cache::{Cache, Ref},
     failure::{Class, Failure},
     order::Orders,
-    rollout::Tries,
     plan::Pause,
+    rollout::Tries,
 };
 use crate::{
     issuer::{

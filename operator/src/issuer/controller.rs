@@ -456,7 +456,7 @@ async fn must_be_established(
     if difference == Difference::Solvers {
         tracing::info!(issuer = %key, "credentials of solvers changed");
         signer.forget_solvers().await;
-        ctx.registry.refreshed(key, (ctx.now)());
+        ctx.registry.refreshed(key);
     }
     difference == Difference::Account
 }

@@ -190,12 +190,12 @@ impl Registry {
     }
 
     /// What a ready issuer signs or solves with was renewed: those that failed at it try again.
-    pub fn refreshed(&self, key: &Key, now: Timestamp) {
+    pub fn refreshed(&self, key: &Key) {
         let mut states = self.states.write().unwrap_or_else(PoisonError::into_inner);
         let Some(entry) = states.get_mut(key).filter(|entry| entry.state.is_ready()) else {
             return;
         };
-        entry.since.mended = Some(now);
+        entry.since.mended = self.revision.fetch_add(1, Ordering::AcqRel) + 1;
         drop(states);
         let _ = self.changed.send(key.clone());
     }
@@ -275,17 +275,17 @@ mod tests {
         let registry = Registry::default();
         let mut changes = registry.changes();
         registry.found(&key());
-        registry.refreshed(&key(), at(1));
+        registry.refreshed(&key());
         assert!(
             changes.try_recv().is_err(),
             "nothing can be solved with one that is not ready"
         );
-        registry.set(&key(), State::Ready(Signer::SelfSigned), at(2));
-        changes.try_recv().unwrap();
-        registry.refreshed(&key(), at(3));
-        assert_eq!(changes.try_recv().unwrap(), key());
-        assert_eq!(registry.since(&key()).mended, Some(at(3)));
-        assert_eq!(registry.since(&key()).ready, Some(at(2)));
+        registry.set(&key(), State::Ready(Signer::SelfSigned));
+        assert!(changes.try_recv().is_ok());
+        registry.refreshed(&key());
+        assert_eq!(changes.try_recv().ok(), Some(key()));
+        assert_eq!(registry.since(&key()).mended, 2);
+        assert_eq!(registry.since(&key()).ready, 1);
     }
 
     #[test]
