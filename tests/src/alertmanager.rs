@@ -1,5 +1,6 @@
 //! Prometheus' Alertmanager, to which alerts are posted as to the one that people have.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -18,23 +19,48 @@ const START: Duration = Duration::from_secs(20);
 /// It tells nobody: what it shows is what counts.
 const CONFIGURATION: &str = "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n";
 
-/// A running Alertmanager, without others in a cluster.
+/// A running Alertmanager.
 pub struct Alertmanager {
     folder: PathBuf,
+    address: IpAddr,
     port: u16,
+    /// What says with whom it is in a cluster.
+    cluster: Vec<String>,
     process: Option<Process>,
 }
 
 impl Alertmanager {
-    /// Starts it.
+    /// Starts one on its own.
     pub async fn start(folder: &Path) -> Result<Self, Error> {
-        let port = ports::free();
-        let folder = folder.join(format!("alertmanager-{port}"));
+        // Without an address it looks for no others.
+        let alone = vec!["--cluster.listen-address=".to_owned()];
+        Self::start_at(folder, Ipv4Addr::LOCALHOST.into(), ports::free(), alone).await
+    }
+
+    /// Starts two that are a cluster, at two addresses and one port, as behind a headless Service.
+    pub async fn pair(folder: &Path) -> Result<[Self; 2], Error> {
+        let (port, gossip) = (ports::free(), ports::free());
+        let address = |last: u8| IpAddr::from(Ipv4Addr::new(127, 0, 0, last));
+        let first = vec![format!("--cluster.listen-address=127.0.0.2:{gossip}")];
+        let second = vec![
+            format!("--cluster.listen-address=127.0.0.3:{gossip}"),
+            format!("--cluster.peer=127.0.0.2:{gossip}"),
+        ];
+        Ok([
+            Self::start_at(folder, address(2), port, first).await?,
+            Self::start_at(folder, address(3), port, second).await?,
+        ])
+    }
+
+    async fn start_at(folder: &Path, address: IpAddr, port: u16, cluster: Vec<String>) -> Result<Self, Error> {
+        let folder = folder.join(format!("alertmanager-{address}-{port}"));
         std::fs::create_dir_all(&folder).doing("making Alertmanager's folder")?;
         write_private(&folder.join("alertmanager.yml"), CONFIGURATION)?;
         let mut started = Self {
             folder,
+            address,
             port,
+            cluster,
             process: None,
         };
         started.again().await?;
@@ -43,7 +69,12 @@ impl Alertmanager {
 
     /// What people write as its address.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://{}:{}", self.address, self.port)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> (IpAddr, u16) {
+        (self.address, self.port)
     }
 
     /// Ends it. It keeps silences in its folder, and forgets alerts.
@@ -60,9 +91,8 @@ impl Alertmanager {
                 self.folder.join("alertmanager.yml").display()
             ))
             .arg(format!("--storage.path={}", self.folder.join("data").display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{}", self.port))
-            // On its own; empty, or it looks for others.
-            .arg("--cluster.listen-address=");
+            .arg(format!("--web.listen-address={}:{}", self.address, self.port))
+            .args(&self.cluster);
         let mut process = Process::spawn("alertmanager", command, &self.folder.join("alertmanager.log"))?;
         let (web, url) = (Web::plain(), format!("{}/-/ready", self.url()));
         process

@@ -249,6 +249,110 @@ async fn a_receiver_that_is_gone_is_left_alone_until_the_policy_changes() {
 }
 
 #[tokio::test]
+async fn what_a_policy_fired_is_ended_when_it_is_deleted_also_without_its_secret_and_also_by_the_next_operator() {
+    let (scene, receiver) = (scene("deleted").await, Receiver::start().await);
+    let mut operator = scene.operator().await;
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "hooks"}, "stringData": {"url": receiver.url("/secret")}});
+    scene.apply(&secret.to_string()).await;
+    let by_secret = json!([{"name": "ops", "webhook": {"urlSecretRef": {"name": "hooks", "key": "url"}}}]);
+    scene.apply(&policy("first", &by_secret)).await;
+    scene.apply(&policy("second", &ops(&receiver))).await;
+    scene.apply(&orphan("web")).await;
+    let of = |path: &str| {
+        let received = receiver.received().into_iter();
+        let received = received.filter(|received| received.path == path && received.answered.is_success());
+        received
+            .map(|received| {
+                received.json()["data"]["status"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned()
+            })
+            .collect::<Vec<_>>()
+    };
+    let comes = async |path: &str, expected: &[&str]| {
+        eventually(&format!("{expected:?} at {path}"), SOON, || async {
+            (of(path) == expected).then_some(())
+        })
+        .await;
+    };
+    comes("/secret", &["firing"]).await;
+    comes("/hook", &["firing"]).await;
+    // As when a namespace is deleted: the Secret goes first.
+    let secrets: Api<k8s_openapi::api::core::v1::Secret> = scene.cluster.api(&scene.namespace);
+    secrets.delete("hooks", &DeleteParams::default()).await.unwrap();
+    policies(&scene)
+        .delete("first", &DeleteParams::default())
+        .await
+        .unwrap();
+    comes("/secret", &["firing", "resolved"]).await;
+    // Deleted while no operator runs.
+    eventually("one is forgotten", SOON, || async {
+        (states(&scene).await == 1).then_some(())
+    })
+    .await;
+    operator.terminate(Duration::from_secs(20)).await;
+    policies(&scene)
+        .delete("second", &DeleteParams::default())
+        .await
+        .unwrap();
+    let _operator = scene.operator().await;
+    comes("/hook", &["firing", "resolved"]).await;
+    eventually("all are forgotten", SOON, || async {
+        (states(&scene).await == 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_removed_or_moved_or_wants_less_is_told_the_end_of_what_it_was_told() {
+    let (scene, old, new) = (scene("moved").await, Receiver::start().await, Receiver::start().await);
+    let _operator = scene.operator().await;
+    let to = |name: &str, receiver: &Receiver, least: &str| json!([{"name": name, "minSeverity": least, "webhook": {"url": receiver.url("/hook")}}]);
+    let rules = json!({"renewalFailed": {"criticalAfterAttempts": 1000}, "notReady": {"after": "1s"}});
+    let policy = |receivers: &Value| alert_policy("ops", &rules, receivers);
+    scene.apply(&policy(&to("ops", &old, "warning"))).await;
+    scene.apply(&orphan("web")).await;
+    told(&old, &["firing notReady web"]).await;
+    // Under another name it is the same receiver.
+    scene.apply(&policy(&to("pager", &old, "warning"))).await;
+    told(&old, &["firing notReady web"]).await;
+    scene.apply(&policy(&to("pager", &new, "warning"))).await;
+    told(&old, &["firing notReady web", "resolved notReady web"]).await;
+    told(&new, &["firing notReady web"]).await;
+    let both = json!([
+        {"name": "pager", "webhook": {"url": new.url("/hook")}}, {"name": "ops", "webhook": {"url": old.url("/hook")}}
+    ]);
+    scene.apply(&policy(&both)).await;
+    scene.apply(&policy(&to("ops", &old, "warning"))).await;
+    told(&new, &["firing notReady web", "resolved notReady web"]).await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_gone_starts_again_when_its_url_in_the_secret_is_corrected() {
+    let (scene, old, new) = (
+        scene("corrected").await,
+        Receiver::start().await,
+        Receiver::start().await,
+    );
+    old.answer(Answer::of(410));
+    let _operator = scene.operator().await;
+    let url = |receiver: &Receiver| {
+        let data = json!({"url": receiver.url("/hook")});
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "hooks"}, "stringData": data}).to_string()
+    };
+    scene.apply(&url(&old)).await;
+    let receivers = json!([{"name": "ops", "webhook": {"urlSecretRef": {"name": "hooks", "key": "url"}}}]);
+    scene.apply(&policy("ops", &receivers)).await;
+    scene.apply(&orphan("web")).await;
+    receiver_status(&scene, "ops", "stopped", |status| status.stopped).await;
+    scene.apply(&url(&new)).await;
+    receiver_status(&scene, "ops", "not stopped", |status| !status.stopped).await;
+    scene.apply(&orphan("shop")).await;
+    told(&new, &["firing notReady shop"]).await;
+}
+
+#[tokio::test]
 async fn loopback_and_metadata_addresses_and_redirects_to_them_are_refused() {
     let (scene, receiver) = (scene("guard").await, Receiver::start().await);
     let _operator = scene.world.operator(&scene.options().without_loopback()).await;

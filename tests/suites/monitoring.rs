@@ -248,11 +248,19 @@ async fn every_metric_of_the_rules_the_dashboard_and_the_reference_is_one_that_t
     })
     .await;
     let metrics = operator.metrics().await.unwrap();
+    let deliveries = |result: &str| {
+        let policy = format!(
+            "policy_kind=\"AlertPolicy\",namespace=\"{}\",policy=\"ops\"",
+            scene.namespace
+        );
+        format!("gatehouse_alert_deliveries_total{{{policy},receiver=\"ops\",result=\"{result}\"}} 0")
+    };
     for line in [
-        "gatehouse_alerts_firing{rule=\"notReady\",severity=\"critical\"} 1",
-        "gatehouse_alerts_firing{rule=\"expired\",severity=\"critical\"} 0",
-        "gatehouse_alert_deliveries_total{receiver=\"ops\",result=\"failure\"} 0",
-        "gatehouse_alert_deliveries_total{receiver=\"ops\",result=\"dropped\"} 0",
+        "gatehouse_alerts_firing{rule=\"notReady\",severity=\"critical\"} 1".to_owned(),
+        "gatehouse_alerts_firing{rule=\"expired\",severity=\"critical\"} 0".to_owned(),
+        deliveries("failure"),
+        deliveries("dropped"),
+        deliveries("shed"),
     ] {
         assert!(
             metrics.lines().any(|found| found == line),

@@ -11,9 +11,15 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
-use gatehouse_crds::alert::{AlertPolicy, ReceiverStatus};
+use async_trait::async_trait;
+use gatehouse::alert::message::{Alert, Content, Message, Status, Subject};
+use gatehouse::alert::send::{Lookup, Sender};
+use gatehouse::alert::target::Target;
+use gatehouse::issuer::solver::{SecretData, SecretReadError, SecretReader};
+use gatehouse_crds::alert::{AlertPolicy, ReceiverStatus, Rule, Severity};
 use gatehouse_tests::cluster::condition;
 use gatehouse_tests::manifests::{self, alert_policy, orphan, self_signed};
 use gatehouse_tests::pki::Ca;
@@ -153,6 +159,144 @@ async fn an_alertmanager_that_was_away_and_forgot_learns_all_again() {
         .map(|alert| alert["labels"]["certificate"].to_string())
         .collect();
     assert_eq!(names.len(), COUNT);
+}
+
+#[tokio::test]
+async fn after_an_outage_a_new_alert_reaches_an_alertmanager_at_once_with_what_waited() {
+    let scene = scene("outage").await;
+    let mut alertmanager = Alertmanager::start(scene.world.folder()).await.unwrap();
+    alertmanager.stop();
+    let _operator = scene.operator().await;
+    let receivers = json!([{"name": "am", "webhook": {"url": alertmanager.url(), "format": "Alertmanager"}}]);
+    scene.apply(&alert_policy("ops", &at_once(), &receivers)).await;
+    scene.apply(&orphan("web")).await;
+    // The next try of this one is five minutes away.
+    let twice = |status: &ReceiverStatus| status.consecutive_failures >= 2;
+    status_of(&scene, "am", "tried twice", twice).await;
+    alertmanager.again().await.unwrap();
+    scene.apply(&orphan("api")).await;
+    let names: Vec<Value> = active(&alertmanager, 2)
+        .await
+        .iter()
+        .map(|alert| alert["labels"]["certificate"].clone())
+        .collect();
+    assert_eq!(names, ["api", "web"]);
+}
+
+/// A name whose addresses are these.
+struct Headless(Vec<IpAddr>);
+
+#[async_trait]
+impl Lookup for Headless {
+    async fn addresses(&self, _: &str) -> std::io::Result<Vec<IpAddr>> {
+        Ok(self.0.clone())
+    }
+}
+
+/// A namespace without Secrets.
+struct NoSecrets;
+
+#[async_trait]
+impl SecretReader for NoSecrets {
+    async fn read(&self, _: &str) -> Result<SecretData, SecretReadError> {
+        Err(SecretReadError::NotFound)
+    }
+}
+
+#[tokio::test]
+async fn an_alert_fires_and_ends_at_both_of_two_clustered_alertmanagers_behind_one_name() {
+    let world = World::shared().await;
+    let pair = Alertmanager::pair(world.folder()).await.unwrap();
+    let addresses = pair.iter().map(|one| one.address().0).collect();
+    let sender = Sender::with_lookup("", true, Box::new(Headless(addresses)));
+    let webhook = json!({"url": format!("http://alertmanager.test:{}", pair[0].address().1), "format": "Alertmanager"});
+    let target = Target::read(&serde_json::from_value(webhook).unwrap(), &NoSecrets)
+        .await
+        .unwrap();
+    let now = Timestamp::now();
+    let message = |status| {
+        let alert = Alert {
+            status,
+            severity: Severity::Critical,
+            rule: Rule::NotReady,
+            fingerprint: "web".into(),
+            since: now,
+            ended: (status == Status::Resolved).then_some(now),
+            subject: Subject {
+                namespace: "app".into(),
+                name: "web".into(),
+                ..Subject::default()
+            }
+            .into(),
+            clears: false,
+        };
+        Message {
+            id: "msg_1".into(),
+            time: now,
+            policy: "app/ops".into(),
+            content: Content::Batch {
+                alerts: vec![alert],
+                valid_seconds: 43_200,
+            },
+        }
+    };
+    for (status, expected) in [(Status::Firing, 1), (Status::Resolved, 0)] {
+        sender.send(&target, &message(status), Timestamp::now()).await.unwrap();
+        for one in &pair {
+            active(one, expected).await;
+        }
+    }
+    // The same at one of them alone: the other goes on with what it heard.
+    sender
+        .send(&target, &message(Status::Firing), Timestamp::now())
+        .await
+        .unwrap();
+    let alone = Sender::with_lookup("", true, Box::new(Headless(vec![pair[0].address().0])));
+    alone
+        .send(&target, &message(Status::Resolved), Timestamp::now())
+        .await
+        .unwrap();
+    active(&pair[0], 0).await;
+    active(&pair[1], 1).await;
+}
+
+#[tokio::test]
+async fn a_pagerduty_receiver_gets_no_heartbeats_which_the_policy_says_and_which_count_as_no_delivery() {
+    let (scene, receiver) = (scene("silent").await, Receiver::start().await);
+    let operator = scene.operator().await;
+    let key =
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pd"}, "stringData": {"key": "R0UT1NGKEY"}});
+    scene.apply(&key.to_string()).await;
+    let receivers = json!([
+        {"name": "pager", "webhook": {"url": receiver.url("/pager"), "format": "PagerDuty", "routingKeySecretRef": {"name": "pd", "key": "key"}}},
+        {"name": "chat", "webhook": {"url": receiver.url("/chat"), "format": "Slack"}}
+    ]);
+    let mut policy: Value = serde_json::from_str(&alert_policy("ops", &at_once(), &receivers)).unwrap();
+    policy["spec"]["heartbeatInterval"] = json!("1s");
+    scene.apply(&policy.to_string()).await;
+    let alive = |status: &ReceiverStatus| status.last_success.is_some();
+    status_of(&scene, "chat", "a heartbeat", alive).await;
+    let policies = policies(&scene);
+    scene
+        .cluster
+        .wait_condition(&policies, "ops", "Heartbeat", "False", SOON)
+        .await;
+    let found = policies.get("ops").await.unwrap();
+    let heartbeat = condition(&found, "Heartbeat").unwrap();
+    assert_eq!(heartbeat["reason"], "NotSupported");
+    assert!(
+        heartbeat["message"].as_str().unwrap().contains("pager"),
+        "{heartbeat:#}"
+    );
+    let pager = found.status.unwrap().receivers.remove(0);
+    assert_eq!((pager.last_success, pager.pending), (None, 0));
+    let labels = format!(
+        "policy_kind=\"AlertPolicy\",namespace=\"{}\",policy=\"ops\"",
+        scene.namespace
+    );
+    let series = format!("gatehouse_alert_deliveries_total{{{labels},receiver=\"pager\",result=\"success\"}}");
+    assert_eq!(operator.metric(&series).await.unwrap(), Some(0.0));
+    assert!(receiver.received().iter().all(|received| received.path == "/chat"));
 }
 
 #[tokio::test]
@@ -366,7 +510,11 @@ async fn tls_that_asks_for_a_client_certificate_is_served_and_tls_that_does_not_
     for (name, words) in words {
         let message = failure_of(&scene, name).await;
         assert!(message.contains(words), "{name} lacks {words:?}: {message}");
-        let series = format!("gatehouse_alert_deliveries_total{{receiver=\"{name}\",result=\"failure\"}}");
+        let policy = format!(
+            "policy_kind=\"AlertPolicy\",namespace=\"{}\",policy=\"ops\"",
+            scene.namespace
+        );
+        let series = format!("gatehouse_alert_deliveries_total{{{policy},receiver=\"{name}\",result=\"failure\"}}");
         assert!(operator.metric(&series).await.unwrap() >= Some(1.0), "{series}");
     }
     let policy = policies(&scene).get("ops").await.unwrap();

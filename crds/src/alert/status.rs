@@ -11,7 +11,7 @@ use super::Severity;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AlertPolicyStatus {
-    /// Ready: the policy can be carried out. Delivering: every receiver takes what is sent.
+    /// Ready: the policy can be carried out. Delivering: every receiver takes what is sent. Heartbeat: every receiver gets heartbeats, where they are wanted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -149,7 +149,7 @@ pub struct ReceiverStatus {
     /// Deliveries that wait.
     #[serde(default)]
     pub pending: i64,
-    /// It answered 410 Gone: nothing is sent until the policy's spec changes.
+    /// It answered 410 Gone: nothing is sent until the policy's spec or a Secret of the receiver changes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stopped: bool,
 }

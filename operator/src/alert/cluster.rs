@@ -1,8 +1,8 @@
 //! The engine's eyes and hands in a cluster.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use async_trait::async_trait;
@@ -18,15 +18,15 @@ use kube::{
 };
 
 use super::{
-    engine::{Hands, Sight},
-    failure::FailureKind,
+    failure::{Failure, FailureKind},
     message::{Message, Subject},
     policy::{PolicyKey, Receiver},
+    ports::{Hands, Sight},
     queue::Outcome,
     send::Sender,
     state::Object,
     store::Store,
-    target::Target,
+    target::{Target, TargetError},
 };
 use crate::{
     certificate::cache::{Cache, Guarded},
@@ -141,6 +141,68 @@ pub struct ClusterHands {
     pub sender: Sender,
     /// Where the Secrets of ClusterAlertPolicies are.
     pub own_namespace: String,
+    pub targets: Targets,
+}
+
+/// So many targets are kept. Without one, a receiver whose Secret is deleted is not told the end of its alerts.
+const TARGETS: usize = 10_000;
+
+/// Receivers as they were when they last took something, by policy and name.
+///
+/// When a namespace is deleted, its Secrets may be gone before its policies are. Until their receivers are told, the end of an
+/// alert is sent with what the Secret held.
+#[derive(Default)]
+pub struct Targets(Mutex<HashMap<PolicyKey, HashMap<String, Arc<Target>>>>);
+
+impl Targets {
+    fn get(&self, policy: &PolicyKey, receiver: &Receiver) -> Option<Arc<Target>> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let target = all.get(policy)?.get(&receiver.name)?;
+        target.is_of(&receiver.webhook).then(|| target.clone())
+    }
+
+    fn keep(&self, policy: &PolicyKey, receiver: &Receiver, target: Arc<Target>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() < TARGETS || all.contains_key(policy) {
+            all.entry(policy.clone())
+                .or_default()
+                .insert(receiver.name.clone(), target);
+        }
+    }
+
+    fn forget(&self, policy: &PolicyKey) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(policy);
+    }
+}
+
+impl ClusterHands {
+    async fn try_send(
+        &self,
+        policy: &PolicyKey,
+        receiver: &Receiver,
+        message: &Message,
+        retired: bool,
+    ) -> Result<bool, Failure> {
+        let namespace = policy.namespace.as_deref().unwrap_or(&self.own_namespace);
+        let dependent = dependent(policy);
+        let secrets = NamespaceSecrets::new(self.client.clone(), namespace, self.dependencies.clone(), dependent);
+        let target = match Target::read(&receiver.webhook, &secrets).await {
+            Ok(target) => Arc::new(target),
+            Err(error) => {
+                let gone = matches!(
+                    error,
+                    TargetError::SecretMissing { .. } | TargetError::SecretKeyMissing { .. }
+                );
+                let kept = self.targets.get(policy, receiver).filter(|_| retired && gone);
+                kept.ok_or(error)?
+            }
+        };
+        let accepted = self.sender.send(&target, message, self.now()).await?;
+        if !retired && receiver.has_secrets() {
+            self.targets.keep(policy, receiver, target);
+        }
+        Ok(accepted.status.is_some())
+    }
 }
 
 #[async_trait]
@@ -174,31 +236,34 @@ impl Hands for ClusterHands {
         }
     }
 
-    async fn send(&self, policy: &PolicyKey, receiver: &Receiver, message: &Message) -> Outcome {
+    async fn send(&self, policy: &PolicyKey, receiver: &Receiver, message: &Message, retired: bool) -> Outcome {
         if let Err(error) = self.writer.check() {
             return Outcome::Unavailable {
                 message: error.to_string(),
                 after: None,
             };
         }
-        let namespace = policy.namespace.as_deref().unwrap_or(&self.own_namespace);
-        let dependent = dependent(policy);
-        let secrets = NamespaceSecrets::new(self.client.clone(), namespace, self.dependencies.clone(), dependent);
-        let sent = match Target::read(&receiver.webhook, &secrets).await {
-            Ok(target) => self.sender.send(&target, message, self.now()).await,
-            Err(error) => Err(error.into()),
-        };
-        match sent {
-            Ok(_) => Outcome::Accepted,
+        match self.try_send(policy, receiver, message, retired).await {
+            Ok(true) => Outcome::Accepted,
+            Ok(false) => Outcome::NotSent,
             Err(failure) => {
-                let (message, after) = (failure.message, failure.retry_after);
+                let (message, after, content) = (failure.message, failure.retry_after, failure.content);
                 match failure.kind {
                     FailureKind::Gone => Outcome::Gone { message },
-                    FailureKind::Refused => Outcome::Refused { message, after },
+                    FailureKind::Refused => Outcome::Refused {
+                        message,
+                        after,
+                        content,
+                    },
+                    FailureKind::Partial => Outcome::Partial { message },
                     FailureKind::Unavailable | FailureKind::Misconfigured => Outcome::Unavailable { message, after },
                 }
             }
         }
+    }
+
+    fn forget(&self, policy: &PolicyKey) {
+        self.targets.forget(policy);
     }
 
     fn undelivered(&self, subject: &Subject, note: &str) {

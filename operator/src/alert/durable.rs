@@ -13,7 +13,7 @@ const LIMIT: usize = 1_000_000;
 /// The most that is read back: a state that was packed is far smaller.
 const UNPACKED: u64 = 256 * 1024 * 1024;
 /// Of what is written.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 #[derive(Serialize)]
 struct Writing<'a> {
@@ -27,17 +27,29 @@ struct Reading {
     state: State,
 }
 
-/// Packs `state`. Where that is too large, deliveries that wait are given up: those that are not critical first.
-pub(super) fn pack(state: &mut State) -> Vec<u8> {
+/// Packs `state`. Where that is too large, deliveries that wait are given up: those that are not critical first. Gives how
+/// many, by receiver.
+pub(super) fn pack(state: &mut State) -> (Vec<u8>, Vec<(String, usize)>) {
+    let mut shed = Vec::new();
     for least in [Severity::Info, Severity::Warning, Severity::Critical] {
         let packed = bytes(state);
         if packed.len() <= LIMIT {
-            return packed;
+            return (packed, shed);
         }
-        let dropped: usize = state.queues.values_mut().map(|queue| queue.shed(least)).sum();
-        tracing::warn!(dropped, "so much fires that not all deliveries can be kept");
+        for destination in &mut state.destinations {
+            let count = destination.queue.shed(least);
+            if count > 0 {
+                let receiver = destination.receiver.name.clone();
+                tracing::warn!(
+                    receiver,
+                    count,
+                    "deliveries given up: the state of the policy is too large"
+                );
+                shed.push((receiver, count));
+            }
+        }
     }
-    bytes(state)
+    (bytes(state), shed)
 }
 
 fn bytes(state: &State) -> Vec<u8> {
@@ -67,6 +79,9 @@ pub(super) fn unpack(bytes: &[u8]) -> Result<State, String> {
         let mut state = reading.state;
         // When it is to repeat was not written: look at once.
         state.repeat_at = Some(jiff::Timestamp::UNIX_EPOCH);
+        // It waited for others of its outage.
+        let untold = state.firing.iter().filter(|(_, firing)| firing.last_sent.is_none());
+        state.news.begun = untold.map(|(key, _)| key.clone()).collect();
         Ok(state)
     } else {
         Err(format!(

@@ -4,113 +4,40 @@
 //! it, through [`Hands`], and comes back as [`Done`]. A delivery leaves only when the state that
 //! knows of it is durable, so that after a crash it is sent again under the same id, and never forgotten.
 
+mod completion;
+mod policies;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
 
-use async_trait::async_trait;
-use gatehouse_crds::alert::{AlertKind, AlertPolicyStatus, Severity, TestStatus};
+use gatehouse_crds::alert::{AlertKind, Severity};
 use jiff::Timestamp;
-use kube::{Resource, api::ObjectMeta};
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use self::completion::Done;
 use super::{
-    entry::{Active, Entry, Spec, subjects},
-    message::{Message, Subject},
-    policy::{PolicyKey, Receiver},
-    queue::{Outcome, Verdict},
-    rules::{Judgement, RuleSet, judge, judge_gateway},
+    entry::{Active, Entry, GivenUp, Spec},
+    policy::{PolicyKey, Scope},
+    ports::{Hands, Sight, Watched},
     state::{Key, Name, Object, State},
 };
-use crate::{
-    certificate::{cache::Guarded, context::until},
-    gateway::cache::Guarded as GuardedGateway,
-    telemetry::metrics::Metrics,
-};
+use crate::{certificate::context::until, telemetry::metrics::Metrics};
 
 /// News are gathered for so long, so that what happens together is told together.
 const GATHER: Duration = Duration::from_millis(100);
 /// Deliveries under way for one namespace's policies.
 const AT_ONCE: usize = 32;
-/// Policies of one namespace that are carried out; the youngest beyond are told so.
+/// Policies of one namespace that are carried out; the youngest beyond are told so. As many that were deleted are kept until
+/// their receivers are told.
 pub const POLICIES: usize = 100;
-
-/// What the engine sees of the cluster.
-pub trait Sight: Send + Sync + 'static {
-    /// Whether the objects of a namespace have been listed: else nothing can be said of them, also not that they are gone.
-    fn knows(&self, kind: AlertKind, namespace: &str) -> bool;
-    /// The Certificate of that name, when it is there.
-    fn certificate(&self, namespace: &str, name: &str) -> Option<Arc<Guarded>>;
-    /// The Gateway of that name, when it is there.
-    fn gateway(&self, namespace: &str, name: &str) -> Option<Arc<GuardedGateway>>;
-    /// All Certificates and Gateways, or those of one namespace.
-    fn objects(&self, namespace: Option<&str>) -> Vec<Object>;
-    /// The labels of a namespace.
-    fn labels(&self, namespace: &str) -> Option<BTreeMap<String, String>>;
-}
-
-/// What the engine does in the world.
-#[async_trait]
-pub trait Hands: Send + Sync + 'static {
-    /// Makes the state durable; none removes it.
-    async fn save(&self, policy: &PolicyKey, uid: &str, state: Option<Vec<u8>>) -> Result<(), String>;
-    async fn write_status(&self, policy: &PolicyKey, uid: &str, status: &AlertPolicyStatus) -> Result<(), String>;
-    async fn send(&self, policy: &PolicyKey, receiver: &Receiver, message: &Message) -> Outcome;
-    /// Says on the object that an alert about it has not arrived.
-    fn undelivered(&self, subject: &Subject, note: &str);
-    /// Has [`News::SecretChanged`] sent when a Secret of these receivers changes; none when the policy is gone.
-    fn follow_secrets(&self, policy: &PolicyKey, receivers: &[Receiver]);
-    fn now(&self) -> Timestamp;
-}
-
-/// What alerts are about.
-pub(super) enum Watched {
-    Certificate(Arc<Guarded>),
-    Gateway(Arc<GuardedGateway>),
-}
-
-impl Watched {
-    /// The object of that name, when it is there.
-    pub(super) fn of(sight: &impl Sight, kind: AlertKind, namespace: &str, name: &str) -> Option<Self> {
-        match kind {
-            AlertKind::Certificate => sight.certificate(namespace, name).map(Self::Certificate),
-            AlertKind::Gateway => sight.gateway(namespace, name).map(Self::Gateway),
-        }
-    }
-
-    fn is_readable(&self) -> bool {
-        match self {
-            Self::Certificate(object) => object.0.is_ok(),
-            Self::Gateway(object) => object.0.is_ok(),
-        }
-    }
-
-    pub(super) fn metadata(&self) -> &ObjectMeta {
-        match self {
-            Self::Certificate(object) => object.meta(),
-            Self::Gateway(object) => object.meta(),
-        }
-    }
-
-    fn judge(&self, rules: &RuleSet, now: Timestamp) -> Judgement {
-        match self {
-            Self::Certificate(object) => object.0.as_ref().map(|object| judge(object, rules, now)),
-            Self::Gateway(object) => object.0.as_ref().map(|object| judge_gateway(object, rules, now)),
-        }
-        .unwrap_or_default()
-    }
-
-    /// What is told of it; nothing of one that cannot be read.
-    pub(super) fn subject(&self) -> Option<Subject> {
-        match self {
-            Self::Certificate(object) => Some(Subject::of(object.0.as_ref().ok()?)),
-            Self::Gateway(object) => Some(Subject::of_gateway(object.0.as_ref().ok()?)),
-        }
-    }
-}
+/// A clock that is set back by less is not worth a look.
+const SKEW: Duration = Duration::from_secs(1);
+/// The clock is looked at this often: a jump must not let anything wait.
+const CLOCK: Duration = Duration::from_mins(10);
 
 /// What the engine is told.
 #[derive(Debug)]
@@ -122,21 +49,15 @@ pub enum News {
     /// A policy is there, or why it cannot be carried out; none when it is gone.
     Policy(PolicyKey, Option<Box<Spec>>),
     /// All policies of a scope: together, since of too many in a namespace only the oldest work.
-    Policies(Vec<(PolicyKey, Box<Spec>)>),
+    Policies(Scope, Vec<(PolicyKey, Box<Spec>)>),
     /// The labels of a namespace have changed.
     Namespace(String),
     /// A Secret that a receiver of a policy refers to has changed.
     SecretChanged(PolicyKey),
 }
 
-/// What has ended beside the engine.
-#[derive(Debug)]
-pub(super) enum Done {
-    Saved(PolicyKey, String, u64, bool, Result<(), String>),
-    Status(PolicyKey, String, Box<AlertPolicyStatus>, Result<(), String>),
-    Sent(PolicyKey, String, String, Box<Message>, Outcome),
-    Tested(PolicyKey, String, TestStatus),
-}
+/// The state that a leader has left: of which policy, and by its UID.
+pub type Stored = HashMap<String, (PolicyKey, State)>;
 
 /// The actor.
 pub struct Engine<S, H> {
@@ -156,16 +77,19 @@ pub struct Engine<S, H> {
     /// Policies that have to wait for others of their namespace.
     starved: BTreeSet<PolicyKey>,
     work: JoinSet<Done>,
-    /// What the leader before has left, by the UID of its policy, as long as that was not seen.
-    stored: HashMap<String, State>,
-    /// Lists of policies that have not arrived.
-    lists: usize,
+    /// What the leader before has left, as long as its policy was not seen.
+    stored: Stored,
+    /// Entries are numbered.
+    entries: u64,
+    /// The latest time that was seen.
+    latest: Timestamp,
 }
 
 impl<S: Sight, H: Hands> Engine<S, H> {
-    /// One that takes up `stored`: what the leader before has left, by the UID of its policy. Policies come in so many `lists`.
-    pub fn new(sight: Arc<S>, hands: Arc<H>, metrics: Metrics, stored: HashMap<String, State>, lists: usize) -> Self {
+    /// Makes one that takes up `stored`.
+    pub fn new(sight: Arc<S>, hands: Arc<H>, metrics: Metrics, stored: Stored) -> Self {
         Self {
+            latest: hands.now(),
             sight,
             hands,
             metrics,
@@ -180,14 +104,14 @@ impl<S: Sight, H: Hands> Engine<S, H> {
             starved: BTreeSet::new(),
             work: JoinSet::new(),
             stored,
-            lists,
+            entries: 0,
         }
     }
 
     /// Works until `stop`, then until what was sent or saved has ended.
     pub async fn run(mut self, mut news: mpsc::UnboundedReceiver<News>, stop: CancellationToken) {
         loop {
-            let wait = self.next().map(|next| until(next, self.hands.now()));
+            let wait = self.next().map(|next| until(next, self.hands.now()).min(CLOCK));
             let timer = async {
                 match wait {
                     Some(wait) => tokio::time::sleep(wait).await,
@@ -208,6 +132,7 @@ impl<S: Sight, H: Hands> Engine<S, H> {
                 }
                 () = timer => {}
             }
+            self.check_clock();
             self.judge_all();
             self.settle_all();
         }
@@ -250,14 +175,11 @@ impl<S: Sight, H: Hands> Engine<S, H> {
                     self.dirty.extend(self.sight.objects(Some(&namespace)));
                 }
             }
-            News::Policies(all) => {
+            News::Policies(scope, all) => {
                 for (key, spec) in all {
                     self.policy(key, *spec);
                 }
-                self.lists = self.lists.saturating_sub(1);
-                if self.lists == 0 {
-                    self.forget_orphans();
-                }
+                self.close_orphans(&scope);
             }
             News::SecretChanged(key) => {
                 let now = self.hands.now();
@@ -271,89 +193,17 @@ impl<S: Sight, H: Hands> Engine<S, H> {
         }
     }
 
-    fn remove(&mut self, key: &PolicyKey) {
-        if let Some(entry) = self.policies.remove(key) {
-            self.hands.follow_secrets(key, &[]);
-            self.wake(key, entry.wake, None);
-            self.starved.remove(key);
-            // It is counted no more.
-            self.touched.insert(key.clone());
-            if entry.is_stored() {
-                self.erase(key.clone(), entry.uid);
-            }
-            self.crowding.extend(key.namespace.clone());
-        }
-    }
-
-    fn erase(&mut self, key: PolicyKey, uid: String) {
-        let hands = self.hands.clone();
-        self.work.spawn(async move {
-            let result = hands.save(&key, &uid, None).await;
-            Done::Saved(key, uid, 0, true, result)
-        });
-    }
-
-    /// What belongs to policies that went while nobody looked.
-    fn forget_orphans(&mut self) {
-        for uid in std::mem::take(&mut self.stored).into_keys() {
-            let key = PolicyKey {
-                namespace: None,
-                name: uid.clone(),
-            };
-            self.erase(key, uid);
-        }
-    }
-
-    fn policy(&mut self, key: PolicyKey, spec: Spec) {
+    /// The clock was set back: what was planned by the later time must not wait for it.
+    fn check_clock(&mut self) {
         let now = self.hands.now();
-        for receiver in spec.policy.iter().flat_map(|policy| &policy.receivers) {
-            self.metrics.alert_receiver(&receiver.name);
-        }
-        if self.policies.get(&key).is_some_and(|entry| entry.uid != spec.uid) {
-            self.remove(&key);
-        }
-        let receivers = spec.policy.as_ref().map_or(&[][..], |policy| &policy.receivers);
-        self.hands.follow_secrets(&key, receivers);
-        let known = self.policies.contains_key(&key);
-        let entry = self
-            .policies
-            .entry(key.clone())
-            .or_insert_with(|| Entry::new(spec.uid.clone(), self.stored.remove(&spec.uid)));
-        if entry.update(spec, now) {
-            let namespace = key.namespace.as_deref();
-            self.dirty.extend(self.sight.objects(namespace));
-            // What fires for objects that went meanwhile has ended.
-            self.dirty.extend(entry.state.objects());
-        }
-        if !known {
-            self.crowding.extend(key.namespace.clone());
-        }
-        self.touched.insert(key);
-    }
-
-    /// Says who is one too many in a namespace.
-    fn crowd(&mut self, namespace: &str) {
-        let mut here: Vec<_> = self
-            .policies
-            .iter()
-            .filter(|(key, _)| key.namespace.as_deref() == Some(namespace))
-            .map(|(key, entry)| (entry.created, key.clone()))
-            .collect();
-        here.sort();
-        let mut changed = false;
-        for (position, (_, key)) in here.into_iter().enumerate() {
-            if self
-                .policies
-                .get_mut(&key)
-                .is_some_and(|entry| entry.crowd(position >= POLICIES))
-            {
-                changed = true;
-                self.touched.insert(key);
+        if until(self.latest, now) > SKEW {
+            for (key, entry) in &mut self.policies {
+                entry.state.clamp(now);
+                self.touched.insert(key.clone());
             }
+            self.dirty.extend(self.sight.objects(None));
         }
-        if changed {
-            self.dirty.extend(self.sight.objects(Some(namespace)));
-        }
+        self.latest = now;
     }
 
     fn judge_all(&mut self) {
@@ -463,31 +313,41 @@ impl<S: Sight, H: Hands> Engine<S, H> {
 
     /// Does for one policy what is to be done now. Gives whether other alerts fire than before.
     fn settle(&mut self, key: &PolicyKey, now: Timestamp) -> bool {
+        let elsewhere = self.fires_elsewhere(key);
         let Some(entry) = self.policies.get_mut(key) else {
             return true;
         };
-        let changed = !entry.state.news.is_empty();
+        entry.state.fires_elsewhere = elsewhere;
+        let changed = !entry.state.news.is_empty() || entry.is_deleted();
         let dropped = entry.tell(&*self.sight, now);
-        for (receiver, count) in dropped {
-            self.metrics.alert_delivery(&receiver, "dropped", count);
+        given_up(&self.metrics, key, "dropped", dropped);
+        for receiver in entry.uncounted() {
+            self.metrics.alert_receiver_gone(key.labels(), &receiver);
         }
-        if let Some((revision, packed)) = entry.next_save(now) {
+        if entry.is_finished() {
+            self.forget(key);
+            return true;
+        }
+        if let Some(save) = entry.next_save(now) {
+            given_up(&self.metrics, key, "shed", save.shed);
             let (hands, key, uid) = (self.hands.clone(), key.clone(), entry.uid.clone());
-            let removed = packed.is_none();
+            let removed = save.packed.is_none();
             self.work.spawn(async move {
-                let result = hands.save(&key, &uid, packed).await;
-                Done::Saved(key, uid, revision, removed, result)
+                let result = hands.save(&key, &uid, save.packed).await;
+                Done::Saved(key, uid, save.revision, removed, result)
             });
         }
         while self.in_flight.get(&key.namespace).is_none_or(|count| *count < AT_ONCE) {
-            let Some((receiver, message)) = entry.next_delivery(&*self.sight, now) else {
+            let Some(delivery) = entry.next_delivery(&*self.sight, now) else {
                 break;
             };
             *self.in_flight.entry(key.namespace.clone()).or_default() += 1;
-            let (hands, key, uid) = (self.hands.clone(), key.clone(), entry.uid.clone());
+            let (hands, key, number) = (self.hands.clone(), key.clone(), entry.number);
             self.work.spawn(async move {
-                let outcome = hands.send(&key, &receiver, &message).await;
-                Done::Sent(key, uid, receiver.name, Box::new(message), outcome)
+                let outcome = hands
+                    .send(&key, &delivery.receiver, &delivery.message, delivery.retired)
+                    .await;
+                Done::Sent(key, number, Box::new(delivery), outcome)
             });
         }
         if let Some((requested_at, receivers)) = entry.next_test() {
@@ -526,65 +386,6 @@ impl<S: Sight, H: Hands> Engine<S, H> {
         }
     }
 
-    fn finish(&mut self, done: Done) {
-        let now = self.hands.now();
-        match done {
-            Done::Saved(key, uid, revision, removed, result) => {
-                if let Some(entry) = self.entry(&key, &uid) {
-                    entry.saved(revision, removed, result, now);
-                    self.touched.insert(key);
-                }
-            }
-            Done::Status(key, uid, status, result) => {
-                if let Some(entry) = self.entry(&key, &uid) {
-                    entry.written(*status, result, now);
-                    self.touched.insert(key);
-                }
-            }
-            Done::Tested(key, uid, test) => {
-                if let Some(entry) = self.entry(&key, &uid) {
-                    entry.tested(test);
-                    self.touched.insert(key);
-                }
-            }
-            Done::Sent(key, uid, receiver, message, outcome) => {
-                if let Some(count) = self.in_flight.get_mut(&key.namespace) {
-                    *count = count.saturating_sub(1);
-                }
-                self.touched.append(&mut self.starved);
-                let result = if outcome == Outcome::Accepted {
-                    "success"
-                } else {
-                    "failure"
-                };
-                self.metrics.alert_delivery(&receiver, result, 1);
-                let Some(entry) = self.policies.get_mut(&key).filter(|entry| entry.uid == uid) else {
-                    return;
-                };
-                let failed = match &outcome {
-                    Outcome::Accepted => None,
-                    Outcome::Gone { message }
-                    | Outcome::Refused { message, .. }
-                    | Outcome::Unavailable { message, .. } => Some(message.clone()),
-                };
-                let verdict = entry.sent(&receiver, &message.id, outcome, now);
-                if let (Verdict::Again { first: true } | Verdict::Dropped(_), Some(failed)) = (&verdict, failed) {
-                    let note = format!(
-                        "Receiver {receiver} of {} {key} did not take an alert: {failed}",
-                        key.kind()
-                    );
-                    for subject in subjects(&message.content) {
-                        self.hands.undelivered(&subject, &note);
-                    }
-                }
-                if let Verdict::Dropped(count) = verdict {
-                    self.metrics.alert_delivery(&receiver, "dropped", count);
-                }
-                self.touched.insert(key);
-            }
-        }
-    }
-
     /// What fires is counted once, however many policies say so.
     fn count_firing(&self) {
         let mut worst: HashMap<&Key, Severity> = HashMap::new();
@@ -599,25 +400,28 @@ impl<S: Sight, H: Hands> Engine<S, H> {
         self.metrics.alerts_firing(&counts);
     }
 
-    fn entry(&mut self, key: &PolicyKey, uid: &str) -> Option<&mut Entry> {
-        self.policies.get_mut(key).filter(|entry| entry.uid == uid)
-    }
-
     /// On the way out: saves what is not durable yet.
     fn save_all(&mut self) {
         for (key, entry) in &mut self.policies {
-            if let Some((revision, packed)) = entry.next_save_now() {
+            if let Some(save) = entry.next_save_now() {
+                given_up(&self.metrics, key, "shed", save.shed);
                 let (hands, key, uid) = (self.hands.clone(), key.clone(), entry.uid.clone());
-                let removed = packed.is_none();
+                let removed = save.packed.is_none();
                 self.work.spawn(async move {
-                    let result = hands.save(&key, &uid, packed).await;
-                    Done::Saved(key, uid, revision, removed, result)
+                    let result = hands.save(&key, &uid, save.packed).await;
+                    Done::Saved(key, uid, save.revision, removed, result)
                 });
             }
         }
     }
 }
 
+/// Counts deliveries that were given up.
+fn given_up(metrics: &Metrics, policy: &PolicyKey, result: &'static str, given_up: GivenUp) {
+    for (receiver, count) in given_up {
+        metrics.alert_delivery(policy.labels(), &receiver, result, count);
+    }
+}
+
 #[cfg(test)]
-#[path = "engine_tests.rs"]
 mod tests;

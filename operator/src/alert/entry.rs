@@ -1,21 +1,22 @@
 //! One policy in the engine: what it asks for, its state, and which of its errands are under way.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use gatehouse_crds::alert::{AlertKind, AlertPolicyStatus, TestStatus};
 use jiff::Timestamp;
 
 use super::{
+    destination::{Destination, Id},
     durable,
-    engine::{Sight, Watched},
     message::{Content, Message, Subject},
-    policy::{Policy, Receiver},
+    outbox::Outbox,
+    policy::{Policy, PolicyKey, Receiver},
+    ports::{Sight, Watched},
     queue::{Outcome, Verdict},
-    state::{Name, State},
+    state::{Key, Name, State},
     status::{self, Unfit},
     tell::Tell,
 };
-use crate::kubernetes::dependency::secret_names;
 
 /// What nobody waits for is made durable, and told in the status, this often at most.
 const LAZY: Duration = Duration::from_secs(1);
@@ -36,12 +37,33 @@ pub struct Spec {
     pub policy: Result<Policy, Unfit>,
 }
 
+/// One delivery to start.
+pub(super) struct Delivery {
+    pub(super) destination: Id,
+    pub(super) receiver: Receiver,
+    /// The receiver is told the end of what it heard, and nothing else.
+    pub(super) retired: bool,
+    pub(super) message: Message,
+}
+
+/// How many deliveries were given up, by receiver.
+pub(super) type GivenUp = Vec<(String, usize)>;
+
 /// A policy in the engine.
 pub(super) struct Entry {
+    key: PolicyKey,
     pub(super) uid: String,
+    /// The same when the policy is deleted and created again.
+    pub(super) number: u64,
     pub(super) created: Option<Timestamp>,
     /// There are too many of them in its namespace.
     crowded: bool,
+    /// It was deleted, and is here as long as its receivers have to be told.
+    deleted: bool,
+    /// The receivers of the spec are those of the state.
+    synced: bool,
+    /// Receivers that have metrics.
+    counted: BTreeSet<String>,
     pub(super) state: State,
     /// When the engine looks at it again.
     pub(super) wake: Option<Timestamp>,
@@ -99,16 +121,24 @@ impl Errand {
 }
 
 impl Entry {
-    pub(super) fn new(uid: String, stored: Option<State>) -> Self {
+    pub(super) fn new(key: PolicyKey, uid: String, number: u64, stored: Option<State>, now: Timestamp) -> Self {
+        let kept = Kept {
+            stored: stored.is_some(),
+            ..Kept::default()
+        };
+        let mut state = stored.unwrap_or_default();
+        state.clamp(now);
         Self {
+            key,
             uid,
+            number,
             created: None,
             crowded: false,
-            kept: Kept {
-                stored: stored.is_some(),
-                ..Kept::default()
-            },
-            state: stored.unwrap_or_default(),
+            deleted: false,
+            synced: false,
+            counted: state.destinations.iter().map(|at| at.receiver.name.clone()).collect(),
+            kept,
+            state,
             wake: None,
             generation: None,
             policy: Err(Unfit {
@@ -123,15 +153,17 @@ impl Entry {
         }
     }
 
-    /// Takes the object as it is now. Gives whether the Certificates have to be judged anew.
-    pub(super) fn update(&mut self, spec: Spec, now: Timestamp) -> bool {
+    /// Takes the object as it is now. Gives whether the Certificates have to be judged again.
+    pub(super) fn update(&mut self, spec: Spec) -> bool {
         let first = self.generation.is_none() && self.created.is_none();
-        let changed = first || self.generation != spec.generation || self.policy.is_err() != spec.policy.is_err();
+        let revived = std::mem::take(&mut self.deleted);
+        let validity = self.policy.is_err() != spec.policy.is_err();
+        let changed = first || revived || validity || self.generation != spec.generation;
         self.created = spec.created;
         self.generation = spec.generation;
         if first {
             self.test.clone_from(&spec.status.test);
-            // A status that was lost, or written by somebody else, comes back.
+            // A status that was lost, or written by another writer, comes back.
             self.known = spec.status;
         } else if !self.writes.under_way {
             self.stale |= self.known != spec.status;
@@ -140,30 +172,84 @@ impl Entry {
         self.policy = spec.policy;
         if changed {
             self.stale = true;
-            if let Ok(policy) = &self.policy {
-                let named = |name: &String| policy.receivers.iter().any(|receiver| receiver.name == *name);
-                self.state.queues.retain(|name, _| named(name));
-                for queue in self.state.queues.values_mut() {
-                    queue.mended(policy.generation.unwrap_or_default(), now);
-                }
-                // The intervals may be others.
-                self.state.repeat_at = Some(now);
-            }
+            self.synced = false;
         }
         changed
     }
 
-    /// A Secret of a receiver has changed: what was refused with its content is tried again.
+    /// A Secret of a receiver has changed: one that was stopped starts again, and what failed is tried again.
     pub(super) fn secret_changed(&mut self, now: Timestamp) {
-        let Ok(policy) = &self.policy else { return };
-        for receiver in &policy.receivers {
-            if let Some(queue) = self.state.queues.get_mut(&receiver.name)
-                && !secret_names(&receiver.webhook).is_empty()
-            {
-                self.stale |= queue.stopped.is_some();
-                queue.secret_changed(now);
+        for destination in &mut self.state.destinations {
+            if destination.receiver.has_secrets() {
+                self.stale |= destination.queue.stopped.is_some();
+                destination.queue.secret_changed(now);
             }
         }
+        self.state.changed();
+    }
+
+    /// The policy was deleted and created again: its receivers go on from where they are.
+    pub(super) fn recreated(&mut self, uid: String) {
+        self.uid = uid;
+        self.deleted = false;
+        self.created = None;
+        self.generation = None;
+        self.kept = Kept::default();
+        self.writes = Errand::default();
+        self.testing = false;
+        self.state.changed();
+        self.kept.urgent = true;
+    }
+
+    /// The policy was deleted.
+    pub(super) fn delete(&mut self) {
+        self.deleted = true;
+    }
+
+    /// The receiver has metrics.
+    pub(super) fn count(&mut self, receiver: &str) {
+        if !self.counted.contains(receiver) {
+            self.counted.insert(receiver.to_owned());
+        }
+    }
+
+    /// Receivers that have metrics and that the policy does not have any more.
+    pub(super) fn uncounted(&mut self) -> Vec<String> {
+        let gone = |name: &String| self.state.destinations.iter().all(|at| at.receiver.name != *name);
+        let gone: Vec<String> = self.counted.iter().filter(|name| gone(name)).cloned().collect();
+        self.counted.retain(|name| !gone.contains(name));
+        gone
+    }
+
+    /// Receivers that have metrics.
+    pub(super) fn counted(&self) -> impl Iterator<Item = &str> {
+        self.counted.iter().map(String::as_str)
+    }
+
+    /// Whether the next telling may end what a receiver was told of.
+    pub(super) fn may_withdraw(&self) -> bool {
+        let active = self.carried_out().is_some();
+        !self.state.firing.is_empty() && !(active && self.synced)
+    }
+
+    /// What fires at the PagerDuty service of `receiver`.
+    pub(super) fn incidents(&self, receiver: &Receiver) -> impl Iterator<Item = &Key> {
+        let active = self.carried_out().is_some();
+        let same = move |at: &&Destination| active && !at.is_retired() && at.receiver.same_destination(receiver);
+        let ids: Vec<Id> = self.state.destinations.iter().filter(same).map(|at| at.id).collect();
+        let firing = self.state.firing.iter();
+        let told = firing.filter(move |(_, firing)| ids.iter().any(|id| firing.delivered_to.has(*id)));
+        told.map(|(key, _)| key)
+    }
+
+    /// Whether it was deleted, and its receivers are told.
+    pub(super) fn is_finished(&self) -> bool {
+        self.deleted && self.state.destinations.is_empty() && !self.kept.errand.under_way
+    }
+
+    /// Whether it was deleted.
+    pub(super) fn is_deleted(&self) -> bool {
+        self.deleted
     }
 
     /// Takes whether it is one too many in its namespace. Gives whether that is new.
@@ -179,9 +265,14 @@ impl Entry {
         self.kept.stored || self.kept.errand.under_way
     }
 
+    fn carried_out(&self) -> Option<&Policy> {
+        self.policy.as_ref().ok().filter(|_| !self.crowded && !self.deleted)
+    }
+
     /// What is carried out.
     pub(super) fn active(&mut self) -> Option<Active<'_>> {
-        let policy = self.policy.as_ref().ok().filter(|_| !self.crowded)?;
+        let able = !self.crowded && !self.deleted;
+        let policy = self.policy.as_ref().ok().filter(|_| able)?;
         Some(Active {
             policy,
             state: &mut self.state,
@@ -192,21 +283,35 @@ impl Entry {
         self.policy.as_ref().is_ok_and(Policy::reads_namespaces)
     }
 
-    /// Puts the news into the queues. Gives how many deliveries were dropped for it, by receiver.
-    pub(super) fn tell(&mut self, sight: &impl Sight, now: Timestamp) -> Vec<(String, usize)> {
-        let Ok(policy) = &self.policy else { return Vec::new() };
-        if self.crowded {
-            return Vec::new();
-        }
+    /// Puts the news into the queues. Gives what was dropped for it.
+    pub(super) fn tell(&mut self, sight: &impl Sight, now: Timestamp) -> GivenUp {
         let look = |kind: AlertKind, name: &Name| {
             let found = Watched::of(sight, kind, &name.namespace, &name.name)?;
             let same = found.metadata().uid.as_deref() == Some(&name.uid);
             found.subject().filter(|_| same).map(Arc::new)
         };
         let before = self.state.revision;
-        let mut tell = Tell::new(policy, &look, now);
-        tell.tell(&mut self.state);
-        let dropped = tell.dropped();
+        let active = self.policy.as_ref().ok().filter(|_| !self.crowded && !self.deleted);
+        let mut dropped = if let Some(policy) = active {
+            if !self.synced {
+                let generation = policy.generation.unwrap_or_default();
+                self.state.sync(&policy.receivers, generation, now);
+                // The intervals may be others.
+                self.state.repeat_at = Some(now);
+                self.synced = true;
+            }
+            let mut tell = Tell::new(policy, &look, now);
+            tell.tell(&mut self.state);
+            tell.dropped()
+        } else {
+            self.synced = false;
+            self.state.retire_all(now);
+            let mut outbox = Outbox::new(self.key.to_string(), &look, 0, now);
+            outbox.withdraw(&mut self.state);
+            self.state.forget_alerts();
+            outbox.dropped
+        };
+        dropped.extend(self.state.forget_retired(now));
         if self.state.revision != before {
             self.kept.urgent = true;
             self.stale = true;
@@ -214,8 +319,8 @@ impl Entry {
         dropped
     }
 
-    /// The state to be made durable now, under its revision; none inside removes it.
-    pub(super) fn next_save(&mut self, now: Timestamp) -> Option<(u64, Option<Vec<u8>>)> {
+    /// The state to be made durable now.
+    pub(super) fn next_save(&mut self, now: Timestamp) -> Option<Save> {
         let pressing = self.kept.urgent && self.kept.errand.failures == 0 && !self.kept.errand.under_way;
         if !pressing && !self.kept.errand.may(now) {
             return None;
@@ -224,7 +329,7 @@ impl Entry {
     }
 
     /// The same without regard to how often.
-    pub(super) fn next_save_now(&mut self) -> Option<(u64, Option<Vec<u8>>)> {
+    pub(super) fn next_save_now(&mut self) -> Option<Save> {
         if self.kept.revision == self.state.revision || self.kept.errand.under_way {
             return None;
         }
@@ -237,12 +342,20 @@ impl Entry {
                 return None;
             }
             self.kept.errand.under_way = true;
-            return Some((revision, None));
+            return Some(Save {
+                revision,
+                packed: None,
+                shed: Vec::new(),
+            });
         }
         self.kept.errand.under_way = true;
-        let packed = durable::pack(&mut self.state);
+        let (packed, shed) = durable::pack(&mut self.state);
         self.kept.size = packed.len();
-        Some((revision, Some(packed)))
+        Some(Save {
+            revision,
+            packed: Some(packed),
+            shed,
+        })
     }
 
     pub(super) fn saved(&mut self, revision: u64, removed: bool, result: Result<(), String>, now: Timestamp) {
@@ -267,32 +380,35 @@ impl Entry {
     }
 
     /// The next delivery to start.
-    pub(super) fn next_delivery(&mut self, sight: &impl Sight, now: Timestamp) -> Option<(Receiver, Message)> {
-        let policy = self.policy.as_ref().ok().filter(|_| !self.crowded)?;
+    pub(super) fn next_delivery(&mut self, sight: &impl Sight, now: Timestamp) -> Option<Delivery> {
         let saved = self.state.saved;
-        policy.receivers.iter().find_map(|receiver| {
-            let mut message = self.state.queues.get_mut(&receiver.name)?.start(saved, now)?;
+        let active = self.carried_out().is_some();
+        let destinations = self.state.destinations.iter_mut();
+        let mut able = destinations.filter(|destination| active || destination.is_retired());
+        able.find_map(|destination| {
+            let mut message = destination.queue.start(saved, now)?;
             message.content.complete(|kind, namespace, name| {
                 let found = Watched::of(sight, kind, namespace, name)?;
                 Some((found.metadata().uid.clone()?, found.subject()?))
             });
-            Some((receiver.clone(), message))
+            Some(Delivery {
+                destination: destination.id,
+                receiver: destination.receiver.clone(),
+                retired: destination.is_retired(),
+                message,
+            })
         })
     }
 
-    pub(super) fn sent(&mut self, receiver: &str, id: &str, outcome: Outcome, now: Timestamp) -> Verdict {
-        let Some(queue) = self.state.queues.get_mut(receiver) else {
-            return Verdict::Delivered;
-        };
-        let verdict = queue.ended(id, outcome, self.generation.unwrap_or_default(), rand::random(), now);
-        self.state.changed();
+    pub(super) fn sent(&mut self, destination: Id, message: &Message, outcome: Outcome, now: Timestamp) -> Verdict {
         self.stale = true;
-        verdict
+        let how = (self.generation.unwrap_or_default(), rand::random());
+        self.state.sent(destination, message, outcome, how, now)
     }
 
     /// A test that was asked for and not answered.
     pub(super) fn next_test(&mut self) -> Option<(Timestamp, Vec<Receiver>)> {
-        let policy = self.policy.as_ref().ok()?;
+        let policy = self.policy.as_ref().ok().filter(|_| !self.deleted)?;
         let asked = policy.test?;
         let answered = self.test.as_ref().is_some_and(|test| test.requested_at >= asked);
         if answered || self.testing {
@@ -310,7 +426,7 @@ impl Entry {
 
     /// The status to be written now.
     pub(super) fn next_status(&mut self, now: Timestamp) -> Option<AlertPolicyStatus> {
-        if !self.stale || !self.writes.may(now) {
+        if self.deleted || !self.stale || !self.writes.may(now) {
             return None;
         }
         self.stale = false;
@@ -342,16 +458,29 @@ impl Entry {
         let errand =
             |wanted: bool, errand: &Errand| (wanted && !errand.under_way).then(|| errand.not_before.unwrap_or(now));
         let save = errand(self.kept.revision != self.state.revision, &self.kept.errand);
-        let write = errand(self.stale, &self.writes);
-        let carried_out = self.policy.as_ref().ok().filter(|_| !self.crowded);
+        let write = errand(self.stale && !self.deleted, &self.writes);
+        let carried_out = self.carried_out();
         let told = carried_out.and(self.state.repeat_at);
         let heartbeat = carried_out.and_then(|policy| super::tell::heartbeat_at(policy, &self.state, now));
-        let sends = carried_out
-            .into_iter()
-            .flat_map(|policy| &policy.receivers)
-            .filter_map(|receiver| self.state.queues.get(&receiver.name)?.due(self.state.saved));
-        [save, write, told, heartbeat].into_iter().flatten().chain(sends).min()
+        let destinations = self.state.destinations.iter();
+        let sends = destinations.flat_map(|destination| {
+            let able = carried_out.is_some() || destination.is_retired();
+            let due = destination.queue.due(self.state.saved).filter(|_| able);
+            [due, destination.retired_until]
+        });
+        let times = [save, write, told, heartbeat].into_iter().chain(sends);
+        times.flatten().min()
     }
+}
+
+/// A state to be made durable.
+pub(super) struct Save {
+    /// What it has.
+    pub(super) revision: u64,
+    /// None when there is nothing to remember.
+    pub(super) packed: Option<Vec<u8>>,
+    /// What was given up to make it small enough.
+    pub(super) shed: GivenUp,
 }
 
 /// A policy that is carried out.

@@ -1,5 +1,6 @@
 //! Why a delivery failed, in the classes that a queue acts on and in words for people.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
@@ -11,6 +12,9 @@ use crate::egress::{Cause, address, printable, retry_after};
 
 /// The longest wait that a receiver may ask for.
 const MAX_WAIT: Duration = Duration::from_hours(24);
+
+/// The wait after a 429 that names none.
+const RATE_LIMITED: Duration = Duration::from_secs(30);
 
 /// The longest text of others in a message, in characters.
 const MAX_DETAIL: usize = 200;
@@ -24,8 +28,10 @@ pub enum FailureKind {
     Refused,
     /// The receiver cannot be reached, or cannot take anything now. Also when a Secret could not be read.
     Unavailable,
-    /// Nothing can be sent as the policy and its Secrets stand.
+    /// Nothing can be sent with this policy and its Secrets.
     Misconfigured,
+    /// Of several servers behind one name some took it.
+    Partial,
 }
 
 /// A delivery that was not taken. Holds nothing that the receiver wrote, and no part of a secret URL.
@@ -39,6 +45,8 @@ pub struct Failure {
     pub message: String,
     /// How long the receiver asked us to wait; a day at most.
     pub retry_after: Option<Duration>,
+    /// Another body might have been taken: it is neither the URL nor the credentials.
+    pub content: bool,
 }
 
 impl From<TargetError> for Failure {
@@ -58,6 +66,7 @@ impl Failure {
             reason,
             message: message.into(),
             retry_after: None,
+            content: false,
         }
     }
 
@@ -68,10 +77,27 @@ impl Failure {
             Some(words) => format!("{} {words}", status.as_u16()),
             None => status.as_u16().to_string(),
         };
+        let unsaid = (status == StatusCode::TOO_MANY_REQUESTS).then_some(RATE_LIMITED);
         Self {
-            retry_after: retry_after(headers, now).map(|wait| wait.min(MAX_WAIT)),
+            retry_after: retry_after(headers, now).map(|wait| wait.min(MAX_WAIT)).or(unsaid),
+            content: kind == FailureKind::Refused && reason == "Rejected" && !matches!(status.as_u16(), 404 | 405),
             ..Self::new(kind, reason, format!("{} answered {told}{advice}", target.name()))
         }
+    }
+
+    /// `failed` of the `all` addresses of the receiver did not take it; the first of them, and why.
+    pub(super) fn partial(target: &Target, failed: usize, all: usize, (address, first): (IpAddr, &Self)) -> Self {
+        let at = if target.is_public() {
+            format!("{}: ", address.to_canonical())
+        } else {
+            String::new()
+        };
+        let message = format!(
+            "{failed} of the {all} addresses of {} did not take it, the others did; {at}{}",
+            target.name(),
+            first.message
+        );
+        Self::new(FailureKind::Partial, "Partial", message)
     }
 
     pub(super) fn timed_out(target: &Target) -> Self {
@@ -100,7 +126,7 @@ impl Failure {
         }
     }
 
-    pub(super) fn refused_address(target: &Target, address: std::net::IpAddr) -> Self {
+    pub(super) fn refused_address(target: &Target, address: IpAddr) -> Self {
         // Only the words for it: loopback is refused, or we would not be here.
         let kind = address::refused(address, false).unwrap_or("refused");
         let at = if target.is_public() {

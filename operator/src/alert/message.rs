@@ -9,7 +9,7 @@ use gatehouse_crds::gateway::Gateway;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::{gateway::status::EXPOSURE_VERIFIED, kubernetes::conditions};
+use crate::{certificate::rollout::ROLLED_OUT, gateway::status::EXPOSURE_VERIFIED, kubernetes::conditions};
 
 /// One delivery to one receiver.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -114,6 +114,9 @@ pub struct Alert {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Timestamp>,
     pub subject: Arc<Subject>,
+    /// To an Alertmanager: a higher severity of the same alert has ended, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clears: bool,
 }
 
 /// Alerts that began together, by rule and issuer.
@@ -198,6 +201,15 @@ impl Subject {
     /// What the object says now.
     pub fn of(certificate: &Certificate) -> Self {
         let status = certificate.status.clone().unwrap_or_default();
+        let attempts = status.failed_attempts.filter(|attempts| *attempts > 0);
+        // No attempt failed, but what came of the last did not reach its workloads.
+        let late = conditions::find(&status.conditions, ROLLED_OUT)
+            .filter(|rollout| rollout.status == "False" && attempts.is_none() && status.last_failure.is_none());
+        let late = late.map(|rollout| LastFailure {
+            time: rollout.last_transition_time.0,
+            reason: rollout.reason.clone(),
+            message: rollout.message.clone(),
+        });
         let asked = || SigningIssuer {
             kind: certificate.spec.issuer_ref.kind(),
             name: certificate.spec.issuer_ref.name.clone(),
@@ -212,8 +224,8 @@ impl Subject {
             not_before: status.not_before,
             not_after: status.not_after,
             renewal_time: status.renewal_time,
-            failed_attempts: status.failed_attempts.filter(|attempts| *attempts > 0),
-            last_failure: status.last_failure,
+            failed_attempts: attempts.or(late.as_ref().map(|_| 0)),
+            last_failure: status.last_failure.or(late),
             next_attempt_time: status.next_attempt_time,
             gateway: None,
         }

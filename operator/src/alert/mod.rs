@@ -5,14 +5,18 @@
 //! From a message to the wire: [`target`] reads where to, [`format`] says what in the receiver's language with `words`,
 //! [`sign`] signs it, [`send`] sends it, [`failure`] tells what went wrong.
 
+mod batch;
 pub mod cluster;
+mod destination;
 mod durable;
 pub mod engine;
 mod entry;
 pub mod failure;
 pub mod format;
 pub mod message;
+mod outbox;
 pub mod policy;
+pub mod ports;
 pub mod queue;
 pub mod rules;
 pub mod send;

@@ -11,7 +11,10 @@ use kube::core::{Selector, SelectorExt};
 use serde::{Deserialize, Serialize};
 
 use super::rules::RuleSet;
-use crate::kubernetes::names;
+use crate::{
+    kubernetes::{dependency::secret_names, names},
+    telemetry::metrics::AlertPolicyLabels,
+};
 
 /// How often an alert that goes on is told again, unless the policy says otherwise.
 const REPEAT: Duration = Duration::from_secs(4 * 3600);
@@ -32,6 +35,49 @@ impl PolicyKey {
             "AlertPolicy"
         } else {
             "ClusterAlertPolicy"
+        }
+    }
+
+    /// Returns the labels of its metrics.
+    pub fn labels(&self) -> AlertPolicyLabels<'_> {
+        AlertPolicyLabels {
+            kind: self.kind(),
+            namespace: self.namespace.as_deref().unwrap_or_default(),
+            name: &self.name,
+        }
+    }
+
+    /// Reads what [`fmt::Display`] writes.
+    pub fn parse(text: &str) -> Self {
+        match text.split_once('/') {
+            Some((namespace, name)) => Self {
+                namespace: Some(namespace.to_owned()),
+                name: name.to_owned(),
+            },
+            None => Self {
+                namespace: None,
+                name: text.to_owned(),
+            },
+        }
+    }
+}
+
+/// A set of policies that one watch lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// AlertPolicies of one namespace, or of all.
+    Namespaced(Option<String>),
+    /// ClusterAlertPolicies.
+    Cluster,
+}
+
+impl Scope {
+    /// Returns whether a policy of that name is in it.
+    pub fn has(&self, key: &PolicyKey) -> bool {
+        match (self, &key.namespace) {
+            (Self::Cluster, namespace) => namespace.is_none(),
+            (Self::Namespaced(None), namespace) => namespace.is_some(),
+            (Self::Namespaced(Some(own)), namespace) => namespace.as_ref() == Some(own),
         }
     }
 }
@@ -62,7 +108,7 @@ pub struct Policy {
 }
 
 /// Where its alerts go.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Receiver {
     pub name: String,
     pub least: Severity,
@@ -73,6 +119,30 @@ impl Receiver {
     /// What it understands.
     pub fn format(&self) -> Format {
         self.webhook.format.unwrap_or_default()
+    }
+
+    /// Returns whether both name the same service: what one was sent is known at the other.
+    pub fn same_destination(&self, other: &Self) -> bool {
+        let (ours, theirs) = (&self.webhook, &other.webhook);
+        let headers_have_the_key = |webhook: &Webhook| {
+            let pager_duty = webhook.format == Some(Format::PagerDuty);
+            (pager_duty && webhook.routing_key_secret_ref.is_none()).then(|| webhook.headers_secret_ref.clone())
+        };
+        self.format() == other.format()
+            && ours.url == theirs.url
+            && ours.url_secret_ref == theirs.url_secret_ref
+            && ours.routing_key_secret_ref == theirs.routing_key_secret_ref
+            && headers_have_the_key(ours) == headers_have_the_key(theirs)
+    }
+
+    /// Returns whether its format has a message for a heartbeat.
+    pub fn takes_heartbeats(&self) -> bool {
+        self.format() != Format::PagerDuty
+    }
+
+    /// Returns whether it refers to a Secret.
+    pub fn has_secrets(&self) -> bool {
+        !secret_names(&self.webhook).is_empty()
     }
 }
 

@@ -28,6 +28,7 @@ fn alert(name: &str, status: Status, severity: Severity) -> Content {
         since: at(0),
         ended: None,
         subject: Subject::default().into(),
+        clears: false,
     })
 }
 
@@ -50,6 +51,14 @@ fn unavailable() -> Outcome {
     }
 }
 
+fn refused(content: bool) -> Outcome {
+    Outcome::Refused {
+        message: "400".into(),
+        after: None,
+        content,
+    }
+}
+
 #[test]
 fn one_is_sent_at_a_time_and_in_order() {
     let mut queue = Queue::default();
@@ -57,7 +66,10 @@ fn one_is_sent_at_a_time_and_in_order() {
     queue.push(resolved("2", "web"), 0, at(0));
     assert_eq!(started(&mut queue, 0).as_deref(), Some("1"));
     assert_eq!((started(&mut queue, 0), queue.due(0)), (None, None));
-    assert_eq!(queue.ended("1", Outcome::Accepted, 1, 0.0, at(1)), Verdict::Delivered);
+    assert_eq!(
+        queue.ended("1", Outcome::Accepted, 1, 0.0, at(1)),
+        Verdict::Delivered { dropped: 0 }
+    );
     assert_eq!(started(&mut queue, 1).as_deref(), Some("2"));
     queue.ended("2", Outcome::Accepted, 1, 0.0, at(2));
     assert_eq!((queue.len(), queue.last_success), (0, Some(at(2))));
@@ -133,18 +145,20 @@ fn a_new_one_is_tried_at_once_though_others_wait_and_its_success_wakes_them() {
 }
 
 #[test]
-fn one_that_is_refused_holds_up_only_what_comes_after_it_for_the_same_alert() {
+fn one_that_is_refused_holds_up_nothing_also_not_the_end_of_its_alert() {
     let mut queue = Queue::default();
     for message in [firing("1", "web"), resolved("2", "web"), firing("3", "api")] {
         queue.push(message, 0, at(0));
     }
     started(&mut queue, 0);
-    let refused = Outcome::Refused {
-        message: "400".into(),
-        after: None,
-    };
+    let refused = refused(false);
     queue.ended("1", refused, 1, 0.0, at(0));
+    assert_eq!(started(&mut queue, 0).as_deref(), Some("2"));
+    // The end was taken: a beginning that comes after it would never end.
+    let taken = queue.ended("2", Outcome::Accepted, 1, 0.0, at(0));
+    assert_eq!(taken, Verdict::Delivered { dropped: 1 });
     assert_eq!(started(&mut queue, 0).as_deref(), Some("3"));
+    assert_eq!(queue.len(), 1);
 }
 
 #[test]
@@ -163,6 +177,106 @@ fn a_repeat_that_still_waits_is_not_said_twice() {
 }
 
 #[test]
+fn a_rise_takes_the_place_of_a_warning_that_waits_and_an_end_is_tried_at_once() {
+    let mut queue = Queue::default();
+    queue.push(firing("1", "web"), 0, at(0));
+    // Three hours of outage: the next try would be hours away.
+    for now in [0, 5, 305, 2_105, 9_305] {
+        assert!(started(&mut queue, now).is_some(), "{now}");
+        queue.ended("1", unavailable(), 1, 0.0, at(now));
+    }
+    assert_eq!(queue.due(0), Some(at(27_305)));
+    queue.push(
+        message("2", alert("web", Status::Firing, Severity::Critical)),
+        0,
+        at(10_800),
+    );
+    assert_eq!((queue.len(), started(&mut queue, 10_800).as_deref()), (1, Some("2")));
+    queue.ended("2", unavailable(), 1, 0.0, at(10_800));
+    started(&mut queue, 10_805);
+    queue.ended("2", unavailable(), 1, 0.0, at(10_805));
+    queue.push(
+        message("3", alert("web", Status::Resolved, Severity::Critical)),
+        0,
+        at(10_810),
+    );
+    for id in ["2", "3"] {
+        assert_eq!(started(&mut queue, 10_810).as_deref(), Some(id));
+        queue.ended(id, Outcome::Accepted, 1, 0.0, at(10_810));
+    }
+}
+
+#[test]
+fn what_is_new_does_not_wait_behind_a_thousand_that_failed_and_the_most_severe_goes_first() {
+    let mut queue = Queue::default();
+    for number in 0..LIMIT {
+        queue.push(firing(&format!("old-{number}"), &number.to_string()), 0, at(0));
+    }
+    while let Some(id) = started(&mut queue, 0) {
+        queue.ended(&id, unavailable(), 1, 0.0, at(0));
+    }
+    queue.push(firing("new", "api"), 0, at(3_600));
+    queue.push(
+        message("bad", alert("web", Status::Firing, Severity::Critical)),
+        0,
+        at(3_600),
+    );
+    for id in ["bad", "new"] {
+        assert_eq!(started(&mut queue, 3_600).as_deref(), Some(id));
+        queue.ended(id, unavailable(), 1, 0.0, at(3_600));
+    }
+}
+
+#[test]
+fn a_receiver_that_asks_for_a_day_of_silence_hears_of_a_new_alert_after_fifteen_minutes() {
+    let mut queue = Queue::default();
+    queue.push(firing("1", "web"), 0, at(0));
+    let day = Duration::from_hours(24);
+    let busy = |after| Outcome::Unavailable {
+        message: "429".into(),
+        after: Some(after),
+    };
+    started(&mut queue, 0);
+    queue.ended("1", busy(day), 1, 0.0, at(0));
+    queue.push(firing("2", "api"), 0, at(1));
+    assert_eq!((started(&mut queue, 899), queue.due(0)), (None, Some(at(900))));
+    assert_eq!(started(&mut queue, 900).as_deref(), Some("2"));
+    queue.ended("2", busy(day), 1, 0.0, at(900));
+    // Nothing new: what waits keeps to what was asked for.
+    assert_eq!(queue.due(0), Some(at(86_400)));
+}
+
+#[test]
+fn what_was_not_sent_is_no_delivery_and_no_failure() {
+    let mut queue = Queue::default();
+    queue.push(message("1", Content::Heartbeat { interval_seconds: 60 }), 0, at(0));
+    queue.push(firing("2", "web"), 0, at(0));
+    started(&mut queue, 0);
+    queue.ended("2", unavailable(), 1, 0.0, at(0));
+    started(&mut queue, 0);
+    queue.ended("1", Outcome::NotSent, 1, 0.0, at(0));
+    assert_eq!((queue.len(), queue.failures, queue.last_success), (1, 1, None));
+    assert_eq!(queue.due(0), Some(at(5)));
+}
+
+#[test]
+fn a_wait_that_a_clock_ahead_has_written_is_cut_short() {
+    let mut queue = Queue::default();
+    queue.push(firing("1", "web"), 0, at(0));
+    let year = 365 * 86_400;
+    started(&mut queue, year);
+    let outcome = Outcome::Unavailable {
+        message: "no".into(),
+        after: Some(Duration::from_mins(10)),
+    };
+    queue.ended("1", outcome, 1, 0.0, at(year));
+    queue.clamp(at(0));
+    let due = queue.due(0).unwrap();
+    assert!(due <= at(30 * 3_600), "{due}");
+    assert_eq!(queue.last_failure, Some(at(0)));
+}
+
+#[test]
 fn a_receiver_that_is_gone_gets_nothing_until_the_policy_changes() {
     let mut queue = Queue::default();
     queue.push(firing("1", "web"), 0, at(0));
@@ -171,9 +285,9 @@ fn a_receiver_that_is_gone_gets_nothing_until_the_policy_changes() {
     let gone = Outcome::Gone { message: "410".into() };
     assert_eq!(queue.ended("1", gone, 3, 0.0, at(0)), Verdict::Dropped(2));
     assert_eq!(queue.push(firing("3", "web"), 0, at(1)), 1);
-    queue.mended(3, at(2));
+    queue.spec_changed(3, at(2));
     assert_eq!(queue.stopped, Some(3));
-    queue.mended(4, at(2));
+    queue.spec_changed(4, at(2));
     assert_eq!(queue.push(firing("4", "web"), 0, at(3)), 0);
     assert_eq!(started(&mut queue, 3).as_deref(), Some("4"));
 }
@@ -216,11 +330,13 @@ fn a_queue_survives_being_written_and_read() {
 }
 
 proptest! {
-    /// Whatever fails: what was pushed is delivered once each, and of each alert in order, as long as nothing is given up.
+    /// Whatever fails: what was pushed is delivered at most once, and of each alert in order and to its last word, as long as
+    /// nothing is given up. Only what was refused, or what a newer word of the same kind replaces, is left out.
     #[test]
     fn nothing_is_lost_and_nothing_overtakes(steps in prop::collection::vec((0u8..4, 0u8..3, 1i64..400), 1..200)) {
         let mut queue = Queue::default();
         let (mut now, mut pushed, mut taken) = (0, Vec::new(), Vec::new());
+        let mut refusals = HashSet::new();
         for (number, (name, outcome, pause)) in steps.iter().enumerate() {
             let status = if number % 2 == 0 { Status::Firing } else { Status::Resolved };
             let name = name.to_string();
@@ -229,15 +345,18 @@ proptest! {
                 alert.since = at(i64::try_from(number).unwrap());
             }
             queue.push(message(&number.to_string(), content), 0, at(now));
-            pushed.push((name, number));
+            pushed.push((name, status));
             if let Some(message) = queue.start(0, at(now)) {
                 let end = match outcome {
                     0 => Outcome::Accepted,
-                    1 => Outcome::Refused { message: String::new(), after: None },
+                    1 => refused(true),
                     _ => unavailable(),
                 };
-                if end == Outcome::Accepted {
-                    taken.push(message.id.parse::<usize>().unwrap());
+                let id = message.id.parse::<usize>().unwrap();
+                match end {
+                    Outcome::Accepted => taken.push(id),
+                    Outcome::Refused { .. } => drop(refusals.insert(id)),
+                    _ => {}
                 }
                 queue.ended(&message.id, end, 1, 0.5, at(now));
             }
@@ -248,13 +367,16 @@ proptest! {
             taken.push(message.id.parse::<usize>().unwrap());
             queue.ended(&message.id, Outcome::Accepted, 1, 0.5, due);
         }
-        let mut sorted = taken.clone();
-        sorted.sort_unstable();
-        prop_assert_eq!(sorted, (0..pushed.len()).collect::<Vec<_>>());
         for name in ["0", "1", "2", "3"] {
-            let mine = |number: &&usize| pushed[**number].0 == name;
-            let order: Vec<usize> = taken.iter().filter(mine).copied().collect();
-            prop_assert!(order.is_sorted(), "{:?}", order);
+            let mine: Vec<usize> = (0..pushed.len()).filter(|number| pushed[*number].0 == name).collect();
+            let order: Vec<usize> = taken.iter().filter(|number| mine.contains(number)).copied().collect();
+            prop_assert!(order.windows(2).all(|pair| pair[0] < pair[1]), "{:?}", order);
+            prop_assert_eq!(order.last(), mine.last());
+            let left_out = mine.iter().filter(|number| !order.contains(number) && !refusals.contains(number));
+            for number in left_out {
+                let next = mine.iter().find(|next| *next > number).unwrap();
+                prop_assert_eq!((pushed[*number].1, pushed[*next].1), (Status::Firing, Status::Firing));
+            }
         }
     }
 }

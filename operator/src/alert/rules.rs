@@ -23,6 +23,8 @@ const NEWS: Duration = Duration::from_secs(300);
 /// A renewed certificate that its workloads do not have after this time is told, and after the second it is critical.
 const ROLLOUT_LATE: Duration = Duration::from_secs(600);
 const ROLLOUT_CRITICAL: Duration = Duration::from_secs(86_400);
+/// The reason of a failure for which no server answered.
+pub(super) const NETWORK: &str = "Network";
 /// A renewal that takes this share of the lifetime after its time is late.
 const LATE: u32 = 50;
 
@@ -197,7 +199,11 @@ fn trouble(certificate: &Certificate, rules: &RuleSet, now: Timestamp, judgement
     let status = certificate.status.as_ref();
     let conditions = status.map(|status| status.conditions.as_slice()).unwrap_or_default();
     if let (Some(rule), Some(status)) = (&rules.renewal_failed, status) {
-        let attempts = i64::from(status.failed_attempts.unwrap_or_default());
+        let mut attempts = i64::from(status.failed_attempts.unwrap_or_default());
+        if status.last_failure.as_ref().is_some_and(|last| last.reason == NETWORK) {
+            // Its server is away, as another Certificate has found out: that attempt counts for all that wait.
+            attempts = attempts.max(1);
+        }
         let since = status.last_failure.as_ref().map_or(now, |last| last.time.min(now));
         if attempts >= rule.critical {
             judgement.at(Rule::RenewalFailed, Severity::Critical, since, now);

@@ -122,7 +122,7 @@ fn failures_warn_at_once_and_are_critical_at_the_third() {
     ] {
         let failing = certificate(
             &json!({}),
-            &json!({"failedAttempts": attempts, "lastFailure": {"time": "2026-02-01T00:00:00Z", "reason": "Network", "message": "no"}}),
+            &json!({"failedAttempts": attempts, "lastFailure": {"time": "2026-02-01T00:00:00Z", "reason": "Rejected", "message": "no"}}),
         );
         let found: Vec<_> = severity
             .map(|severity| (RenewalFailed, severity, last))
@@ -135,6 +135,23 @@ fn failures_warn_at_once_and_are_critical_at_the_third() {
     assert_eq!(judged(&failing(4), &patient, "02-01T00:05:00").0, []);
     // Never milder than the warning that it would skip.
     assert_eq!(judged(&failing(5), &patient, "02-01T00:05:00").0[0].1, Critical);
+}
+
+#[test]
+fn one_that_waits_for_a_server_that_is_away_warns_though_another_has_made_the_attempt() {
+    let waiting = |reason: &str| {
+        let failure = json!({"time": "2026-02-01T00:00:00Z", "reason": reason, "message": "no"});
+        certificate(&json!({}), &json!({"failedAttempts": 0, "lastFailure": failure}))
+    };
+    let found = |certificate: &Certificate, rules: &RuleSet| {
+        let judgement = judge(certificate, rules, at("02-02T00:00:00"));
+        let mut found = judgement.findings.into_iter();
+        found.find(|finding| finding.rule == Rule::RenewalFailed)
+    };
+    assert_eq!(found(&waiting("Network"), &all()).unwrap().severity, Severity::Warning);
+    assert_eq!(found(&waiting("IssuerNotReady"), &all()), None);
+    let patient = rules(&json!({"renewalFailed": {"afterAttempts": 2}}));
+    assert_eq!(found(&waiting("Network"), &patient), None);
 }
 
 #[test]

@@ -1,21 +1,34 @@
 //! From a message to the wire: one HTTP POST to a server that a user named.
 //!
+//! An Alertmanager is one of a cluster, perhaps, in which each has to hear of each alert: Alertmanagers tell each other what
+//! they have notified, not what fires. So every address of its name gets every request.
+//!
 //! A connection lives as long as its delivery: receivers are told seldom, and a kept one would be found dead when it
 //! matters. Redirects are not followed, and nothing that a receiver answers goes anywhere.
 
+use std::collections::BTreeSet;
+use std::future::ready;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::OnceLock;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::join_all;
+use gatehouse_crds::alert::Format;
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{HeaderName, HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::client::legacy::connect::{Connect, HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use jiff::Timestamp;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
+use tower::Service;
 
 use super::failure::{Failure, FailureKind};
 use super::format::{self, Body, Face};
@@ -47,6 +60,9 @@ pub struct Accepted {
     pub took: Duration,
 }
 
+/// So many addresses of one name are asked.
+const MAX_ADDRESSES: usize = 32;
+
 /// Sends messages. One for the whole process.
 pub struct Sender {
     /// The cluster's name in what receivers are told; may be empty.
@@ -55,15 +71,23 @@ pub struct Sender {
     allow_loopback: bool,
     /// Read from the disk when first needed.
     platform: OnceLock<Trust>,
+    /// Finds the addresses of an Alertmanager.
+    lookup: Box<dyn Lookup>,
 }
 
 impl Sender {
     /// `cluster` is its name in what receivers are told; may be empty.
     pub fn new(cluster: impl Into<String>, allow_loopback: bool) -> Self {
+        Self::with_lookup(cluster, allow_loopback, Box::new(GuardedResolver { allow_loopback }))
+    }
+
+    /// The same with another way to find the addresses of Alertmanagers.
+    pub fn with_lookup(cluster: impl Into<String>, allow_loopback: bool, lookup: Box<dyn Lookup>) -> Self {
         Self {
             cluster: cluster.into(),
             allow_loopback,
             platform: OnceLock::new(),
+            lookup,
         }
     }
 
@@ -80,7 +104,10 @@ impl Sender {
         };
         let mut status = None;
         for body in format::bodies(target.format, message, &face) {
-            status = Some(self.post(target, body, now).await?);
+            status = Some(match target.format {
+                Format::Alertmanager => self.post_everywhere(target, body, now).await?,
+                _ => self.post(target, body, None, now).await?,
+            });
         }
         Ok(Accepted {
             status,
@@ -88,7 +115,52 @@ impl Sender {
         })
     }
 
-    async fn post(&self, target: &Target, body: Body, now: Timestamp) -> Result<StatusCode, Failure> {
+    /// Posts to every address of the name. It is taken when every address of one family took it: the two families are commonly
+    /// two ways to the same servers, and one of them may lead nowhere from here.
+    async fn post_everywhere(&self, target: &Target, body: Body, now: Timestamp) -> Result<StatusCode, Failure> {
+        let addresses = match address::literal(target.host()) {
+            Some(_) => Vec::new(),
+            // Why a name cannot be looked up is found out by the request.
+            None => match timeout(target.timeout, self.lookup.addresses(target.host())).await {
+                Ok(Ok(addresses)) => addresses,
+                Ok(Err(_)) | Err(_) => Vec::new(),
+            },
+        };
+        let addresses: BTreeSet<IpAddr> = addresses.into_iter().take(MAX_ADDRESSES).collect();
+        if addresses.len() < 2 {
+            return self.post(target, body, addresses.first().copied(), now).await;
+        }
+        let posts = addresses.iter().map(|address| async {
+            let answer = self.post(target, body.clone(), Some(*address), now).await;
+            (*address, answer)
+        });
+        let answers = join_all(posts).await;
+        let taken = |v6: bool| {
+            let mut family = answers.iter().filter(|(address, _)| address.is_ipv6() == v6).peekable();
+            family.peek().is_some() && family.all(|(_, answer)| answer.is_ok())
+        };
+        let failed = answers
+            .iter()
+            .filter_map(|(address, answer)| Some((*address, answer.as_ref().err()?)));
+        let failed: Vec<(IpAddr, &Failure)> = failed.collect();
+        let status = answers.iter().find_map(|(_, answer)| answer.as_ref().ok().copied());
+        match (status, failed.first()) {
+            (Some(status), None) => Ok(status),
+            (Some(status), Some(_)) if taken(false) || taken(true) => Ok(status),
+            (Some(_), Some(first)) => Err(Failure::partial(target, failed.len(), answers.len(), *first)),
+            (None, Some((_, first))) => Err((*first).clone()),
+            (None, None) => Err(Failure::timed_out(target)),
+        }
+    }
+
+    /// Posts to the receiver, at `only` where that is given.
+    async fn post(
+        &self,
+        target: &Target,
+        body: Body,
+        only: Option<IpAddr>,
+        now: Timestamp,
+    ) -> Result<StatusCode, Failure> {
         // A literal address goes past the resolver.
         if let Some(literal) = address::literal(target.host())
             && address::refused(literal, self.allow_loopback).is_some()
@@ -96,8 +168,11 @@ impl Sender {
             return Err(Failure::refused_address(target, literal));
         }
         let request = request(target, body, now)?;
-        let mut tcp = HttpConnector::new_with_resolver(GuardedResolver {
-            allow_loopback: self.allow_loopback,
+        let mut tcp = HttpConnector::new_with_resolver(Route {
+            resolver: GuardedResolver {
+                allow_loopback: self.allow_loopback,
+            },
+            only,
         });
         tcp.set_nodelay(true);
         if !target.is_https() {
@@ -126,6 +201,45 @@ impl Sender {
             }
         };
         tls::config(trust, target.identity.as_ref())
+    }
+}
+
+/// Finds the addresses of a name that may be connected to.
+#[async_trait]
+pub trait Lookup: Send + Sync {
+    async fn addresses(&self, host: &str) -> io::Result<Vec<IpAddr>>;
+}
+
+#[async_trait]
+impl Lookup for GuardedResolver {
+    async fn addresses(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        let name: Name = host.parse().map_err(io::Error::other)?;
+        let found = self.clone().call(name).await?;
+        Ok(found.map(|socket| socket.ip()).collect())
+    }
+}
+
+/// The way to a receiver: by its name, or to the one address of it that is asked now.
+#[derive(Clone)]
+struct Route {
+    resolver: GuardedResolver,
+    only: Option<IpAddr>,
+}
+
+impl Service<Name> for Route {
+    type Response = <GuardedResolver as Service<Name>>::Response;
+    type Error = io::Error;
+    type Future = <GuardedResolver as Service<Name>>::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.resolver.poll_ready(context)
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        match self.only {
+            Some(address) => Box::pin(ready(Ok(vec![SocketAddr::new(address, 0)].into_iter()))),
+            None => self.resolver.call(name),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What fires under one policy, and what of it is still to be sent: pure, and durable.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
@@ -12,7 +12,10 @@ use gatehouse_crds::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{queue::Queue, rules::Finding};
+use super::{
+    destination::{Destination, DestinationSet, Id},
+    rules::Finding,
+};
 
 /// Names what an alert is about: kind, namespace and name.
 pub type Object = (AlertKind, String, String);
@@ -66,6 +69,9 @@ pub struct Firing {
     /// It was told together with others.
     #[serde(rename = "g", default, skip_serializing_if = "Option::is_none")]
     pub group: Option<Arc<GroupKey>>,
+    /// Which receivers have taken it.
+    #[serde(rename = "d", default, skip_serializing_if = "DestinationSet::is_empty")]
+    pub delivered_to: DestinationSet,
 }
 
 /// What alerts are grouped by when they are many.
@@ -91,9 +97,15 @@ pub struct Open {
     pub most: usize,
     /// How many were told of.
     pub told: usize,
+    /// How often it was told that they have become more.
+    #[serde(default)]
+    pub growths: u32,
     pub last_sent: Timestamp,
     /// The first of them, whether they still fire or not.
     pub first: Vec<Arc<Name>>,
+    /// Which receivers have taken it.
+    #[serde(default, skip_serializing_if = "DestinationSet::is_empty")]
+    pub delivered_to: DestinationSet,
 }
 
 /// What has happened since it was last told.
@@ -119,15 +131,24 @@ pub struct State {
     pub firing: BTreeMap<Key, Firing>,
     #[serde(with = "pairs")]
     pub groups: BTreeMap<Arc<GroupKey>, Open>,
-    pub queues: BTreeMap<String, Queue>,
-    /// When the last sign of life was sent.
+    pub destinations: Vec<Destination>,
+    /// When the last heartbeat was sent.
     #[serde(default)]
     pub heartbeat: Option<Timestamp>,
     #[serde(skip)]
     pub news: News,
+    /// Receivers have left, or hear of less than before: what they were told of may have to be ended there.
+    #[serde(skip)]
+    pub withdraw_due: bool,
     /// When alerts began of late, the last few of them: a storm is when they are too many.
     #[serde(skip)]
     pub recent: VecDeque<Timestamp>,
+    /// What another policy has reported to the same PagerDuty service, where an alert is one incident whoever reports it.
+    #[serde(skip)]
+    pub fires_elsewhere: HashMap<Id, HashSet<Key>>,
+    /// Since when alerts of an outage wait for others.
+    #[serde(skip)]
+    pub outages: BTreeMap<GroupKey, Timestamp>,
     /// When an alert or a group is to be told again.
     #[serde(skip)]
     pub repeat_at: Option<Timestamp>,
@@ -168,6 +189,7 @@ impl State {
                         since: finding.since,
                         last_sent: None,
                         group: None,
+                        delivered_to: DestinationSet::default(),
                     };
                     self.firing.insert(key.clone(), firing);
                     self.news.begun.push(key);
@@ -187,7 +209,7 @@ impl State {
     }
 
     /// What fires for the object `namespace/name`, under whatever UID.
-    fn of(&self, kind: AlertKind, namespace: &str, name: &str) -> Vec<Key> {
+    pub(super) fn of(&self, kind: AlertKind, namespace: &str, name: &str) -> Vec<Key> {
         let from = Key {
             name: Arc::new(Name {
                 namespace: namespace.to_owned(),
@@ -213,6 +235,35 @@ impl State {
         objects
     }
 
+    /// Nothing fires any more, as the policy is not carried out.
+    pub fn forget_alerts(&mut self) {
+        if !self.firing.is_empty() {
+            self.changed();
+        }
+        self.firing.clear();
+        self.groups.clear();
+        self.news = News::default();
+        self.outages.clear();
+        self.heartbeat = None;
+        self.repeat_at = None;
+    }
+
+    /// Limits what was written by a clock that was ahead: nothing waits longer than if it began now.
+    pub fn clamp(&mut self, now: Timestamp) {
+        for firing in self.firing.values_mut() {
+            firing.last_sent = firing.last_sent.map(|time| time.min(now));
+        }
+        for group in self.groups.values_mut() {
+            group.last_sent = group.last_sent.min(now);
+        }
+        for destination in &mut self.destinations {
+            destination.clamp(now);
+        }
+        self.heartbeat = self.heartbeat.map(|time| time.min(now));
+        self.recent.retain(|began| *began <= now);
+        self.repeat_at = self.repeat_at.map(|_| now);
+    }
+
     /// Something is different from what is durable.
     pub fn changed(&mut self) {
         self.revision += 1;
@@ -220,8 +271,11 @@ impl State {
 
     /// Whether nothing needs to be remembered.
     pub fn is_trivial(&self) -> bool {
-        let idle = |queue: &Queue| queue.is_empty() && queue.failures == 0 && queue.stopped.is_none();
-        self.firing.is_empty() && self.heartbeat.is_none() && self.queues.values().all(idle)
+        let idle = |destination: &Destination| {
+            let queue = &destination.queue;
+            !destination.is_retired() && queue.is_empty() && queue.failures == 0 && queue.stopped.is_none()
+        };
+        self.firing.is_empty() && self.heartbeat.is_none() && self.destinations.iter().all(idle)
     }
 }
 

@@ -12,6 +12,9 @@ pub const READY: &str = "Ready";
 /// Every receiver takes what is sent.
 pub const DELIVERING: &str = "Delivering";
 
+/// Every receiver gets the heartbeats. Only there when the policy has `heartbeatInterval`.
+pub const HEARTBEAT: &str = "Heartbeat";
+
 /// So many of the alerts that fire are named.
 const NAMED: usize = 50;
 
@@ -39,7 +42,7 @@ pub fn status(
                 name: receiver.name.clone(),
                 ..ReceiverStatus::default()
             };
-            if let Some(queue) = state.queues.get(&receiver.name) {
+            if let Some(queue) = state.queue(&receiver.name) {
                 status.last_success = queue.last_success.map(whole_seconds);
                 status.last_failure = queue.last_failure.map(whole_seconds);
                 status.message.clone_from(&queue.message);
@@ -59,6 +62,10 @@ pub fn status(
     };
     conditions::set(&mut conditions, &ready, policy.generation, now);
     conditions::set(&mut conditions, &delivering(&receivers), policy.generation, now);
+    match heartbeat(policy) {
+        Some(heartbeat) => drop(conditions::set(&mut conditions, &heartbeat, policy.generation, now)),
+        None => conditions.retain(|condition| condition.type_ != HEARTBEAT),
+    }
     AlertPolicyStatus {
         conditions,
         firing_count: Some(i64::try_from(state.firing.len()).unwrap_or(i64::MAX)),
@@ -68,9 +75,33 @@ pub fn status(
     }
 }
 
-/// Of one that is not: what was known goes on standing there.
+/// Whether every receiver gets heartbeats; none where none are asked for.
+fn heartbeat(policy: &Policy) -> Option<Verdict> {
+    policy.heartbeat?;
+    let unable = policy.receivers.iter().filter(|receiver| !receiver.takes_heartbeats());
+    let unable: Vec<&str> = unable.map(|receiver| receiver.name.as_str()).collect();
+    let (status, reason, message) = if unable.is_empty() {
+        (Status::True, "Sending", "Every receiver gets heartbeats.".to_owned())
+    } else {
+        let message = format!(
+            "No heartbeats are sent to {}: PagerDuty's Events API has no message for them. Add a receiver of another format that watches for them.",
+            unable.join(", ")
+        );
+        (Status::False, "NotSupported", message)
+    };
+    Some(Verdict {
+        type_: HEARTBEAT,
+        status,
+        reason,
+        message,
+    })
+}
+
+/// Of one that is not: its alerts have ended, and the rest of what was known stays.
 pub fn unfit(before: &AlertPolicyStatus, unfit: &Unfit, generation: Option<i64>, now: Timestamp) -> AlertPolicyStatus {
     let mut status = before.clone();
+    status.firing.clear();
+    status.firing_count = Some(0);
     let verdict = Verdict {
         type_: READY,
         status: Status::False,

@@ -1,13 +1,11 @@
 //! Where the states of policies are kept: a ConfigMap each, in the operator's own namespace.
 
-use std::collections::HashMap;
-
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client, ResourceExt, api::ListParams};
 use serde_json::json;
 
-use super::{durable, policy::PolicyKey, state::State};
+use super::{durable, engine::Stored, policy::PolicyKey, state::State};
 use crate::kubernetes::{
     apply::{Conflicts, Target, WriteError, Writer},
     names,
@@ -17,6 +15,8 @@ use crate::kubernetes::{
 const PREFIX: &str = "gatehouse-alerts-";
 /// What is in it, by label.
 const LABEL: &str = "gatehouse.dev/alert-state";
+/// Which policy it belongs to, for people and for a leader that comes after the policy was deleted.
+const POLICY: &str = "gatehouse.dev/alert-policy";
 /// The key of its data.
 const KEY: &str = "state";
 
@@ -35,8 +35,8 @@ impl Store {
         }
     }
 
-    /// Every state, by the UID of its policy. One that cannot be read is as good as none.
-    pub async fn load(&self) -> Result<HashMap<String, State>, WriteError> {
+    /// Reads every state. One that cannot be read is as good as none.
+    pub async fn load(&self) -> Result<Stored, WriteError> {
         let params = ListParams::default().labels(LABEL);
         let list = self
             .api
@@ -46,18 +46,20 @@ impl Store {
         let read = list.into_iter().filter_map(|object| {
             let name = object.name_any();
             let uid = name.strip_prefix(PREFIX)?.to_owned();
+            let key = PolicyKey::parse(object.annotations().get(POLICY).map_or(&uid, |key| key));
             let bytes = object.binary_data?.remove(KEY)?;
-            match durable::unpack(&bytes.0) {
-                Ok(state) => Some((uid, state)),
+            let state = match durable::unpack(&bytes.0) {
+                Ok(state) => state,
                 Err(error) => {
                     tracing::warn!(
                         name,
                         error,
-                        "what fired and what was to be sent cannot be read: alerts are raised anew"
+                        "state of an alert policy cannot be read; its alerts are sent again"
                     );
-                    Some((uid, State::default()))
+                    State::default()
                 }
-            }
+            };
+            Some((uid, (key, state)))
         });
         Ok(read.collect())
     }
@@ -68,7 +70,7 @@ impl Store {
         let body = json!({
             "metadata": {
                 "labels": {names::MANAGED: names::TRUE, LABEL: names::TRUE, names::APP_MANAGED_BY: names::FIELD_MANAGER},
-                "annotations": {"gatehouse.dev/alert-policy": policy.to_string()},
+                "annotations": {POLICY: policy.to_string()},
             },
             "binaryData": {KEY: STANDARD.encode(packed)},
         });

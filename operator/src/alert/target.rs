@@ -96,6 +96,8 @@ pub struct Target {
     pub(super) timeout: Duration,
     /// The Secret and key that the URL came from; such a URL is never shown.
     secret_url: Option<String>,
+    /// What it was read for.
+    webhook: Webhook,
 }
 
 impl Target {
@@ -153,12 +155,18 @@ impl Target {
                 .as_ref()
                 .map_or(TIMEOUT, gatehouse_crds::duration::Duration::value),
             secret_url,
+            webhook: webhook.clone(),
         };
         if !target.is_https() && (target.trust.is_some() || target.identity.is_some()) {
             let detail = "are for https://, but the URL begins with http://: write https://, or leave them out";
             return Err(invalid("caBundle and clientCertificateRef", detail));
         }
         Ok(target)
+    }
+
+    /// Returns whether it was read for `webhook`.
+    pub fn is_of(&self, webhook: &Webhook) -> bool {
+        self.webhook == *webhook
     }
 
     /// What the receiver understands.

@@ -228,7 +228,7 @@ async fn each_mistake_is_told_with_its_place_and_without_its_value() {
         (
             json!({"url": url, "caBundle": STANDARD.encode("hunter2")}),
             "InvalidReceiver",
-            "caBundle cannot be used: it holds no certificate in PEM",
+            "caBundle cannot be used: it holds no PEM section; one starts with -----BEGIN CERTIFICATE----- or -----BEGIN PRIVATE KEY-----",
         ),
         (
             json!({"url": url, "clientCertificateRef": {"name": "hooks"}}),

@@ -2,90 +2,112 @@
 //!
 //! Single alerts are told at once. When more begin than people can read, they are told as groups by
 //! rule and issuer, each with its first twenty names and the count: once when it opens, again when it
-//! has grown or worsened, and once when the last of it has ended. An Alertmanager gets every alert, for it
-//! groups by itself.
+//! has grown or worsened, and once when the last of it has ended. Alerts for a server that is away wait some seconds for
+//! others of their kind. An Alertmanager gets every alert, for it groups by itself.
+//!
+//! The end of an alert goes to those that were told of the alert, whatever severity they want by then.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use gatehouse_crds::alert::{AlertKind, Format, Severity};
-use gatehouse_crds::certificate::SigningIssuer;
+use gatehouse_crds::alert::{Format, Rule, Severity};
 use jiff::Timestamp;
 
 use super::{
-    message::{Alert, Content, Group, Message, Status, Subject, fingerprint},
-    policy::{Policy, Receiver},
-    state::{Firing, GroupKey, Key, Name, News, Open, State},
+    destination::DestinationSet,
+    message::{Alert, Content, Group, Status, Subject},
+    outbox::{Look, Outbox, alert},
+    policy::Policy,
+    rules::NETWORK,
+    state::{Firing, GroupKey, Key, News, Open, State},
 };
 
 /// So many single alerts may begin within [`WINDOW`]; more are told as groups.
 const SINGLE: usize = 20;
 const WINDOW: Duration = Duration::from_secs(60);
-/// A group that has grown is told again no sooner.
+/// A group that has grown is told again no sooner, and after twice the time each time.
 const GROWTH: Duration = Duration::from_secs(60);
-/// Alerts in one request to an Alertmanager.
-const BATCH: usize = 200;
+/// Alerts about a server that is away wait so long for others: its outage is one message.
+const OUTAGE: Duration = Duration::from_secs(15);
 
-/// What is known of an object; none when it is gone.
-type Look<'a> = &'a dyn Fn(AlertKind, &Name) -> Option<Arc<Subject>>;
-
-/// What telling needs to know of the world.
+/// Decides what an active policy tells.
 pub struct Tell<'a> {
     policy: &'a Policy,
-    look: Look<'a>,
     now: Timestamp,
-    dropped: Vec<(String, usize)>,
+    out: Outbox<'a>,
 }
 
-/// What the receivers of one telling get, before their least severity is asked.
+/// What the receivers of one telling get.
 #[derive(Default)]
 struct Words {
-    /// For whom people read.
-    single: Vec<Content>,
-    /// For Alertmanagers.
+    /// For whom people read: with those that took the beginning, when it is an end.
+    single: Vec<(Content, DestinationSet)>,
+    /// For Alertmanagers: what has ended, and what fires.
+    over: Vec<(Alert, DestinationSet)>,
     each: Vec<Alert>,
+}
+
+impl Words {
+    fn say(&mut self, content: Content) {
+        self.single.push((content, DestinationSet::default()));
+    }
 }
 
 impl<'a> Tell<'a> {
     /// By `policy`, at `now`.
     pub fn new(policy: &'a Policy, look: Look<'a>, now: Timestamp) -> Self {
+        let valid = policy.repeat.saturating_mul(3).as_secs().max(60);
         Self {
             policy,
-            look,
             now,
-            dropped: Vec::new(),
+            out: Outbox::new(policy.key.to_string(), look, valid, now),
         }
     }
 
     /// How many deliveries were dropped, by receiver.
     pub fn dropped(self) -> Vec<(String, usize)> {
-        self.dropped
+        self.out.dropped
     }
 
-    /// Tells the news, what is to be repeated, and the sign of life.
+    /// Tells the news, what is to be repeated, and the heartbeat.
     pub fn tell(&mut self, state: &mut State) {
+        if std::mem::take(&mut state.withdraw_due) {
+            self.out.withdraw(state);
+        }
         let mut words = Words::default();
         let news = std::mem::take(&mut state.news);
         let repeats = state.repeat_at.is_some_and(|at| at <= self.now);
         if !news.is_empty() || repeats {
             self.begun(state, &news, &mut words);
             self.ended(state, news.ended, &mut words);
+            self.grown(state, &mut words);
             self.repeat(state, &mut words);
             state.repeat_at = self.next_repeat(state);
-            if !words.each.is_empty() {
+            if !words.each.is_empty() || !words.over.is_empty() {
                 state.changed();
             }
         }
-        self.queue(state, &words);
-        if heartbeat_at(self.policy, state, self.now).is_some_and(|at| at <= self.now)
-            && let Some(interval) = self.policy.heartbeat
-        {
-            state.heartbeat = Some(self.now);
-            let content = Content::Heartbeat {
-                interval_seconds: interval.as_secs(),
-            };
-            for receiver in &self.policy.receivers {
-                self.push(state, receiver, content.clone());
-            }
+        self.queue(state, words);
+        self.heartbeat(state);
+    }
+
+    fn heartbeat(&mut self, state: &mut State) {
+        let due = heartbeat_at(self.policy, state, self.now).is_some_and(|at| at <= self.now);
+        let Some(interval) = self.policy.heartbeat.filter(|_| due) else {
+            return;
+        };
+        state.heartbeat = Some(self.now);
+        let receivers = state
+            .destinations
+            .iter()
+            .filter(|destination| !destination.is_retired());
+        let able = receivers.filter(|destination| destination.receiver.takes_heartbeats());
+        for id in able.map(|destination| destination.id).collect::<Vec<_>>() {
+            let interval_seconds = interval.as_secs();
+            self.out.push(state, id, Content::Heartbeat { interval_seconds });
         }
     }
 
@@ -97,10 +119,12 @@ impl<'a> Tell<'a> {
         {
             state.recent.pop_front();
         }
-        let storm = state.recent.len() + news.begun.len() > SINGLE;
+        let waiting = self.wait_for_others(state, &news.begun);
+        let begun = || news.begun.iter().filter(|key| !waiting.contains(*key));
+        let storm = state.recent.len() + begun().count() > SINGLE;
         let mut bundles: BTreeMap<GroupKey, Vec<&Key>> = BTreeMap::new();
-        for key in &news.begun {
-            let subject = self.subject(key.rule.kind(), &key.name);
+        for key in begun() {
+            let subject = self.out.subject(key.rule.kind(), &key.name);
             let Some(firing) = state.firing.get_mut(key) else {
                 continue;
             };
@@ -108,15 +132,10 @@ impl<'a> Tell<'a> {
             let alert = alert(key, firing, subject.clone(), None);
             words.each.push(alert.clone());
             state.recent.push_back(self.now);
-            if storm {
-                let issuer = subject
-                    .issuer
-                    .as_ref()
-                    .map(|issuer| format!("{}/{}", issuer.kind, issuer.name));
-                let bundle = GroupKey { rule: key.rule, issuer };
-                bundles.entry(bundle).or_default().push(key);
+            if storm || is_outage(key.rule, &subject) {
+                bundles.entry(bundle(key, &subject)).or_default().push(key);
             } else {
-                words.single.push(Content::Alert(alert));
+                words.say(Content::Alert(alert));
             }
         }
         while state.recent.len() > SINGLE + 1 {
@@ -127,23 +146,47 @@ impl<'a> Tell<'a> {
                 // Alone of its kind, and nothing to join: it has a line of its own.
                 [key] if !state.groups.contains_key(&bundle) => {
                     if let Some(firing) = state.firing.get(*key) {
-                        words.single.push(Content::Alert(alert(
-                            key,
-                            firing,
-                            self.subject(key.rule.kind(), &key.name),
-                            None,
-                        )));
+                        let subject = self.out.subject(key.rule.kind(), &key.name);
+                        words.say(Content::Alert(alert(key, firing, subject, None)));
                     }
                 }
                 keys => self.join(state, bundle, keys),
             }
         }
+        self.worse(state, news, words);
+        state.news.begun = waiting.into_iter().collect();
+    }
+
+    /// Returns those of `begun` that wait for others: a server is away, and its Certificates find out one after the other.
+    fn wait_for_others(&self, state: &mut State, begun: &[Key]) -> BTreeSet<Key> {
+        let mut waiting = BTreeSet::new();
+        let mut outages = BTreeMap::new();
+        for key in begun {
+            let subject = self.out.subject(key.rule.kind(), &key.name);
+            let bundle = bundle(key, &subject);
+            if !is_outage(key.rule, &subject) || state.groups.contains_key(&bundle) {
+                continue;
+            }
+            let since = state
+                .outages
+                .get(&bundle)
+                .map_or(self.now, |since| *since.min(&self.now));
+            if since.checked_add(OUTAGE).is_ok_and(|end| self.now < end) {
+                waiting.insert(key.clone());
+                outages.insert(bundle, since);
+            }
+        }
+        state.outages = outages;
+        waiting
+    }
+
+    fn worse(&mut self, state: &mut State, news: &News, words: &mut Words) {
         for key in &news.worse {
-            let subject = self.subject(key.rule.kind(), &key.name);
+            let subject = self.out.subject(key.rule.kind(), &key.name);
             let Some(firing) = state.firing.get_mut(key) else {
                 continue;
             };
-            // Begun in the same breath: told above, as bad as it is.
+            // Begun in the same moment: told above, as bad as it is.
             if news.begun.contains(key) {
                 continue;
             }
@@ -157,19 +200,7 @@ impl<'a> Tell<'a> {
                     group.told = 0;
                 }
                 Some(_) => {}
-                None => words.single.push(Content::Alert(worse)),
-            }
-        }
-        let open: Vec<Arc<GroupKey>> = state.groups.keys().cloned().collect();
-        for key in open {
-            let Some(group) = state.groups.get_mut(&key) else {
-                continue;
-            };
-            let grown = group.count > group.told && group.last_sent.checked_add(GROWTH).is_ok_and(|at| at <= self.now);
-            if group.told == 0 || grown {
-                group.told = group.count;
-                group.last_sent = self.now;
-                words.single.push(self.group(&key, group, None));
+                None => words.say(Content::Alert(worse)),
             }
         }
     }
@@ -179,7 +210,7 @@ impl<'a> Tell<'a> {
         let bundle = Arc::new(bundle);
         let issuer = keys
             .first()
-            .and_then(|key| self.subject(key.rule.kind(), &key.name).issuer.clone());
+            .and_then(|key| self.out.subject(key.rule.kind(), &key.name).issuer.clone());
         let group = state.groups.entry(bundle.clone()).or_insert_with(|| Open {
             fingerprint: format!("{:032x}", rand::random::<u128>()),
             issuer,
@@ -188,8 +219,10 @@ impl<'a> Tell<'a> {
             count: 0,
             most: 0,
             told: 0,
+            growths: 0,
             last_sent: self.now,
             first: Vec::new(),
+            delivered_to: DestinationSet::default(),
         });
         for key in keys {
             let Some(firing) = state.firing.get_mut(*key) else {
@@ -210,10 +243,15 @@ impl<'a> Tell<'a> {
 
     fn ended(&mut self, state: &mut State, ended: Vec<(Key, Firing)>, words: &mut Words) {
         for (key, firing) in ended {
-            let over = alert(&key, &firing, self.subject(key.rule.kind(), &key.name), Some(self.now));
-            words.each.push(over.clone());
+            let over = alert(
+                &key,
+                &firing,
+                self.out.subject(key.rule.kind(), &key.name),
+                Some(self.now),
+            );
+            words.over.push((over.clone(), firing.delivered_to));
             let Some(bundle) = &firing.group else {
-                words.single.push(Content::Alert(over));
+                words.single.push((Content::Alert(over), firing.delivered_to));
                 continue;
             };
             let Some(group) = state.groups.get_mut(bundle) else {
@@ -223,7 +261,29 @@ impl<'a> Tell<'a> {
             if group.count == 0
                 && let Some(group) = state.groups.remove(bundle)
             {
-                words.single.push(self.group(bundle, &group, Some(self.now)));
+                let over = self.out.group(bundle, &group, Some(self.now));
+                words.single.push((over, group.delivered_to));
+            }
+        }
+    }
+
+    /// Tells of groups that are new or have grown, unless they have ended by now.
+    fn grown(&self, state: &mut State, words: &mut Words) {
+        let open: Vec<Arc<GroupKey>> = state.groups.keys().cloned().collect();
+        for key in open {
+            let Some(group) = state.groups.get_mut(&key) else {
+                continue;
+            };
+            let due = group
+                .last_sent
+                .checked_add(growth(group))
+                .is_ok_and(|at| at <= self.now);
+            let grown = group.count > group.told && due;
+            if group.told == 0 || grown {
+                group.growths = group.growths.saturating_add(u32::from(grown));
+                group.told = group.count;
+                group.last_sent = self.now;
+                words.say(self.out.group(&key, group, None));
             }
         }
     }
@@ -235,10 +295,10 @@ impl<'a> Tell<'a> {
         for (key, firing) in &mut state.firing {
             if repeats(firing) && firing.last_sent.is_some_and(due) {
                 firing.last_sent = Some(now);
-                let alert = alert(key, firing, subject(self.look, key.rule.kind(), &key.name), None);
+                let alert = alert(key, firing, self.out.subject(key.rule.kind(), &key.name), None);
                 words.each.push(alert.clone());
                 if firing.group.is_none() {
-                    words.single.push(Content::Alert(alert));
+                    words.say(Content::Alert(alert));
                 }
             }
         }
@@ -246,7 +306,7 @@ impl<'a> Tell<'a> {
             if due(group.last_sent) && group.severity > Severity::Info {
                 group.told = group.count;
                 group.last_sent = now;
-                words.single.push(self.group(key, group, None));
+                words.say(self.out.group(key, group, None));
             }
         }
     }
@@ -257,84 +317,53 @@ impl<'a> Tell<'a> {
         let alerts = alerts.filter_map(|firing| after(firing.last_sent?, self.policy.repeat));
         let groups = state.groups.values().filter_map(|group| {
             let grown = group.count > group.told;
-            after(
-                group.last_sent,
-                if grown {
-                    GROWTH.min(self.policy.repeat)
-                } else {
-                    self.policy.repeat
-                },
-            )
+            let pause = if grown { growth(group) } else { self.policy.repeat };
+            after(group.last_sent, pause.min(self.policy.repeat))
         });
-        alerts.chain(groups).min()
+        let outages = state.outages.values().filter_map(|since| after(*since, OUTAGE));
+        alerts.chain(groups).chain(outages).min()
     }
 
-    fn queue(&mut self, state: &mut State, words: &Words) {
-        for receiver in &self.policy.receivers {
-            if receiver.format() == Format::Alertmanager {
-                let wanted: Vec<Alert> = words
-                    .each
-                    .iter()
-                    .filter(|alert| alert.severity >= receiver.least)
-                    .cloned()
-                    .collect();
-                for alerts in wanted.chunks(BATCH) {
-                    let content = Content::Batch {
-                        alerts: alerts.to_vec(),
-                        valid_seconds: self.policy.repeat.saturating_mul(3).as_secs().max(60),
-                    };
-                    self.push(state, receiver, content);
-                }
+    fn queue(&mut self, state: &mut State, words: Words) {
+        let Words { single, over, each } = words;
+        if single.is_empty() && over.is_empty() && each.is_empty() {
+            return;
+        }
+        let receivers = state
+            .destinations
+            .iter()
+            .filter(|destination| !destination.is_retired());
+        let receivers: Vec<_> = receivers
+            .map(|destination| {
+                let receiver = &destination.receiver;
+                let announced = destination.queue.announced(false);
+                (destination.id, receiver.least, receiver.format(), announced)
+            })
+            .collect();
+        for (id, least, format, announced) in receivers {
+            // Whoever was told of the beginning, or is about to be, is told of the end.
+            let hears = |content: &Content, delivered_to: DestinationSet| match content {
+                Content::Alert(alert) if alert.status == Status::Firing => alert.severity >= least,
+                Content::Group(group) if group.status == Status::Firing => group.severity >= least,
+                over => delivered_to.has(id) || announced.has(over),
+            };
+            if format == Format::Alertmanager {
+                let firing = each.iter().map(|alert| (alert, DestinationSet::default()));
+                let over = over.iter().map(|(alert, delivered_to)| (alert, *delivered_to));
+                // What has ended goes first: an object that was made again has the same labels.
+                let wanted = over
+                    .chain(firing)
+                    .filter(|(alert, delivered_to)| hears(&Content::Alert((*alert).clone()), *delivered_to))
+                    .map(|(alert, _)| alert.clone());
+                self.out.push_batches(state, id, &wanted.collect::<Vec<_>>());
             } else {
-                for content in &words.single {
-                    let severity = match content {
-                        Content::Alert(alert) => alert.severity,
-                        Content::Group(group) => group.severity,
-                        _ => continue,
-                    };
-                    if severity >= receiver.least {
-                        self.push(state, receiver, content.clone());
+                for (content, delivered_to) in &single {
+                    if hears(content, *delivered_to) {
+                        self.out.push(state, id, content.clone());
                     }
                 }
             }
         }
-    }
-
-    fn push(&mut self, state: &mut State, receiver: &Receiver, content: Content) {
-        state.changed();
-        let message = Message {
-            id: message_id(),
-            time: self.now,
-            policy: self.policy.key.to_string(),
-            content,
-        };
-        let queue = state.queues.entry(receiver.name.clone()).or_default();
-        let dropped = queue.push(message, state.revision, self.now);
-        if dropped > 0 {
-            self.dropped.push((receiver.name.clone(), dropped));
-        }
-    }
-
-    fn group(&self, key: &GroupKey, group: &Open, ended: Option<Timestamp>) -> Content {
-        Content::Group(Group {
-            status: ended.map_or(Status::Firing, |_| Status::Resolved),
-            severity: group.severity,
-            rule: key.rule,
-            fingerprint: group.fingerprint.clone(),
-            since: group.since,
-            ended,
-            issuer: group.issuer.clone(),
-            count: if ended.is_some() { group.most } else { group.count },
-            first: group
-                .first
-                .iter()
-                .map(|name| self.subject(key.rule.kind(), name))
-                .collect(),
-        })
-    }
-
-    fn subject(&self, kind: AlertKind, name: &Name) -> Arc<Subject> {
-        subject(self.look, kind, name)
     }
 }
 
@@ -345,38 +374,30 @@ pub fn heartbeat_at(policy: &Policy, state: &State, now: Timestamp) -> Option<Ti
     Some(state.heartbeat.map_or(now, next))
 }
 
-/// What is told of a Certificate; of one that is gone, its name.
-fn subject(look: Look<'_>, kind: AlertKind, name: &Name) -> Arc<Subject> {
-    look(kind, name).unwrap_or_else(|| {
-        Arc::new(Subject {
-            namespace: name.namespace.clone(),
-            name: name.name.clone(),
-            issuer: None::<SigningIssuer>,
-            ..Subject::default()
-        })
-    })
+/// What `key` is grouped by.
+fn bundle(key: &Key, subject: &Subject) -> GroupKey {
+    let issuer = subject.issuer.as_ref();
+    GroupKey {
+        rule: key.rule,
+        issuer: issuer.map(|issuer| format!("{}/{}", issuer.kind, issuer.name)),
+    }
 }
 
-fn alert(key: &Key, firing: &Firing, subject: Arc<Subject>, ended: Option<Timestamp>) -> Alert {
-    Alert {
-        status: ended.map_or(Status::Firing, |_| Status::Resolved),
-        severity: firing.severity,
-        rule: key.rule,
-        fingerprint: fingerprint(&key.name.uid, key.rule),
-        since: firing.since,
-        ended,
-        subject,
-    }
+/// Whether the cause is a server that is away, for which others wait, too.
+fn is_outage(rule: Rule, subject: &Subject) -> bool {
+    let failure = subject.last_failure.as_ref();
+    matches!(rule, Rule::RenewalFailed | Rule::NotReady | Rule::Expiring)
+        && failure.is_some_and(|failure| failure.reason == NETWORK)
+}
+
+/// When a group that has grown is told again.
+fn growth(group: &Open) -> Duration {
+    GROWTH.saturating_mul(1u32.checked_shl(group.growths).unwrap_or(u32::MAX))
 }
 
 /// News are told once.
 fn repeats(firing: &Firing) -> bool {
     firing.severity > Severity::Info
-}
-
-/// A new `webhook-id`.
-pub fn message_id() -> String {
-    format!("msg_{:032x}", rand::random::<u128>())
 }
 
 fn span(time: Duration) -> jiff::SignedDuration {

@@ -1,11 +1,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use gatehouse_crds::alert::{AlertPolicy, Rule};
-use gatehouse_crds::certificate::IssuerKind;
+use gatehouse_crds::alert::{AlertKind, AlertPolicy, Rule};
+use gatehouse_crds::certificate::{IssuerKind, LastFailure, SigningIssuer};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::alert::rules::Finding;
+use crate::alert::{message::fingerprint, queue::Outcome, rules::Finding, state::Name};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_790_000_000 + seconds).unwrap()
@@ -63,16 +63,25 @@ fn see(state: &mut State, number: usize, findings: &[(Rule, Severity)], now: i64
 
 /// Tells, takes everything out of the queues, and says in a line each what it was.
 fn told(state: &mut State, policy: &Policy, now: i64) -> Vec<String> {
-    let mut tell = Tell::new(policy, &|_, name| Some(known(name)), at(now));
+    told_with(state, policy, now, &|_, name| Some(known(name)))
+}
+
+fn told_with(state: &mut State, policy: &Policy, now: i64, look: Look<'_>) -> Vec<String> {
+    state.sync(&policy.receivers, 1, at(now));
+    let mut tell = Tell::new(policy, look, at(now));
     tell.tell(state);
     assert_eq!(tell.dropped(), []);
     let mut lines = Vec::new();
-    for (receiver, queue) in &mut state.queues {
-        while let Some(message) = queue.start(u64::MAX, at(now)) {
-            lines.push(format!("{receiver}: {}", line(&message.content)));
-            queue.ended(&message.id, crate::alert::queue::Outcome::Accepted, 1, 0.0, at(now));
+    for id in state.destinations.iter().map(|at| at.id).collect::<Vec<_>>() {
+        while let Some(message) = state.destination_mut(id).unwrap().queue.start(u64::MAX, at(now)) {
+            let retired = state.destination_mut(id).unwrap().is_retired();
+            let receiver = &state.destination_mut(id).unwrap().receiver.name;
+            let retired = if retired { " (retired)" } else { "" };
+            lines.push(format!("{receiver}{retired}: {}", line(&message.content)));
+            state.sent(id, &message, Outcome::Accepted, (1, 0.0), at(now));
         }
     }
+    state.forget_retired(at(now));
     lines
 }
 
@@ -235,6 +244,121 @@ fn a_storm_in_drops_becomes_a_group_after_twenty() {
     );
 }
 
+fn away(name: &Name) -> Arc<Subject> {
+    Arc::new(Subject {
+        last_failure: Some(LastFailure {
+            time: at(0),
+            reason: "Network".into(),
+            message: "cannot reach https://acme.example.com".into(),
+        }),
+        ..Subject::clone(&known(name))
+    })
+}
+
+#[test]
+fn an_outage_of_a_server_is_one_message_with_its_count_also_to_who_pages_people() {
+    let receivers = [
+        receiver("chat", "warning", "Slack"),
+        receiver("pager", "critical", "PagerDuty"),
+        receiver("am", "warning", "Alertmanager"),
+    ];
+    let policy = policy(&json!({"receivers": receivers}));
+    let mut state = State::default();
+    let look: Look<'_> = &|_, name| Some(away(name));
+    // Three hundred find out within fifteen seconds, some each second.
+    for now in 0..15 {
+        for number in now * 20..now * 20 + 20 {
+            see(&mut state, usize::try_from(number).unwrap(), &[FAILED_BADLY], now);
+        }
+        assert_eq!(
+            told_with(&mut state, &policy, now, look),
+            Vec::<String>::new(),
+            "at {now} s"
+        );
+        assert_eq!(state.repeat_at, Some(at(15)));
+    }
+    let lines = told_with(&mut state, &policy, 15, look);
+    let group = "firing critical 300 renewalFailed of \"ca\" naming 20";
+    let people: Vec<&String> = lines.iter().filter(|line| !line.starts_with("am: ")).collect();
+    assert_eq!(people, [&format!("chat: {group}"), &format!("pager: {group}")]);
+    let alerts: usize = lines
+        .iter()
+        .map(|line| line.matches("firing critical renewalFailed").count())
+        .sum();
+    assert_eq!(alerts, 300);
+    // More of them later: told of ever more rarely.
+    let mut later = Vec::new();
+    for minute in 1..60 {
+        see(
+            &mut state,
+            300 + usize::try_from(minute).unwrap(),
+            &[FAILED_BADLY],
+            minute * 60,
+        );
+        let lines = told_with(&mut state, &policy, minute * 60 + 15, look);
+        later.extend(lines.into_iter().filter(|line| line.starts_with("pager: ")));
+    }
+    assert_eq!(later.len(), 5, "{later:?}");
+    for number in 0..360 {
+        see(&mut state, number, &[], 4_000);
+    }
+    let lines = told_with(&mut state, &policy, 4_000, look);
+    let people = lines.iter().filter(|line| !line.starts_with("am: ")).count();
+    assert_eq!(people, 2, "{lines:?}");
+}
+
+#[test]
+fn of_an_outage_that_one_certificate_meets_its_alert_is_told_and_what_ends_meanwhile_is_not() {
+    let (mut state, policy) = (State::default(), ops());
+    let look: Look<'_> = &|_, name| Some(away(name));
+    see(&mut state, 1, &[FAILED], 0);
+    see(&mut state, 2, &[FAILED], 0);
+    assert_eq!(told_with(&mut state, &policy, 0, look), Vec::<String>::new());
+    see(&mut state, 2, &[], 5);
+    assert_eq!(told_with(&mut state, &policy, 5, look), Vec::<String>::new());
+    // What waits survives a restart.
+    let (packed, shed) = crate::alert::durable::pack(&mut state);
+    assert_eq!(shed, []);
+    let mut state = crate::alert::durable::unpack(&packed).unwrap();
+    told_with(&mut state, &policy, 10, look);
+    assert_eq!(
+        told_with(&mut state, &policy, 25, look),
+        ["ops: firing warning renewalFailed web-1"]
+    );
+}
+
+#[test]
+fn a_receiver_that_joins_or_wants_less_hears_no_end_without_a_beginning() {
+    let all = |least: &str| {
+        let receivers = [
+            receiver("ops", "info", "CloudEvents"),
+            receiver("pager", least, "PagerDuty"),
+        ];
+        policy(&json!({"receivers": receivers}))
+    };
+    let mut state = State::default();
+    see(&mut state, 1, &[FAILED], 0);
+    told(&mut state, &ops(), 0);
+    // PagerDuty joins, and does not want warnings; then it does.
+    assert_eq!(told(&mut state, &all("critical"), 1), Vec::<String>::new());
+    assert_eq!(told(&mut state, &all("warning"), 2), Vec::<String>::new());
+    see(&mut state, 1, &[], 3);
+    let lines = told(&mut state, &all("warning"), 3);
+    assert!(lines.iter().all(|line| !line.starts_with("pager")), "{lines:?}");
+}
+
+#[test]
+fn a_heartbeat_goes_to_those_whose_format_has_a_message_for_it() {
+    let receivers = [
+        receiver("pager", "critical", "PagerDuty"),
+        receiver("ops", "critical", "Slack"),
+    ];
+    let policy = policy(&json!({"heartbeatInterval": "1h", "receivers": receivers}));
+    let mut state = State::default();
+    assert_eq!(told(&mut state, &policy, 0), ["ops: alive, again in 3600 s"]);
+    assert_eq!(state.queue("pager").unwrap().last_success, None);
+}
+
 #[test]
 fn an_alertmanager_gets_each_alert() {
     let policy = policy(&json!({"receivers": [receiver("am", "info", "Alertmanager")]}));
@@ -248,7 +372,7 @@ fn an_alertmanager_gets_each_alert() {
     assert!(lines[0].ends_with("for 43200 s"), "{}", lines[0]);
     see(&mut state, 1, &[FAILED_BADLY], 1);
     see(&mut state, 2, &[], 1);
-    let line = "am: [firing critical renewalFailed web-1, resolved warning renewalFailed web-2] for 43200 s";
+    let line = "am: [resolved warning renewalFailed web-2, firing critical renewalFailed web-1] for 43200 s";
     assert_eq!(told(&mut state, &policy, 1), [line]);
 }
 

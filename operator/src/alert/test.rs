@@ -5,11 +5,11 @@ use gatehouse_crds::alert::{TestResult, TestStatus};
 use jiff::Timestamp;
 
 use super::{
-    engine::Hands,
     message::{Content, Message},
+    outbox::message_id,
     policy::{PolicyKey, Receiver},
+    ports::Hands,
     queue::Outcome,
-    tell::message_id,
 };
 
 /// Sends it and says how it came out.
@@ -27,11 +27,11 @@ pub(super) async fn run<H: Hands>(
             content: Content::Test,
         };
         let started = tokio::time::Instant::now();
-        let (delivered, message) = match hands.send(policy, receiver, &message).await {
-            Outcome::Accepted => (true, format!("taken within {} ms", started.elapsed().as_millis())),
-            Outcome::Gone { message } | Outcome::Refused { message, .. } | Outcome::Unavailable { message, .. } => {
-                (false, message)
-            }
+        let outcome = hands.send(policy, receiver, &message, false).await;
+        let (delivered, message) = match outcome.failure() {
+            None if outcome == Outcome::NotSent => (false, "its format has no message for a test".to_owned()),
+            None => (true, format!("taken within {} ms", started.elapsed().as_millis())),
+            Some(message) => (false, message.to_owned()),
         };
         TestResult {
             name: receiver.name.clone(),

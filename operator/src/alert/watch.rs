@@ -18,13 +18,13 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::{
     Spec,
     engine::News,
-    policy::{AnyPolicy, Policy, PolicyKey, key},
+    policy::{AnyPolicy, Policy, PolicyKey, Scope, key},
     status::Unfit,
 };
 use crate::kubernetes::{client::Recovery, watch::watch};
 
-/// Watches for ever.
-pub async fn policies<P>(api: Api<DeserializeGuard<P>>, news: UnboundedSender<News>, recovery: Recovery)
+/// Watches the policies of `scope` for ever.
+pub async fn policies<P>(api: Api<DeserializeGuard<P>>, scope: Scope, news: UnboundedSender<News>, recovery: Recovery)
 where
     P: AnyPolicy + Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
@@ -50,12 +50,13 @@ where
                 listed.insert(key(&object), Box::new(spec(&object)));
                 Vec::new()
             }
-            // What went while the watch was interrupted is told by nobody.
+            // No event comes for what was deleted while the watch was interrupted.
             Event::InitDone => {
                 let all = std::mem::take(&mut listed);
                 let before = std::mem::replace(&mut known, all.keys().cloned().collect());
                 let gone = before.difference(&known).map(|key| News::Policy(key.clone(), None));
-                gone.chain([News::Policies(all.into_iter().collect())]).collect()
+                gone.chain([News::Policies(scope.clone(), all.into_iter().collect())])
+                    .collect()
             }
         };
         for told in told {

@@ -22,8 +22,9 @@ use tokio_util::sync::CancellationToken;
 use super::Settings;
 use crate::{
     alert::{
-        cluster::{ClusterHands, ClusterSight, Place},
+        cluster::{ClusterHands, ClusterSight, Place, Targets},
         engine::{Engine, News},
+        policy::Scope,
         send::Sender,
         store::Store,
         watch::policies,
@@ -76,15 +77,13 @@ pub(super) fn spawn(
         });
     }
     for scope in parts.settings.scopes() {
-        let api = match scope {
-            Some(namespace) => Api::namespaced(parts.client.clone(), &namespace),
+        let api = match &scope {
+            Some(namespace) => Api::namespaced(parts.client.clone(), namespace),
             None => Api::all(parts.client.clone()),
         };
-        spawn_until(
-            work,
-            stop,
-            policies::<AlertPolicy>(api, news.clone(), parts.recovery.clone()),
-        );
+        let scope = Scope::Namespaced(scope);
+        let policies = policies::<AlertPolicy>(api, scope, news.clone(), parts.recovery.clone());
+        spawn_until(work, stop, policies);
     }
     let namespaces = parts.settings.namespaces.is_empty().then(|| {
         let inlet = Inlet::<PartialObjectMeta<Namespace>>::default();
@@ -105,7 +104,7 @@ pub(super) fn spawn(
         spawn_until(work, stop, async move {
             // Without the labels it would seem that nothing is covered, and what fires would be said to have ended.
             if is_listed.wait_for(|listed| *listed).await.is_ok() {
-                policies::<ClusterAlertPolicy>(Api::all(client), news, recovery).await;
+                policies::<ClusterAlertPolicy>(Api::all(client), Scope::Cluster, news, recovery).await;
             }
         });
         reader
@@ -124,8 +123,8 @@ pub(super) fn spawn(
         store: Store::new(parts.client.clone(), &own, parts.writer.clone()),
         sender: Sender::new(parts.settings.cluster_name.clone(), parts.settings.allow_loopback),
         own_namespace: own,
+        targets: Targets::default(),
     });
-    let lists = parts.settings.scopes().len() + usize::from(parts.settings.namespaces.is_empty());
     let (metrics, stop) = (parts.metrics.clone(), stop.clone());
     let places = parts.places.to_vec();
     work.spawn(async move {
@@ -149,9 +148,7 @@ pub(super) fn spawn(
             }
         };
         if let Some(Some(stored)) = stop.run_until_cancelled(ready).await {
-            Engine::new(sight, hands, metrics, stored, lists)
-                .run(news_out, stop)
-                .await;
+            Engine::new(sight, hands, metrics, stored).run(news_out, stop).await;
         }
     });
 }

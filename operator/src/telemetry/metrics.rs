@@ -56,6 +56,30 @@ pub struct Issuance<'a> {
     pub took: Option<Duration>,
 }
 
+/// How deliveries of alerts end.
+const DELIVERY_RESULTS: [&str; 4] = ["success", "failure", "dropped", "shed"];
+
+/// The policy that a delivery belongs to.
+#[derive(Clone, Copy, Debug)]
+pub struct AlertPolicyLabels<'a> {
+    pub kind: &'static str,
+    /// Empty for a ClusterAlertPolicy.
+    pub namespace: &'a str,
+    pub name: &'a str,
+}
+
+impl AlertPolicyLabels<'_> {
+    fn of(&self, receiver: &str, result: &'static str) -> Labels<5> {
+        [
+            ("policy_kind", self.kind.into()),
+            ("namespace", self.namespace.to_owned().into()),
+            ("policy", self.name.to_owned().into()),
+            ("receiver", receiver.to_owned().into()),
+            ("result", result.into()),
+        ]
+    }
+}
+
 #[derive(Debug)]
 struct Families {
     issuance: Family<Labels<4>, Counter>,
@@ -67,7 +91,7 @@ struct Families {
     kubernetes_writes: Family<Labels<3>, Counter>,
     reissue_held: Gauge,
     alerts_firing: Family<Labels<2>, Gauge>,
-    alert_deliveries: Family<Labels<2>, Counter>,
+    alert_deliveries: Family<Labels<5>, Counter>,
     events_dropped: Counter,
 }
 
@@ -170,17 +194,24 @@ impl Metrics {
     }
 
     /// There is such a receiver: its counts begin at zero, so that the first of each is seen as an increase.
-    pub fn alert_receiver(&self, receiver: &str) {
-        for result in ["success", "failure", "dropped"] {
-            self.alert_delivery(receiver, result, 0);
+    pub fn alert_receiver(&self, policy: AlertPolicyLabels<'_>, receiver: &str) {
+        for result in DELIVERY_RESULTS {
+            self.alert_delivery(policy, receiver, result, 0);
         }
     }
 
-    /// `count` deliveries to a receiver ended: `success`, `failure` (one try), or `dropped`.
-    pub fn alert_delivery(&self, receiver: &str, result: &'static str, count: usize) {
-        let labels = [("receiver", receiver.to_owned().into()), ("result", result.into())];
+    /// `count` deliveries to a receiver ended: `success`, `failure` (one try), `dropped` or `shed`.
+    pub fn alert_delivery(&self, policy: AlertPolicyLabels<'_>, receiver: &str, result: &'static str, count: usize) {
         let count = u64::try_from(count).unwrap_or(u64::MAX);
+        let labels = policy.of(receiver, result);
         self.families.alert_deliveries.get_or_create(&labels).inc_by(count);
+    }
+
+    /// The policy, or its receiver, is gone.
+    pub fn alert_receiver_gone(&self, policy: AlertPolicyLabels<'_>, receiver: &str) {
+        for result in DELIVERY_RESULTS {
+            self.families.alert_deliveries.remove(&policy.of(receiver, result));
+        }
     }
 
     /// An event was given up.
@@ -193,6 +224,11 @@ impl Metrics {
 impl Metrics {
     pub(crate) fn events_dropped(&self) -> u64 {
         self.families.events_dropped.get()
+    }
+
+    pub(crate) fn deliveries(&self, policy: AlertPolicyLabels<'_>, receiver: &str, result: &'static str) -> u64 {
+        let family = &self.families.alert_deliveries;
+        family.get(&policy.of(receiver, result)).map_or(0, |count| count.get())
     }
 
     pub(crate) fn kubernetes_writes(&self, verb: &'static str, kind: &'static str, result: &'static str) -> u64 {

@@ -70,9 +70,14 @@ impl Page<'_> {
         };
         let mut found = vec![self.alert(&alert, alert.severity, until)];
         let rises = matches!(alert.rule, Rule::Expiring | Rule::RenewalFailed);
-        if rises && alert.severity == Severity::Critical {
-            let risen = until.filter(|_| resolved).unwrap_or(self.time);
-            found.push(self.alert(&alert, Severity::Warning, Some(risen)));
+        let other = match alert.severity {
+            Severity::Critical => Some(Severity::Warning),
+            Severity::Warning if alert.clears => Some(Severity::Critical),
+            Severity::Warning | Severity::Info => None,
+        };
+        if let Some(other) = other.filter(|_| rises) {
+            let ended = until.filter(|_| resolved).unwrap_or(self.time);
+            found.push(self.alert(&alert, other, Some(ended)));
         }
         found
     }

@@ -32,6 +32,7 @@ pub struct Face<'a> {
 }
 
 /// The body of one request. Not to be printed: PagerDuty's holds a key.
+#[derive(Clone)]
 pub struct Body {
     /// `webhook-id`.
     pub id: String,

@@ -87,6 +87,7 @@ pub(in crate::alert) fn alert(rule: Rule, severity: Severity, subject: Subject) 
         since: at("2026-11-21T07:00:00Z"),
         ended: None,
         subject: Arc::new(subject),
+        clears: false,
     }
 }
 

@@ -139,6 +139,21 @@ fn an_alertmanager_hears_until_when_to_believe_and_that_a_risen_alert_has_left_i
 }
 
 #[test]
+fn an_alertmanager_hears_that_a_higher_severity_has_ended_with_the_object_that_had_it() {
+    let lower = Alert {
+        clears: true,
+        ..expiring()
+    };
+    let requests = told(Format::Alertmanager, batch(vec![lower]));
+    let since = "2026-11-21T07:00:00Z";
+    let expected = owned(&[
+        ("warning", since, "2026-11-21T10:10:00Z"),
+        ("critical", since, "2026-11-21T10:00:00Z"),
+    ]);
+    assert_eq!(spans(&requests[0].2), expected);
+}
+
+#[test]
 fn an_alert_has_the_same_labels_when_it_fires_and_when_it_is_over_though_all_else_changed() {
     let labels = |alert: Alert| told(Format::Alertmanager, batch(vec![alert]))[0].2[0]["labels"].clone();
     let mended = Alert {

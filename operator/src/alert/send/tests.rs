@@ -1,6 +1,7 @@
 //! The sender against servers on 127.0.0.1 that answer in every way that servers do.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod addresses;
 mod server;
 mod tls;
 
@@ -158,6 +159,7 @@ async fn every_answer_lands_in_its_class() {
             reason,
             message: format!("http://127.0.0.1:{} answered {status}{colon}{advice}", server.port),
             retry_after: wait.map(Duration::from_secs),
+            content: status.starts_with("400") || status.starts_with("413"),
         };
         assert_eq!(outcome.unwrap_err(), failure);
     }

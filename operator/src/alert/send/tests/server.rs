@@ -23,7 +23,11 @@ pub(super) struct Server {
 impl Server {
     /// Answers every request with `answer`, and closes the connection.
     pub(super) async fn start(answer: impl Into<Vec<u8>>, tls: Option<TlsAcceptor>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::at("127.0.0.1:0", answer, tls).await
+    }
+
+    pub(super) async fn at(address: &str, answer: impl Into<Vec<u8>>, tls: Option<TlsAcceptor>) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (seen, answer) = (Seen::default(), Arc::new(answer.into()));
         let shared = seen.clone();

@@ -1,0 +1,216 @@
+//! Policies and receivers that go: what they were told of is ended first.
+
+use super::*;
+
+async fn telling(world: &std::sync::Arc<World>) -> Running {
+    let engine = Running::over(world);
+    engine
+        .hears([world.put("web", 1, 50), policy("p", "u", 1, &json!({}))])
+        .await;
+    assert_eq!(world.told(), ["0 ops firing renewalFailed web"]);
+    engine
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_deleted_while_no_operator_runs_is_ended_by_the_next() {
+    let world = World::new();
+    telling(&world).await.ends().await;
+    let engine = Running::over(&world);
+    engine.hears([News::Policies(all(), Vec::new())]).await;
+    assert_eq!(world.told()[1..], ["1 ops resolved renewalFailed web"]);
+    assert!(world.saved.lock().unwrap().is_empty());
+    engine.ends().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_was_deleted_is_forgotten_after_an_hour_when_its_receiver_is_dead() {
+    let world = World::new();
+    let engine = telling(&world).await;
+    world.answer(|_| down());
+    engine.hears([News::Policy(key("p"), None)]).await;
+    seconds(600).await;
+    // A crash in between does not begin the hour again.
+    engine.task.abort();
+    let engine = Running::over(&world);
+    engine.hears([News::Policies(all(), Vec::new())]).await;
+    seconds(2_900).await;
+    assert!(!world.saved.lock().unwrap().is_empty());
+    seconds(120).await;
+    assert!(world.saved.lock().unwrap().is_empty());
+    let tries = world.told().len();
+    seconds(7_200).await;
+    assert_eq!(world.told().len(), tries);
+    engine.ends().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_deleted_and_made_again_ends_before_it_fires_again() {
+    let world = World::new();
+    let engine = telling(&world).await;
+    // In one moment, as `kubectl replace --force` does it: the alert goes on.
+    engine.hears_now(News::Policy(key("p"), None));
+    engine.hears([policy("p", "v", 1, &json!({}))]).await;
+    assert_eq!(world.told().len(), 1);
+    let uids = || world.saved.lock().unwrap().keys().cloned().collect::<Vec<_>>();
+    seconds(5).await;
+    assert_eq!(uids(), ["v"]);
+    // With time in between.
+    world.answer(|_| (Duration::from_secs(3), Outcome::Accepted));
+    engine.hears([News::Policy(key("p"), None)]).await;
+    engine.hears([policy("p", "w", 1, &json!({}))]).await;
+    seconds(10).await;
+    let told: Vec<String> = world.told()[1..]
+        .iter()
+        .map(|line| line.split_once(' ').unwrap().1.to_owned())
+        .collect();
+    assert_eq!(told, ["ops resolved renewalFailed web", "ops firing renewalFailed web"]);
+    assert_eq!(uids(), ["w"]);
+    engine.ends().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_becomes_invalid_ends_what_it_fired_and_begins_again_when_it_is_valid() {
+    let world = World::new();
+    let engine = telling(&world).await;
+    let invalid = json!({"selector": {"matchExpressions": [{"key": "a", "operator": "Like", "values": ["b"]}]}});
+    engine.hears([policy("p", "u", 2, &invalid)]).await;
+    assert_eq!(world.told().last().unwrap(), "1 ops resolved renewalFailed web");
+    seconds(5).await;
+    let status = world.status("p");
+    assert_eq!(
+        (status.firing_count, status.conditions[0].reason.as_str()),
+        (Some(0), "Invalid")
+    );
+    engine.hears([policy("p", "u", 3, &json!({}))]).await;
+    assert!(world.told().last().unwrap().ends_with("ops firing renewalFailed web"));
+    engine.ends().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_that_is_not_selected_any_more_ends() {
+    let world = World::new();
+    let engine = telling(&world).await;
+    let other = json!({"selector": {"matchLabels": {"team": "shop"}}});
+    engine.hears([policy("p", "u", 2, &other)]).await;
+    assert_eq!(world.told().last().unwrap(), "1 ops resolved renewalFailed web");
+    engine.ends().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_of_one_scope_ends_nothing_of_another() {
+    let scope = |name: &str| Scope::Namespaced(Some(name.into()));
+    let world = World::new();
+    telling(&world).await.ends().await;
+    let engine = Running::over(&world);
+    // The watch of another namespace lists, is interrupted, and lists again, before ours has listed at all.
+    for _ in 0..3 {
+        engine.hears([News::Policies(scope("shop"), Vec::new())]).await;
+        engine.hears([News::Policies(Scope::Cluster, Vec::new())]).await;
+    }
+    seconds(60).await;
+    assert_eq!((world.told().len(), world.saved.lock().unwrap().len()), (1, 1));
+    engine
+        .hears([
+            policy("p", "u", 1, &json!({})),
+            News::Policies(scope("app"), Vec::new()),
+        ])
+        .await;
+    seconds(60).await;
+    assert_eq!(world.told().len(), 1);
+    engine.hears([world.put("web", 0, 90)]).await;
+    assert!(world.told().last().unwrap().ends_with("ops resolved renewalFailed web"));
+    engine.ends().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_shed_is_counted_for_its_policy_and_receiver() {
+    let world = World::new();
+    world.answer(|_| down());
+    let engine = Running::over(&world);
+    // Random names do not deflate.
+    let news = (0..25_000).map(|_| world.put(&format!("web-{:032x}", rand::random::<u128>()), 1, 50));
+    engine.hears(news.collect::<Vec<_>>()).await;
+    let receivers = json!([{"name": "am", "webhook": {"url": "https://am.example.com", "format": "Alertmanager"}}]);
+    engine
+        .hears([policy("p", "u", 1, &json!({"receivers": receivers}))])
+        .await;
+    seconds(60).await;
+    let count = |policy: &str, result| world.metrics.deliveries(key(policy).labels(), "am", result);
+    assert!(count("p", "shed") > 10_000, "{}", count("p", "shed"));
+    assert_eq!(count("other", "shed"), 0);
+    engine.hears([News::Policy(key("p"), None)]).await;
+    seconds(10).await;
+    assert_eq!(count("p", "shed"), 0, "the series goes with the policy");
+    engine.ends().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_is_gone_starts_again_when_a_secret_of_it_changes_and_one_that_failed_is_tried_again() {
+    let world = World::new();
+    let by_secret = json!({"receivers": [
+        {"name": "hook", "webhook": {"urlSecretRef": {"name": "hooks", "key": "url"}}},
+        {"name": "late", "webhook": {"url": "https://a", "headersSecretRef": {"name": "headers"}}},
+        {"name": "ops", "webhook": {"url": "https://b"}}
+    ]});
+    world.answer(|receiver| match receiver {
+        "late" => down(),
+        _ => (
+            Duration::ZERO,
+            Outcome::Gone {
+                message: "it answered 410 Gone".into(),
+            },
+        ),
+    });
+    let engine = Running::over(&world);
+    engine
+        .hears([world.put("web", 1, 50), policy("p", "u", 1, &by_secret)])
+        .await;
+    seconds(20).await;
+    let stopped = || -> Vec<bool> {
+        world
+            .status("p")
+            .receivers
+            .iter()
+            .map(|receiver| receiver.stopped)
+            .collect()
+    };
+    assert_eq!(stopped(), [true, false, true]);
+    let before = world.told().len();
+    world.answer(|_| (Duration::ZERO, Outcome::Accepted));
+    engine.hears([News::SecretChanged(key("p"))]).await;
+    assert_eq!(world.told()[before..], ["21 late firing renewalFailed web"]);
+    engine.hears([world.put("api", 1, 50)]).await;
+    seconds(5).await;
+    let mut told: Vec<String> = world.told()[before + 1..]
+        .iter()
+        .map(|line| line.split_once(' ').unwrap().1.to_owned())
+        .collect();
+    told.sort();
+    assert_eq!(told, ["hook firing renewalFailed api", "late firing renewalFailed api"]);
+    assert_eq!(stopped(), [false, false, true]);
+    engine.ends().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_was_a_year_ahead_delays_nothing() {
+    let world = World::new();
+    world.answer(|_| down());
+    let engine = Running::over(&world);
+    *world.skew.lock().unwrap() = jiff::SignedDuration::from_hours(24 * 365);
+    engine
+        .hears([world.put("web", 1, 24 * 400), policy("p", "u", 1, &json!({}))])
+        .await;
+    seconds(20).await;
+    let before = world.told().len();
+    *world.skew.lock().unwrap() = jiff::SignedDuration::ZERO;
+    world.answer(|_| (Duration::ZERO, Outcome::Accepted));
+    engine.hears([world.put("api", 1, 50)]).await;
+    seconds(5).await;
+    let mut told: Vec<String> = world.told()[before..]
+        .iter()
+        .map(|line| line.split_once(' ').unwrap().1.to_owned())
+        .collect();
+    told.sort();
+    assert_eq!(told, ["ops firing renewalFailed api", "ops firing renewalFailed web"]);
+    engine.ends().await;
+}
