@@ -93,7 +93,15 @@ impl Account {
                 terms_of_service_agreed: options.terms_agreed,
                 external_account_binding: options.eab.as_ref().map(|eab| eab.bind(&key, url)),
             };
-            new_account(&client, &key, url, &json!(payload)).await?
+            new_account(&client, &key, url, &json!(payload))
+                .await
+                .map_err(|error| match error {
+                    // It was shown, so it is the wrong one.
+                    AcmeError::ExternalAccountRequired { detail } if options.eab.is_some() => AcmeError::Unauthorized {
+                        detail: format!("it does not take the external account binding: {detail}"),
+                    },
+                    other => other,
+                })?
         };
         objects::account(&answer)?;
         let uri = answer

@@ -65,15 +65,12 @@ impl Directory {
 
     /// For instant-acme, which asks for no more of it than this.
     pub(super) fn normal(&self) -> Value {
-        let mut directory = json!({
+        json!({
             "newNonce": self.new_nonce,
             "newAccount": self.new_account,
             "newOrder": self.new_order,
-        });
-        if let Some(url) = &self.renewal_info {
-            directory["renewalInfo"] = json!(url);
-        }
-        directory
+            "renewalInfo": self.renewal_info,
+        })
     }
 }
 

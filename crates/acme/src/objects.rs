@@ -73,7 +73,7 @@ impl RawOrder {
 
     /// `replaces` is what was sent: instant-acme drops an order whose server does not repeat it.
     pub(super) fn normal(&self, replaces: Option<&str>) -> Value {
-        let mut order = json!({
+        json!({
             "status": match self.status {
                 OrderStatus::Pending => "pending",
                 OrderStatus::Ready => "ready",
@@ -83,28 +83,22 @@ impl RawOrder {
             },
             "authorizations": self.authorizations,
             "finalize": self.finalize.as_deref().unwrap_or(NOWHERE),
-        });
-        if let Some(url) = &self.certificate {
-            order["certificate"] = json!(url);
-        }
-        if let Some(replaces) = replaces {
-            order["replaces"] = json!(replaces);
-        }
-        order
+            "certificate": self.certificate,
+            "replaces": replaces,
+        })
     }
 }
 
 /// A word that the RFC does not know is the server's own for an end, or for something that it is busy with.
 fn order_status(word: Option<&str>, has_certificate: bool) -> OrderStatus {
     match word {
-        Some("pending") => OrderStatus::Pending,
         Some("ready") => OrderStatus::Ready,
         Some("valid") => OrderStatus::Valid,
         Some("invalid" | "expired" | "revoked" | "deactivated" | "canceled" | "cancelled" | "failed" | "rejected") => {
             OrderStatus::Invalid
         }
         None if has_certificate => OrderStatus::Valid,
-        None => OrderStatus::Pending,
+        Some("pending") | None => OrderStatus::Pending,
         Some(_) => OrderStatus::Processing,
     }
 }

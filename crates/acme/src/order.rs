@@ -6,7 +6,8 @@ use std::fmt;
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
 use instant_acme::ChallengeType;
-use serde_json::json;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::account::Account;
 use super::ari::certificate_id;
@@ -34,8 +35,8 @@ pub struct OrderSession {
     /// What was ordered: authorizations for anything else are refused.
     ordered: BTreeSet<Identifier>,
     view: OrderView,
-    has_finalize_url: bool,
-    has_certificate_url: bool,
+    finalize_url: Option<String>,
+    certificate_url: Option<String>,
     /// The order's status does not follow its authorizations at once: ask for it.
     lags: bool,
     /// The CSR was sent, and the answer was lost or refused it: the order is read before anything is sent again.
@@ -113,8 +114,8 @@ impl OrderSession {
         let mut session = Self {
             account: account.clone(),
             ordered: identifiers.iter().map(Identifier::canonical).collect(),
-            has_finalize_url: false,
-            has_certificate_url: false,
+            finalize_url: None,
+            certificate_url: None,
             lags: false,
             finalize_sent: false,
             view: OrderView {
@@ -150,8 +151,8 @@ impl OrderSession {
         view.replaces = raw.replaces.or(view.replaces.take());
         view.error = raw.error;
         view.retry_after = answer.retry_after;
-        self.has_finalize_url = raw.finalize.is_some();
-        self.has_certificate_url = raw.certificate.is_some();
+        self.finalize_url = raw.finalize;
+        self.certificate_url = raw.certificate;
         if matches!(
             raw.status,
             OrderStatus::Ready | OrderStatus::Processing | OrderStatus::Valid
@@ -314,7 +315,8 @@ impl AcmeOrder for OrderSession {
 
     async fn finalize(&mut self, csr_der: &[u8]) -> Result<(), AcmeError> {
         // A CA that goes on after a broken answer would take a second CSR for a mistake, or for a second certificate.
-        if self.finalize_sent || !self.has_finalize_url {
+        let doubtful = self.finalize_sent;
+        if doubtful || self.finalize_url.is_none() {
             self.read_order().await?;
             self.finalize_sent = false;
             if self.view.status != OrderStatus::Ready {
@@ -322,7 +324,7 @@ impl AcmeOrder for OrderSession {
                 return Ok(());
             }
         }
-        if !self.has_finalize_url {
+        if self.finalize_url.is_none() {
             return Err(AcmeError::OrderNotReady {
                 detail: format!("the order {} names no finalize URL", self.view.url),
             });
@@ -349,8 +351,16 @@ impl AcmeOrder for OrderSession {
             Err(AcmeError::Rejected(problem)) if problem.kind == "malformed" => {
                 self.read_order().await?;
                 self.finalize_sent = false;
-                if matches!(self.view.status, OrderStatus::Pending | OrderStatus::Ready) {
-                    return Err(AcmeError::Rejected(problem));
+                match self.view.status {
+                    // It may still be busy with the first, and not show it.
+                    OrderStatus::Ready if doubtful => {
+                        self.finalize_sent = true;
+                        return Err(AcmeError::OrderNotReady {
+                            detail: problem.to_string(),
+                        });
+                    }
+                    OrderStatus::Pending | OrderStatus::Ready => return Err(AcmeError::Rejected(problem)),
+                    OrderStatus::Processing | OrderStatus::Valid | OrderStatus::Invalid => {}
                 }
             }
             Err(error) => return Err(error),
@@ -360,11 +370,11 @@ impl AcmeOrder for OrderSession {
     }
 
     async fn certificate(&mut self, alternates: bool) -> Result<Chains, AcmeError> {
-        if !self.has_certificate_url {
+        if self.certificate_url.is_none() {
             // A valid order that did not name its certificate, against §7.1.3: once more.
             self.read_order().await?;
         }
-        if !self.has_certificate_url {
+        if self.certificate_url.is_none() {
             return Err(AcmeError::OrderNotReady {
                 detail: "the CA names no certificate".to_owned(),
             });
@@ -401,6 +411,18 @@ impl OrderSession {
     }
 }
 
+/// An order with an end (§7.4), which instant-acme cannot ask for.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LimitedOrder<'a> {
+    identifiers: Vec<Value>,
+    not_after: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replaces: Option<&'a str>,
+}
+
 /// Places an order, and gives it in instant-acme with the answer.
 async fn place(
     account: &Account,
@@ -409,17 +431,14 @@ async fn place(
     replaces: Option<&str>,
 ) -> Result<(instant_acme::Order, Answer), AcmeError> {
     if let Some(not_after) = order.not_after {
-        // instant-acme cannot ask for a lifetime.
-        let mut payload = json!({
-            "identifiers": order.identifiers.iter().map(Identifier::json).collect::<Vec<_>>(),
-            "notAfter": not_after.to_string(),
-        });
-        for (name, value) in [("profile", order.profile.as_deref()), ("replaces", replaces)] {
-            if let Some(value) = value {
-                payload[name] = json!(value);
-            }
-        }
-        let answer = account.post(Endpoint::NewOrder, new_order, Some(&payload)).await?;
+        let payload = LimitedOrder {
+            identifiers: order.identifiers.iter().map(Identifier::json).collect(),
+            not_after: not_after.to_string(),
+            profile: order.profile.as_deref(),
+            replaces,
+        };
+        let payload = Some(&json!(payload));
+        let answer = account.post(Endpoint::NewOrder, new_order, payload).await?;
         let url = answer.location.clone().ok_or_else(|| no_url(&answer))?;
         let known = RawOrder::read(&answer)?.normal(None);
         return Ok((recall(known, handle.order(url)).await?, answer));

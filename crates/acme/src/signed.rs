@@ -68,15 +68,18 @@ pub(super) fn jws(
 }
 
 fn flattened(signer: Signer<'_>, nonce: Option<&str>, url: &str, payload: &str) -> Result<Value, AcmeError> {
-    let (key, mut header) = match signer {
-        Signer::Key(key) => (key, json!({"jwk": key.jwk()})),
-        Signer::Account(key, uri) => (key, json!({"kid": uri})),
+    let (key, (name, identity)) = match signer {
+        Signer::Key(key) => (key, ("jwk", key.jwk().clone())),
+        Signer::Account(key, uri) => (key, ("kid", json!(uri))),
     };
-    header["alg"] = json!(key.algorithm());
-    header["url"] = json!(url);
+    let mut header = Map::new();
+    header.insert("alg".to_owned(), json!(key.algorithm()));
+    header.insert(name.to_owned(), identity);
+    header.insert("url".to_owned(), json!(url));
     if let Some(nonce) = nonce {
-        header["nonce"] = json!(nonce);
+        header.insert("nonce".to_owned(), json!(nonce));
     }
+    let header = Value::from(header);
     let protected = encode(header.to_string().as_bytes());
     let signature = key.sign(format!("{protected}.{payload}").as_bytes())?;
     Ok(json!({"protected": protected, "payload": payload, "signature": encode(&signature)}))

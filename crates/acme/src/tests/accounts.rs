@@ -87,11 +87,19 @@ async fn a_wrong_binding_is_told_as_the_account_being_refused() {
         eab: Some(Eab::new("kid-1", b"c2VjcmV0").unwrap()),
         ..with_email(None, None)
     };
-    ca.fail(Endpoint::NewAccount, problem(400, "accountDoesNotExist"));
-    ca.fail(Endpoint::NewAccount, problem(401, "unauthorized"));
-    let error = Account::establish(ca.client(), key(), &options).await.unwrap_err();
-    assert_eq!(error.reason(), "IssuerNotReady");
-    assert_eq!(error.to_string(), "the ACME server refuses the account: scripted");
+    for (kind, expected) in [
+        ("unauthorized", "the ACME server refuses the account: scripted"),
+        (
+            "externalAccountRequired",
+            "the ACME server refuses the account: it does not take the external account binding: scripted",
+        ),
+    ] {
+        ca.fail(Endpoint::NewAccount, problem(400, "accountDoesNotExist"));
+        ca.fail(Endpoint::NewAccount, problem(401, kind));
+        let error = Account::establish(ca.client(), key(), &options).await.unwrap_err();
+        assert_eq!(error.reason(), "IssuerNotReady");
+        assert_eq!(error.to_string(), expected);
+    }
 }
 
 #[tokio::test]

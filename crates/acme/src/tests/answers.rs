@@ -23,10 +23,10 @@ fn absent(object: &mut Value, name: &str) {
     object.as_object_mut().unwrap().remove(name);
 }
 
-type Rewriting = (&'static str, fn(&str, &mut Value));
+type Rewriting = fn(&str, &mut Value);
 
 /// Each is something that a server may leave out, or write otherwise, without meaning anything else.
-const HARMLESS: &[Rewriting] = &[
+const HARMLESS: &[(&str, Rewriting)] = &[
     ("nulls in the directory", |endpoint, object| {
         if endpoint == "directory" {
             object["meta"] = Value::Null;
@@ -157,7 +157,7 @@ async fn what_a_server_leaves_out_or_spells_otherwise_is_no_obstacle() {
 }
 
 /// With what the error must name.
-const WRONG: &[(&str, fn(&str, &mut Value), &str)] = &[
+const WRONG: &[(&str, Rewriting, &str)] = &[
     (
         "the directory",
         |endpoint, object| {
@@ -449,6 +449,19 @@ async fn a_second_finalize_that_is_malformed_is_explained_by_the_order() {
     ca.fail(Endpoint::Finalize, problem(400, "malformed"));
     let error = order.finalize(b"csr").await.unwrap_err();
     assert!(matches!(error, AcmeError::Rejected(_)), "{error}");
+}
+
+/// The CA is still busy with the first, behind a gateway that gave up, and shows the order as ready.
+#[tokio::test]
+async fn a_ca_that_is_slow_to_show_a_finalize_keeps_its_order() {
+    let ca = FakeCa::start().await;
+    let (_, mut order) = ready(&ca).await;
+    ca.fail(Endpoint::Finalize, Fault::Answer(504, vec![], String::new()));
+    order.finalize(b"csr").await.unwrap_err();
+    ca.fail(Endpoint::Finalize, problem(400, "malformed"));
+    let error = order.finalize(b"csr").await.unwrap_err();
+    assert!(matches!(error, AcmeError::OrderNotReady { .. }), "{error}");
+    drive(&mut order).await.unwrap();
 }
 
 #[tokio::test]

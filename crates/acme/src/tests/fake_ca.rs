@@ -46,6 +46,7 @@ struct Order {
 }
 
 #[derive(Default)]
+#[allow(clippy::struct_excessive_bools, reason = "switches, each by itself")]
 pub(super) struct Script {
     base: String,
     pub(super) log: Vec<&'static str>,
