@@ -20,6 +20,7 @@
 mod account;
 mod answer;
 mod ari;
+mod authorization;
 mod client;
 mod directory;
 mod endpoint;

@@ -5,21 +5,19 @@ use std::fmt;
 
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
-use instant_acme::ChallengeType;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::account::Account;
 use super::ari::certificate_id;
+use super::authorization::{read_authorization, tell};
 use super::error::{AcmeError, MAX_DETAIL};
 use super::http::{Answer, Endpoint};
 use super::objects::{self, RawOrder};
 use super::problem::Problem;
 use super::steps::AcmeOrder;
 use super::transport::{Step, recall, take};
-use super::view::{
-    AuthorizationStatus, AuthorizationView, Chains, ChallengeKind, Identifier, NewOrder, OrderStatus, OrderView,
-};
+use super::view::{AuthorizationStatus, AuthorizationView, Chains, Identifier, NewOrder, OrderStatus, OrderView};
 use gatehouse_egress::printable;
 
 /// Authorizations read in one step, and how many of them at a time: a certificate of a hundred
@@ -458,46 +456,6 @@ async fn place(
 
 fn no_url(answer: &Answer) -> AcmeError {
     AcmeError::malformed(answer, "newOrder gave no order URL")
-}
-
-/// Returns one authorization of an order by itself, so that several can be read at a time. No request is made.
-async fn alone(account: &Account, url: &str) -> Result<instant_acme::Order, AcmeError> {
-    let handle = account.handle().await?;
-    recall(objects::order_of(url), handle.order(url.to_owned())).await
-}
-
-async fn read_authorization(account: &Account, url: String) -> Result<(Answer, AuthorizationView), AcmeError> {
-    let mut order = alone(account, &url).await?;
-    let ((), answer) = take!(Step::authorization(&url, account.shared_key()), async {
-        match order.authorizations().next().await {
-            Some(read) => read.map(drop),
-            None => Err(instant_acme::Error::Str("authorization")),
-        }
-    })?;
-    let view = objects::authorization(&answer, &url, account.key())?;
-    Ok((answer, view))
-}
-
-/// Tells the CA to look at a challenge.
-async fn tell(account: &Account, authorization: &AuthorizationView, url: &str) -> Result<Answer, AcmeError> {
-    let kind = authorization.challenges.iter().find(|c| c.url == url).map(|c| &c.kind);
-    let kind = match kind {
-        Some(ChallengeKind::Http01) => ChallengeType::Http01,
-        Some(ChallengeKind::Dns01) => ChallengeType::Dns01,
-        Some(ChallengeKind::TlsAlpn01) => ChallengeType::TlsAlpn01,
-        Some(ChallengeKind::Other(kind)) => ChallengeType::Unknown(kind.clone()),
-        None => ChallengeType::Unknown(String::new()),
-    };
-    let mut order = alone(account, &authorization.url).await?;
-    let known = objects::normal_authorization(authorization);
-    let mut authorizations = order.authorizations();
-    let missing = || AcmeError::Invalid("instant-acme: it has no such challenge".to_owned());
-    let mut authorization = recall(known, async { authorizations.next().await.transpose() })
-        .await?
-        .ok_or_else(missing)?;
-    let mut challenge = authorization.challenge(kind).ok_or_else(missing)?;
-    let ((), answer) = take!(Step::new(Endpoint::Challenge), challenge.set_ready())?;
-    Ok(answer)
 }
 
 async fn read_alternate(account: &Account, url: &str) -> Result<String, String> {
