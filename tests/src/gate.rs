@@ -56,9 +56,13 @@ enum Verdict {
     Go,
 }
 
+/// Changes the server's JSON answer on its way.
+type Edit = Arc<dyn Fn(&mut serde_json::Value) + Send + Sync>;
+
 #[derive(Clone)]
 enum Action {
     Answer(Reply),
+    Edit(Edit),
     Hold {
         /// The server hears of it first, and only the answer waits.
         forwarded: bool,
@@ -87,7 +91,7 @@ impl Shared {
         rules.retain(|rule| {
             rule.left > 0
                 && match &rule.action {
-                    Action::Answer(_) => true,
+                    Action::Answer(_) | Action::Edit(_) => true,
                     Action::Hold { verdict, .. } => verdict.has_changed().is_ok(),
                 }
         });
@@ -188,6 +192,23 @@ impl Gate {
     /// Answers the next `times` requests whose path has `part` in it, in the server's place.
     pub fn answer(&self, method: Method, part: &str, times: usize, reply: Reply) {
         self.rule(method, part, times, Action::Answer(reply));
+    }
+
+    /// Changes the server's answers, which are JSON, to the next `times` requests whose path has `part` in it.
+    pub fn edit(
+        &self,
+        method: Method,
+        part: &str,
+        times: usize,
+        edit: impl Fn(&mut serde_json::Value) + Send + Sync + 'static,
+    ) {
+        self.rule(method, part, times, Action::Edit(Arc::new(edit)));
+    }
+
+    /// Lets everything pass from now on.
+    pub fn clear(&self) {
+        let mut rules = self.shared.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        rules.clear();
     }
 
     fn rule(&self, method: Method, part: &str, left: usize, action: Action) {
@@ -318,6 +339,10 @@ async fn handle(
         note(response.status(), false);
         return Ok(response);
     }
+    let edit = match &action {
+        Some(Action::Edit(edit)) => Some(edit.clone()),
+        _ => None,
+    };
     let mut hold = None;
     if let Some(Action::Hold {
         forwarded,
@@ -361,6 +386,14 @@ async fn handle(
     }
     let (mut head, body) = response.into_parts();
     head.headers = end_to_end(head.headers);
+    if let Some(edit) = edit {
+        let whole = body.collect().await.map(http_body_util::Collected::to_bytes);
+        let mut value = serde_json::from_slice(&whole.unwrap_or_default()).unwrap_or_default();
+        edit(&mut value);
+        head.headers.remove("content-length");
+        let body = Full::from(value.to_string()).map_err(|never| match never {}).boxed();
+        return Ok(Response::from_parts(head, body));
+    }
     Ok(Response::from_parts(head, body.boxed()))
 }
 

@@ -131,6 +131,19 @@ impl Account {
         }
     }
 
+    /// Asks the CA whether the account may still be used: one request, two at servers that know no POST-as-GET here.
+    ///
+    /// CAs answer `unauthorized` both for an account that was deactivated and for a name that it may not order.
+    pub async fn verify(&self) -> Result<(), AcmeError> {
+        let answer = match self.post(Endpoint::Account, &self.uri, None).await {
+            Err(AcmeError::Rejected(_) | AcmeError::Malformed { .. }) => {
+                self.post(Endpoint::Account, &self.uri, Some(&json!({}))).await?
+            }
+            result => result?,
+        };
+        objects::account(&answer).map(drop)
+    }
+
     /// Gives the account another key (§7.3.5), for example a P-256 one in place of the RSA one of another tool. Keep `new` before: should the answer
     /// be lost, [`establish`](Self::establish) with it shows whether it is the account's.
     pub async fn roll_over(&self, new: Arc<AccountKey>) -> Result<Self, AcmeError> {

@@ -50,7 +50,7 @@ impl fmt::Debug for OrderSession {
 }
 
 impl OrderSession {
-    /// Places an order: one request, two when the CA refuses `replaces`.
+    /// Places an order: one request, and up to three more when the CA refuses `notAfter` or `replaces`.
     ///
     /// The advice that an order replaces a certificate only helps with limits; an order without
     /// it is as good. Fails with `invalidProfile` when the CA does not offer the profile, also where it would ignore it.
@@ -75,17 +75,30 @@ impl OrderSession {
             }
             None => account.client().directory().await?,
         };
-        // A CA without ARI knows of no replacement.
-        let replaces = order.replaces.as_deref().filter(|_| directory.has_renewal_info());
         let at = (account.handle().await?, directory.new_order.as_str());
-        let (handle, answer) = match place(account, &at, order, replaces).await {
-            Err(error) if replaces.is_some() && may_be_the_replacement(&error) => {
-                tracing::info!(%error, "ordering again without replaces");
-                place(account, &at, order, None).await?
+        // A CA without ARI knows of no replacement.
+        let mut replaces = order.replaces.as_deref().filter(|_| directory.has_renewal_info());
+        let mut placed = order.clone();
+        let mut not_after_refused = None;
+        // The end is left out first, since more CAs refuse it. Four requests at most.
+        let (handle, answer) = loop {
+            match place(account, &at, &placed, replaces).await {
+                Err(error) if placed.not_after.is_some() && may_be_the_end(&error) => {
+                    tracing::info!(%error, "ordering again without notAfter");
+                    placed.not_after = None;
+                    not_after_refused = Some(error.to_string());
+                }
+                Err(error) if replaces.is_some() && may_be_the_replacement(&error) => {
+                    tracing::info!(%error, "ordering again without replaces");
+                    // What was refused before may have been about the replacement.
+                    (replaces, placed.not_after, not_after_refused) = (None, order.not_after, None);
+                }
+                result => break result?,
             }
-            result => result?,
         };
-        Self::new(account, handle, &order.identifiers, &answer)
+        let mut session = Self::new(account, handle, &order.identifiers, &answer)?;
+        session.view.not_after_refused = not_after_refused;
+        Ok(session)
     }
 
     /// Reads an order that was placed before, for these identifiers: one request. An order of another account is
@@ -121,6 +134,7 @@ impl OrderSession {
                 status: raw.status,
                 expires: None,
                 replaces: None,
+                not_after_refused: None,
                 error: None,
                 authorizations: Vec::new(),
                 unread: Vec::new(),
@@ -254,12 +268,12 @@ impl AcmeOrder for OrderSession {
                 let read = self.read_authorizations(&pending).await?;
                 self.put(read);
             }
-            (OrderStatus::Pending | OrderStatus::Processing, _) => {
+            // Ready or valid: the CA has not done what it has to do next.
+            (OrderStatus::Pending | OrderStatus::Ready | OrderStatus::Processing | OrderStatus::Valid, _) => {
                 self.read_order().await?;
                 self.explain().await;
             }
-            // Nothing changes these but what we do next.
-            (OrderStatus::Ready | OrderStatus::Valid | OrderStatus::Invalid, _) => return Ok(()),
+            (OrderStatus::Invalid, _) => return Ok(()),
         }
         self.view.polls = self.view.polls.saturating_add(1);
         Ok(())
@@ -485,6 +499,19 @@ fn expected(mut view: AuthorizationView, ordered: &BTreeSet<Identifier>) -> Resu
         view.url,
         view.name()
     ))
+}
+
+/// Whether the order may be refused for its `notAfter`: RFC 8555 has no error of its own for that. An order without
+/// it shows if that was all.
+fn may_be_the_end(error: &AcmeError) -> bool {
+    let AcmeError::Rejected(problem) = error else {
+        return false;
+    };
+    let detail = problem.detail.to_ascii_lowercase();
+    problem.kind == "malformed"
+        || ["notafter", "not after", "validity", "lifetime"]
+            .iter()
+            .any(|word| detail.contains(word))
 }
 
 /// Whether the order may be refused for what it replaces: replaced already (RFC 9773 §5), or unknown to this CA or

@@ -257,6 +257,7 @@ mod tests {
             status,
             expires: None,
             replaces: None,
+            not_after_refused: None,
             error: None,
             authorizations,
             unread: Vec::new(),

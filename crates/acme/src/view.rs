@@ -58,10 +58,10 @@ impl fmt::Display for Identifier {
 pub struct NewOrder {
     pub identifiers: Vec<Identifier>,
     pub profile: Option<String>,
-    /// When the certificate is to end; the CA decides where there is none (§7.1.3).
-    pub not_after: Option<Timestamp>,
     /// The certificate that is being renewed, as RFC 9773 §4.1 names it.
     pub replaces: Option<String>,
+    /// When the certificate should end (RFC 8555 §7.4). A CA that refuses it is asked again without it.
+    pub not_after: Option<Timestamp>,
 }
 
 /// RFC 8555 §7.1.6.
@@ -139,6 +139,8 @@ pub struct OrderView {
     pub expires: Option<Timestamp>,
     /// The certificate that the CA took the order to replace.
     pub replaces: Option<String>,
+    /// Why the CA refused the requested end, so that the order was placed without it. Known only to who placed it.
+    pub not_after_refused: Option<String>,
     pub error: Option<Problem>,
     pub authorizations: Vec<AuthorizationView>,
     /// Authorizations not read yet.

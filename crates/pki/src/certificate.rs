@@ -218,6 +218,11 @@ impl Certificate {
         hex(magnitude)
     }
 
+    /// The subject key identifier, in lower-case hex without colons.
+    pub fn key_id_hex(&self) -> Option<String> {
+        self.subject_key_identifier.as_deref().map(hex)
+    }
+
     /// SHA-256 over the DER, in lower-case hex without colons.
     pub fn fingerprint_sha256(&self) -> String {
         hex(digest::digest(&digest::SHA256, &self.der).as_ref())

@@ -19,6 +19,9 @@ pub enum Fidelity {
     /// another of the names for it, adds the common name to the alternative names, and chooses the
     /// usages by its profile. Asking again would change none of that, so it is no mismatch.
     AuthorityDecides,
+    /// It issued this certificate for this very request. The ordered names and the key count; whatever else a CA
+    /// adds, drops or chooses ([`Certificate::deviations`]) it would choose again.
+    NamesAndKey,
 }
 
 /// One thing in which a certificate is not what was asked for.
@@ -85,12 +88,12 @@ impl Certificate {
         key: KeyParameters,
         fidelity: Fidelity,
     ) -> Result<(), Vec<Mismatch>> {
-        let mut mismatches = self.name_mismatches(request, fidelity);
-        if !self.has_acceptable_common_name(request, fidelity) {
-            mismatches.push(Mismatch::CommonName {
-                wanted: request.common_name.clone(),
-                found: self.common_name.clone(),
-            });
+        let mut mismatches = self.missing_names(request);
+        if fidelity != Fidelity::NamesAndKey {
+            mismatches.extend(self.unwanted_names(request, fidelity));
+            if !self.has_acceptable_common_name(request, fidelity) {
+                mismatches.push(self.common_name_mismatch(request));
+            }
         }
         if self.key_parameters != Some(key) {
             mismatches.push(Mismatch::Key {
@@ -102,23 +105,8 @@ impl Certificate {
             mismatches.push(Mismatch::IsCa { wanted: request.is_ca });
         }
         if fidelity == Fidelity::Exact {
-            if sorted_subject(&self.subject) != sorted_subject(&request.subject) {
-                mismatches.push(Mismatch::Subject);
-            }
-            let found: BTreeSet<Usage> = self
-                .key_usage
-                .iter()
-                .chain(&self.extended_key_usage)
-                .flatten()
-                .copied()
-                .collect();
-            let wanted = request.effective_usages();
-            if found != wanted {
-                mismatches.push(Mismatch::Usages {
-                    wanted: wanted.into_iter().collect(),
-                    found: found.into_iter().collect(),
-                });
-            }
+            mismatches.extend(self.subject_mismatch(request));
+            mismatches.extend(self.usage_mismatch(request));
             if self.name_constraints.as_ref().map(sorted_constraints)
                 != request.name_constraints.as_ref().map(sorted_constraints)
             {
@@ -128,53 +116,119 @@ impl Certificate {
         if mismatches.is_empty() { Ok(()) } else { Err(mismatches) }
     }
 
-    fn name_mismatches(&self, request: &CertificateRequest, fidelity: Fidelity) -> Vec<Mismatch> {
-        let dns = request.dns_names.iter().map(ToString::to_string);
-        let (wanted, found) = (
-            names(dns, &request.ip_addresses, &request.uris, &request.email_addresses),
-            names(
-                self.dns_names.iter().cloned(),
-                &self.ip_addresses,
-                &self.uris,
-                &self.email_addresses,
-            ),
-        );
+    /// Returns in what a certificate that satisfies `request` by [`Fidelity::NamesAndKey`] is more, less or other
+    /// than requested. The common name counts where it is no alternative name, and the usages where the user chose
+    /// them (`usages_chosen`): CAs leave out the common name and key encipherment as a rule.
+    pub fn deviations(&self, request: &CertificateRequest, usages_chosen: bool) -> Vec<Mismatch> {
+        let mut deviations = self.unwanted_names(request, Fidelity::NamesAndKey);
+        if !self.has_acceptable_common_name(request, Fidelity::NamesAndKey) {
+            deviations.push(self.common_name_mismatch(request));
+        }
+        deviations.extend(self.subject_mismatch(request));
+        let serves = |usages: &BTreeSet<Usage>| usages.contains(&Usage::ServerAuth) || usages.contains(&Usage::Any);
+        if usages_chosen || self.extended_key_usage.as_ref().is_some_and(|usages| !serves(usages)) {
+            deviations.extend(self.usage_mismatch(request));
+        }
+        deviations
+    }
+
+    fn alternative_names(&self) -> BTreeSet<(&'static str, String)> {
+        names(
+            self.dns_names.iter().cloned(),
+            &self.ip_addresses,
+            &self.uris,
+            &self.email_addresses,
+        )
+    }
+
+    fn missing_names(&self, request: &CertificateRequest) -> Vec<Mismatch> {
+        let found = self.alternative_names();
+        requested_names(request)
+            .difference(&found)
+            .map(|(_, name)| Mismatch::MissingName { name: name.clone() })
+            .collect()
+    }
+
+    fn unwanted_names(&self, request: &CertificateRequest, fidelity: Fidelity) -> Vec<Mismatch> {
+        let wanted = requested_names(request);
         let common_name = request
             .common_name
             .as_deref()
-            .filter(|_| fidelity == Fidelity::AuthorityDecides)
+            .filter(|_| fidelity != Fidelity::Exact)
             .map(str::to_ascii_lowercase);
-        let missing = wanted
-            .difference(&found)
-            .map(|(_, name)| Mismatch::MissingName { name: name.clone() });
-        let unwanted = found
-            .difference(&wanted)
-            .filter(|(_, name)| common_name.as_ref() != Some(name))
-            .map(|(_, name)| Mismatch::UnwantedName { name: name.clone() });
         let others = (self.other_names > 0).then(|| Mismatch::UnwantedName {
             name: "of another form".to_owned(),
         });
-        missing.chain(unwanted).chain(others).collect()
+        self.alternative_names()
+            .difference(&wanted)
+            .filter(|(_, name)| common_name.as_ref() != Some(name))
+            .map(|(_, name)| Mismatch::UnwantedName { name: name.clone() })
+            .chain(others)
+            .collect()
+    }
+
+    fn common_name_mismatch(&self, request: &CertificateRequest) -> Mismatch {
+        Mismatch::CommonName {
+            wanted: request.common_name.clone(),
+            found: self.common_name.clone(),
+        }
+    }
+
+    fn subject_mismatch(&self, request: &CertificateRequest) -> Option<Mismatch> {
+        (sorted_subject(&self.subject) != sorted_subject(&request.subject)).then_some(Mismatch::Subject)
+    }
+
+    fn usage_mismatch(&self, request: &CertificateRequest) -> Option<Mismatch> {
+        let found: BTreeSet<Usage> = self
+            .key_usage
+            .iter()
+            .chain(&self.extended_key_usage)
+            .flatten()
+            .copied()
+            .collect();
+        let wanted = request.effective_usages();
+        (found != wanted).then(|| Mismatch::Usages {
+            wanted: wanted.into_iter().collect(),
+            found: found.into_iter().collect(),
+        })
     }
 
     fn has_acceptable_common_name(&self, request: &CertificateRequest, fidelity: Fidelity) -> bool {
         let wanted = request.common_name.as_deref().filter(|name| !name.is_empty());
-        let Some(found) = self.common_name.as_deref() else {
-            return wanted.is_none() || fidelity == Fidelity::AuthorityDecides;
-        };
         // Self-signed certificates and CAs take a name of the list when none is asked for.
-        let is_a_name = || {
-            let found = found.to_ascii_lowercase();
-            self.dns_names.contains(&found)
-                || self.ip_addresses.iter().any(|address| address.to_string() == found)
+        let is_a_name = |name: &str| {
+            let name = name.to_ascii_lowercase();
+            self.dns_names.contains(&name)
+                || self.ip_addresses.iter().any(|address| address.to_string() == name)
                 || self
                     .uris
                     .iter()
                     .chain(&self.email_addresses)
-                    .any(|name| name.eq_ignore_ascii_case(&found))
+                    .any(|other| other.eq_ignore_ascii_case(&name))
         };
-        wanted == Some(found) || ((wanted.is_none() || fidelity == Fidelity::AuthorityDecides) && is_a_name())
+        match (wanted, self.common_name.as_deref()) {
+            (None, None) => true,
+            (Some(wanted), None) => match fidelity {
+                Fidelity::Exact => false,
+                Fidelity::AuthorityDecides => true,
+                Fidelity::NamesAndKey => is_a_name(wanted),
+            },
+            // Where alternative names are, clients look at nothing else, and some CAs write a name of their own.
+            (None, Some(_)) if fidelity == Fidelity::AuthorityDecides && request.has_alternative_names() => true,
+            (wanted, Some(found)) => {
+                wanted == Some(found) || ((wanted.is_none() || fidelity != Fidelity::Exact) && is_a_name(found))
+            }
+        }
     }
+}
+
+fn requested_names(request: &CertificateRequest) -> BTreeSet<(&'static str, String)> {
+    names(
+        request.dns_names.iter().map(ToString::to_string),
+        &request.ip_addresses,
+        &request.uris,
+        &request.email_addresses,
+    )
 }
 
 fn names(

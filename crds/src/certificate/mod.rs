@@ -12,5 +12,6 @@ pub use output::{
 };
 pub use spec::{Certificate, CertificateSpec, IssuerKind, IssuerRef, NameConstraintItem, NameConstraints, X509Subject};
 pub use status::{
-    AcmeStatus, AriStatus, CertificateStatus, ChallengeState, ChallengeStatus, LastFailure, SigningIssuer,
+    AcmeStatus, AriStatus, AuthorityType, CertificateStatus, ChallengeState, ChallengeStatus, LastFailure,
+    SigningAuthority, SigningIssuer,
 };

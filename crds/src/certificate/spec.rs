@@ -96,7 +96,8 @@ pub struct CertificateSpec {
     /// Further attributes of the subject. Public ACME CAs leave them out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<X509Subject>,
-    /// Lifetime asked for, at least 30s. Default: what the issuer gives (ACME), else 90 days.
+    /// Lifetime asked for, at least 30s. Default: what the issuer gives (ACME), else 90 days. An ACME CA is asked for it
+    /// only if the issuer's `acme.enableDurationFeature` is true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<Duration>,
     /// How long before its end the certificate is renewed. Default: a third of its lifetime, half if that is under 10 days.

@@ -34,6 +34,13 @@ pub struct CertificateStatus {
     /// The issuer that signed, which may be a fallback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<SigningIssuer>,
+    /// What signed, as the issuer was then: a changed issuer is told from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<SigningAuthority>,
+    /// In what the certificate is not what the spec asks for, by its CA's decision: names, subject, lifetime, usages.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub differences: Vec<String>,
     /// When it was issued, by the operator's clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issued_at: Option<Timestamp>,
@@ -68,6 +75,32 @@ pub struct SigningIssuer {
     pub name: String,
 }
 
+/// What an issuer signs with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SigningAuthority {
+    /// ACME, CA or SelfSigned.
+    #[serde(rename = "type")]
+    pub kind: AuthorityType,
+    /// URL of the ACME server's directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// Subject key identifier of the CA, in lower-case hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "keyID")]
+    pub key_id: Option<String>,
+}
+
+/// The kinds of authority, by the issuer's field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AuthorityType {
+    /// A server that speaks ACME.
+    ACME,
+    /// A CA whose key is in a Secret.
+    CA,
+    /// The certificate's own key.
+    SelfSigned,
+}
+
 /// Why an attempt failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -90,9 +123,15 @@ pub struct AcmeStatus {
     /// The issuer that the order was placed with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order_issuer: Option<SigningIssuer>,
+    /// URL of the directory of the server that has the order: it is sent to no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order_server: Option<String>,
     /// What the order was placed for, so that a changed spec gives it up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order_request: Option<String>,
+    /// Since when the CA has the next move: the order is given up after an hour, or when it expires.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_since: Option<Timestamp>,
     /// ACME Renewal Information (RFC 9773).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ari: Option<AriStatus>,

@@ -122,6 +122,10 @@ pub struct AcmeIssuer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub profile: Option<String>,
+    /// Whether the CA is asked for the Certificate's `duration` (notAfter of RFC 8555 section 7.4). Many public CAs
+    /// refuse that; the order is then placed without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enable_duration_feature: Option<bool>,
     /// Common name of the root whose chain is preferred when the CA offers several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]

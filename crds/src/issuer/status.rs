@@ -25,6 +25,9 @@ pub struct AcmeAccountStatus {
     /// The account's URL at the CA.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "accountURI")]
     pub account_uri: Option<String>,
+    /// URL of the directory of the server that has the account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
     /// The contact that the CA has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_registered_email: Option<String>,

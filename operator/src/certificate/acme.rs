@@ -23,9 +23,10 @@ use super::{
 use crate::{
     clock,
     issuer::{
-        acme::{self, Admission, Endpoint},
+        acme::{self, AcmeError, Admission, Endpoint, Problem},
         outage::{Ask, Away, Unserved},
-        registry::Key,
+        registry::{Key, Signer},
+        server::{is_same_host, is_same_server},
         signer::AcmeSigner,
         slots,
     },
@@ -80,10 +81,14 @@ impl Acme<'_> {
                 }
             }
         };
-        let progress = flight
-            .advance(self.wanted, look.certificate.labels(), (look.ctx().now)())
-            .await
-            .unwrap_or_else(|error| order::interrupted(&error, self.refused(&error, flight.endpoint(), false)));
+        let advanced = flight.advance(self.wanted, look.certificate.labels(), (look.ctx().now)());
+        let progress = match advanced.await {
+            Ok(progress) => progress,
+            Err(error) => {
+                let error = self.explained(error).await;
+                order::interrupted(&error, self.refused(&error, flight.endpoint(), false))
+            }
+        };
         for endpoint in std::mem::take(&mut flight.heard) {
             self.answered(endpoint);
         }
@@ -192,7 +197,22 @@ impl Acme<'_> {
     fn goes_on(&self, flight: &Flight) -> bool {
         flight.request_hash == self.wanted.request_hash
             && flight.issuer == *self.issuer
+            && self.is_at(Some(&flight.signer.spec.server))
             && (flight.held.is_some() || Arc::ptr_eq(&flight.signer, &self.signer))
+    }
+
+    /// Whether `server` is the issuer's. What belongs to an order or a certificate of another server, such as URLs and
+    /// identifiers, is never sent to this one.
+    fn is_at(&self, server: Option<&str>) -> bool {
+        is_same_server(server, Some(&self.signer.spec.server))
+    }
+
+    /// Whether an order of before a restart is the issuer's server's. Versions before recorded no server.
+    fn has_order(&self, server: Option<&str>, url: &str) -> bool {
+        server.map_or_else(
+            || is_same_host(url, &self.signer.spec.server),
+            |server| self.is_at(Some(server)),
+        )
     }
 
     /// The order of before a restart, or a new one. The inner error is what to do instead.
@@ -208,12 +228,14 @@ impl Acme<'_> {
             && let Some(url) = &acme.order_url
             && acme.order_request.as_deref() == Some(&self.wanted.request_hash)
             && acme.order_issuer == Some(self.issuer.signing())
+            && self.has_order(acme.order_server.as_deref(), url)
             && let Some(key) = order_key::read(look)
                 .await?
                 .filter(|key| key.parameters() == self.wanted.key)
         {
             self.signer.queue(|queue| queue.resume(&queue_key(look)));
-            match Flight::resume(self.issuer.clone(), self.signer.clone(), self.wanted, key, url).await {
+            let at = (url.as_str(), acme.waiting_since);
+            match Flight::resume(self.issuer.clone(), self.signer.clone(), self.wanted, key, at).await {
                 Ok(mut flight) => {
                     self.answered(Endpoint::Order);
                     flight.recorded = true;
@@ -225,7 +247,7 @@ impl Acme<'_> {
                     );
                     return Ok(Ok(flight));
                 }
-                Err(acme::AcmeError::OrderGone { .. }) => {}
+                Err(AcmeError::OrderGone { .. }) => {}
                 Err(error) => {
                     let failure = self.refused(&error, Endpoint::Order, false);
                     look.ctx().leave(&self.signer, &queue_key(look));
@@ -306,12 +328,20 @@ impl Acme<'_> {
             return delivery::told(error).map(Err);
         }
         let renews = replaces.is_some();
-        let mut flight = match Flight::begin(self.issuer.clone(), self.signer.clone(), self.wanted, key, replaces).await
-        {
+        let begun = Flight::begin(
+            self.issuer.clone(),
+            self.signer.clone(),
+            self.wanted,
+            key,
+            replaces,
+            look.now,
+        );
+        let mut flight = match begun.await {
             Ok(flight) => flight,
             Err(error) => {
                 // No order, or one whose URL nobody knows: its key is of no use any more.
                 order_key::delete(look).await;
+                let error = self.explained(error).await;
                 return Ok(Err(self.refused(&error, Endpoint::NewOrder, renews)));
             }
         };
@@ -329,13 +359,24 @@ impl Acme<'_> {
             return Err(error);
         }
         flight.recorded = true;
+        if let Some(words) = flight.duration_refused() {
+            let note = format!(
+                "The CA refuses the requested end of the certificate ({words}), and decides the lifetime itself. Remove \
+                 spec.duration, or acme.enableDurationFeature from {}.",
+                self.issuer
+            );
+            look.ctx()
+                .tell(look.certificate, EventType::Warning, "DurationRefused", &note);
+        }
         Ok(Ok(flight))
     }
 
     fn order_status(&self, flight: &Flight, challenges: Vec<ChallengeStatus>) -> CertificateStatus {
         let order = Order {
             url: flight.url().to_owned(),
+            server: flight.signer.spec.server.clone(),
             request_hash: flight.request_hash.clone(),
+            waiting_since: flight.waiting_since(),
             challenges,
             look_again: self.look.now.checked_add(LOOK_AGAIN).unwrap_or(self.look.now),
         };
@@ -346,13 +387,32 @@ impl Acme<'_> {
 
     /// The certificate that the order replaces, in the words of RFC 9773, when the same CA issued it.
     fn replaces(&self) -> Option<String> {
-        let facts = self.known.facts.as_ref()?;
-        let same = facts.issuer.as_deref() == Some(&format!("{}/{}", self.issuer.kind, self.issuer.name));
+        let (facts, status) = (self.known.facts.as_ref()?, self.look.status());
+        let same = status.serial_number == facts.serial_number
+            && status.issuer == Some(self.issuer.signing())
+            && self.is_at(status.authority?.server.as_deref());
         facts.ari_identifier.clone().filter(|_| same)
     }
 
+    /// Finds out whether the CA refuses the account, or only this order: CAs have one word for both.
+    async fn explained(&self, error: AcmeError) -> AcmeError {
+        let words = match &error {
+            AcmeError::Unauthorized { detail } => format!("unauthorized: {detail}"),
+            AcmeError::AccountDoesNotExist { detail } => format!("accountDoesNotExist: {detail}"),
+            _ => return error,
+        };
+        match self.signer.account.verify().await {
+            Ok(()) => AcmeError::Rejected(Problem {
+                detail: words,
+                ..Problem::default()
+            }),
+            Err(AcmeError::Unauthorized { .. } | AcmeError::AccountDoesNotExist { .. }) => error,
+            Err(other) => other,
+        }
+    }
+
     /// A request that was refused or not served: what the account's queue and the others learn of it, and the failure.
-    fn refused(&self, error: &acme::AcmeError, endpoint: Endpoint, replaces: bool) -> Failure {
+    fn refused(&self, error: &AcmeError, endpoint: Endpoint, replaces: bool) -> Failure {
         let wanted = self.queued(replaces);
         let learned = self
             .signer
@@ -360,7 +420,10 @@ impl Acme<'_> {
         if learned {
             self.signer.keep();
         }
-        if matches!(error, acme::AcmeError::AccountDoesNotExist { .. }) {
+        if matches!(
+            error,
+            AcmeError::AccountDoesNotExist { .. } | AcmeError::Unauthorized { .. }
+        ) {
             self.signer.forget();
         }
         let failure = order::failure(error);
@@ -393,7 +456,10 @@ impl Acme<'_> {
         let known = flight.recorded;
         flight.told = Instant::now();
         let status = self.order_status(flight, flight.challenges());
-        let same = |status: &CertificateStatus| status.acme.as_ref().map(|acme| acme.challenges.clone());
+        let same = |status: &CertificateStatus| {
+            let acme = status.acme.as_ref();
+            acme.map(|acme| (acme.challenges.clone(), acme.waiting_since))
+        };
         let now = self.look.now;
         let overdue = clock::ATTEMPT
             .believe(self.look.status().next_attempt_time, now)
@@ -432,6 +498,7 @@ impl Acme<'_> {
             Ok(held),
             Signed {
                 issuer: self.issuer.signing(),
+                authority: Signer::Acme(flight.signer.clone()).authority(),
                 ordered: true,
                 gives_advice,
             },

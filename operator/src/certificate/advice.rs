@@ -12,6 +12,7 @@ use crate::issuer::{
     acme::Endpoint,
     outage::{Ask, Scope, Unserved},
     registry::{Key, Signer, State},
+    server::is_same_server,
     slots::Step,
 };
 
@@ -43,17 +44,17 @@ pub async fn ask(look: &Look<'_>, facts: Option<&Facts>, renewal: Timestamp) -> 
     let (Some(signed), Some(id)) = (&status.issuer, facts.and_then(|facts| facts.ari_identifier.as_deref())) else {
         return Some(look.before().advised(AriStatus::default(), renewal));
     };
-    let namespace = if signed.kind == gatehouse_crds::certificate::IssuerKind::Issuer {
-        look.namespace()
-    } else {
-        String::new()
+    let server = status
+        .authority
+        .as_ref()
+        .and_then(|authority| authority.server.as_deref());
+    let issuer = Key::of_signing(signed, &look.namespace());
+    let signer = match look.ctx().registry.get(&issuer) {
+        // An identifier is asked for at the server that issued, never at another that the issuer has now.
+        Some(State::Ready(Signer::Acme(signer))) if is_same_server(server, Some(&signer.spec.server)) => Some(signer),
+        _ => None,
     };
-    let issuer = Key {
-        kind: signed.kind,
-        namespace,
-        name: signed.name.clone(),
-    };
-    let Some(State::Ready(Signer::Acme(signer))) = look.ctx().registry.get(&issuer) else {
+    let Some(signer) = signer else {
         return Some(look.before().advised(unchanged(again(look, AFTER_TROUBLE)), renewal));
     };
     let (ctx, name) = (look.ctx(), identity(look.certificate));

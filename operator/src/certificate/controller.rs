@@ -196,7 +196,9 @@ impl Look<'_> {
             Plan::Serve { renewal, next } => {
                 ctx.forget(self.uid());
                 ctx.outages.forget(&identity(self.certificate));
-                self.write_status(&self.before().serving(renewal)).await?;
+                let issuer = self.status().issuer.and_then(|issuer| self.ready_issuer(&issuer));
+                self.write_status(&self.before().serving(renewal, issuer.as_ref()))
+                    .await?;
                 Ok(self.rest(next))
             }
             Plan::AskAdvice { renewal } => {

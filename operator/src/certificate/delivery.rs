@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gatehouse_crds::{
-    certificate::{CertificateStatus, SigningIssuer},
+    certificate::{CertificateStatus, SigningAuthority, SigningIssuer},
     secret_ref::SecretKeySelector,
 };
 use k8s_openapi::api::core::v1::Secret;
@@ -11,14 +11,14 @@ use kube::{ResourceExt, runtime::controller::Action};
 use zeroize::Zeroizing;
 
 use super::{
-    advice, dependencies,
+    advice, dependencies, differences,
     failure::{Class, Failure},
     holding::{Facts, Held, TLS},
     look::{Known, Look},
     order_key,
     outcome::Issued,
     plan::{self, Cause, Plan},
-    rollout,
+    remarks, rollout,
     secret::{self, Notes, Passwords},
     wanted::Wanted,
 };
@@ -46,6 +46,7 @@ pub struct Delivery<'a> {
 #[derive(Clone, Debug)]
 pub struct Signed {
     pub issuer: SigningIssuer,
+    pub authority: SigningAuthority,
     /// By an order, whose key waits in a Secret of its own.
     pub ordered: bool,
     pub gives_advice: bool,
@@ -92,16 +93,21 @@ pub async fn deliver(look: &Look<'_>, delivery: &Delivery<'_>) -> Result<Result<
     if was_ordered || delivery.issuer.is_some_and(|signed| signed.ordered) {
         order_key::delete(look).await;
     }
+    let issuer = delivery
+        .issuer
+        .map(|signed| signed.issuer.clone())
+        .or_else(|| own?.signing_issuer());
+    let ready_issuer = issuer.as_ref().and_then(|issuer| look.ready_issuer(issuer));
     let mut status = look.before().issued(&Issued {
         held: delivery.held,
-        issuer: delivery
-            .issuer
-            .map(|signed| signed.issuer.clone())
-            .or_else(|| own?.signing_issuer()),
+        issuer,
         is_new,
         answers_request: own.is_some_and(|facts| facts.cause.as_deref() == Some(Cause::Requested.as_str())),
         written: own.and_then(|facts| facts.written),
         first_advice: gives_advice.then(|| advice::first(look.before().certificate_seed(), look.now)),
+        differences: differences(look, delivery),
+        ready_issuer: ready_issuer.as_ref(),
+        authority: delivery.issuer.map(|signed| signed.authority.clone()),
     });
     if let Some(rollout) = &rollout {
         rollout::note(&mut status, rollout, look.certificate.metadata.generation, look.now);
@@ -124,6 +130,9 @@ pub async fn deliver(look: &Look<'_>, delivery: &Delivery<'_>) -> Result<Result<
                 cause.because()
             ),
         );
+        if let Some(note) = remarks::differing(&status.differences) {
+            ctx.tell(look.certificate, EventType::Warning, "IssuedDifferently", &note);
+        }
     }
     tracing::info!(
         namespace = look.namespace(),
@@ -135,6 +144,18 @@ pub async fn deliver(look: &Look<'_>, delivery: &Delivery<'_>) -> Result<Result<
         "the pair is in its Secret"
     );
     Ok(Ok(look.rest(status.renewal_time.unwrap_or(look.now))))
+}
+
+/// In what the pair is not what the spec asks for, though it is taken.
+fn differences(look: &Look<'_>, delivery: &Delivery<'_>) -> Vec<String> {
+    let leaf = delivery.held.leaf();
+    let before = look.status();
+    let recorded = (before.serial_number == Some(leaf.serial_hex())).then_some(before.issued_at);
+    let issued_at = match delivery.cause {
+        Some(_) => look.now,
+        None => recorded.flatten().unwrap_or(leaf.not_before),
+    };
+    differences::differences(leaf, delivery.wanted, &look.certificate.spec, issued_at)
 }
 
 fn notes<'a>(look: &Look<'_>, delivery: &Delivery<'a>) -> Notes<'a> {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use gatehouse_crds::certificate::{Certificate, IssuerRef};
+use gatehouse_crds::certificate::{Certificate, IssuerRef, SigningAuthority};
 use kube::{ResourceExt, runtime::controller::Action};
 
 use super::{
@@ -61,6 +61,11 @@ pub async fn obtain(look: &Look<'_>, wanted: &Wanted, known: &Known, cause: Caus
     let signer = match ctx.registry.get(&issuer) {
         Some(State::Ready(signer)) => signer,
         Some(State::Examining) => return Ok(Action::requeue(LOOK_AGAIN)),
+        Some(State::Refused(message)) => {
+            let message = format!("{issuer} cannot sign: {message}");
+            let failure = Failure::new(Class::Refused, "IssuerNotReady", message);
+            return refused(look, &issuers, failure, cause).await;
+        }
         Some(State::NotReady(message)) => {
             let failure = not_ready(format!("{issuer} cannot sign: {message}"));
             return refused(look, &issuers, failure, cause).await;
@@ -73,6 +78,7 @@ pub async fn obtain(look: &Look<'_>, wanted: &Wanted, known: &Known, cause: Caus
             return refused(look, &issuers, failure, cause).await;
         }
     };
+    let authority = signer.authority();
     let outcome = match signer {
         Signer::Ca(ca) if let Some(failure) = signing::in_vain(&issuer, &ca, cause, look.status().not_after) => {
             Err(failure)
@@ -86,14 +92,14 @@ pub async fn obtain(look: &Look<'_>, wanted: &Wanted, known: &Known, cause: Caus
                 Err(failure) => Err(failure),
             };
             drop(permit);
-            deliver(look, wanted, known, cause, signed, at_once(&issuer)).await?
+            deliver(look, wanted, known, cause, signed, at_once(&issuer, authority)).await?
         }
         Signer::SelfSigned => {
             let signed = match generate(look, wanted, known, cause).await? {
                 Ok(key) => signing::by_itself(wanted, key, look.now),
                 Err(failure) => Err(failure),
             };
-            deliver(look, wanted, known, cause, signed, at_once(&issuer)).await?
+            deliver(look, wanted, known, cause, signed, at_once(&issuer, authority)).await?
         }
         Signer::Acme(signer) => {
             let step = Acme {
@@ -277,9 +283,10 @@ pub async fn generate(
 }
 
 /// Signed by an issuer in this process.
-fn at_once(issuer: &Key) -> Signed {
+fn at_once(issuer: &Key, authority: SigningAuthority) -> Signed {
     Signed {
         issuer: issuer.signing(),
+        authority,
         ordered: false,
         gives_advice: false,
     }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use gatehouse_crds::certificate::{Certificate, CertificateStatus};
+use gatehouse_crds::certificate::{Certificate, CertificateStatus, SigningIssuer};
 use jiff::Timestamp;
 use kube::{ResourceExt, runtime::controller::Action};
 
@@ -13,10 +13,11 @@ use super::{
     issue,
     outcome::{Before, ISSUING},
     plan::{self, Input, Plan},
+    remarks::ReadyIssuer,
     wanted::{SpecError, Wanted},
 };
 use crate::{
-    issuer::registry::{Key, Since},
+    issuer::registry::{Key, Since, State},
     kubernetes::{apply::WriteError, conditions},
     pki::PrivateKey,
 };
@@ -163,6 +164,17 @@ impl<'a> Look<'a> {
             pause: self.ctx().pause(self.uid()),
             now: self.now,
         })
+    }
+
+    /// Returns the issuer that a certificate is from, when it is ready.
+    pub fn ready_issuer(&self, issuer: &SigningIssuer) -> Option<ReadyIssuer> {
+        match self.ctx().registry.get(&Key::of_signing(issuer, &self.namespace()))? {
+            State::Ready(signer) => Some(ReadyIssuer {
+                authority: signer.authority(),
+                takes_duration: signer.takes_duration(),
+            }),
+            State::Examining | State::NotReady(_) | State::Refused(_) => None,
+        }
     }
 
     /// To be looked at again at `time`.

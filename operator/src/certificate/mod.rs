@@ -7,7 +7,7 @@
 //! - [`secret`]: the Secret as it is written. [`outcome`]: the status as it is written.
 //! - [`issue`]: chooses the issuer. [`signing`]: issuing by a CA in the process. [`acme`], [`order`]: issuing by ACME, a
 //!   step at a time; [`order_key`]: the key meanwhile.
-//! - [`rollout`]: restarting what uses the Secret.
+//! - [`differences`], [`remarks`]: what a CA chose otherwise than the spec, and how that is reported. [`rollout`]: restarting what uses the Secret.
 
 mod acme;
 pub mod advice;
@@ -18,6 +18,7 @@ pub mod context;
 pub mod controller;
 pub mod delivery;
 pub mod dependencies;
+pub mod differences;
 pub mod failure;
 pub mod fallback;
 pub mod holding;
@@ -28,6 +29,7 @@ pub mod order;
 pub mod order_key;
 pub mod outcome;
 pub mod plan;
+pub mod remarks;
 pub mod renewal;
 pub mod rollout;
 #[cfg(test)]

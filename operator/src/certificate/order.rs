@@ -5,6 +5,7 @@
 
 mod challenges;
 mod ending;
+mod waiting;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 use self::{
     challenges::Presented,
     ending::{chosen, ended, unchosen},
+    waiting::Waiting,
 };
 pub use self::{
     challenges::solvers,
@@ -26,13 +28,14 @@ pub use self::{
 use super::{
     failure::{Class, Failure},
     holding::Held,
+    renewal,
     wanted::Wanted,
 };
 use crate::{
     issuer::{
         acme::{
-            self, AcmeAccount, AcmeError, AcmeOrder, AuthorizationView, Endpoint, NewOrder, OrderView, Step, next_step,
-            poll_after,
+            self, AcmeAccount, AcmeError, AcmeOrder, AuthorizationView, Endpoint, FailureKind, NewOrder, OrderStatus,
+            Step, next_step, poll_after,
         },
         registry::Key,
         signer::AcmeSigner,
@@ -104,6 +107,12 @@ pub struct Flight {
     /// Those of the Certificate, by which solvers are selected.
     labels: BTreeMap<String, String>,
     poll_at: Option<Instant>,
+    /// Since when the CA has the next move.
+    waiting: Option<Waiting>,
+    /// The CA took the CSR, whatever the order's status says.
+    finalized: bool,
+    /// How often the CA was not ready for what its own answer had asked for.
+    unready: u32,
     /// The certificate, when it is there and has yet to be written.
     pub held: Option<Held>,
     /// Why the certificate's chain is not the preferred one, to be reported with it.
@@ -132,8 +141,8 @@ pub enum Progress {
     Lapsed(Failure),
 }
 
-/// What is ordered.
-pub fn new_order(signer: &AcmeSigner, wanted: &Wanted, replaces: Option<String>) -> NewOrder {
+/// Returns what the CA has to verify.
+pub fn identifiers(wanted: &Wanted) -> Vec<acme::Identifier> {
     let request = wanted.for_acme();
     let names = request
         .dns_names
@@ -143,11 +152,18 @@ pub fn new_order(signer: &AcmeSigner, wanted: &Wanted, replaces: Option<String>)
         .ip_addresses
         .iter()
         .map(|address| acme::Identifier::Ip(*address));
+    names.chain(addresses).collect()
+}
+
+/// Returns what is ordered. The duration is requested only where the issuer says so: most CAs refuse it.
+fn new_order(signer: &AcmeSigner, wanted: &Wanted, replaces: Option<String>, now: Timestamp) -> NewOrder {
+    let requested = signer.spec.enable_duration_feature == Some(true);
+    let duration = wanted.duration.filter(|_| requested);
     NewOrder {
-        identifiers: names.chain(addresses).collect(),
+        identifiers: identifiers(wanted),
         profile: signer.spec.profile.clone(),
-        not_after: None,
         replaces,
+        not_after: duration.and_then(|lifetime| renewal::whole_seconds_up(now).checked_add(lifetime).ok()),
     }
 }
 
@@ -159,8 +175,9 @@ impl Flight {
         wanted: &Wanted,
         key: Arc<PrivateKey>,
         replaces: Option<String>,
+        now: Timestamp,
     ) -> Result<Self, AcmeError> {
-        let session = AcmeAccount::begin(&signer.account, &new_order(&signer, wanted, replaces)).await?;
+        let session = AcmeAccount::begin(&signer.account, &new_order(&signer, wanted, replaces, now)).await?;
         Ok(Self::new(issuer, signer, wanted, key, session))
     }
 
@@ -170,15 +187,16 @@ impl Flight {
         signer: Arc<AcmeSigner>,
         wanted: &Wanted,
         key: Arc<PrivateKey>,
-        url: &str,
+        (url, waiting_since): (&str, Option<Timestamp>),
     ) -> Result<Self, AcmeError> {
-        let identifiers = new_order(&signer, wanted, None).identifiers;
+        let identifiers = identifiers(wanted);
         let mut session = AcmeAccount::resume(&signer.account, url, &identifiers).await?;
         if let Err(error) = session.read_decided().await {
             tracing::warn!(order = url, %error, "authorizations cannot be read; answers to their challenges may be left behind");
         }
         let mut flight = Self::new(issuer, signer, wanted, key, session);
         flight.resumed = true;
+        flight.waiting = waiting_since.map(|since| Waiting::resumed(since, flight.session.view()));
         Ok(flight)
     }
 
@@ -199,6 +217,9 @@ impl Flight {
             resumed: false,
             labels: BTreeMap::new(),
             poll_at: None,
+            waiting: None,
+            finalized: false,
+            unready: 0,
             held: None,
             chain_note: None,
             at: Endpoint::Order,
@@ -221,6 +242,16 @@ impl Flight {
             Step::Present(_) => Endpoint::Challenge,
             Step::Fetch | Step::Poll | Step::Failed(_) => Endpoint::Order,
         }
+    }
+
+    /// Returns why the CA refused the requested end of the certificate, so that it was ordered without.
+    pub fn duration_refused(&self) -> Option<&str> {
+        self.session.view().not_after_refused.as_deref()
+    }
+
+    /// Returns since when the CA has had the next move, to be kept over a restart.
+    pub fn waiting_since(&self) -> Option<Timestamp> {
+        self.waiting.map(Waiting::since)
     }
 
     /// The order's URL.
@@ -263,17 +294,11 @@ impl Flight {
                 let authorizations: Vec<AuthorizationView> = authorizations.into_iter().cloned().collect();
                 return self.answer(&authorizations, labels, now).await;
             }
-            Step::Poll => {
-                let due = *self
-                    .poll_at
-                    .get_or_insert_with(|| Instant::now() + pause(self.session.view()));
-                let left = due.saturating_duration_since(Instant::now());
-                if !left.is_zero() {
-                    return Ok(Some(Progress::Again(left)));
-                }
-                self.poll_at = None;
-                self.session.refresh().await?;
-                self.heard.push(self.at);
+            Step::Poll => return self.poll(now).await,
+            // A second CSR would be a mistake, or a second certificate.
+            Step::Finalize if self.finalized => return self.poll(now).await,
+            Step::Finalize | Step::Collect if let Some(left) = self.pause_left() => {
+                return Ok(Some(Progress::Again(left)));
             }
             Step::Finalize => {
                 let csr =
@@ -287,16 +312,24 @@ impl Flight {
                             ))));
                         }
                     };
+                match self.session.finalize(&csr).await {
+                    Ok(()) => self.finalized = self.session.view().status != OrderStatus::Pending,
+                    Err(AcmeError::OrderNotReady { .. }) => return Ok(Some(self.unready(now))),
+                    Err(error) => return Err(error),
+                }
                 self.poll_at = None;
-                self.session.finalize(&csr).await?;
                 self.heard.push(self.at);
             }
             Step::Collect => {
                 let preferred = self.signer.spec.preferred_chain.clone();
-                let chains = self.session.certificate(preferred.is_some()).await?;
+                let chains = match self.session.certificate(preferred.is_some()).await {
+                    Ok(chains) => chains,
+                    Err(AcmeError::OrderNotReady { .. }) => return Ok(Some(self.unready(now))),
+                    Err(error) => return Err(error),
+                };
                 self.heard.push(self.at);
                 return Ok(Some(
-                    match chosen(&chains.all, preferred.as_deref(), wanted, &self.key) {
+                    match chosen(&chains.all, preferred.as_deref(), wanted, &self.key, now) {
                         Ok(chain) => {
                             self.chain_note = unchosen(&chain, preferred.as_deref(), chains.unread.as_deref());
                             self.held = Some(Held::new(self.key.clone(), chain));
@@ -306,13 +339,61 @@ impl Flight {
                     },
                 ));
             }
-            Step::Failed(failure) => return Ok(Some(self.with_sights(ended(&failure)))),
+            Step::Failed(failure) => {
+                // It expired while the CA had the next move.
+                let late = (failure.kind == FailureKind::Lapsed)
+                    .then(|| self.waiting?.overdue(self.session.view(), now))
+                    .flatten();
+                let ended = late.map_or_else(|| ended(&failure), Progress::Failed);
+                return Ok(Some(self.with_sights(ended)));
+            }
         }
         Ok(None)
     }
-}
 
-/// When to look again after the CA was told something.
-fn pause(view: &OrderView) -> Duration {
-    poll_after(view.polls, view.retry_after)
+    /// The CA has the next move: reads the order when it is time to.
+    async fn poll(&mut self, now: Timestamp) -> Result<Option<Progress>, AcmeError> {
+        if self.poll_at.is_none() {
+            let view = self.session.view();
+            let pause = poll_after(view.polls, view.retry_after);
+            if let Some(failure) = self.wait(now, pause) {
+                return Ok(Some(Progress::Failed(failure)));
+            }
+        }
+        if let Some(left) = self.pause_left() {
+            return Ok(Some(Progress::Again(left)));
+        }
+        // After the answer: what is known of the order is from before, and says nothing about a wait that went on without it.
+        self.session.refresh().await?;
+        self.heard.push(self.at);
+        self.poll_at = None;
+        Ok(None)
+    }
+
+    /// The CA is not ready for what its own answer had asked for: the same is tried again a little later.
+    fn unready(&mut self, now: Timestamp) -> Progress {
+        self.unready = self.unready.saturating_add(1);
+        let pause = poll_after(self.unready, self.session.view().retry_after);
+        match self.wait(now, pause) {
+            Some(failure) => Progress::Failed(failure),
+            None => Progress::Again(self.pause_left().unwrap_or_default()),
+        }
+    }
+
+    /// Waits for the CA, for `pause` or as long as it still has; gives the failure when its time is over.
+    fn wait(&mut self, now: Timestamp, pause: Duration) -> Option<Failure> {
+        let view = self.session.view();
+        let waiting = Waiting::continued(self.waiting, view, now);
+        self.waiting = Some(waiting);
+        let failure = waiting.overdue(view, now);
+        let pause = pause.min(waiting.left(view, now));
+        self.poll_at = Some(Instant::now() + pause);
+        failure
+    }
+
+    /// Returns what is left of the pause between two requests, if any.
+    fn pause_left(&self) -> Option<Duration> {
+        let left = self.poll_at?.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
+    }
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use gatehouse_crds::certificate::{
-    AcmeStatus, AriStatus, Certificate, CertificateStatus, ChallengeStatus, LastFailure, SigningIssuer,
+    AcmeStatus, AriStatus, Certificate, CertificateStatus, ChallengeStatus, LastFailure, SigningAuthority,
+    SigningIssuer,
 };
 use jiff::Timestamp;
 
@@ -12,6 +13,7 @@ use super::{
     failure::{Class, Failure},
     holding::Held,
     plan::Cause,
+    remarks::{self, ReadyIssuer},
     renewal,
 };
 use crate::kubernetes::{
@@ -129,7 +131,9 @@ impl Before<'_> {
             let acme = status.acme.get_or_insert_default();
             acme.order_url = Some(order.url);
             acme.order_issuer = Some(issuer.clone());
+            acme.order_server = Some(order.server);
             acme.order_request = Some(order.request_hash);
+            acme.waiting_since = order.waiting_since.map(renewal::whole_seconds);
             acme.challenges = order.challenges;
         }
         status
@@ -163,6 +167,8 @@ impl Before<'_> {
             fingerprint_sha256: Some(leaf.fingerprint_sha256()),
             // The status is believed before the Secret's notes, which anybody may have changed.
             issuer: before.issuer.filter(|_| same).or_else(|| issued.issuer.clone()),
+            authority: before.authority.filter(|_| same).or_else(|| issued.authority.clone()),
+            differences: issued.differences.clone(),
             issued_at: Some(issued_at),
             revision: Some(before.revision.unwrap_or_default() + i64::from(!same)),
             failed_attempts: Some(0),
@@ -189,21 +195,12 @@ impl Before<'_> {
             (false, true) => ready_reason(&before.conditions),
             (false, false) => ADOPTED,
         };
-        let verb = if reason == ADOPTED {
-            "was there already and fits"
-        } else {
-            "was issued"
+        let remarks = match issued.ready_issuer {
+            Some(issuer) => remarks::remarks(self.certificate, &status, issuer),
+            None => remarks::differing(&status.differences).into_iter().collect(),
         };
-        self.set(
-            &mut status,
-            READY,
-            true,
-            reason,
-            format!(
-                "The certificate in Secret {secret} {verb} and is good until {}.",
-                leaf.not_after
-            ),
-        );
+        let message = with_remarks(good_until(secret, reason, Some(leaf.not_after)), &remarks);
+        self.set(&mut status, READY, true, reason, message);
         self.set(
             &mut status,
             ISSUING,
@@ -288,24 +285,28 @@ impl Before<'_> {
         status
     }
 
-    /// All is well; the time of the renewal may have moved.
-    pub fn serving(&self, renewal: Timestamp) -> CertificateStatus {
+    /// All is well; the time of the renewal may have moved. `issuer` is the one that signed, when it is ready.
+    pub fn serving(&self, renewal: Timestamp, issuer: Option<&ReadyIssuer>) -> CertificateStatus {
         let mut status = self.status();
         status.renewal_time = Some(renewal);
         status.next_attempt_time = None;
         // What failed is not needed any more, and neither is what was under way.
         status.failed_attempts = status.failed_attempts.map(|_| 0);
         status.acme = without_order(status.acme);
-        let secret = &self.certificate.spec.secret_name;
-        let message = match status.not_after {
-            Some(end) => format!("The certificate in Secret {secret} is good until {end}."),
-            None => format!("The certificate in Secret {secret} is good."),
-        };
+        // Versions before recorded no authority. Theirs is taken to be what the issuer has when that is first noticed.
+        if status.authority.is_none() && status.issuer.is_some() {
+            status.authority = issuer.map(|issuer| issuer.authority.clone());
+        }
+        let reason = ready_reason(&status.conditions);
+        let base = good_until(&self.certificate.spec.secret_name, reason, status.not_after);
         let kept = conditions::find(&status.conditions, READY)
             .filter(|ready| ready.status == "True")
             .map(|ready| ready.message.clone());
-        let reason = ready_reason(&status.conditions);
-        self.set(&mut status, READY, true, reason, kept.unwrap_or(message));
+        let message = match issuer {
+            Some(issuer) => with_remarks(base, &remarks::remarks(self.certificate, &status, issuer)),
+            None => kept.unwrap_or(base),
+        };
+        self.set(&mut status, READY, true, reason, message);
         self.set(
             &mut status,
             ISSUING,
@@ -315,6 +316,29 @@ impl Before<'_> {
         );
         status
     }
+}
+
+/// The message of a Ready certificate, before the remarks.
+fn good_until(secret: &str, reason: &str, end: Option<Timestamp>) -> String {
+    let verb = if reason == ADOPTED {
+        "was there already and fits"
+    } else {
+        "was issued"
+    };
+    let until = end.map_or_else(String::new, |end| format!(" and is good until {end}"));
+    format!("The certificate in Secret {secret} {verb}{until}.")
+}
+
+/// Returns the remarks in the message of a Ready certificate.
+pub fn remarks_in(message: &str) -> Option<&str> {
+    let (_, remarks) = message.split_once(". ")?;
+    Some(remarks)
+}
+
+fn with_remarks(message: String, remarks: &[String]) -> String {
+    remarks
+        .iter()
+        .fold(message, |message, remark| format!("{message} {remark}"))
 }
 
 /// What is known of the CA's advice, without the order.
@@ -346,7 +370,11 @@ fn ready_reason(conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Co
 #[derive(Clone, Debug, PartialEq)]
 pub struct Order {
     pub url: String,
+    /// Whose it is: the URL of its directory.
+    pub server: String,
     pub request_hash: String,
+    /// Since when the CA has the next move.
+    pub waiting_since: Option<Timestamp>,
     pub challenges: Vec<ChallengeStatus>,
     /// When we look at it at the latest.
     pub look_again: Timestamp,
@@ -366,6 +394,11 @@ pub struct Issued<'a> {
     pub written: Option<Timestamp>,
     /// When the CA is first asked for its advice; none for CAs without any.
     pub first_advice: Option<Timestamp>,
+    /// In what it is not what the spec asks for, by its CA's decision.
+    pub differences: Vec<String>,
+    /// The issuer that signed, when it is ready; `authority` is what it signed with, when that is known.
+    pub ready_issuer: Option<&'a ReadyIssuer>,
+    pub authority: Option<SigningAuthority>,
 }
 
 #[cfg(test)]

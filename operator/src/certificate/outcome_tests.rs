@@ -45,7 +45,9 @@ fn failure(class: Class, reason: &'static str) -> Failure {
 fn order() -> Order {
     Order {
         url: "https://ca.test/order/1".into(),
+        server: "https://ca.test/directory".into(),
         request_hash: "1-abc".into(),
+        waiting_since: Some(issued_at()),
         challenges: vec![ChallengeStatus {
             kind: "dns-01".into(),
             identifier: "www.example.com".into(),
@@ -68,6 +70,9 @@ fn the_first_certificate_is_told_whole() {
         answers_request: false,
         written: None,
         first_advice: Some(first_check),
+        differences: Vec::new(),
+        ready_issuer: None,
+        authority: None,
     });
     assert_eq!(told(&status), "Ready=True Issued, Issuing=False Issued");
     assert_eq!(
@@ -124,7 +129,9 @@ fn an_order_in_flight_is_in_the_status_beside_the_advice() {
         Some(AcmeStatus {
             order_url: Some("https://ca.test/order/1".into()),
             order_issuer: Some(ca()),
+            order_server: Some("https://ca.test/directory".into()),
             order_request: Some("1-abc".into()),
+            waiting_since: Some(issued_at()),
             ari: Some(advice.clone()),
             challenges: order().challenges,
         })
@@ -225,6 +232,9 @@ fn a_renewal_counts_and_an_adoption_is_the_first() {
         answers_request: false,
         written: None,
         first_advice: None,
+        differences: Vec::new(),
+        ready_issuer: None,
+        authority: None,
     };
     let adopted = at(&certificate, after(days(1))).issued(&there_already);
     assert_eq!(told(&adopted), "Ready=True Adopted, Issuing=False Issued");
@@ -252,6 +262,9 @@ fn a_secret_that_is_mended_changes_nothing_in_the_status_whatever_its_notes_said
         answers_request: false,
         written: Some(after(days(1))),
         first_advice: None,
+        differences: Vec::new(),
+        ready_issuer: None,
+        authority: None,
     };
     assert_eq!(
         Some(at(&certificate, after(days(1))).issued(&mended)),
@@ -280,7 +293,9 @@ fn a_held_one_says_until_when_and_how_to_get_it_through() {
 fn a_suspended_one_has_nothing_under_way() {
     let order = Order {
         url: "https://ca.test/order/1".into(),
+        server: "https://ca.test/directory".into(),
         request_hash: "1-a".into(),
+        waiting_since: None,
         challenges: Vec::new(),
         look_again: after(hours(1)),
     };
@@ -308,7 +323,10 @@ fn a_suspended_one_has_nothing_under_way() {
 fn looking_again_at_what_serves_changes_nothing() {
     let certificate = served();
     let status = certificate.status.clone().unwrap();
-    let again = at(&certificate, after(days(3))).serving(status.renewal_time.unwrap());
+    let again = at(&certificate, after(days(3))).serving(status.renewal_time.unwrap(), None);
+    assert_eq!(again, status);
+    let issuer = samples::ready_issuer();
+    let again = at(&certificate, after(days(3))).serving(status.renewal_time.unwrap(), Some(&issuer));
     assert_eq!(again, status);
 }
 

@@ -7,11 +7,16 @@ use super::{
     dependencies,
     failure::{Class, Failure},
     holding::{Damage, Facts, Held},
-    outcome::Before,
+    outcome::{Before, READY},
     renewal,
     wanted::{SpecError, Wanted, differs},
 };
-use crate::{clock, issuer::registry::Since, kubernetes::names, pki::Fidelity};
+use crate::{
+    clock,
+    issuer::registry::Since,
+    kubernetes::{conditions, names},
+    pki::Fidelity,
+};
 
 /// Everything that the decision depends on.
 #[derive(Clone, Copy, Debug)]
@@ -185,7 +190,7 @@ fn by_contents(input: &Input<'_>, wanted: &Wanted, facts: &Facts, contents: &Res
     let ours = is_ours(input, facts);
     let trouble = match contents {
         Err(damage) => Some(damage.to_string()),
-        Ok(held) => misfit(wanted, facts, held, ours),
+        Ok(held) => misfit(input, wanted, facts, held),
     };
     match trouble {
         // What another tool made is never repaired by us: its owner has to say so.
@@ -207,7 +212,8 @@ fn by_contents(input: &Input<'_>, wanted: &Wanted, facts: &Facts, contents: &Res
 }
 
 /// Why a readable pair is not what is wanted, if so.
-fn misfit(wanted: &Wanted, facts: &Facts, held: &Held, ours: bool) -> Option<String> {
+fn misfit(input: &Input<'_>, wanted: &Wanted, facts: &Facts, held: &Held) -> Option<String> {
+    let ours = is_ours(input, facts);
     if ours && spec_changed(wanted, facts) {
         return Some("it was made for another spec".into());
     }
@@ -219,10 +225,13 @@ fn misfit(wanted: &Wanted, facts: &Facts, held: &Held, ours: bool) -> Option<Str
     {
         return Some("tls.crt or ca.crt is not what was issued".into());
     }
-    let mismatches = held
-        .leaf()
-        .satisfies(&wanted.request, wanted.key, Fidelity::AuthorityDecides)
-        .err()?;
+    // What was issued for this spec is not issued again for what its CA chose otherwise: it would choose so again.
+    let fidelity = if ours || is_recorded(input, held) {
+        Fidelity::NamesAndKey
+    } else {
+        Fidelity::AuthorityDecides
+    };
+    let mismatches = held.leaf().satisfies(&wanted.request, wanted.key, fidelity).err()?;
     Some(
         mismatches
             .iter()
@@ -239,6 +248,16 @@ fn status<'a>(input: &Input<'a>) -> &'a CertificateStatus {
 
 fn is_ours(input: &Input<'_>, facts: &Facts) -> bool {
     facts.certificate.is_some() && facts.certificate == input.certificate.metadata.name
+}
+
+/// Whether the status says that this certificate was issued for the spec as it is: its Secret may have lost its notes.
+fn is_recorded(input: &Input<'_>, held: &Held) -> bool {
+    let status = status(input);
+    let ready = conditions::find(&status.conditions, READY);
+    status.fingerprint_sha256 == Some(held.leaf().fingerprint_sha256())
+        && ready.is_some_and(|ready| {
+            ready.status == "True" && ready.observed_generation == input.certificate.metadata.generation
+        })
 }
 
 fn spec_changed(wanted: &Wanted, facts: &Facts) -> bool {

@@ -315,6 +315,69 @@ fn a_disturbed_secret_is_judged_by_what_is_in_it() {
     ]);
 }
 
+/// Issued by a CA that wrote a common name of its own and a name that was not ordered.
+fn issued_otherwise() -> Scene {
+    let given = samples::certificate("commonName: Shop\nipAddresses: [192.0.2.7]");
+    let held = samples::pair(&given, issued_at());
+    let certificate = samples::certificate("");
+    Scene {
+        secret: Some(samples::written(&certificate, &held, Cause::First)),
+        certificate: samples::with_issued(certificate, &held, issued_at()),
+        now: after(hours(1)),
+        ..fresh()
+    }
+}
+
+#[test]
+fn what_a_ca_chose_otherwise_is_not_issued_again() {
+    let stripped = |secret: &mut Body| {
+        secret.metadata.annotations = None;
+        secret.metadata.managed_fields = None;
+    };
+    let read_again = |scene: Scene| {
+        scene.secret(|secret| samples::take(secret, &["f:metadata", "f:labels", "f:gatehouse.dev/managed"]))
+    };
+    check(vec![
+        ("untouched", issued_otherwise(), "serve"),
+        ("read again", read_again(issued_otherwise()), "write"),
+        (
+            "restored without its status",
+            issued_otherwise().certificate(|it| it.status = None),
+            "write",
+        ),
+        (
+            "another recipe of the hashes",
+            issued_otherwise()
+                .note(REQUEST_HASH, "0-5eed")
+                .note(OUTPUT_HASH, "0-5eed"),
+            "write",
+        ),
+        ("all notes lost", issued_otherwise().secret(stripped), "write"),
+        (
+            "all notes lost, and another spec",
+            issued_otherwise()
+                .secret(stripped)
+                .spec("uris: [spiffe://example.com/a]"),
+            "refuse SecretConflict",
+        ),
+        (
+            "a name less than ordered",
+            read_again(issued_otherwise().spec("uris: [spiffe://example.com/a]")),
+            "issue SpecChanged",
+        ),
+        ("due", issued_otherwise().at(after(days(60))), "issue Due"),
+        // Nobody says that it was issued for this Certificate: it may serve somebody else with its other name.
+        (
+            "of another tool",
+            Scene {
+                certificate: samples::certificate(""),
+                ..issued_otherwise().secret(stripped)
+            },
+            "refuse SecretConflict",
+        ),
+    ]);
+}
+
 #[test]
 fn a_foreign_secret_is_adopted_or_left_alone() {
     let consents = |secret: &mut Body| {

@@ -146,6 +146,9 @@ fn a_pair_that_a_crash_kept_out_of_the_status_is_noted_as_what_it_is() {
         answers_request: false,
         written: Some(at("2026-03-01T00:00:05Z")),
         first_advice: None,
+        differences: Vec::new(),
+        ready_issuer: None,
+        authority: None,
     });
     assert_eq!(status.revision, Some(2));
     assert_eq!(status.issuer.as_ref().unwrap().name, "ca");
@@ -175,7 +178,7 @@ fn what_was_under_way_leaves_no_trace_once_all_is_well() {
         certificate: &before,
         now,
     }
-    .serving(at("2026-03-01T00:00:00Z"));
+    .serving(at("2026-03-01T00:00:00Z"), None);
     assert_eq!(status.failed_attempts, Some(0));
     let acme = status.acme.unwrap();
     assert_eq!(acme.order_url, None);
@@ -203,6 +206,9 @@ fn a_request_in_the_second_of_an_issue_is_answered_and_once() {
             answers_request: false,
             written: None,
             first_advice: None,
+            differences: Vec::new(),
+            ready_issuer: None,
+            authority: None,
         }),
     );
     assert!(!is_requested(&after, at("2026-01-10T00:00:00.8Z")));

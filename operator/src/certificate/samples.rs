@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use gatehouse_crds::certificate::{Certificate, IssuerKind, LastFailure, SigningIssuer};
+use gatehouse_crds::certificate::{
+    AuthorityType, Certificate, IssuerKind, LastFailure, SigningAuthority, SigningIssuer,
+};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::Secret,
@@ -16,6 +18,7 @@ use super::{
     holding::Held,
     outcome::{Before, Issued},
     plan::Cause,
+    remarks::ReadyIssuer,
     secret::{self, Notes, Passwords},
     signing,
     wanted::Wanted,
@@ -76,6 +79,18 @@ pub(super) fn ca() -> SigningIssuer {
     }
 }
 
+/// The issuer `ca` as it is: a CA.
+pub(super) fn ready_issuer() -> ReadyIssuer {
+    ReadyIssuer {
+        authority: SigningAuthority {
+            kind: AuthorityType::CA,
+            server: None,
+            key_id: Some("0c".into()),
+        },
+        takes_duration: true,
+    }
+}
+
 /// `certificate` with the status of after `held` came into its Secret.
 pub(super) fn with_issued(mut certificate: Certificate, held: &Held, now: Timestamp) -> Certificate {
     let before = Before {
@@ -89,6 +104,9 @@ pub(super) fn with_issued(mut certificate: Certificate, held: &Held, now: Timest
         answers_request: false,
         written: None,
         first_advice: None,
+        differences: Vec::new(),
+        ready_issuer: None,
+        authority: Some(ready_issuer().authority),
     });
     certificate.status = Some(status);
     certificate

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use gatehouse_crds::{
-    issuer::{AcmeIssuer, IssuerStatus},
+    issuer::{AcmeAccountStatus, AcmeIssuer},
     secret_ref::SecretKeySelector,
 };
 use k8s_openapi::{
@@ -39,7 +39,7 @@ pub struct Means<'a> {
 /// at any point finds the same account again.
 pub async fn establish(
     spec: &AcmeIssuer,
-    status: Option<&IssuerStatus>,
+    known: Option<&AcmeAccountStatus>,
     means: &Means<'_>,
 ) -> Result<Account, NotReady> {
     let options = HttpOptions {
@@ -57,7 +57,6 @@ pub async fn establish(
         None => None,
     };
     let key = Arc::new(account_key(spec, means).await?);
-    let known = status.and_then(|status| status.acme.as_ref());
     let options = AccountOptions {
         email: spec.email.clone(),
         last_registered_email: known.and_then(|acme| acme.last_registered_email.clone()),
@@ -70,6 +69,11 @@ pub async fn establish(
         .map_err(|error| advised(spec, error))
 }
 
+/// Asks the CA whether the account may be used.
+pub async fn verify(spec: &AcmeIssuer, account: &Account) -> Result<(), NotReady> {
+    account.verify().await.map_err(|error| advised(spec, error))
+}
+
 /// [`not_ready`] with what to look at in the spec, where the error alone does not tell.
 fn advised(spec: &AcmeIssuer, error: AcmeError) -> NotReady {
     let advice = match (&error, &spec.external_account_binding) {
@@ -79,7 +83,16 @@ fn advised(spec: &AcmeIssuer, error: AcmeError) -> NotReady {
         (AcmeError::Network { .. } | AcmeError::Timeout { .. }, _) => {
             Some("check spec.acme.server, and that the operator may connect to it".to_owned())
         }
-        (AcmeError::Unauthorized { .. } | AcmeError::Rejected(_), Some(binding)) => Some(format!(
+        (AcmeError::Unauthorized { .. }, binding) => Some(format!(
+            "nothing is ordered until it is accepted. If the account was deactivated, name another Secret in \
+             spec.acme.privateKeySecretRef or delete Secret {}, and a new account is made; if it was revoked, ask the CA{}",
+            spec.private_key_secret_ref.name,
+            binding.as_ref().map_or_else(String::new, |binding| format!(
+                "; if it is new, check keyID and the key in Secret {} of the external account binding",
+                binding.key_secret_ref.name
+            ))
+        )),
+        (AcmeError::Rejected(_), Some(binding)) => Some(format!(
             "check the external account binding: keyID and the key in Secret {}",
             binding.key_secret_ref.name
         )),

@@ -33,6 +33,7 @@ use super::{
     outage::Outages,
     registry::{Key, Registry, Signer, State},
     secrets::NamespaceSecrets,
+    server::is_same_server,
     signer::AcmeSigner,
     solver::{Author, Workshop},
 };
@@ -253,7 +254,12 @@ async fn look<K: AnyIssuer>(issuer: &K, key: &Key, ctx: &Context) -> (Action, bo
             let known = ctx.registry.get(key);
             // An account that worked a moment ago goes on working as far as it can while the network is down.
             if !(trouble.transient && matches!(known, Some(State::Ready(Signer::Acme(_))))) {
-                ctx.registry.set(key, State::NotReady(message));
+                let state = if trouble.is_refusal() {
+                    State::Refused(message)
+                } else {
+                    State::NotReady(message)
+                };
+                ctx.registry.set(key, state);
             }
             ready(issuer, &mut status, false, trouble.reason, trouble.message.clone(), now);
             if matches!(trouble.reason, "SecretUnreadable" | "SecretWriteFailed") {
@@ -406,13 +412,20 @@ async fn examine<K: AnyIssuer>(
                 // An account's key outlives its Issuer: made again, it finds its account again.
                 owner: None,
             };
-            let account = account::establish(spec, issuer.status(), &means).await?;
+            let before = known_of(issuer.status(), &spec.server);
+            let account = account::establish(spec, before, &means).await?;
             // After the account, whose key may have been made now.
             if let Ok(credentials) = Credentials::read(spec, secrets.as_ref()).await {
                 let mut known = ctx.credentials.lock().unwrap_or_else(PoisonError::into_inner);
                 known.insert(key.clone(), credentials);
             }
-            let queue = FairQueue::new(DEFAULT_IN_FLIGHT, limits_before(issuer.status()));
+            // An account that was refused once is asked about: to find it by its key is not to be allowed to use it.
+            let forgotten =
+                matches!(ctx.registry.get(key), Some(State::Ready(Signer::Acme(known))) if known.is_forgotten());
+            if forgotten || was_refused(issuer.status()) {
+                account::verify(spec, &account).await?;
+            }
+            let queue = FairQueue::new(DEFAULT_IN_FLIGHT, limits_before(before));
             let again = (ctx.again.clone(), key.clone());
             let signer = Arc::new(AcmeSigner::new(
                 account,
@@ -471,6 +484,7 @@ fn acme_status(signer: &Signer) -> Option<AcmeAccountStatus> {
     let limits = signer.queue(|queue| queue.state().clone());
     Some(AcmeAccountStatus {
         account_uri: Some(signer.account.uri().to_owned()),
+        server: Some(signer.spec.server.clone()),
         last_registered_email: signer.spec.email.clone(),
         limits: (limits != LimitState::default()).then_some(AcmeLimits {
             account_not_before: limits.account_not_before,
@@ -482,11 +496,22 @@ fn acme_status(signer: &Signer) -> Option<AcmeAccountStatus> {
     })
 }
 
-fn limits_before(status: Option<&IssuerStatus>) -> LimitState {
-    let limits = status
-        .and_then(|status| status.acme.as_ref())
-        .and_then(|acme| acme.limits.clone())
-        .unwrap_or_default();
+fn was_refused(status: Option<&IssuerStatus>) -> bool {
+    status
+        .and_then(|status| conditions::find(&status.conditions, "Ready"))
+        .is_some_and(|ready| ready.status == "False" && NotReady::REFUSALS.contains(&ready.reason.as_str()))
+}
+
+/// Returns what is known of the account at `server`: nothing, when the status is about another server.
+fn known_of<'a>(status: Option<&'a IssuerStatus>, server: &str) -> Option<&'a AcmeAccountStatus> {
+    let acme = status?.acme.as_ref()?;
+    // Versions before recorded no server.
+    let same = acme.server.is_none() || is_same_server(acme.server.as_deref(), Some(server));
+    same.then_some(acme)
+}
+
+fn limits_before(known: Option<&AcmeAccountStatus>) -> LimitState {
+    let limits = known.and_then(|acme| acme.limits.clone()).unwrap_or_default();
     LimitState {
         account_not_before: limits.account_not_before,
         new_order_not_before: limits.new_order_not_before,

@@ -14,6 +14,7 @@ pub mod dependencies;
 pub mod outage;
 pub mod registry;
 pub mod secrets;
+pub mod server;
 pub mod signer;
 pub mod slots;
 pub mod solver;
@@ -36,6 +37,14 @@ pub struct NotReady {
 }
 
 impl NotReady {
+    /// The reasons for which a CA refuses an account, until somebody changes something here or there.
+    pub const REFUSALS: [&'static str; 3] = ["AccountRefused", "ExternalAccountRequired", "IssuerNotReady"];
+
+    /// Whether the CA refuses the account.
+    pub fn is_refusal(&self) -> bool {
+        !self.transient && Self::REFUSALS.contains(&self.reason)
+    }
+
     /// Somebody has to mend something.
     pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
         Self {

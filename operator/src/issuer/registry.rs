@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use gatehouse_crds::certificate::{IssuerKind, IssuerRef, SigningIssuer};
+use gatehouse_crds::certificate::{AuthorityType, IssuerKind, IssuerRef, SigningAuthority, SigningIssuer};
 use tokio::sync::broadcast;
 
 use super::signer::AcmeSigner;
@@ -36,6 +36,15 @@ impl Key {
             },
             name: reference.name.clone(),
         }
+    }
+
+    /// Returns the issuer that the status of a Certificate in `namespace` names.
+    pub fn of_signing(issuer: &SigningIssuer, namespace: &str) -> Self {
+        let reference = IssuerRef {
+            name: issuer.name.clone(),
+            kind: Some(issuer.kind),
+        };
+        Self::of(&reference, namespace)
     }
 
     /// As a Certificate's status has it.
@@ -75,6 +84,8 @@ pub enum State {
     Examining,
     /// It cannot sign: why, for humans.
     NotReady(String),
+    /// Its CA refuses the account, which somebody has to change: attempts at it count as failed.
+    Refused(String),
     Ready(Signer),
 }
 
@@ -85,6 +96,34 @@ impl State {
 }
 
 impl Signer {
+    /// Returns what it signs with, as a Certificate's status has it.
+    pub fn authority(&self) -> SigningAuthority {
+        let authority = |kind| SigningAuthority {
+            kind,
+            server: None,
+            key_id: None,
+        };
+        match self {
+            Self::Acme(signer) => SigningAuthority {
+                server: Some(signer.spec.server.clone()),
+                ..authority(AuthorityType::ACME)
+            },
+            Self::Ca(ca) => SigningAuthority {
+                key_id: ca.authority.certificate().key_id_hex(),
+                ..authority(AuthorityType::CA)
+            },
+            Self::SelfSigned => authority(AuthorityType::SelfSigned),
+        }
+    }
+
+    /// Whether a Certificate's `duration` reaches it.
+    pub fn takes_duration(&self) -> bool {
+        match self {
+            Self::Acme(signer) => signer.spec.enable_duration_feature == Some(true),
+            Self::Ca(_) | Self::SelfSigned => true,
+        }
+    }
+
     /// Whether `other` would sign no differently.
     pub fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
@@ -162,8 +201,8 @@ impl Registry {
         let Some(entry) = states.get_mut(key) else { return };
         let is_news = match (&entry.state, &state) {
             (State::Ready(before), State::Ready(after)) => !before.is_same(after),
-            (State::NotReady(_), State::NotReady(_)) | (State::Ready(_), _) => false,
-            _ => true,
+            (State::Examining, _) | (_, State::Ready(_)) => true,
+            _ => false,
         };
         let now = self.revision.fetch_add(1, Ordering::AcqRel) + 1;
         let first = |revision: u64| if revision == 0 { now } else { revision };

@@ -205,3 +205,31 @@ async fn a_deactivated_account_is_refused() {
     assert!(matches!(error, AcmeError::Unauthorized { .. }), "{error}");
     assert!(error.to_string().contains("deactivated"), "{error}");
 }
+
+#[tokio::test]
+async fn an_account_is_verified_by_reading_it() {
+    let ca = FakeCa::start().await;
+    let account = ca.account().await;
+    ca.asked();
+    account.verify().await.unwrap();
+    assert_eq!(ca.asked(), ["account"]);
+    ca.fail(Endpoint::Account, problem(400, "malformed"));
+    account.verify().await.unwrap();
+    assert_eq!(ca.payload(Endpoint::Account), json!({}));
+    for (fault, reason) in [
+        (problem(401, "unauthorized"), "IssuerNotReady"),
+        (problem(400, "accountDoesNotExist"), "IssuerNotReady"),
+        (problem(500, "serverInternal"), "Network"),
+    ] {
+        ca.fail(Endpoint::Account, fault);
+        assert_eq!(account.verify().await.unwrap_err().reason(), reason);
+    }
+    for status in ["deactivated", "revoked"] {
+        ca.script().accounts[0]["status"] = json!(status);
+        let error = account.verify().await.unwrap_err();
+        assert!(
+            matches!(&error, AcmeError::Unauthorized { detail } if detail.contains(status)),
+            "{error}"
+        );
+    }
+}

@@ -57,7 +57,7 @@ pub(super) struct Script {
     seed: u32,
     nonces: BTreeSet<String>,
     next_nonce: u32,
-    accounts: Vec<Value>,
+    pub(super) accounts: Vec<Value>,
     orders: Vec<Order>,
     pub(super) authorizations: Vec<Value>,
     pub(super) meta: Value,

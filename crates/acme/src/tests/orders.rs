@@ -17,8 +17,8 @@ pub(super) fn for_names(names: &[&str]) -> NewOrder {
     NewOrder {
         identifiers: names.iter().map(|n| Identifier::Dns((*n).to_owned())).collect(),
         profile: None,
-        not_after: None,
         replaces: None,
+        not_after: None,
     }
 }
 
@@ -254,6 +254,61 @@ async fn a_refused_replacement_is_ordered_without_it() {
         let order = OrderSession::begin(&account, &wanted).await.unwrap();
         assert_eq!(order.view().replaces.as_deref(), Some("aki.serial"));
     }
+}
+
+/// The payloads of the orders that are placed when the CA gives these refusals, in short: `n` for notAfter, `r` for replaces.
+async fn placed(faults: Vec<Fault>) -> (String, OrderView) {
+    let ca = FakeCa::start().await;
+    let account = ca.account().await;
+    let mut wanted = for_names(&["a.test"]);
+    wanted.not_after = Some("2027-11-21T10:00:00Z".parse().unwrap());
+    wanted.replaces = Some("aki.serial".to_owned());
+    let count = faults.len();
+    for fault in faults {
+        ca.fail(Endpoint::NewOrder, fault);
+    }
+    let order = OrderSession::begin(&account, &wanted).await.unwrap();
+    assert_eq!(ca.asked().len(), count + 1);
+    let payload = ca.payload(Endpoint::NewOrder);
+    let not_after = payload.get("notAfter").map(|end| {
+        assert_eq!(end, "2027-11-21T10:00:00Z");
+        "n"
+    });
+    let replaces = payload.get("replaces").map(|_| "r");
+    (
+        format!("{}{}", not_after.unwrap_or_default(), replaces.unwrap_or_default()),
+        order.view().clone(),
+    )
+}
+
+#[tokio::test]
+async fn a_refused_not_after_is_ordered_without_it_and_the_refusal_is_kept() {
+    let malformed = || problem(400, "malformed");
+    for (faults, sent, refused) in [
+        (vec![], "nr", false),
+        (vec![malformed()], "r", true),
+        (vec![problem(409, "alreadyReplaced")], "n", false),
+        (vec![malformed(), problem(409, "alreadyReplaced")], "n", false),
+        (
+            vec![malformed(), problem(409, "alreadyReplaced"), malformed()],
+            "",
+            true,
+        ),
+    ] {
+        let (placed, view) = placed(faults).await;
+        assert_eq!((placed.as_str(), view.not_after_refused.is_some()), (sent, refused));
+    }
+    // A refusal that is about something else is told at once.
+    let ca = FakeCa::start().await;
+    let account = ca.account().await;
+    let mut wanted = for_names(&["a.test"]);
+    wanted.not_after = Some("2027-11-21T10:00:00Z".parse().unwrap());
+    ca.fail(Endpoint::NewOrder, problem(400, "rejectedIdentifier"));
+    assert_eq!(
+        OrderSession::begin(&account, &wanted).await.unwrap_err().reason(),
+        "Rejected"
+    );
+    assert_eq!(ca.asked(), ["newOrder"]);
 }
 
 #[tokio::test]

@@ -203,3 +203,84 @@ fn an_acme_ca_may_drop_replace_or_repeat_the_common_name() {
         );
     }
 }
+
+#[test]
+fn of_what_was_issued_for_a_request_only_the_ordered_names_and_the_key_count() {
+    let ordered = named(&["a.example", "*.b.example"]);
+    let ca = crate::samples::Ca::root(&ca_request("CA"), P256, for_hours(10)).authority();
+    let given = |change: fn(&mut CertificateRequest)| {
+        let mut request = ordered.clone();
+        change(&mut request);
+        let extras = crate::Extras::default();
+        leaf(
+            &ca.sign(&request, p256().public_key_der(), for_hours(1), &extras)
+                .unwrap(),
+        )
+    };
+    for (case, change, expected) in [
+        (
+            "a common name of its own",
+            (|r| r.common_name = Some("Example".into())) as fn(&mut CertificateRequest),
+            "",
+        ),
+        (
+            "more names",
+            |r| r.dns_names.push(DnsName::parse("www.a.example").unwrap()),
+            "",
+        ),
+        ("an address", |r| r.ip_addresses.push([192, 0, 2, 7].into()), ""),
+        ("a subject", |r| r.subject.organizations.push("Example".into()), ""),
+        ("other usages", |r| r.usages = vec![Usage::ClientAuth], ""),
+        (
+            "a name less",
+            |r| drop(r.dns_names.pop()),
+            "the name *.b.example is missing",
+        ),
+        (
+            "a name for another",
+            |r| r.dns_names[1] = DnsName::parse("b.example").unwrap(),
+            "the name *.b.example is missing",
+        ),
+        (
+            "a CA",
+            |r| {
+                *r = CertificateRequest {
+                    is_ca: true,
+                    common_name: Some("CA".into()),
+                    ..r.clone()
+                }
+            },
+            "it is a CA",
+        ),
+    ] {
+        let found = given(change)
+            .satisfies(&ordered, P256, Fidelity::NamesAndKey)
+            .err()
+            .unwrap_or_default();
+        let found: Vec<_> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(found.join("; "), expected, "{case}");
+    }
+    assert!(
+        given(|_| {})
+            .satisfies(&ordered, KeyParameters::Ecdsa(Curve::P384), Fidelity::NamesAndKey)
+            .is_err()
+    );
+}
+
+#[test]
+fn a_common_name_that_no_request_had_is_no_obstacle_to_adoption() {
+    let ca = crate::samples::Ca::root(&ca_request("CA"), P256, for_hours(10)).authority();
+    let given = CertificateRequest {
+        common_name: Some("Example".into()),
+        ..named(&["a.example"])
+    };
+    let extras = crate::Extras::default();
+    let given = leaf(&ca.sign(&given, p256().public_key_der(), for_hours(1), &extras).unwrap());
+    let fits = |request: &CertificateRequest| given.satisfies(request, P256, Fidelity::AuthorityDecides).is_ok();
+    assert!(fits(&named(&["a.example"])));
+    assert!(!fits(&named(&["a.example", "b.example"])));
+    assert!(!fits(&CertificateRequest {
+        common_name: Some("Other".into()),
+        ..named(&["a.example"])
+    }));
+}

@@ -10,7 +10,7 @@ use futures::{FutureExt, StreamExt, stream};
 use gatehouse_crds::certificate::{ChallengeState, ChallengeStatus};
 use jiff::Timestamp;
 
-use super::{Flight, Progress, new_order};
+use super::{Flight, Progress, identifiers};
 use crate::{
     certificate::{
         failure::{Class, Failure},
@@ -59,8 +59,7 @@ pub fn solvers(
             "an ACME CA needs a host name or IP address: write dnsNames or ipAddresses",
         ));
     }
-    new_order(signer, wanted, None)
-        .identifiers
+    identifiers(wanted)
         .iter()
         .map(|identifier| {
             let (identifier, wildcard) = split(identifier);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::Progress;
 use crate::{
     certificate::{
@@ -15,12 +17,14 @@ use crate::{
     pki::{Chain, Fidelity, PrivateKey},
 };
 
-/// Chooses among the chains that the CA gave, and checks that it is what was asked for.
+/// Chooses among the chains that the CA gave, and checks that it is for the key and has every name that was ordered.
+/// What else the CA chose is its decision.
 pub(super) fn chosen(
     chains: &[String],
     preferred: Option<&str>,
     wanted: &Wanted,
     key: &PrivateKey,
+    now: Timestamp,
 ) -> Result<Chain, Failure> {
     let refuse = |message: String| {
         Failure::new(
@@ -43,9 +47,12 @@ pub(super) fn chosen(
         .or(read.first())
         .cloned()
         .ok_or_else(|| refuse("there was none".into()))?;
+    if chain.leaf.not_after <= now {
+        return Err(refuse(format!("it expired at {}", chain.leaf.not_after)));
+    }
     match chain
         .leaf
-        .satisfies(&wanted.for_acme(), wanted.key, Fidelity::AuthorityDecides)
+        .satisfies(&wanted.for_acme(), wanted.key, Fidelity::NamesAndKey)
     {
         Ok(()) => Ok(chain),
         Err(mismatches) => Err(refuse(
@@ -87,6 +94,7 @@ pub fn interrupted(error: &AcmeError, failure: Failure) -> Progress {
     match error {
         AcmeError::OrderGone { .. } => Progress::Lapsed(failure),
         AcmeError::AccountDoesNotExist { .. }
+        | AcmeError::Unauthorized { .. }
         | AcmeError::Rejected(_)
         | AcmeError::Invalid(_)
         | AcmeError::InsecureUrl { .. } => Progress::Failed(failure),
@@ -120,10 +128,13 @@ pub fn failure(error: &AcmeError) -> Failure {
             retry_after: Some(told),
             ..
         } => Class::RetryAfter(*told),
-        AcmeError::Rejected(_) | AcmeError::Invalid(_) | AcmeError::InsecureUrl { .. } => Class::Refused,
-        AcmeError::AccountDoesNotExist { .. }
+        AcmeError::Rejected(_)
+        | AcmeError::Invalid(_)
+        | AcmeError::InsecureUrl { .. }
         | AcmeError::ExternalAccountRequired { .. }
-        | AcmeError::Unauthorized { .. } => Class::Waiting(Duration::from_secs(60)),
+        | AcmeError::Unauthorized { .. } => Class::Refused,
+        // The issuer makes another account, and its Certificates are woken.
+        AcmeError::AccountDoesNotExist { .. } => Class::Waiting(Duration::from_secs(60)),
         _ => Class::Transient,
     };
     Failure::new(class, error.reason(), error.to_string())

@@ -1,4 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+use gatehouse_crds::certificate::{Certificate, CertificateSpec};
+
 use super::*;
 use crate::certificate::samples::{self, hours, issued_at};
 
@@ -53,7 +55,16 @@ fn what_a_ca_answers_decides_when_it_is_asked_again() {
     }
     let account = failure(&AcmeError::AccountDoesNotExist { detail: detail() });
     assert!(matches!(account.class, Class::Waiting(_)), "{account:?}");
-    assert_eq!(failure(&AcmeError::Invalid(detail())).class, Class::Refused);
+    // Counted, so that alerts fire and a fallback is asked.
+    for refused in [
+        AcmeError::Invalid(detail()),
+        AcmeError::Unauthorized { detail: detail() },
+        AcmeError::ExternalAccountRequired { detail: detail() },
+    ] {
+        let refused = failure(&refused);
+        assert_eq!(refused.class, Class::Refused, "{refused}");
+        assert!(refused.may_fall_back(), "{refused}");
+    }
 }
 
 #[test]
@@ -80,18 +91,21 @@ fn a_chain_is_taken_only_if_it_is_what_was_asked_for() {
     let certificate = samples::certificate("");
     let (wanted, held) = (samples::wanted(&certificate), samples::pair(&certificate, issued_at()));
     let pem = held.chain.pem();
-    let chain = chosen(std::slice::from_ref(&pem), Some("No Such Root"), &wanted, &held.key).unwrap();
+    let pems = std::slice::from_ref(&pem);
+    let chain = chosen(pems, Some("No Such Root"), &wanted, &held.key, issued_at()).unwrap();
     assert_eq!(chain.leaf.serial_hex(), held.leaf().serial_hex());
 
     let refused = |chains: &[String], wanted: &Wanted, key: &PrivateKey| {
-        let failure = chosen(chains, None, wanted, key).unwrap_err();
+        let failure = chosen(chains, None, wanted, key, issued_at()).unwrap_err();
         assert_eq!((failure.reason, failure.class), ("Rejected", Class::Refused));
         failure.message
     };
+    let expired = chosen(pems, None, &wanted, &held.key, samples::after(samples::days(90))).unwrap_err();
+    assert_eq!(expired.reason, "Rejected");
     refused(&[], &wanted, &held.key);
     refused(&["junk".into()], &wanted, &held.key);
     let other = samples::pair(&certificate, issued_at());
-    refused(std::slice::from_ref(&pem), &wanted, &other.key);
+    refused(pems, &wanted, &other.key);
     let more = samples::wanted(&samples::certificate("ipAddresses: [192.0.2.7]"));
     let message = refused(&[pem], &more, &held.key);
     assert!(message.contains("192.0.2.7"), "{message}");
@@ -103,9 +117,9 @@ fn an_alternate_chain_is_needed_only_where_it_is_preferred() {
     let (wanted, held) = (samples::wanted(&certificate), samples::pair(&certificate, issued_at()));
     let pem = held.chain.pem();
     let broken = "-----BEGIN CERTIFICATE-----\naGk=\n-----END CERTIFICATE-----\n".to_owned();
-    let chain = chosen(&[pem.clone(), broken.clone()], Some("Root X"), &wanted, &held.key).unwrap();
+    let chain = chosen(&[pem.clone(), broken.clone()], Some("Root X"), &wanted, &held.key, issued_at()).unwrap();
     assert_eq!(chain.pem(), pem);
-    assert!(chosen(&[broken, pem], None, &wanted, &held.key).is_err());
+    assert!(chosen(&[broken, pem], None, &wanted, &held.key, issued_at()).is_err());
 
     let own = chain.topmost().issuer_common_name.clone().unwrap();
     let unread = Some("https://ca.test/cert/1/1: the CA does not have it");
@@ -117,4 +131,38 @@ fn an_alternate_chain_is_needed_only_where_it_is_preferred() {
         note.contains("https://ca.test/cert/1/1: the CA does not have it") && note.contains("\"Root X\""),
         "{note}"
     );
+}
+
+#[test]
+fn a_certificate_with_all_ordered_names_is_taken_whatever_else_the_ca_chose() {
+    let ordered = samples::wanted(&samples::certificate(""));
+    let more_names = samples::certificate("");
+    let more_names = Certificate {
+        spec: CertificateSpec {
+            dns_names: vec!["example.com".into(), "WWW.example.com".into()],
+            ..more_names.spec
+        },
+        ..more_names
+    };
+    for (case, spec) in [
+        (
+            "a common name of its own",
+            samples::certificate("commonName: A Name of the CA"),
+        ),
+        ("more host names", more_names),
+        (
+            "names of other forms",
+            samples::certificate("ipAddresses: [192.0.2.7]\nuris: [spiffe://example.com/a]"),
+        ),
+        (
+            "another subject",
+            samples::certificate("subject: {organizations: [Example CA]}"),
+        ),
+        ("other usages", samples::certificate("usages: [client auth]")),
+        ("another lifetime", samples::certificate("duration: 1h")),
+    ] {
+        let held = samples::pair(&spec, issued_at());
+        let chain = chosen(&[held.chain.pem()], None, &ordered, &held.key, issued_at());
+        assert!(chain.is_ok(), "{case}: {chain:?}");
+    }
 }

@@ -75,6 +75,10 @@ const CERTIFICATE: Table = &[
         "The order vanished at the CA. Nothing is wrong with the spec; it is ordered anew by itself. If it goes on, look at the CA.",
     ),
     (
+        "OrderTimedOut",
+        "The CA neither issued nor refused, in the time that an order has. Look at its status page, or ask it about the order in the message. Another one is placed by itself.",
+    ),
+    (
         "SecretConflict",
         "Choose another secretName, or delete the Secret, or let Gatehouse take it over: kubectl annotate secret <name> gatehouse.dev/adopt=true",
     ),
@@ -262,7 +266,7 @@ const ISSUER: Table = &[
     ),
     (
         "AccountRefused",
-        "The binding is wrong, or the account is deactivated: the CA's words are in the message. Correct externalAccountBinding, or delete the account's Secret to make a new account.",
+        "Nothing is ordered until the CA accepts the account. Deactivated: delete the account's Secret, or name another in privateKeySecretRef, to make a new one. Revoked: ask the CA. New, with a binding: correct externalAccountBinding.",
     ),
     (
         "IssuerNotReady",

@@ -75,6 +75,8 @@ const OTHER_WORDS: &[&str] = &[
     "FallbackIssuer",
     "AlternateChainUnreadable",
     "RolledOut",
+    "IssuedDifferently",
+    "DurationRefused",
     // Why a certificate is due.
     "First",
     "SpecChanged",

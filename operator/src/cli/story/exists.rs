@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::Secret;
 
 use crate::{
     certificate::{
+        differences::differences,
         holding::{self, Facts},
         wanted::Wanted,
     },
@@ -31,30 +32,41 @@ pub(super) struct Pair {
     pub key: String,
     /// Who signed, by the certificate's own word.
     pub signer: String,
-    /// In what it is not what the spec asks for.
+    /// Why it cannot serve the spec.
     pub mismatches: Vec<String>,
+    /// In what else it is not what the spec asks for, by its CA's decision.
+    pub differences: Vec<String>,
 }
 
 /// Reads a Secret.
 pub(super) fn contents(secret: &Secret, certificate: &Certificate) -> Contents {
+    let owner = Facts::of(&secret.metadata).certificate;
+    let fidelity = if owner.is_some() && owner == certificate.metadata.name {
+        Fidelity::NamesAndKey
+    } else {
+        Fidelity::AuthorityDecides
+    };
     Contents {
-        owner: Facts::of(&secret.metadata).certificate,
+        owner,
         pair: holding::read(secret)
-            .map(|held| pair(held.leaf(), certificate))
+            .map(|held| pair(held.leaf(), certificate, fidelity))
             .map_err(|damage| damage.to_string()),
     }
 }
 
-fn pair(leaf: &pki::Certificate, certificate: &Certificate) -> Pair {
-    let mismatches = match Wanted::parse(&certificate.spec) {
-        Ok(wanted) => leaf
-            .satisfies(&wanted.for_acme(), wanted.key, Fidelity::AuthorityDecides)
-            .err()
-            .unwrap_or_default()
-            .iter()
-            .map(ToString::to_string)
-            .collect(),
-        Err(error) => vec![error.to_string()],
+fn pair(leaf: &pki::Certificate, certificate: &Certificate, fidelity: Fidelity) -> Pair {
+    let issued_at = certificate.status.as_ref().and_then(|status| status.issued_at);
+    let (mismatches, differences) = match Wanted::parse(&certificate.spec) {
+        Ok(wanted) => (
+            leaf.satisfies(&wanted.for_acme(), wanted.key, fidelity)
+                .err()
+                .unwrap_or_default()
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            differences(leaf, &wanted, &certificate.spec, issued_at.unwrap_or(leaf.not_before)),
+        ),
+        Err(error) => (vec![error.to_string()], Vec::new()),
     };
     Pair {
         not_before: leaf.not_before,
@@ -72,6 +84,7 @@ fn pair(leaf: &pki::Certificate, certificate: &Certificate) -> Pair {
                 .unwrap_or_else(|| "a CA without a common name".to_owned())
         },
         mismatches,
+        differences,
     }
 }
 

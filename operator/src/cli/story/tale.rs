@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     certificate::{
-        outcome::{ISSUING, READY},
+        outcome::{self, ISSUING, READY},
         renewal,
     },
     cli::{
@@ -187,8 +187,14 @@ impl Teller<'_> {
         page.line("Names", &listed(&pair.names));
         page.line("Key", &format!("{}, and it fits the certificate", pair.key));
         page.line("Serial", &pair.serial);
-        if pair.mismatches.is_empty() {
+        if pair.mismatches.is_empty() && pair.differences.is_empty() {
             page.line("Compared", "it is what the spec asks for");
+        } else if pair.mismatches.is_empty() {
+            let differs = format!(
+                "it serves the spec, with what its CA decided: {}",
+                pair.differences.join("; ")
+            );
+            page.painted("Compared", &differs, Paint::Warn);
         } else {
             let differs = format!("it is not what the spec asks for: {}", pair.mismatches.join("; "));
             page.painted("Compared", &differs, Paint::Bad);
@@ -222,6 +228,10 @@ impl Teller<'_> {
                 page.line("Issuer", &words);
             }
             None => page.line("Issuer", &by.unwrap_or_else(|| "nobody yet".to_owned())),
+        }
+        let ready = conditions::find(&self.status.conditions, READY).filter(|ready| ready.status == "True");
+        if let Some(remarks) = ready.and_then(|ready| outcome::remarks_in(&ready.message)) {
+            page.painted("Remarks", remarks, Paint::Warn);
         }
         for (wanted, seen) in &self.known.issuers {
             let name = format!("{} {}", wanted.kind(), wanted.name);

@@ -25,6 +25,7 @@ fn pair() -> Pair {
         key: "ECDSA 256".into(),
         signer: "root".into(),
         mismatches: Vec::new(),
+        differences: Vec::new(),
     }
 }
 
@@ -102,6 +103,25 @@ fn a_fine_one_says_when_it_is_renewed_and_why() {
         event("2026-10-21T12:00:00Z", false, "Renewed", "Issuer ca signed again."),
     ]);
     insta::assert_snapshot!(told(&known));
+}
+
+#[test]
+fn what_a_ca_chose_and_a_changed_issuer_are_shown() {
+    let remark = "It was issued by another. To replace the certificate now: kubectl gatehouse renew -n app web";
+    let message =
+        format!("The certificate in Secret web-tls was issued and is good until 2027-01-19T12:00:00Z. {remark}");
+    let status = conditions(("True", "Issued"), ("False", "Issued"), &message);
+    let certificate = certificate("web", &format!("{status}{VALID}"));
+    let chosen = Pair {
+        differences: vec!["the name example.com is not asked for".into()],
+        ..pair()
+    };
+    let story = told(&known(certificate, own(chosen)));
+    assert!(story.contains(remark), "{story}");
+    assert!(
+        story.contains("it serves the spec, with what its CA decided: the name example.com is not asked for"),
+        "{story}"
+    );
 }
 
 #[test]
