@@ -153,7 +153,7 @@ mod tests {
                 "too many certificates (50) for \"a.example.com\"",
                 domains(&["a.example.com"]),
             ),
-            // Names that are none of the order's hold nobody.
+            // Names that are none of the order's hold no others.
             ("too many certificates (50) for \"other.org\"", Subject::Unknown),
             ("too many certificates (50) for \"ample.com\"", Subject::Unknown),
             ("too many certificates (50) for \"\"", Subject::Unknown),

@@ -251,7 +251,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nobody_waits_longer_than_four_turns_of_all_namespaces(
+        fn no_one_waits_longer_than_four_turns_of_all_namespaces(
             places in proptest::collection::vec((0u8..5, -10i64..2_000), 1..60),
         ) {
             let deadlines: BTreeMap<String, i64> = places

@@ -172,7 +172,7 @@ impl Acme<'_> {
     fn away(&self, away: &Away) -> Failure {
         let mut failure = if away.is_first {
             Failure::new(Class::Away(away.after), "Network", away.message.clone())
-        } else if away.is_told {
+        } else if away.has_retry_after {
             let time = self.look.now.checked_add(away.after).unwrap_or(self.look.now);
             self.not_before(renewal::whole_seconds_up(time))
         } else {
@@ -427,7 +427,7 @@ impl Acme<'_> {
             self.signer.forget();
         }
         let failure = order::failure(error);
-        let Some((scope, told)) = order::outage(error, endpoint) else {
+        let Some((scope, retry_after)) = order::outage(error, endpoint) else {
             if !matches!(failure.reason, "Invalid") {
                 self.answered(endpoint);
             }
@@ -436,7 +436,7 @@ impl Acme<'_> {
         let unserved = Unserved {
             certificate: &wanted.key,
             scope,
-            told,
+            retry_after,
             message: &format!("{}: {}", self.issuer, failure.message),
             counts: true,
         };

@@ -90,11 +90,11 @@ pub async fn ask(look: &Look<'_>, facts: Option<&Facts>, renewal: Timestamp) -> 
         Err(error) => {
             tracing::info!(%error, namespace = look.namespace(), certificate = look.certificate.metadata.name, "the CA gave no usable renewal information");
             // Where it is asked may be another machine than where orders are placed: it holds no others.
-            let away = order::outage(&error, Endpoint::RenewalInfo).and_then(|(_, told)| {
+            let away = order::outage(&error, Endpoint::RenewalInfo).and_then(|(_, retry_after)| {
                 let unserved = Unserved {
                     certificate: &name,
                     scope: Scope::Endpoint(Endpoint::RenewalInfo),
-                    told,
+                    retry_after,
                     message: &format!("{issuer}: {error}"),
                     counts: false,
                 };

@@ -59,7 +59,7 @@ impl Breaker {
         self.filled = now;
         let longest = longest(size, total.max(self.held.len()));
         match self.held.get(uid) {
-            // Held by a clock that was wrong: it keeps its place in what was taken, and gets a time anew.
+            // Held by a clock that was wrong: it keeps its place in what was taken, and gets a new time.
             Some(until) if longest.believe(Some(*until), now).is_none() => {
                 self.taken = (self.taken - 1.0).max(0.0);
                 self.held.remove(uid);

@@ -151,7 +151,7 @@ impl Context {
         self.outages.forget_issuer(key);
     }
 
-    /// Notes whether an account could be established at its server; whoever waits for that server is told when it could.
+    /// Notes whether an account could be established at its server; those who wait for that server are woken when it could.
     fn note_server<K: AnyIssuer>(&self, issuer: &K, key: &Key, verdict: &Result<(Signer, String), NotReady>) {
         let Some(IssuerConfig::Acme(spec)) = issuer.config() else {
             return;

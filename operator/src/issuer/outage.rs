@@ -2,7 +2,7 @@
 //!
 //! When a CA cannot be reached, or answers 5xx, the first Certificate that meets it has failed. The others wait for its
 //! return: one of them at a time asks, at most a quarter of an hour apart, and the first answer wakes all.
-//! An outage belongs to one account, so that what one tenant's request does to a server holds up nobody else; an answer to
+//! An outage belongs to one account, so that what one tenant's request does to a server holds up no others; an answer to
 //! one account is a hint to all others at the same server, each of which then asks once.
 
 use std::{
@@ -19,7 +19,7 @@ use super::{acme::Endpoint, registry::Key};
 /// each Certificate, tries are at most 15 minutes apart.
 const STEPS: [u64; 5] = [60, 120, 240, 480, 810];
 /// The same where the CA said when to come again, but is still away then.
-const TOLD_STEPS: [u64; 5] = [1, 10, 30, 120, 810];
+const RETRY_AFTER_STEPS: [u64; 5] = [1, 10, 30, 120, 810];
 /// The most that a CA that is away is believed.
 const LONGEST: Duration = Duration::from_secs(86_400);
 /// However near the end of a certificate is, and whoever hints: tries are this far apart.
@@ -64,7 +64,7 @@ pub struct Unserved<'a> {
     pub certificate: &'a str,
     pub scope: Scope,
     /// When the CA said to come again.
-    pub told: Option<Duration>,
+    pub retry_after: Option<Duration>,
     pub message: &'a str,
     /// Whether it was an attempt at a certificate, which counts as the outage's one failure.
     pub counts: bool,
@@ -82,7 +82,7 @@ pub struct Away {
     /// Whether this is the outage's one failure.
     pub is_first: bool,
     /// Whether the CA itself said when to come again.
-    pub is_told: bool,
+    pub has_retry_after: bool,
     /// What was said when it was last tried.
     pub message: String,
 }
@@ -104,7 +104,7 @@ struct Outage {
     began: Instant,
     failures: u32,
     last: Instant,
-    told: Option<Duration>,
+    retry_after: Option<Duration>,
     hinted: bool,
     message: String,
     /// Who asks now.
@@ -122,7 +122,7 @@ impl Outage {
             began: now,
             failures: 0,
             last: now,
-            told: None,
+            retry_after: None,
             hinted: false,
             message: String::new(),
             trying: None,
@@ -137,8 +137,8 @@ impl Outage {
             let index = usize::try_from(self.failures.saturating_sub(1)).unwrap_or(usize::MAX);
             Duration::from_secs(steps.get(index).or(steps.last()).copied().unwrap_or_default())
         };
-        match self.told {
-            Some(told) => at(TOLD_STEPS).max(told.min(LONGEST)),
+        match self.retry_after {
+            Some(retry_after) => at(RETRY_AFTER_STEPS).max(retry_after.min(LONGEST)),
             None => at(STEPS),
         }
     }
@@ -146,7 +146,7 @@ impl Outage {
     /// When it may be asked again. `hurry` is what a certificate that is about to expire can spare; what the CA said is
     /// never shortened.
     fn due(&self, hurry: Option<Duration>) -> Instant {
-        let pause = match (self.hinted, self.told) {
+        let pause = match (self.hinted, self.retry_after) {
             (true, _) => SHORTEST,
             (false, Some(_)) => self.pause(),
             (false, None) => hurry.map_or(self.pause(), |hurry| self.pause().min(hurry.max(SHORTEST))),
@@ -163,7 +163,7 @@ impl Outage {
             failures: self.failures,
             since: now.saturating_duration_since(self.began),
             is_first,
-            is_told: self.told.is_some(),
+            has_retry_after: self.retry_after.is_some(),
             message: self.message.clone(),
         }
     }
@@ -232,10 +232,10 @@ impl Account {
             outage.failures = outage.failures.saturating_add(1);
             outage.last = now;
             outage.hinted = false;
-            outage.told = request.told;
+            outage.retry_after = request.retry_after;
             request.message.clone_into(&mut outage.message);
-        } else if request.told > outage.told {
-            outage.told = request.told;
+        } else if request.retry_after > outage.retry_after {
+            outage.retry_after = request.retry_after;
         }
         outage.waiting.insert(request.certificate.to_owned());
         let after = outage.due(None).saturating_duration_since(now);
@@ -350,7 +350,7 @@ impl Outages {
         woken
     }
 
-    /// Takes up a Certificate that waits for its CA since before this process. It holds nobody; an answer wakes it, and when
+    /// Takes up a Certificate that waits for its CA since before this process. It holds no others; an answer wakes it, and when
     /// the CA is still away, the outage has had its one failure if this one was `counted`.
     pub fn recall(&self, issuer: &Key, certificate: &str, counted: bool, now: Instant) {
         let mut accounts = self.lock();

@@ -22,11 +22,11 @@ fn ask(certificate: &str, endpoint: Endpoint) -> Ask<'_> {
     }
 }
 
-fn unserved<'a>(certificate: &'a str, scope: Scope, told: Option<u64>) -> Unserved<'a> {
+fn unserved<'a>(certificate: &'a str, scope: Scope, retry_after: Option<u64>) -> Unserved<'a> {
     Unserved {
         certificate,
         scope,
-        told: told.map(Duration::from_secs),
+        retry_after: retry_after.map(Duration::from_secs),
         message: "cannot reach ca.test",
         counts: true,
     }
@@ -128,14 +128,14 @@ fn the_first_answer_wakes_all_who_wait() {
 #[test]
 fn what_a_ca_said_is_not_shortened_and_not_repeated_for_ever() {
     let scene = Scene::new();
-    let told = |certificate: &str, second, told| {
-        let request = unserved(certificate, Scope::Server, told);
+    let retry_after = |certificate: &str, second, retry_after| {
+        let request = unserved(certificate, Scope::Server, retry_after);
         scene
             .outages
             .unserved(&issuer("le"), SERVER, &request, scene.at(second))
             .map(|away| away.after.as_secs())
     };
-    assert_eq!(told("a", 0, Some(40)), Some(40));
+    assert_eq!(retry_after("a", 0, Some(40)), Some(40));
     let hurried = Ask {
         hurry: Some(Duration::from_secs(5)),
         ..ask("a", Endpoint::Order)
@@ -146,13 +146,13 @@ fn what_a_ca_said_is_not_shortened_and_not_repeated_for_ever() {
     let mut second = 40;
     let mut pauses = Vec::new();
     for _ in 0..4 {
-        let pause = told("a", second, Some(1)).unwrap_or_default();
+        let pause = retry_after("a", second, Some(1)).unwrap_or_default();
         pauses.push(pause);
         second += pause;
         assert_eq!(scene.asks("a", second), None);
     }
     assert_eq!(pauses, [10, 30, 120, 810]);
-    assert_eq!(told("a", second, Some(90 * 86_400)), Some(86_400));
+    assert_eq!(retry_after("a", second, Some(90 * 86_400)), Some(86_400));
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn what_one_endpoint_refuses_holds_no_other() {
 }
 
 #[test]
-fn a_certificate_that_a_ca_can_never_serve_holds_nobody_up_again() {
+fn a_certificate_that_a_ca_can_never_serve_holds_up_no_others_again() {
     let scene = Scene::new();
     assert!(scene.fails("poison", 0).is_some());
     scene.asks("good", 1);
@@ -207,7 +207,7 @@ fn a_certificate_that_a_ca_can_never_serve_holds_nobody_up_again() {
 }
 
 #[test]
-fn another_account_at_the_same_server_is_held_up_by_nobody_and_profits_from_an_answer() {
+fn another_account_at_the_same_server_is_not_held_up_and_profits_from_an_answer() {
     let scene = Scene::new();
     scene.fails("a", 0);
     let other = ask("o", Endpoint::NewOrder);
@@ -248,7 +248,7 @@ fn the_failure_of_one_that_is_gone_is_the_next_ones_and_nothing_is_left_behind()
 }
 
 #[test]
-fn what_waits_since_before_a_restart_is_woken_and_holds_nobody() {
+fn what_waits_since_before_a_restart_is_woken_and_holds_no_others() {
     let scene = Scene::new();
     scene.outages.recall(&issuer("le"), "a", true, scene.at(0));
     scene.outages.recall(&issuer("le"), "b", false, scene.at(0));

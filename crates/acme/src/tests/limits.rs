@@ -215,7 +215,7 @@ fn a_limit_holds_what_it_is_about() {
 }
 
 #[test]
-fn an_endpoint_that_refuses_two_certificates_is_left_alone_for_minutes_and_the_others_are_not() {
+fn an_endpoint_that_refuses_two_certificates_is_left_alone_for_minutes() {
     let mut queue = queue(300);
     let refuse = |queue: &mut FairQueue, key: &str, second| {
         queue.refused(
