@@ -22,7 +22,7 @@ use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
 use crate::kubernetes::watch::Pauses;
 
-/// How long a reader waits for the first list before it goes on without.
+/// How long after its beginning readers wait for the first list of a watch before they go on without.
 const FIRST_LIST: Duration = Duration::from_secs(1);
 /// A watch without a reader for so long ends.
 const UNUSED: Duration = Duration::from_secs(60);
@@ -75,6 +75,7 @@ type Runs<T> = HashMap<String, (Arc<Run<T>>, AbortHandle)>;
 
 /// One watch.
 struct Run<T> {
+    began: Instant,
     state: Mutex<State<T>>,
     heard: watch::Sender<Heard>,
 }
@@ -103,6 +104,7 @@ struct State<T> {
 impl<T> Default for Run<T> {
     fn default() -> Self {
         Self {
+            began: Instant::now(),
             state: Mutex::new(State {
                 objects: BTreeMap::new(),
                 view: None,
@@ -145,8 +147,10 @@ where
             state.waiting.insert(reader.to_owned(), wake);
         }
         let mut heard = run.heard.subscribe();
+        // Only at the beginning: later nobody waits for a list that is slow, and all are woken when it comes.
+        let left = FIRST_LIST.saturating_sub(run.began.elapsed());
         // The sender lives as long as the run.
-        let _ = tokio::time::timeout(FIRST_LIST, heard.wait_for(|heard| *heard != Heard::Nothing)).await;
+        let _ = tokio::time::timeout(left, heard.wait_for(|heard| *heard != Heard::Nothing)).await;
         run.view()
     }
 

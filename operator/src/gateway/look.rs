@@ -311,3 +311,7 @@ fn known_provider(gateway: &Gateway, scope: Reach, services: &[Arc<Live>]) -> Op
 pub(super) fn is_refusal(error: &WriteError) -> bool {
     matches!(error, WriteError::Refused { reason, .. } if matches!(*reason, "Invalid" | "QuotaExceeded" | "Forbidden" | "Conflict"))
 }
+
+#[cfg(test)]
+#[path = "look_tests.rs"]
+mod tests;

@@ -164,7 +164,10 @@ impl Sight {
             }
             Err(error) => return Err(format!("the nodes cannot be read: {error}")),
         };
-        let mut known = self.detection.lock().await;
+        // Whoever finds out may wait for the API server; the others do not wait for it.
+        let Ok(mut known) = tokio::time::timeout(FAILED, self.detection.lock()).await else {
+            return Err("the API server has not answered yet".into());
+        };
         let good_for = |found: &Result<Detection, String>| match found {
             Ok(Detection::One(_) | Detection::Likely(..)) => DETECTED,
             // A cluster that is not known yet may be soon: a controller is installed.
