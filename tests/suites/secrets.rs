@@ -83,7 +83,6 @@ async fn a_pair_that_is_lost_or_broken_is_made_anew() {
         ("deleted", None),
         ("certificate", Some(data("tls.crt", junk.clone()))),
         ("key", Some(data("tls.key", junk.clone()))),
-        ("no-ca", Some(data("ca.crt", Value::Null))),
     ] {
         let before = first(&stage, &root, name).await;
         let secret = format!("{name}-tls");
@@ -105,6 +104,194 @@ async fn a_pair_that_is_lost_or_broken_is_made_anew() {
             "{name}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_chain_or_ca_that_is_damaged_is_put_back_without_another_certificate() {
+    let stage = Stage::set("put-back").await;
+    let root = stage.internal_ca("ca").await;
+    let middle = json!({"issuerRef": {"name": "ca"}, "isCA": true, "commonName": "Middle", "duration": "2000h"});
+    stage.certificate("middle", middle).await;
+    stage
+        .issuer("middle", json!({"ca": {"secretName": "middle-tls"}}))
+        .await;
+    let spec = json!({"issuerRef": {"name": "middle"}, "dnsNames": ["web.test"]});
+    stage.certificate("web", spec).await;
+    let before = stage.outcome("web", 1, &root, &["web.test"]).await;
+    assert_eq!(before.chain.certificates.len(), 2);
+    let whole = text(&before.secret, "tls.crt");
+    let end = "-----END CERTIFICATE-----\n";
+    let leaf = format!("{}{end}", whole.split_once(end).unwrap().0);
+    let (stranger, _) = by_openssl("stranger.test");
+    let data = |key: &str, value: &str| json!({"data": {key: base64(value.as_bytes())}});
+    let note = |key: &str| json!({"metadata": {"annotations": {key: "1-00"}}});
+    for (what, patch) in [
+        ("no ca.crt", json!({"data": {"ca.crt": null}})),
+        ("another ca.crt", data("ca.crt", &stranger)),
+        ("junk in ca.crt", data("ca.crt", "junk")),
+        ("the leaf alone", data("tls.crt", &leaf)),
+        ("another intermediate", data("tls.crt", &format!("{leaf}{stranger}"))),
+        ("the root first", data("tls.crt", &format!("{root}{whole}"))),
+        ("the fingerprint of the chain", note("gatehouse.dev/chain-hash")),
+        ("the fingerprint of the request", note("gatehouse.dev/request-hash")),
+    ] {
+        let broken = stage.patch(&stage.secrets(), "web-tls", &patch).await;
+        let version = broken.metadata.resource_version.unwrap();
+        stage
+            .cluster
+            .wait(&stage.secrets(), "web-tls", what, SOON, |secret| {
+                secret.metadata.resource_version.as_ref() != Some(&version)
+                    && secret.data == before.secret.data
+                    && secret.metadata.annotations == before.secret.metadata.annotations
+            })
+            .await;
+        let after = stage.outcome("web", 1, &root, &["web.test"]).await;
+        assert_eq!(after.chain.serial, before.chain.serial, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn an_immutable_secret_is_named_before_anything_is_ordered() {
+    let stage = Stage::set("immutable").await;
+    let pebble = stage.world.another_pebble(pebble::Options::default()).await;
+    stage
+        .issuer("acme", stage.acme(&pebble, "account", json!([http01()])))
+        .await;
+    let (certificate, key) = by_openssl("web.example.test");
+    let data = [("tls.crt", certificate.as_str()), ("tls.key", &key)];
+    stage.make_secret("web-tls", "kubernetes.io/tls", &data).await;
+    let spec = json!({"issuerRef": {"name": "acme"}, "dnsNames": ["web.example.test"]});
+    stage.certificate("web", spec).await;
+    stage.ready("web", 1).await;
+    stage
+        .patch(&stage.secrets(), "web-tls", &json!({"immutable": true}))
+        .await;
+    stage.request_renewal("web").await;
+    let words = "Secret web-tls is immutable; delete it so that it can be recreated.";
+    let refused = stage
+        .cluster
+        .wait(
+            &stage.certificates(),
+            "web",
+            "refused as immutable",
+            SOON,
+            |certificate| {
+                condition(certificate, "Issuing").is_some_and(|issuing| issuing["reason"] == "SecretImmutable")
+            },
+        )
+        .await;
+    assert_eq!(condition(&refused, "Issuing").unwrap()["message"], words);
+    assert_eq!(
+        condition(&refused, "Ready").unwrap()["status"],
+        "True",
+        "what is there serves"
+    );
+    assert_eq!(pebble.orders(), 0, "nothing was ordered");
+    stage
+        .secrets()
+        .delete("web-tls", &DeleteParams::default())
+        .await
+        .unwrap();
+    // The CA's answer to the challenge is another test's: it was ordered, at once.
+    gatehouse_tests::process::eventually("an order", SOON, || async { (pebble.orders() > 0).then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn a_restored_backup_is_adopted_without_another_certificate() {
+    let stage = Stage::set("restored").await;
+    let root = stage.internal_ca("ca").await;
+    first(&stage, &root, "web").await;
+    stage.request_renewal("web").await;
+    let before = stage.outcome("web", 2, &root, &["web.test"]).await;
+    let (uid, name) = (before.certificate.metadata.uid.clone().unwrap(), "web-tls");
+    stage
+        .certificates()
+        .delete("web", &DeleteParams::default())
+        .await
+        .unwrap();
+    stage.secrets().delete(name, &DeleteParams::default()).await.unwrap();
+    // As tools for backups restore: names, labels, annotations and content, and no status.
+    let mut secret = before.secret.clone();
+    secret.metadata = kube::api::ObjectMeta {
+        name: Some(name.into()),
+        labels: secret.metadata.labels,
+        annotations: secret.metadata.annotations,
+        ..kube::api::ObjectMeta::default()
+    };
+    stage
+        .secrets()
+        .create(&kube::api::PostParams::default(), &secret)
+        .await
+        .unwrap();
+    let mut certificate = before.certificate.clone();
+    certificate.status = None;
+    certificate.metadata = kube::api::ObjectMeta {
+        name: Some("web".into()),
+        annotations: certificate.metadata.annotations,
+        ..kube::api::ObjectMeta::default()
+    };
+    stage
+        .certificates()
+        .create(&kube::api::PostParams::default(), &certificate)
+        .await
+        .unwrap();
+    let after = stage.outcome("web", 1, &root, &["web.test"]).await;
+    assert_eq!(condition(&after.certificate, "Ready").unwrap()["reason"], "Adopted");
+    assert_ne!(after.certificate.metadata.uid, Some(uid));
+    let issued_at =
+        |certificate: &gatehouse_crds::certificate::Certificate| certificate.status.as_ref().unwrap().issued_at;
+    assert_eq!(issued_at(&after.certificate), issued_at(&before.certificate));
+    // A non-event: the old request for a renewal is not answered again.
+    tokio::time::sleep(A_WHILE).await;
+    let later = stage.outcome("web", 1, &root, &["web.test"]).await;
+    assert_eq!(later.chain.serial, before.chain.serial);
+    assert_eq!(later.secret.data, before.secret.data);
+}
+
+#[tokio::test]
+async fn keystores_are_rewritten_for_another_password_without_another_certificate() {
+    let stage = Stage::set("password").await;
+    let root = stage.internal_ca("ca").await;
+    stage.make_secret("ks", "Opaque", &[("password", "changeit")]).await;
+    let reference = json!({"create": true, "passwordSecretRef": {"name": "ks", "key": "password"}});
+    let spec = json!({"issuerRef": {"name": "ca"}, "dnsNames": ["web.test"],
+        "keystores": {"pkcs12": reference, "jks": reference}});
+    stage.certificate("web", spec).await;
+    let before = stage.outcome("web", 1, &root, &["web.test"]).await;
+    let look_again = |value: &'static str| {
+        let patch = json!({"metadata": {"labels": {"look": value}}});
+        let stage = &stage;
+        async move { stage.patch(&stage.certificates(), "web", &patch).await }
+    };
+    let opens = |secret: &k8s_openapi::api::core::v1::Secret, password: &str| {
+        gatehouse::pki::keystore::pkcs12_opens(gatehouse_tests::stage::bytes(secret, "keystore.p12"), password)
+            && gatehouse::pki::keystore::jks_opens(gatehouse_tests::stage::bytes(secret, "keystore.jks"), password)
+    };
+    assert!(opens(&before.secret, "changeit"));
+    // Another version of the Secret with the same password changes nothing.
+    stage
+        .patch(
+            &stage.secrets(),
+            "ks",
+            &json!({"metadata": {"labels": {"team": "shop"}}}),
+        )
+        .await;
+    look_again("once").await;
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(stage.secret("web-tls").await, before.secret);
+
+    let other = json!({"data": {"password": base64(b"changed!")}});
+    stage.patch(&stage.secrets(), "ks", &other).await;
+    look_again("twice").await;
+    stage
+        .cluster
+        .wait(&stage.secrets(), "web-tls", "with the other password", SOON, |secret| {
+            opens(secret, "changed!")
+        })
+        .await;
+    let after = stage.outcome("web", 1, &root, &["web.test"]).await;
+    assert_eq!(after.chain.serial, before.chain.serial);
+    stage.operator.assert_no_secret(&["changeit", "changed!"]);
 }
 
 #[tokio::test]

@@ -232,8 +232,11 @@ enum Boundary {
     End(String),
 }
 
-/// The text before the next BEGIN or END, it, and the text after it.
-fn next_boundary(text: &[u8]) -> Result<Option<(&[u8], Boundary, &[u8])>, Fault> {
+/// The text before a boundary, the boundary, and the text after it.
+type Split<'a> = (&'a [u8], Boundary, &'a [u8]);
+
+/// Splits a text at its next BEGIN or END.
+fn next_boundary(text: &[u8]) -> Result<Option<Split<'_>>, Fault> {
     const DASHES: &[u8] = b"-----";
     let positions = [(b"-----BEGIN ".as_slice(), true), (b"-----END ".as_slice(), false)];
     let found = positions

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use crate::{
     certificate::{
         outcome::{ISSUING, READY},
+        renewal,
         rollout::ROLLED_OUT,
     },
     gateway::status::{EXPOSURE_MISMATCH, EXPOSURE_VERIFIED},
@@ -169,7 +170,7 @@ pub fn judge_gateway(gateway: &Gateway, rules: &RuleSet, now: Timestamp) -> Judg
 
 fn expiry(certificate: &Certificate, suspended: bool, rules: &RuleSet, now: Timestamp, judgement: &mut Judgement) {
     let Some(status) = &certificate.status else { return };
-    let (Some(start), Some(end)) = (status.not_before, status.not_after) else {
+    let (Some(start), Some(end)) = (renewal::start_of(status), status.not_after) else {
         return;
     };
     let lifetime = Duration::try_from(end.duration_since(start)).unwrap_or_default();

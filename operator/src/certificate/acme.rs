@@ -9,8 +9,9 @@ use tokio::time::Instant;
 use super::{
     backoff,
     context::until,
-    delivery::{self, Signed},
+    delivery::{self, Delivery, Signed},
     failure::{Class, Failure},
+    holding::Damage,
     issue::{LOOK_AGAIN, deliver, end, generate, queue_key},
     look::{Known, Look},
     order::{self, Flight, Progress},
@@ -18,6 +19,8 @@ use super::{
     outcome::Order,
     plan::Cause,
     renewal,
+    secret::Passwords,
+    signing,
     wanted::Wanted,
 };
 use crate::{
@@ -31,6 +34,7 @@ use crate::{
         slots,
     },
     kubernetes::{apply::WriteError, events::EventType},
+    pki::PrivateKey,
 };
 
 /// A state that lasts longer than this is worth a write to the status.
@@ -311,19 +315,18 @@ impl Acme<'_> {
         challenges: Vec<ChallengeStatus>,
     ) -> Result<Result<Flight, Failure>, WriteError> {
         let look = self.look;
-        if self.known.facts.is_none()
-            && let Some(failure) = delivery::obstacle(look).await?
-        {
-            return Ok(Err(failure));
-        }
         // An order each minute for want of a password would use up the CA's limits.
-        if let Err(failure) = delivery::passwords(look).await? {
-            return Ok(Err(failure));
-        }
+        let passwords = match delivery::passwords(look).await? {
+            Ok(passwords) => passwords,
+            Err(failure) => return Ok(Err(failure)),
+        };
         let key = match generate(look, self.wanted, self.known, self.cause).await? {
             Ok(key) => key,
             Err(failure) => return Ok(Err(failure)),
         };
+        if let Some(failure) = self.rehearse(key.clone(), &passwords).await? {
+            return Ok(Err(failure));
+        }
         if let Err(error) = order_key::write(look, &key).await {
             return delivery::told(error).map(Err);
         }
@@ -369,6 +372,31 @@ impl Acme<'_> {
                 .tell(look.certificate, EventType::Warning, "DurationRefused", &note);
         }
         Ok(Ok(flight))
+    }
+
+    /// Whether the Secret could be written if the order were done: asked before it is placed.
+    async fn rehearse(&self, key: Arc<PrivateKey>, passwords: &Passwords) -> Result<Option<Failure>, WriteError> {
+        // One of another type is deleted first, with its owner's consent, so that nothing can be asked about it.
+        if matches!(self.known.contents, Some(Err(Damage::Type(_)))) {
+            return Ok(None);
+        }
+        let Ok(held) = signing::by_itself(self.wanted, key, self.look.now) else {
+            return Ok(None);
+        };
+        let by = Signed {
+            issuer: self.issuer.signing(),
+            authority: Signer::Acme(self.signer.clone()).authority(),
+            ordered: true,
+            gives_advice: false,
+        };
+        let delivery = Delivery {
+            wanted: self.wanted,
+            held: &held,
+            facts: self.known.facts.as_deref(),
+            issuer: Some(&by),
+            cause: Some(self.cause),
+        };
+        delivery::rehearse(self.look, &delivery, passwords).await
     }
 
     fn order_status(&self, flight: &Flight, challenges: Vec<ChallengeStatus>) -> CertificateStatus {

@@ -68,6 +68,8 @@ pub struct Context {
     pub rollouts: Mutex<HashMap<String, Tries>>,
     /// By UID: what is remembered of a failed attempt, as long as there is no better one.
     pub pauses: Mutex<HashMap<String, Pause>>,
+    /// By UID: the passwords' Secrets for which the keystores were found to open, where the Secret's note says others.
+    pub passwords: Mutex<HashMap<String, String>>,
     pub now: fn() -> Timestamp,
 }
 
@@ -136,6 +138,21 @@ impl Context {
     pub fn is_busy(&self, uid: &str) -> bool {
         let attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
         attempts.contains_key(uid) || self.orders.has(uid)
+    }
+
+    /// Whether the keystores of `uid` were found to open with the passwords of `mark`.
+    pub fn passwords_fit(&self, uid: &str, mark: &str) -> bool {
+        let passwords = self.passwords.lock().unwrap_or_else(PoisonError::into_inner);
+        passwords.get(uid).map(String::as_str) == Some(mark)
+    }
+
+    /// Notes for which passwords the keystores of `uid` open; `None` forgets it.
+    pub fn note_passwords(&self, uid: &str, mark: Option<String>) {
+        let mut passwords = self.passwords.lock().unwrap_or_else(PoisonError::into_inner);
+        match mark {
+            Some(mark) => passwords.insert(uid.to_owned(), mark),
+            None => passwords.remove(uid),
+        };
     }
 
     /// The attempt of `uid` is over, and holds nobody up any more.

@@ -18,7 +18,7 @@ use super::{
     delivery::{self, Delivery},
     dependencies,
     failure::{Class, Failure},
-    issue,
+    issue, keystores,
     look::{Known, Look},
     plan::{Cause, Plan},
     rollout, unreadable,
@@ -138,15 +138,58 @@ impl Look<'_> {
         let mut known = Known {
             facts: cache.secret(&self.namespace(), &self.certificate.spec.secret_name),
             contents: None,
+            passwords: None,
         };
+        known.passwords = self.passwords(&known).await?;
         let mut decision = self.decide(&wanted, &known);
-        // The watch says that it is gone: before anything is made of that, ask.
-        let doubtful = matches!(decision, Plan::Issue(Cause::SecretMissing)) && !ctx.orders.has(self.uid());
+        if decision == Plan::ReadSecret
+            && let Some(mark) = known.passwords.take()
+        {
+            // Nothing else may be the matter, and the keystores may open all the same.
+            let otherwise = self.decide(&wanted, &known);
+            if matches!(otherwise, Plan::Serve { .. } | Plan::AskAdvice { .. }) && self.keystores_open(mark).await? {
+                decision = otherwise;
+            }
+        }
+        // The watch says that it is gone, or has not shown it yet, as after a backup was restored: before anything is made
+        // of that, and before an order is spent, ask.
+        let doubtful = !ctx.orders.has(self.uid())
+            && match decision {
+                Plan::Issue(Cause::SecretMissing) => true,
+                Plan::Issue(Cause::First) => issue::orders(self),
+                _ => false,
+            };
         if decision == Plan::ReadSecret || doubtful {
             known = self.read_secret().await?;
             decision = self.decide(&wanted, &known);
         }
         Box::pin(self.carry_out(decision, wanted, known)).await
+    }
+
+    /// The passwords' Secrets that the keystores in the Secret may not be made with.
+    async fn passwords(&self, known: &Known) -> Result<Option<String>, WriteError> {
+        let own = known
+            .facts
+            .as_ref()
+            .is_some_and(|facts| facts.certificate == self.certificate.metadata.name);
+        if !own {
+            return Ok(None);
+        }
+        let mark = delivery::passwords_mark(self).await?;
+        Ok(mark.filter(|mark| !self.ctx().passwords_fit(self.uid(), mark)))
+    }
+
+    /// Whether the keystores that are there open with the passwords as they are now: a password's Secret may change
+    /// without its password. Passwords that cannot be read change nothing.
+    async fn keystores_open(&self, mark: String) -> Result<bool, WriteError> {
+        let Ok(passwords) = delivery::passwords(self).await? else {
+            return Ok(true);
+        };
+        let open = self.read_data(|data| keystores::open(data, &passwords)).await?;
+        if open {
+            self.ctx().note_passwords(self.uid(), Some(mark));
+        }
+        Ok(open)
     }
 
     async fn carry_out(

@@ -6,18 +6,19 @@ use gatehouse_crds::{
     certificate::{CertificateStatus, SigningAuthority, SigningIssuer},
     secret_ref::SecretKeySelector,
 };
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{ResourceExt, runtime::controller::Action};
 use zeroize::Zeroizing;
 
 use super::{
     advice, dependencies, differences,
     failure::{Class, Failure},
-    holding::{Facts, Held, TLS},
+    holding::{Facts, Held},
+    keystores,
     look::{Known, Look},
     order_key,
     outcome::Issued,
-    plan::{self, Cause, Plan},
+    plan::{Cause, Plan},
     remarks, rollout,
     secret::{self, Notes, Passwords},
     wanted::Wanted,
@@ -26,8 +27,10 @@ use crate::kubernetes::{
     apply::{Conflicts, Target, WriteError},
     dependency::Dependency,
     events::EventType,
-    names,
 };
+
+/// When the API server is asked again whether it would take a Secret; quotas and policies are not watched.
+const AGAIN: Duration = Duration::from_secs(300);
 
 /// What is to be brought.
 #[derive(Clone, Copy)]
@@ -104,6 +107,7 @@ pub async fn deliver(look: &Look<'_>, delivery: &Delivery<'_>) -> Result<Result<
         is_new,
         answers_request: own.is_some_and(|facts| facts.cause.as_deref() == Some(Cause::Requested.as_str())),
         written: own.and_then(|facts| facts.written),
+        noted: own.and_then(|facts| facts.issued_at),
         first_advice: gives_advice.then(|| advice::first(look.before().certificate_seed(), look.now)),
         differences: differences(look, delivery),
         ready_issuer: ready_issuer.as_ref(),
@@ -183,6 +187,13 @@ fn notes<'a>(look: &Look<'_>, delivery: &Delivery<'a>) -> Notes<'a> {
             })
             .then(|| leaf.ari_identifier())
             .flatten(),
+        issued_at: match delivery.cause {
+            Some(_) => Some(look.before().stamp()),
+            None => status
+                .as_ref()
+                .and_then(|status| status.issued_at)
+                .or_else(|| delivery.facts?.issued_at),
+        },
         wanted: delivery.wanted,
     }
 }
@@ -195,7 +206,22 @@ async fn write(
 ) -> Result<Result<Facts, Failure>, WriteError> {
     let api = look.ctx().secrets(&look.namespace());
     let name = &look.certificate.spec.secret_name;
-    let (target, conflicts) = match delivery.facts {
+    let (target, conflicts) = target(name, delivery.facts);
+    let result = look
+        .ctx()
+        .writer
+        .apply::<Secret>(&api, target, body.clone(), conflicts)
+        .await;
+    match result {
+        Ok(secret) => Ok(Ok(Facts::of(&secret.metadata))),
+        Err(error) if error.is_conflict() || error.reason() == "Invalid" => judge(look, delivery, body, error).await,
+        Err(error) => Err(error),
+    }
+}
+
+/// What is written to, and whether fields of others may be taken.
+fn target<'a>(name: &'a str, facts: Option<&'a Facts>) -> (Target<'a>, Conflicts) {
+    match facts {
         // Ours, or taken with its owner's consent, exactly as it was judged.
         Some(facts) => (
             Target {
@@ -206,16 +232,6 @@ async fn write(
             Conflicts::Take,
         ),
         None => (Target::named(name), Conflicts::Refuse),
-    };
-    let result = look
-        .ctx()
-        .writer
-        .apply::<Secret>(&api, target, body.clone(), conflicts)
-        .await;
-    match result {
-        Ok(secret) => Ok(Ok(Facts::of(&secret.metadata))),
-        Err(error) if error.is_conflict() || error.reason() == "Invalid" => judge(look, delivery, body, error).await,
-        Err(error) => Err(error),
     }
 }
 
@@ -232,6 +248,7 @@ async fn judge(
     let Known {
         facts: Some(facts),
         contents: Some(_),
+        ..
     } = &known
     else {
         return Err(error);
@@ -264,52 +281,107 @@ async fn judge(
 
 /// What of a failed write is the user's to mend, and what is to be tried again without a word.
 pub fn told(error: WriteError) -> Result<Failure, WriteError> {
-    match error.reason() {
-        "QuotaExceeded" | "Forbidden" | "Invalid" => {
-            Ok(Failure::new(Class::Transient, "SecretWriteFailed", error.to_string()))
-        }
-        _ => Err(error),
+    unwritable(&error, Class::Transient).ok_or(error)
+}
+
+/// Why the API server will not take the Secret until a user changes something; `None` for trouble that passes.
+fn unwritable(error: &WriteError, class: Class) -> Option<Failure> {
+    let WriteError::Refused { object, .. } = error else {
+        return None;
+    };
+    let (reason, message) = match error.reason() {
+        "Immutable" => (
+            "SecretImmutable",
+            format!("{object} is immutable; delete it so that it can be recreated."),
+        ),
+        "TooLarge" => (
+            "SecretWriteFailed",
+            format!(
+                "{object} would be larger than a Secret can be (1 MiB); leave out keystores or additionalOutputFormats, or ask for fewer names."
+            ),
+        ),
+        "QuotaExceeded" => (
+            "SecretWriteFailed",
+            format!("{error}. Raise the quota, or delete what is not needed."),
+        ),
+        "Forbidden" => (
+            "SecretWriteFailed",
+            format!(
+                "{error}. Change the policy or the operator's rights, or spec.secretTemplate as the policy wants it."
+            ),
+        ),
+        "Invalid" => ("SecretWriteFailed", error.to_string()),
+        _ => return None,
+    };
+    Some(Failure::new(class, reason, message))
+}
+
+/// Asks the API server, before anything is ordered, whether it would take the Secret: an immutable one, a quota, a policy
+/// or keystores that are too large would be found only when the order is spent. A stand-in signed by its own key is
+/// sent, and nothing is written.
+pub async fn rehearse(
+    look: &Look<'_>,
+    delivery: &Delivery<'_>,
+    passwords: &Passwords,
+) -> Result<Option<Failure>, WriteError> {
+    let name = &look.certificate.spec.secret_name;
+    let body = match secret::body(look.certificate, delivery.held, passwords, &notes(look, delivery)) {
+        Ok(body) => body,
+        Err(failure) => return Ok(Some(failure)),
+    };
+    let api = look.ctx().secrets(&look.namespace());
+    let (target, conflicts) = target(name, delivery.facts);
+    match look.ctx().writer.dry_run::<Secret>(&api, target, body, conflicts).await {
+        Ok(()) => Ok(None),
+        // An admission webhook that cannot take part in a dry run: what it will say is not known.
+        Err(WriteError::Refused { code: 400, .. }) => Ok(None),
+        Err(error) => unwritable(&error, Class::Waiting(AGAIN)).map(Some).ok_or(error),
     }
 }
 
 /// Passwords of the keystores that are asked for.
 pub async fn passwords(look: &Look<'_>) -> Result<Result<Passwords, Failure>, WriteError> {
     let mut passwords = Passwords::default();
-    let Some(keystores) = &look.certificate.spec.keystores else {
-        return Ok(Ok(passwords));
-    };
-    let wanted = [
-        (
-            keystores
-                .pkcs12
-                .as_ref()
-                .filter(|pkcs12| pkcs12.create)
-                .map(|pkcs12| &pkcs12.password_secret_ref),
-            &mut passwords.pkcs12,
-        ),
-        (
-            keystores
-                .jks
-                .as_ref()
-                .filter(|jks| jks.create)
-                .map(|jks| &jks.password_secret_ref),
-            &mut passwords.jks,
-        ),
-    ];
-    for (selector, password) in wanted {
+    let [pkcs12, jks] = keystores::password_refs(look.certificate.spec.keystores.as_ref());
+    let mut secrets = Vec::new();
+    for (selector, password) in [(pkcs12, &mut passwords.pkcs12), (jks, &mut passwords.jks)] {
         let Some(selector) = selector else { continue };
         match read_password(look, selector).await? {
-            Ok(found) => *password = Some(found),
+            Ok((found, metadata)) => {
+                *password = Some(found);
+                secrets.push(metadata);
+            }
             Err(failure) => return Ok(Err(failure)),
         }
     }
+    passwords.mark = (!secrets.is_empty()).then(|| keystores::passwords_mark(secrets.iter()));
     Ok(Ok(passwords))
+}
+
+/// Fingerprint of the Secrets that hold the passwords now, by their metadata alone; `None` without keystores, and while
+/// one of the Secrets is missing: the keystores that are there go on serving.
+pub async fn passwords_mark(look: &Look<'_>) -> Result<Option<String>, WriteError> {
+    let mut secrets = Vec::new();
+    for selector in keystores::password_refs(look.certificate.spec.keystores.as_ref()) {
+        let Some(SecretKeySelector { name, .. }) = selector else {
+            continue;
+        };
+        let found = look
+            .ctx()
+            .secrets(&look.namespace())
+            .get_metadata_opt(name)
+            .await
+            .map_err(|error| WriteError::reading("Secret", name, error))?;
+        let Some(found) = found else { return Ok(None) };
+        secrets.push(found.metadata);
+    }
+    Ok((!secrets.is_empty()).then(|| keystores::passwords_mark(secrets.iter())))
 }
 
 async fn read_password(
     look: &Look<'_>,
     selector: &SecretKeySelector,
-) -> Result<Result<Zeroizing<String>, Failure>, WriteError> {
+) -> Result<Result<(Zeroizing<String>, ObjectMeta), Failure>, WriteError> {
     let SecretKeySelector { name, key } = selector;
     let secret = look
         .ctx()
@@ -323,11 +395,14 @@ async fn read_password(
         &Dependency::secret(&namespace, name),
         secret.as_ref().and_then(ResourceExt::resource_version),
     );
-    let value = secret.and_then(|secret| secret.data?.remove(key)).map(|value| value.0);
+    let mut secret = secret.unwrap_or_default();
+    let value = secret.data.as_mut().and_then(|data| data.remove(key));
     let text = value
-        .and_then(|value| String::from_utf8(value).ok())
+        .and_then(|value| String::from_utf8(value.0).ok())
         .filter(|text| !text.is_empty());
-    Ok(text.map(Zeroizing::new).ok_or_else(|| {
+    super::holding::wipe(&mut secret);
+    let found = text.map(|text| (Zeroizing::new(text), secret.metadata));
+    Ok(found.ok_or_else(|| {
         Failure::new(
             Class::Waiting(Duration::from_secs(60)),
             "KeystoreFailed",
@@ -336,25 +411,49 @@ async fn read_password(
     }))
 }
 
-/// Whether a Secret that the metadata watch does not show is in the way of a new pair: asked
-/// before anything is ordered for it.
-pub async fn obstacle(look: &Look<'_>) -> Result<Option<Failure>, WriteError> {
-    let name = &look.certificate.spec.secret_name;
-    let found = look
-        .ctx()
-        .secrets(&look.namespace())
-        .get_opt(name)
-        .await
-        .map_err(|error| WriteError::reading("Secret", name, error))?;
-    Ok(found
-        .filter(|secret| {
-            secret.type_.as_deref() != Some(TLS)
-                && secret.annotations().get(names::ADOPT).map(String::as_str) != Some(names::TRUE)
-        })
-        .map(|secret| {
-            plan::secret_conflict(
-                name,
-                &super::holding::Damage::Type(secret.type_.unwrap_or_default()).to_string(),
-            )
-        }))
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_the_api_server_refuses_for_good_says_what_to_do() {
+        let refused = |code, reason| WriteError::Refused {
+            object: "Secret web-tls".into(),
+            code,
+            reason,
+            message: "no".into(),
+        };
+        for (error, reason, says) in [
+            (
+                refused(422, "Immutable"),
+                "SecretImmutable",
+                "Secret web-tls is immutable; delete it so that it can be recreated.",
+            ),
+            (
+                refused(422, "TooLarge"),
+                "SecretWriteFailed",
+                "larger than a Secret can be",
+            ),
+            (refused(403, "QuotaExceeded"), "SecretWriteFailed", "Raise the quota"),
+            (refused(403, "Forbidden"), "SecretWriteFailed", "Change the policy"),
+            (refused(422, "Invalid"), "SecretWriteFailed", "Secret web-tls: no"),
+        ] {
+            let failure = unwritable(&error, Class::Waiting(AGAIN)).unwrap();
+            assert_eq!(failure.reason, reason);
+            assert!(failure.message.contains(says), "{failure}");
+            assert!(!failure.may_fall_back(), "another issuer would fare no better");
+        }
+        for error in [
+            refused(500, "ServerError"),
+            refused(409, "Conflict"),
+            refused(403, "NamespaceTerminating"),
+            WriteError::Unreachable {
+                object: "Secret web-tls".into(),
+                message: "no".into(),
+            },
+        ] {
+            assert_eq!(unwritable(&error, Class::Transient), None, "{error}");
+        }
+    }
 }

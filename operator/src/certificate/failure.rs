@@ -61,7 +61,7 @@ impl Failure {
         !matches!(self.class, Class::Spec)
             && !matches!(
                 self.reason,
-                "SecretConflict" | "SecretWriteFailed" | "KeystoreFailed" | "KeyGenerationFailed"
+                "SecretConflict" | "SecretImmutable" | "SecretWriteFailed" | "KeystoreFailed" | "KeyGenerationFailed"
             )
     }
 }

@@ -35,11 +35,15 @@ pub const DATA_KEYS: &str = "gatehouse.dev/data-keys";
 pub const CHAIN_HASH: &str = "gatehouse.dev/chain-hash";
 /// Annotation: the certificate's identifier for ACME Renewal Information (RFC 9773 section 4.1).
 pub const ARI_IDENTIFIER: &str = "gatehouse.dev/ari-identifier";
+/// Annotation: fingerprint of the Secrets from which the keystores' passwords came: which, and in which version.
+pub const KEYSTORE_PASSWORDS: &str = "gatehouse.dev/keystore-passwords";
+/// Annotation: when it was issued, so that a restored backup does not answer an old request for a renewal again.
+pub const ISSUED_AT: &str = "gatehouse.dev/issued-at";
 /// Annotation: why it was issued ([`super::plan::Cause`]).
 pub const CAUSE: &str = "gatehouse.dev/cause";
 
 /// All our annotations: what else we own is there because a template says so.
-const NOTES: [&str; 10] = [
+const NOTES: [&str; 12] = [
     names::CERTIFICATE,
     names::ISSUER,
     names::NOT_AFTER,
@@ -50,6 +54,8 @@ const NOTES: [&str; 10] = [
     DATA_KEYS,
     CAUSE,
     ARI_IDENTIFIER,
+    KEYSTORE_PASSWORDS,
+    ISSUED_AT,
 ];
 /// All our labels.
 const LABELS: [&str; 2] = [names::MANAGED, names::APP_MANAGED_BY];
@@ -81,6 +87,8 @@ pub struct Facts {
     pub chain_hash: Option<String>,
     pub ari_identifier: Option<String>,
     pub cause: Option<String>,
+    pub passwords: Option<String>,
+    pub issued_at: Option<Timestamp>,
 }
 
 impl Facts {
@@ -88,6 +96,12 @@ impl Facts {
     pub fn of(meta: &ObjectMeta) -> Self {
         let note = |key: &str| meta.annotations.as_ref().and_then(|notes| notes.get(key)).cloned();
         let fields = meta.managed_fields.iter().flatten().find_map(ours);
+        // Fingerprints count only while they are as we wrote them: edited by hand, or restored from a backup, they say
+        // nothing, and what is in the Secret is judged instead.
+        let own_note = |key: &str| {
+            let path = ["f:metadata", "f:annotations", &format!("f:{key}")];
+            note(key).filter(|_| fields.is_some_and(|fields| owns(fields, &path)))
+        };
         Self {
             namespace: meta.namespace.clone().unwrap_or_default(),
             name: meta.name.clone().unwrap_or_default(),
@@ -107,11 +121,13 @@ impl Facts {
             issuer: note(names::ISSUER),
             serial_number: note(names::SERIAL_NUMBER),
             not_after: note(names::NOT_AFTER).and_then(|time| time.parse().ok()),
-            request_hash: note(REQUEST_HASH),
-            output_hash: note(OUTPUT_HASH),
-            chain_hash: note(CHAIN_HASH),
+            request_hash: own_note(REQUEST_HASH),
+            output_hash: own_note(OUTPUT_HASH),
+            chain_hash: own_note(CHAIN_HASH),
             ari_identifier: note(ARI_IDENTIFIER),
             cause: note(CAUSE),
+            passwords: own_note(KEYSTORE_PASSWORDS),
+            issued_at: note(ISSUED_AT).and_then(|time| time.parse().ok()),
         }
     }
 }
@@ -132,9 +148,14 @@ impl Facts {
 
 /// Whether our apply still owns the `data` keys that its annotation lists, and all our labels and annotations.
 fn is_intact(meta: &ObjectMeta, fields: &Value, data_keys: &str) -> bool {
-    let owns = |path: &[&str]| path.iter().try_fold(fields, |at, step| at.get(step)).is_some();
+    let owns = |path: &[&str]| owns(fields, path);
     // Some are not always known: they need to be ours only where they are.
-    let may_lack = |key: &str| matches!(key, names::ISSUER | CHAIN_HASH | CAUSE | ARI_IDENTIFIER);
+    let may_lack = |key: &str| {
+        matches!(
+            key,
+            names::ISSUER | CHAIN_HASH | CAUSE | ARI_IDENTIFIER | KEYSTORE_PASSWORDS | ISSUED_AT
+        )
+    };
     let is_there = |key: &str| meta.annotations.as_ref().is_some_and(|notes| notes.contains_key(key));
     !data_keys.is_empty()
         && data_keys.split(',').all(|key| owns(&["f:data", &format!("f:{key}")]))
@@ -145,6 +166,11 @@ fn is_intact(meta: &ObjectMeta, fields: &Value, data_keys: &str) -> bool {
         && LABELS
             .iter()
             .all(|key| owns(&["f:metadata", "f:labels", &format!("f:{key}")]))
+}
+
+/// Whether our apply owns the field at `path`.
+fn owns(fields: &Value, path: &[&str]) -> bool {
+    path.iter().try_fold(fields, |at, step| at.get(step)).is_some()
 }
 
 /// The keys of a map of the metadata that our apply owns.
@@ -222,13 +248,20 @@ pub struct Held {
     pub chain: Chain,
     /// `ca.crt` as it is.
     pub ca: Option<String>,
+    /// Whether the chain or the CA was damaged, and was put together again around an intact leaf ([`read_own`]).
+    pub is_restored: bool,
 }
 
 impl Held {
     /// A pair that was just made: its root is the CA to trust.
     pub fn new(key: Arc<PrivateKey>, chain: Chain) -> Self {
         let ca = chain.root_pem();
-        Self { key, chain, ca }
+        Self {
+            key,
+            chain,
+            ca,
+            is_restored: false,
+        }
     }
 
     /// Fingerprint of the chain and the CA, as they are written.
@@ -303,6 +336,72 @@ pub fn read(secret: &Secret) -> Result<Held, Damage> {
         key: Arc::new(key),
         chain,
         ca: ca.filter(|pem| !pem.trim().is_empty()),
+        is_restored: false,
+    })
+}
+
+/// Reads the pair out of the body of a Secret of ours. When only the chain or `ca.crt` is not as we wrote it, and the leaf
+/// is, they are put together again from what the Secret still has and from `path`, the CA of the issuer with those above
+/// it: no new certificate is needed for that.
+pub fn read_own(secret: &Secret, facts: &Facts, path: &[Certificate]) -> Result<Held, Damage> {
+    let read = read(secret);
+    let is_intact = match &read {
+        Ok(held) => facts
+            .chain_hash
+            .as_deref()
+            .is_none_or(|written| !wanted::differs(written, &held.chain_hash())),
+        Err(Damage::Unreadable(place, _)) => *place != "tls.crt",
+        Err(_) => true,
+    };
+    if is_intact {
+        return read;
+    }
+    restored(secret, facts, path).map_or(read, Ok)
+}
+
+fn restored(secret: &Secret, facts: &Facts, path: &[Certificate]) -> Option<Held> {
+    let written = facts.chain_hash.as_deref()?;
+    let data = secret.data.as_ref()?;
+    let bundle = |name: &str| {
+        data.get(name)
+            .and_then(|value| read_bundle(&value.0).ok())
+            .unwrap_or_default()
+    };
+    let key = Arc::new(key(secret).ok()?);
+    let found = bundle("tls.crt");
+    let leaf = found.iter().find(|certificate| certificate.matches(&key))?;
+    if facts.serial_number.as_deref() != Some(leaf.serial_hex().as_str()) {
+        return None;
+    }
+    let mut pool = found.clone();
+    pool.extend(bundle("ca.crt").into_iter().chain(bundle("tls-combined.pem")));
+    pool.extend(path.iter().cloned());
+    let chain = Chain::order(&pool, Some(&key)).ok()?;
+    let text = |name: &str| data.get(name).and_then(|value| String::from_utf8(value.0.clone()).ok());
+    let root = chain.root_pem();
+    let candidates: Vec<_> = [chain.clone(), chain.clone().keep(&found)]
+        .into_iter()
+        .flat_map(|chain| [text("ca.crt"), root.clone(), None].map(|ca| (chain.clone(), ca)))
+        .map(|(chain, ca)| Held {
+            key: key.clone(),
+            chain,
+            ca,
+            is_restored: true,
+        })
+        .collect();
+    // What we wrote, to the letter; else what the issuer would write today.
+    let exact = candidates.into_iter().find(|held| held.chain_hash() == written);
+    let signed = || {
+        path.first()
+            .is_some_and(|issuer| chain.leaf.is_signed_by(issuer) == Some(true))
+    };
+    exact.or_else(|| {
+        signed().then(|| Held {
+            ca: root.clone().or_else(|| text("ca.crt")),
+            key: key.clone(),
+            chain: chain.clone(),
+            is_restored: true,
+        })
     })
 }
 

@@ -127,6 +127,8 @@ fn the_facts_are_what_the_notes_say() {
             chain_hash: Some(held.chain_hash()),
             ari_identifier: Some("aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE".into()),
             cause: Some("Due".into()),
+            passwords: None,
+            issued_at: None,
         }
     );
     assert_eq!(facts.signing_issuer(), Some(samples::ca()));
@@ -160,6 +162,153 @@ fn a_pair_is_read_as_it_was_written_and_damage_is_named() {
     let other = written().data.unwrap().remove("tls.key").unwrap();
     let key = String::from_utf8(other.0).unwrap();
     assert_eq!(damaged(&|secret| edit(secret, "tls.key", &key)), Damage::Mismatch);
+}
+
+/// A pair by an intermediate CA below a root, and the CAs as their issuer has them.
+fn by_two_tiers() -> (Held, Vec<Certificate>) {
+    use crate::pki::{Authority, Extras, KeyEncoding};
+    let at = |spec: &str| samples::wanted(&samples::certificate(spec));
+    let key = |wanted: &crate::certificate::wanted::Wanted| Arc::new(PrivateKey::generate(wanted.key).unwrap());
+    let ca_of = |held: &Held| {
+        let pem = held.key.to_pem(KeyEncoding::Pkcs8).unwrap();
+        crate::issuer::registry::CaSigner {
+            authority: Authority::load(
+                held.chain.pem().as_bytes(),
+                pem.as_bytes(),
+                held.ca.as_deref().map(str::as_bytes),
+                issued_at(),
+            )
+            .unwrap(),
+            extras: Extras::default(),
+        }
+    };
+    let root = at("commonName: root\nisCA: true\nduration: 9000h");
+    let root = crate::certificate::signing::by_itself(&root, key(&root), issued_at()).unwrap();
+    let middle = at("commonName: middle\nisCA: true\nduration: 8000h");
+    let middle = crate::certificate::signing::by_ca(&ca_of(&root), &middle, key(&middle), issued_at()).unwrap();
+    let ca = ca_of(&middle);
+    let leaf = at("");
+    let leaf = crate::certificate::signing::by_ca(&ca, &leaf, key(&leaf), issued_at()).unwrap();
+    let path = ca.authority.path().to_vec();
+    (leaf, path)
+}
+
+#[test]
+fn a_chain_or_ca_that_was_damaged_is_put_together_again_around_its_leaf() {
+    let (held, path) = by_two_tiers();
+    assert_eq!(held.chain.intermediates.len(), 1);
+    let combined = samples::certificate("additionalOutputFormats: [{type: CombinedPEM}]");
+    let plain = samples::certificate("");
+    let leaf = Chain {
+        intermediates: Vec::new(),
+        ..held.chain.clone()
+    }
+    .pem();
+    let middle = held.chain.pem().replacen(&leaf, "", 1);
+    let stranger = samples::pair(&plain, issued_at()).chain.pem();
+    let root = held.ca.clone().unwrap();
+    let none: &[Certificate] = &[];
+    for (case, certificate, key, value, path, restores) in [
+        (
+            "the leaf alone, with the issuer",
+            &plain,
+            "tls.crt",
+            leaf.as_str(),
+            path.as_slice(),
+            true,
+        ),
+        ("the leaf alone, with a copy", &combined, "tls.crt", &leaf, none, true),
+        (
+            "the leaf alone, and nothing to go by",
+            &plain,
+            "tls.crt",
+            &leaf,
+            none,
+            false,
+        ),
+        (
+            "another order",
+            &plain,
+            "tls.crt",
+            &format!("{middle}{leaf}"),
+            none,
+            true,
+        ),
+        (
+            "another intermediate",
+            &plain,
+            "tls.crt",
+            &format!("{leaf}{stranger}"),
+            &path,
+            true,
+        ),
+        (
+            "the root behind",
+            &plain,
+            "tls.crt",
+            &format!("{leaf}{middle}{root}"),
+            none,
+            true,
+        ),
+        ("no ca.crt", &plain, "ca.crt", "", &path, true),
+        ("another ca.crt", &plain, "ca.crt", &stranger, &path, true),
+        ("junk for a ca.crt", &plain, "ca.crt", "junk", &path, true),
+        ("no ca.crt, and nothing to go by", &plain, "ca.crt", "", none, false),
+    ] {
+        let mut secret = samples::written(certificate, &held, Cause::First);
+        let facts = Facts::of(&secret.metadata);
+        assert!(!read_own(&secret, &facts, path).unwrap().is_restored, "{case}");
+        edit(&mut secret, key, value);
+        let found = read_own(&secret, &Facts::of(&secret.metadata), path).unwrap();
+        let same = (found.chain.pem(), &found.ca) == (held.chain.pem(), &held.ca);
+        assert_eq!(same, restores, "{case}");
+        assert_eq!(Some(found.chain_hash()) == facts.chain_hash, restores, "{case}");
+        assert_eq!(found.leaf(), held.leaf(), "{case}");
+    }
+}
+
+#[test]
+fn another_leaf_or_key_is_never_put_together_with_what_was_written() {
+    let (held, path) = by_two_tiers();
+    let certificate = samples::certificate("");
+    let other = samples::pair(&certificate, issued_at());
+    let mut secret = samples::written(&certificate, &held, Cause::First);
+    edit(&mut secret, "tls.crt", &other.chain.pem());
+    assert_eq!(
+        read_own(&secret, &Facts::of(&secret.metadata), &path).unwrap_err(),
+        Damage::Mismatch
+    );
+    let pem = other.key.to_pem(crate::pki::KeyEncoding::Pkcs8).unwrap();
+    edit(&mut secret, "tls.key", &pem);
+    assert!(
+        !read_own(&secret, &Facts::of(&secret.metadata), &path)
+            .unwrap()
+            .is_restored
+    );
+    let mut secret = samples::written(&certificate, &held, Cause::First);
+    edit(&mut secret, "tls.crt", "junk");
+    assert!(read_own(&secret, &Facts::of(&secret.metadata), &path).is_err());
+}
+
+#[test]
+fn an_adopted_pair_keeps_every_certificate_that_its_secret_had() {
+    let (held, path) = by_two_tiers();
+    let stranger = samples::pair(&samples::certificate(""), issued_at()).chain.pem();
+    let pem = held.key.to_pem(crate::pki::KeyEncoding::Pkcs8).unwrap();
+    let found = format!("{stranger}{}{}", held.ca.as_deref().unwrap(), held.chain.pem());
+    let secret = Secret {
+        type_: Some(TLS.into()),
+        data: Some(BTreeMap::from([
+            ("tls.crt".into(), ByteString(found.into_bytes())),
+            ("tls.key".into(), ByteString(pem.as_bytes().to_vec())),
+        ])),
+        ..Secret::default()
+    };
+    let read = read(&secret).unwrap();
+    let written = read_bundle(read.chain.pem().as_bytes()).unwrap();
+    assert_eq!(written.len(), 4);
+    assert!(read.chain.pem().starts_with(&held.chain.pem()));
+    assert!(path.iter().all(|ca| written.contains(ca)));
 }
 
 #[test]

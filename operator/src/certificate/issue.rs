@@ -120,6 +120,16 @@ pub async fn obtain(look: &Look<'_>, wanted: &Wanted, known: &Known, cause: Caus
     }
 }
 
+/// Whether the issuer that is asked next spends an order.
+pub fn orders(look: &Look<'_>) -> bool {
+    let index = look.ctx().attempt(look.uid(), |attempt| attempt.issuer);
+    let reference = issuers(look.certificate).nth(index);
+    reference.is_some_and(|reference| {
+        let state = look.ctx().registry.get(&Key::of(reference, &look.namespace()));
+        matches!(state, Some(State::Ready(Signer::Acme(_))))
+    })
+}
+
 /// The issuers of a certificate, in the order in which they are asked.
 pub fn issuers(certificate: &Certificate) -> impl Iterator<Item = &IssuerRef> {
     std::iter::once(&certificate.spec.issuer_ref).chain(&certificate.spec.fallback_issuer_refs)
@@ -373,6 +383,7 @@ pub fn gone(ctx: &Context, key: &str) {
     ctx.rollouts(|rollouts| rollouts.remove(uid));
     ctx.outages.forget(key);
     ctx.slots.forget(key.split('/').next().unwrap_or_default(), key);
+    ctx.note_passwords(uid, None);
     if let Some(mut flight) = ctx.orders.take(uid) {
         flight.clean_up();
         ctx.leave(&flight.signer, key);

@@ -1,9 +1,10 @@
 //! A Certificate at a moment, and what is known of its Secret.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use gatehouse_crds::certificate::{Certificate, CertificateStatus, SigningIssuer};
+use gatehouse_crds::certificate::{Certificate, CertificateStatus, IssuerRef, SigningIssuer};
 use jiff::Timestamp;
+use k8s_openapi::ByteString;
 use kube::{ResourceExt, runtime::controller::Action};
 
 use super::{
@@ -17,9 +18,9 @@ use super::{
     wanted::{SpecError, Wanted},
 };
 use crate::{
-    issuer::registry::{Key, Since, State},
+    issuer::registry::{Key, Signer, Since, State},
     kubernetes::{apply::WriteError, conditions},
-    pki::PrivateKey,
+    pki::{self, PrivateKey},
 };
 
 /// Nothing is left alone for longer: a second chance should a watch have missed something.
@@ -42,6 +43,8 @@ pub struct Known {
     pub facts: Option<Arc<Facts>>,
     /// What is inside, when it was read.
     pub contents: Option<Result<Held, Damage>>,
+    /// Fingerprint of the Secrets of the keystores' passwords, when they may have changed.
+    pub passwords: Option<String>,
 }
 
 impl Known {
@@ -96,9 +99,16 @@ impl<'a> Look<'a> {
             .map_err(|error| WriteError::reading("Secret", name, error))?;
         Ok(match secret {
             Some(mut secret) => {
+                let facts = Facts::of(&secret.metadata);
+                let contents = if facts.certificate == self.certificate.metadata.name {
+                    holding::read_own(&secret, &facts, &self.issuer_path(&facts))
+                } else {
+                    holding::read(&secret)
+                };
                 let known = Known {
-                    facts: Some(Arc::new(Facts::of(&secret.metadata))),
-                    contents: Some(holding::read(&secret)),
+                    facts: Some(Arc::new(facts)),
+                    contents: Some(contents),
+                    passwords: None,
                 };
                 holding::wipe(&mut secret);
                 known
@@ -106,8 +116,37 @@ impl<'a> Look<'a> {
             None => Known {
                 facts: None,
                 contents: None,
+                passwords: None,
             },
         })
+    }
+
+    /// Works on what is in the target Secret; nothing when it is gone.
+    pub async fn read_data<T>(&self, work: impl FnOnce(&BTreeMap<String, ByteString>) -> T) -> Result<T, WriteError> {
+        let name = &self.certificate.spec.secret_name;
+        let secret = self
+            .ctx()
+            .secrets(&self.namespace())
+            .get_opt(name)
+            .await
+            .map_err(|error| WriteError::reading("Secret", name, error))?;
+        let mut secret = secret.unwrap_or_default();
+        let result = work(secret.data.get_or_insert_default());
+        holding::wipe(&mut secret);
+        Ok(result)
+    }
+
+    /// The CA that signed what is in the Secret, with those above it, as the issuer has it now.
+    fn issuer_path(&self, facts: &Facts) -> Vec<pki::Certificate> {
+        let issuer = facts.signing_issuer().map(|issuer| IssuerRef {
+            kind: Some(issuer.kind),
+            name: issuer.name,
+        });
+        let reference = issuer.as_ref().unwrap_or(&self.certificate.spec.issuer_ref);
+        match self.ctx().registry.get(&Key::of(reference, &self.namespace())) {
+            Some(State::Ready(Signer::Ca(ca))) => ca.authority.path().to_vec(),
+            _ => Vec::new(),
+        }
     }
 
     /// The key in the target Secret, whatever else is in there.
@@ -157,6 +196,7 @@ impl<'a> Look<'a> {
             certificate: self.certificate,
             wanted,
             secret: known.secret(),
+            passwords: known.passwords.as_deref(),
             rival: rival.as_deref(),
             in_flight: issuing,
             issuers,

@@ -82,7 +82,7 @@ impl Before<'_> {
     }
 
     /// Now in whole seconds, but never before the request that is answered now: it would be answered again.
-    fn stamp(self) -> Timestamp {
+    pub fn stamp(self) -> Timestamp {
         let now = renewal::whole_seconds(self.now);
         let answered = renewal::requested(self.certificate).filter(|time| *time > now && *time <= self.now);
         answered.map_or(now, |_| now.checked_add(Duration::from_secs(1)).unwrap_or(now))
@@ -92,9 +92,10 @@ impl Before<'_> {
     pub fn clock(self) -> Option<Timestamp> {
         let status = self.certificate.status.as_ref()?;
         let (start, end) = (status.not_before?, status.not_after?);
-        let time = renewal::renewal_time(start, end, &self.certificate.spec, self.certificate_seed());
-        let issued_at = renewal::issued_at(status, self.now).unwrap_or(start);
-        Some(time.max(renewal::soonest(issued_at, end)))
+        let issued_at = renewal::issued_at(status, self.now);
+        let counts_from = renewal::start(start, end, issued_at);
+        let time = renewal::renewal_time(counts_from, end, &self.certificate.spec, self.certificate_seed());
+        Some(time.max(renewal::soonest(issued_at.unwrap_or(start), end)))
     }
 
     /// Whether the certificate that the status speaks of is still good for the spec.
@@ -147,10 +148,14 @@ impl Before<'_> {
         let issued_at = if issued.is_new {
             self.stamp()
         } else {
+            // Anyone may have edited the annotation: used only where it can be true.
+            let noted = issued
+                .noted
+                .filter(|time| leaf.not_before <= *time && *time <= self.now);
             let known = if same {
                 renewal::issued_at(&before, self.now)
             } else {
-                issued.written
+                noted.or(issued.written)
             };
             let known = renewal::whole_seconds(known.unwrap_or(leaf.not_before));
             // The time of a write has whole seconds: a request of the same second, which it answered, would seem newer.
@@ -186,7 +191,8 @@ impl Before<'_> {
             status.acme = without_order(before.acme);
         }
         let seed = self.seed(status.serial_number.as_deref().unwrap_or_default());
-        let time = renewal::renewal_time(leaf.not_before, leaf.not_after, &self.certificate.spec, seed);
+        let start = renewal::start(leaf.not_before, leaf.not_after, Some(issued_at));
+        let time = renewal::renewal_time(start, leaf.not_after, &self.certificate.spec, seed);
         status.renewal_time = Some(time.max(renewal::soonest(issued_at, leaf.not_after)));
         let secret = &self.certificate.spec.secret_name;
         // A Secret written anew in another form says nothing about where the certificate came from.
@@ -392,6 +398,8 @@ pub struct Issued<'a> {
     pub answers_request: bool,
     /// When we wrote the Secret, if it is ours.
     pub written: Option<Timestamp>,
+    /// When it was issued by the Secret's own word, if it is ours.
+    pub noted: Option<Timestamp>,
     /// When the CA is first asked for its advice; none for CAs without any.
     pub first_advice: Option<Timestamp>,
     /// In what it is not what the spec asks for, by its CA's decision.

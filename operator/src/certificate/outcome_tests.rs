@@ -69,6 +69,7 @@ fn the_first_certificate_is_told_whole() {
         is_new: true,
         answers_request: false,
         written: None,
+        noted: None,
         first_advice: Some(first_check),
         differences: Vec::new(),
         ready_issuer: None,
@@ -77,7 +78,7 @@ fn the_first_certificate_is_told_whole() {
     assert_eq!(told(&status), "Ready=True Issued, Issuing=False Issued");
     assert_eq!(
         (status.not_before, status.not_after),
-        (Some(issued_at()), Some(after(days(90))))
+        (Some(held.leaf().not_before), Some(after(days(90))))
     );
     assert_eq!(status.serial_number, Some(held.leaf().serial_hex()));
     assert_eq!(status.fingerprint_sha256, Some(held.leaf().fingerprint_sha256()));
@@ -231,6 +232,7 @@ fn a_renewal_counts_and_an_adoption_is_the_first() {
         is_new: false,
         answers_request: false,
         written: None,
+        noted: None,
         first_advice: None,
         differences: Vec::new(),
         ready_issuer: None,
@@ -240,7 +242,7 @@ fn a_renewal_counts_and_an_adoption_is_the_first() {
     assert_eq!(told(&adopted), "Ready=True Adopted, Issuing=False Issued");
     assert_eq!(
         (adopted.revision, adopted.issuer.clone(), adopted.issued_at),
-        (Some(1), None, Some(issued_at()))
+        (Some(1), None, Some(held.leaf().not_before))
     );
     // Written anew in another form it is still the same.
     let again = at(&with(certificate, adopted.clone()), after(days(2))).issued(&there_already);
@@ -261,6 +263,7 @@ fn a_secret_that_is_mended_changes_nothing_in_the_status_whatever_its_notes_said
         is_new: false,
         answers_request: false,
         written: Some(after(days(1))),
+        noted: None,
         first_advice: None,
         differences: Vec::new(),
         ready_issuer: None,
@@ -353,4 +356,35 @@ proptest! {
             prop_assert!(status.not_after.is_some_and(|end| end > now), "{status:?}");
         }
     }
+}
+
+#[test]
+fn a_restored_pair_is_as_old_as_its_secret_says_so_that_no_old_request_is_answered_again() {
+    let held = samples::pair(&samples::certificate(""), issued_at());
+    let mut certificate = samples::certificate("");
+    let asked = issued_at();
+    certificate.metadata.annotations = Some([(names::RENEW_REQUESTED_AT.into(), asked.to_string())].into());
+    let now = samples::after(samples::hours(5));
+    let restored = |noted: Option<Timestamp>| {
+        let status = at(&certificate, now).issued(&Issued {
+            held: &held,
+            issuer: None,
+            is_new: false,
+            answers_request: false,
+            written: None,
+            noted,
+            first_advice: None,
+            differences: Vec::new(),
+            ready_issuer: None,
+            authority: None,
+        });
+        let mut after = certificate.clone();
+        after.status = Some(status);
+        crate::certificate::plan::is_requested(&after, now)
+    };
+    // notBefore is a minute before the issue, and so before the request that it answered.
+    assert!(held.leaf().not_before < asked);
+    assert!(!restored(Some(asked)));
+    assert!(restored(None), "nothing says when it was issued");
+    assert!(restored(Some(samples::after(samples::days(1)))), "in the future");
 }

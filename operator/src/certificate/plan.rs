@@ -24,6 +24,8 @@ pub struct Input<'a> {
     pub certificate: &'a Certificate,
     pub wanted: &'a Result<Wanted, SpecError>,
     pub secret: Secret<'a>,
+    /// Fingerprint of the Secrets that hold the keystores' passwords now, when they may have changed.
+    pub passwords: Option<&'a str>,
     /// The other Certificate that has a better claim to the Secret: it wants it and has made it, or
     /// was there first while there is none.
     pub rival: Option<&'a str>,
@@ -183,6 +185,13 @@ fn by_metadata(input: &Input<'_>, wanted: &Wanted, facts: &Facts) -> Plan {
     if facts.output_hash.as_deref() != Some(&wanted.output_hash) || facts.template != wanted.template {
         return Plan::ReadSecret;
     }
+    // The passwords may be others than those of the keystores that are there.
+    if input
+        .passwords
+        .is_some_and(|now| facts.passwords.as_deref() != Some(now))
+    {
+        return Plan::ReadSecret;
+    }
     serve(input, facts)
 }
 
@@ -218,6 +227,7 @@ fn misfit(input: &Input<'_>, wanted: &Wanted, facts: &Facts, held: &Held) -> Opt
         return Some("it was made for another spec".into());
     }
     if ours
+        && !held.is_restored
         && facts
             .chain_hash
             .as_deref()
@@ -383,7 +393,7 @@ fn hold(input: &Input<'_>) -> Option<Plan> {
             } = input.issuers;
             examined.max(ready).max(mended) > input.pause.revision
         }
-        "SecretConflict" => true,
+        "SecretConflict" | "SecretImmutable" => true,
         reason if input.changed && dependencies::is_awaited(reason) => true,
         // The CA's word, which no change of ours takes back; only that it answers others after a pause that it asked for.
         "RateLimited" => input.pause.is_over,

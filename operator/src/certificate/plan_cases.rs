@@ -23,6 +23,7 @@ struct Scene {
     rival: Option<&'static str>,
     in_flight: bool,
     issuers: Since,
+    passwords: Option<String>,
     now: Timestamp,
 }
 
@@ -34,6 +35,7 @@ fn fresh() -> Scene {
         rival: None,
         in_flight: false,
         issuers: Since::default(),
+        passwords: None,
         now: issued_at(),
     }
 }
@@ -160,6 +162,7 @@ impl Scene {
                 certificate: &self.certificate,
                 wanted: &wanted,
                 secret,
+                passwords: self.passwords.as_deref(),
                 rival: self.rival,
                 in_flight: self.in_flight,
                 issuers: self.issuers,
@@ -173,9 +176,23 @@ impl Scene {
         };
         let facts = Facts::of(&secret.metadata);
         match decide(Secret::Seen(&facts)) {
-            Plan::ReadSecret => decide(Secret::Read(&facts, &holding::read(secret))),
+            Plan::ReadSecret => {
+                let own = facts.certificate == self.certificate.metadata.name;
+                let contents = if own {
+                    holding::read_own(secret, &facts, &[])
+                } else {
+                    holding::read(secret)
+                };
+                decide(Secret::Read(&facts, &contents))
+            }
             plan => plan,
         }
+    }
+
+    /// The passwords of the keystores may have changed.
+    fn passwords(mut self, mark: &str) -> Self {
+        self.passwords = Some(mark.to_owned());
+        self
     }
 
     /// The plan in a word or two.
@@ -272,7 +289,44 @@ fn a_disturbed_secret_is_judged_by_what_is_in_it() {
                 samples::take(secret, &["f:data", "f:ca.crt"]);
                 secret.data.as_mut().unwrap().remove("ca.crt");
             }),
-            "issue SecretDamaged",
+            "write",
+        ),
+        (
+            "another CA in ca.crt",
+            issued().secret(|secret| samples::edit(secret, "ca.crt", &stranger.chain.pem())),
+            "write",
+        ),
+        ("junk in ca.crt", issued().secret(edit("ca.crt", "junk")), "write"),
+        (
+            "a stranger behind the leaf",
+            issued().secret(|secret| {
+                let leaf = String::from_utf8(secret.data.as_ref().unwrap()["tls.crt"].0.clone()).unwrap();
+                samples::edit(secret, "tls.crt", &format!("{leaf}{}", stranger.chain.pem()));
+            }),
+            "write",
+        ),
+        (
+            "the fingerprint of the request edited by hand",
+            issued().note(REQUEST_HASH, "1-00").secret(take(&[
+                "f:metadata",
+                "f:annotations",
+                "f:gatehouse.dev/request-hash",
+            ])),
+            "write",
+        ),
+        (
+            "the fingerprint of the chain edited by hand",
+            issued().note(CHAIN_HASH, "1-00").secret(take(&[
+                "f:metadata",
+                "f:annotations",
+                "f:gatehouse.dev/chain-hash",
+            ])),
+            "write",
+        ),
+        (
+            "the passwords of the keystores changed",
+            issued().passwords("1-new"),
+            "write",
         ),
         (
             "the pair of another Certificate",
@@ -374,6 +428,63 @@ fn what_a_ca_chose_otherwise_is_not_issued_again() {
                 ..issued_otherwise().secret(stripped)
             },
             "refuse SecretConflict",
+        ),
+    ]);
+}
+
+#[test]
+fn a_restored_backup_is_taken_as_it_is_without_an_order() {
+    // Backups keep labels and annotations; who wrote which field, UIDs and the status are lost.
+    let restored = |secret: &mut Body| {
+        secret.metadata.uid = Some("another".into());
+        secret.metadata.managed_fields = Some(vec![samples::entry(
+            "restore",
+            "Update",
+            serde_json::json!({"f:data": {"f:tls.crt": {}, "f:tls.key": {}}}),
+        )]);
+        secret.metadata.owner_references = Some(vec![
+            serde_json::from_value(serde_json::json!({
+                "apiVersion": "gatehouse.dev/v1alpha1", "kind": "Certificate", "name": "web", "uid": "gone"
+            }))
+            .unwrap(),
+        ]);
+    };
+    let without_status = |scene: Scene| scene.certificate(|certificate| certificate.status = None);
+    check(vec![
+        (
+            "pair and Certificate",
+            without_status(issued().secret(restored)),
+            "write",
+        ),
+        (
+            "of a cluster where its issuer has another name",
+            without_status(
+                issued()
+                    .secret(restored)
+                    .spec("fallbackIssuerRefs: []")
+                    .certificate(|certificate| {
+                        certificate.spec.issuer_ref.name = "other".into();
+                    }),
+            ),
+            "write",
+        ),
+        ("the status, and no pair yet", issued().secret(restored), "write"),
+        (
+            "a pair older than the status",
+            issued().secret(restored).certificate(|certificate| {
+                certificate.status.as_mut().unwrap().serial_number = Some("beef".into());
+            }),
+            "write",
+        ),
+        (
+            "a pair that has run out",
+            without_status(issued().secret(restored)).at(after(days(91))),
+            "issue Expired",
+        ),
+        (
+            "a pair for other names",
+            without_status(issued().secret(restored).spec("ipAddresses: [192.0.2.7]")),
+            "issue SecretDamaged",
         ),
     ]);
 }

@@ -11,14 +11,29 @@ use crate::{clock, kubernetes::names};
 /// advice for short-lived certificates).
 const SHORT: i64 = 10 * 86_400;
 
-/// When a certificate valid from `not_before` to `not_after` is to be renewed by the clock alone.
+/// CAs set notBefore back, for peers whose clocks are behind: Let's Encrypt by an hour. More than this is no allowance for clocks.
+const BACKDATED: SignedDuration = SignedDuration::from_hours(24);
+
+/// From when the lifetime counts: the issue, or notBefore where it is not known when that was.
+pub fn start(not_before: Timestamp, not_after: Timestamp, issued_at: Option<Timestamp>) -> Timestamp {
+    issued_at
+        .filter(|issued| *issued < not_after && issued.duration_since(not_before) <= BACKDATED)
+        .map_or(not_before, |issued| issued.max(not_before))
+}
+
+/// As [`start`], of the certificate that a status speaks of.
+pub fn start_of(status: &CertificateStatus) -> Option<Timestamp> {
+    Some(start(status.not_before?, status.not_after?, status.issued_at))
+}
+
+/// When a certificate whose lifetime is from `start` to `not_after` is to be renewed by the clock alone.
 ///
 /// `renewBefore`, or its share of the lifetime, if it leaves at least something of the lifetime;
 /// else a third of the lifetime before the end, half if the lifetime is below 10 days. `seed`
 /// brings it forward by up to a twentieth of that span, so that certificates issued in one second
 /// are not renewed in one second.
-pub fn renewal_time(not_before: Timestamp, not_after: Timestamp, spec: &CertificateSpec, seed: u64) -> Timestamp {
-    let lifetime = not_after.duration_since(not_before).as_millis().max(0);
+pub fn renewal_time(start: Timestamp, not_after: Timestamp, spec: &CertificateSpec, seed: u64) -> Timestamp {
+    let lifetime = not_after.duration_since(start).as_millis().max(0);
     let asked = spec
         .renew_before
         .as_ref()
@@ -37,7 +52,7 @@ pub fn renewal_time(not_before: Timestamp, not_after: Timestamp, spec: &Certific
     let spread = (before / 20).min(lifetime - before).max(1);
     let before = before + i128::from(seed) % spread;
     let before = Duration::from_millis(u64::try_from(before).unwrap_or_default());
-    whole_seconds(not_after.checked_sub(before).unwrap_or(not_before))
+    whole_seconds(not_after.checked_sub(before).unwrap_or(start))
 }
 
 /// No renewal by the clock comes sooner after the issue: a twentieth of the time that was left then.
@@ -162,6 +177,40 @@ mod tests {
                 due(days, more)
             );
         }
+    }
+
+    #[test]
+    fn the_lifetime_counts_from_the_issue_and_not_from_a_notbefore_that_was_set_back() {
+        let issued = at("2026-01-01T00:00:00Z");
+        let back = |by: i64| issued.checked_sub(SignedDuration::from_secs(by)).unwrap();
+        let end = |after: i64| issued.checked_add(SignedDuration::from_secs(after)).unwrap();
+        for (not_before, not_after, known, expected) in [
+            (back(60), end(30), Some(issued), issued),
+            (back(3_600), end(86_400), Some(issued), issued),
+            (back(60), end(30), None, back(60)),
+            // Taken over long after it was issued.
+            (back(30 * 86_400), end(86_400), Some(issued), back(30 * 86_400)),
+            // A clock that was turned, or a status of another certificate.
+            (issued, end(30), Some(back(60)), issued),
+            (back(60), end(30), Some(end(31)), back(60)),
+        ] {
+            assert_eq!(start(not_before, not_after, known), expected, "{not_before} {known:?}");
+        }
+        // A certificate for 30 s is renewed at half of those, whatever its notBefore is.
+        let time = renewal_time(
+            start(back(60), end(30), Some(issued)),
+            end(30),
+            &spec("duration: 30s"),
+            0,
+        );
+        assert_eq!(time, end(15));
+        let share = renewal_time(
+            start(back(60), end(100), Some(issued)),
+            end(100),
+            &spec("renewBeforePercentage: 20"),
+            0,
+        );
+        assert_eq!(share, end(80));
     }
 
     #[test]

@@ -103,6 +103,7 @@ pub(super) fn with_issued(mut certificate: Certificate, held: &Held, now: Timest
         is_new: true,
         answers_request: false,
         written: None,
+        noted: None,
         first_advice: None,
         differences: Vec::new(),
         ready_issuer: None,
@@ -139,6 +140,7 @@ pub(super) fn written(certificate: &Certificate, held: &Held, cause: Cause) -> S
         issuer: Some("Issuer/ca".into()),
         cause: Some(cause.as_str().into()),
         ari_identifier: Some("aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE".into()),
+        issued_at: None,
         wanted: &wanted,
     };
     let body = secret::body(certificate, held, &Passwords::default(), &notes).unwrap();

@@ -3,13 +3,17 @@
 use std::collections::BTreeMap;
 
 use gatehouse_crds::certificate::{Certificate, OutputFormatType, SecretDeletionPolicy};
+use jiff::Timestamp;
 use kube::Resource;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::{
     failure::{Class, Failure},
-    holding::{ARI_IDENTIFIER, CAUSE, CHAIN_HASH, DATA_KEYS, Held, OUTPUT_HASH, REQUEST_HASH, TLS},
+    holding::{
+        ARI_IDENTIFIER, CAUSE, CHAIN_HASH, DATA_KEYS, Held, ISSUED_AT, KEYSTORE_PASSWORDS, OUTPUT_HASH, REQUEST_HASH,
+        TLS,
+    },
     wanted::Wanted,
 };
 use crate::{kubernetes::names, pki};
@@ -19,6 +23,8 @@ use crate::{kubernetes::names, pki};
 pub struct Passwords {
     pub pkcs12: Option<Zeroizing<String>>,
     pub jks: Option<Zeroizing<String>>,
+    /// Fingerprint of the Secrets that they were read from ([`super::keystores::passwords_mark`]).
+    pub mark: Option<String>,
 }
 
 /// What is noted on the Secret beside the pair.
@@ -30,6 +36,8 @@ pub struct Notes<'a> {
     pub cause: Option<String>,
     /// The identifier for ACME Renewal Information, when the CA gives any.
     pub ari_identifier: Option<String>,
+    /// When it was issued, when known.
+    pub issued_at: Option<Timestamp>,
     pub wanted: &'a Wanted,
 }
 
@@ -70,6 +78,8 @@ pub fn body(
     note(DATA_KEYS, Some(keys));
     note(CAUSE, notes.cause.clone());
     note(ARI_IDENTIFIER, notes.ari_identifier.clone());
+    note(KEYSTORE_PASSWORDS, passwords.mark.clone());
+    note(ISSUED_AT, notes.issued_at.map(|time| time.to_string()));
 
     let owner = (certificate.spec.secret_deletion_policy == Some(SecretDeletionPolicy::Delete))
         .then(|| certificate.owner_ref(&()))

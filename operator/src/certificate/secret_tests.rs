@@ -16,6 +16,7 @@ fn written(more: &str) -> Value {
         issuer: Some("Issuer/ca".into()),
         cause: Some(Cause::First.as_str().into()),
         ari_identifier: None,
+        issued_at: None,
         wanted: &wanted,
     };
     let mut body = body(&certificate, &held, &Passwords::default(), &notes).unwrap();

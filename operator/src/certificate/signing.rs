@@ -19,6 +19,9 @@ use crate::{
 /// Lifetime when neither the user nor the CA has an opinion.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(90 * 86_400);
 
+/// So far notBefore is set back, for peers whose clocks are behind; never before a CA's own.
+const BACKDATED: Duration = Duration::from_secs(60);
+
 /// Why a renewal would be in vain: the CA's end caps the new certificate's, which would end no later than the old.
 /// Renewed at half of what is left again and again, it would keep everybody busy to the CA's last second.
 pub fn in_vain(issuer: &Key, ca: &CaSigner, cause: Cause, not_after: Option<Timestamp>) -> Option<Failure> {
@@ -49,12 +52,13 @@ pub fn by_itself(wanted: &Wanted, key: Arc<PrivateKey>, now: Timestamp) -> Resul
     held(key, &issued)
 }
 
+/// The lifetime counts from the issue: a certificate for an hour is valid for that hour, and for the minute before.
 fn validity(wanted: &Wanted, now: Timestamp) -> Validity {
-    let not_before = renewal::whole_seconds(now);
+    let now = renewal::whole_seconds(now);
     let lifetime = wanted.duration.unwrap_or(DEFAULT_LIFETIME);
     Validity {
-        not_before,
-        not_after: not_before.checked_add(lifetime).unwrap_or(Timestamp::MAX),
+        not_before: now.checked_sub(BACKDATED).unwrap_or(now),
+        not_after: now.checked_add(lifetime).unwrap_or(Timestamp::MAX),
     }
 }
 
@@ -98,6 +102,57 @@ mod tests {
     fn wanted(more: &str) -> Wanted {
         let spec = format!("secretName: a\nissuerRef: {{name: ca}}\n{more}");
         Wanted::parse(&serde_saphyr::from_str(&spec).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn notbefore_is_a_minute_back_and_the_lifetime_counts_from_the_issue() {
+        let now: Timestamp = "2026-01-01T00:00:00.7Z".parse().unwrap();
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let root = wanted("commonName: root\nisCA: true\nduration: 24h");
+        let key = Arc::new(PrivateKey::generate(root.key).unwrap());
+        let pem = key.to_pem(KeyEncoding::Pkcs8).unwrap();
+        let root = by_itself(&root, key, now).unwrap();
+        assert_eq!(root.leaf().not_before, at("2025-12-31T23:59:00Z"));
+        assert_eq!(root.leaf().not_after, at("2026-01-02T00:00:00Z"));
+        let ca = CaSigner {
+            authority: Authority::load(root.chain.pem().as_bytes(), pem.as_bytes(), None, now).unwrap(),
+            extras: Extras::default(),
+        };
+        let by_ca = |spec: &str, time: &str| {
+            let wanted = wanted(spec);
+            let key = Arc::new(PrivateKey::generate(wanted.key).unwrap());
+            let held = by_ca(&ca, &wanted, key, at(time)).unwrap();
+            (held.leaf().not_before, held.leaf().not_after)
+        };
+        for (spec, time, from, to) in [
+            (
+                "dnsNames: [a.test]\nduration: 1h",
+                "2026-01-01T10:00:00Z",
+                "2026-01-01T09:59:00Z",
+                "2026-01-01T11:00:00Z",
+            ),
+            (
+                "dnsNames: [a.test]\nduration: 30s",
+                "2026-01-01T10:00:00Z",
+                "2026-01-01T09:59:00Z",
+                "2026-01-01T10:00:30Z",
+            ),
+            // Never before the CA's own, nor after its end.
+            (
+                "dnsNames: [a.test]\nduration: 1h",
+                "2025-12-31T23:59:10Z",
+                "2025-12-31T23:59:00Z",
+                "2026-01-01T00:59:10Z",
+            ),
+            (
+                "dnsNames: [a.test]\nduration: 1h",
+                "2026-01-01T23:59:50Z",
+                "2026-01-01T23:58:50Z",
+                "2026-01-02T00:00:00Z",
+            ),
+        ] {
+            assert_eq!(by_ca(spec, time), (at(from), at(to)), "{spec} {time}");
+        }
     }
 
     #[test]

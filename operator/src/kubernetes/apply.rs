@@ -153,6 +153,27 @@ impl Writer {
             .await
     }
 
+    /// Asks what [`apply`](Self::apply) would answer, and writes nothing.
+    pub async fn dry_run<K>(
+        &self,
+        api: &Api<K>,
+        target: Target<'_>,
+        body: Value,
+        conflicts: Conflicts,
+    ) -> Result<(), WriteError>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    {
+        let object = Patch::Apply(target.address::<K>(body));
+        let params = PatchParams {
+            dry_run: true,
+            ..params(conflicts)
+        };
+        self.write::<K, K>("dry_run", target.name, api.patch(target.name, &params, &object))
+            .await
+            .map(drop)
+    }
+
     /// Applies the `status` subresource, ours whole: a field left out that we wrote before goes away.
     pub async fn apply_status<K>(&self, api: &Api<K>, target: Target<'_>, status: Value) -> Result<K, WriteError>
     where

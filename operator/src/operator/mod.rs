@@ -156,6 +156,7 @@ pub async fn run(config: kube::Config, settings: Settings) -> Result<(), Operato
         slots: Slots::new(SLOTS),
         orders: Orders::default(),
         writes: Context::write_permits(),
+        passwords: Mutex::default(),
         breaker: Mutex::new(Breaker::new(settings.max_reissue_percent, Timestamp::now())),
         caches,
         cluster_issuers: settings.namespaces.is_empty(),

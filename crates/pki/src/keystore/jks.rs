@@ -48,6 +48,16 @@ pub fn jks_truststore(authorities: &[Vec<u8>], password: &str) -> Result<Vec<u8>
     write(&trusted(authorities).collect::<Vec<_>>(), password)
 }
 
+/// Whether this is a keystore of this password.
+pub fn jks_opens(keystore: &[u8], password: &str) -> bool {
+    let Some(end) = keystore.len().checked_sub(DIGEST_LENGTH) else {
+        return false;
+    };
+    let (content, written) = keystore.split_at_checked(end).unwrap_or_default();
+    let digest = sha1(&[&password_octets(password), WHITENER, content]);
+    content.starts_with(&MAGIC.to_be_bytes()) && digest.as_ref() == written
+}
+
 fn entries(content: &KeystoreContent<'_>) -> Vec<Entry> {
     let key = Zeroizing::new(content.key.pkcs8_der().to_vec());
     let own = Entry {

@@ -1,6 +1,7 @@
 //! Keystores for Java and other readers: PKCS#12 (RFC 7292) and JKS.
 //!
-//! They are written and never read: whether one is still as it was written, the API server tells (`certificate::holding`).
+//! They are written, and never read but to see whether they open with a password: whether one is still as it was written,
+//! the API server tells (`certificate::holding`).
 
 use thiserror::Error;
 
@@ -9,8 +10,8 @@ use super::{certificate::CertificateError, key::PrivateKey};
 mod jks;
 mod pkcs12;
 
-pub use jks::{jks_keystore, jks_truststore};
-pub use pkcs12::{Pkcs12Profile, pkcs12_keystore, pkcs12_truststore};
+pub use jks::{jks_keystore, jks_opens, jks_truststore};
+pub use pkcs12::{Pkcs12Profile, pkcs12_keystore, pkcs12_opens, pkcs12_truststore};
 
 /// The alias of the key and its chain, as in cert-manager.
 pub const KEY_ALIAS: &str = "certificate";

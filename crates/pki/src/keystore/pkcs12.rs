@@ -2,7 +2,8 @@
 
 use aws_lc_rs::digest;
 use p12_keystore::{
-    Certificate, EncryptionAlgorithm, KeyStore, KeyStoreEntry, MacAlgorithm, PrivateKey, PrivateKeyChain,
+    Certificate, EncryptionAlgorithm, KeyStore, KeyStoreEntry, MacAlgorithm, Pkcs12ImportPolicy, PrivateKey,
+    PrivateKeyChain,
 };
 
 use super::{KEY_ALIAS, KeystoreContent, KeystoreError, authority_alias};
@@ -38,6 +39,11 @@ impl Pkcs12Profile {
             ),
         }
     }
+}
+
+/// Whether this is a keystore of this password.
+pub fn pkcs12_opens(keystore: &[u8], password: &str) -> bool {
+    KeyStore::from_pkcs12(keystore, password, Pkcs12ImportPolicy::Raw).is_ok()
 }
 
 /// Writes a keystore with the key, its chain and the CAs under one alias.

@@ -117,7 +117,14 @@ fn an_alternate_chain_is_needed_only_where_it_is_preferred() {
     let (wanted, held) = (samples::wanted(&certificate), samples::pair(&certificate, issued_at()));
     let pem = held.chain.pem();
     let broken = "-----BEGIN CERTIFICATE-----\naGk=\n-----END CERTIFICATE-----\n".to_owned();
-    let chain = chosen(&[pem.clone(), broken.clone()], Some("Root X"), &wanted, &held.key, issued_at()).unwrap();
+    let chain = chosen(
+        &[pem.clone(), broken.clone()],
+        Some("Root X"),
+        &wanted,
+        &held.key,
+        issued_at(),
+    )
+    .unwrap();
     assert_eq!(chain.pem(), pem);
     assert!(chosen(&[broken, pem], None, &wanted, &held.key, issued_at()).is_err());
 

@@ -83,6 +83,10 @@ const CERTIFICATE: Table = &[
         "Choose another secretName, or delete the Secret, or let Gatehouse take it over: kubectl annotate secret <name> gatehouse.dev/adopt=true",
     ),
     (
+        "SecretImmutable",
+        "The Secret is immutable, so that no other pair can be written: delete it, and it is made again.",
+    ),
+    (
         "SecretWriteFailed",
         "The API server refuses the Secret, in the words of the message: a quota, a policy or missing rights. What was issued is kept and written as soon as it may be.",
     ),

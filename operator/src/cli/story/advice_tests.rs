@@ -77,6 +77,10 @@ const OTHER_WORDS: &[&str] = &[
     "RolledOut",
     "IssuedDifferently",
     "DurationRefused",
+    // Answers of the API server that other reasons are made of.
+    "Immutable",
+    "TooLarge",
+    "FieldValueTooLong",
     // Why a certificate is due.
     "First",
     "SpecChanged",

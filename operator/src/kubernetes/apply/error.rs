@@ -110,6 +110,10 @@ fn reason(status: &Status) -> &'static str {
         "QuotaExceeded"
     } else if status.is_forbidden() {
         "Forbidden"
+    } else if status.is_invalid() && causes().any(|cause| cause.message.contains("when `immutable` is set")) {
+        "Immutable"
+    } else if status.code == 413 || causes().any(|cause| cause.reason == "FieldValueTooLong") {
+        "TooLarge"
     } else if status.is_invalid() || status.code == 400 {
         "Invalid"
     } else if status.code == 401 {
