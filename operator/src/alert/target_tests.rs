@@ -244,7 +244,7 @@ async fn each_mistake_is_told_with_its_place_and_without_its_value() {
         (
             json!({"url": url, "clientCertificateRef": {"name": "no-key"}}),
             "InvalidReceiver",
-            "clientCertificateRef: Secret no-key, keys tls.crt and tls.key, cannot be used: it holds no private key in PEM",
+            "clientCertificateRef: Secret no-key, keys tls.crt and tls.key, cannot be used: it holds no PEM section; one starts with -----BEGIN CERTIFICATE----- or -----BEGIN PRIVATE KEY-----",
         ),
         (
             json!({"url": url, "clientCertificateRef": {"name": "no-chain"}}),
