@@ -249,8 +249,7 @@ async fn each_mistake_is_told_with_its_place_and_without_its_value() {
         (
             json!({"url": url, "clientCertificateRef": {"name": "no-chain"}}),
             "InvalidReceiver",
-            "clientCertificateRef: Secret no-chain, keys tls.crt and tls.key, cannot be used: it holds no certificate in \
-             PEM",
+            "clientCertificateRef: Secret no-chain, keys tls.crt and tls.key, cannot be used: it holds no PEM section; one starts with -----BEGIN CERTIFICATE----- or -----BEGIN PRIVATE KEY-----",
         ),
         (
             json!({"url": "http://x.test/", "caBundle": STANDARD.encode(&chain)}),

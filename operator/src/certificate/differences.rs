@@ -57,7 +57,7 @@ pub fn lifetime(
     (!is_close(given) && !is_close(left)).then(|| {
         format!(
             "the lifetime is {}, spec.duration is {}",
-            in_words(given),
+            in_words(not_after.duration_since(super::renewal::start(not_before, not_after, Some(issued_at)))),
             in_words(asked)
         )
     })
