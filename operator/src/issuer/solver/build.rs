@@ -124,21 +124,17 @@ impl Workshop {
             let accounts = AcmeDnsAccounts::new(acme_dns, &json, self.http.clone()?)?;
             return Ok((Place::AcmeDns(accounts), acme_dns.host.clone()));
         }
-        let (writer, account): (Arc<dyn TxtWriter>, String) = match (&spec.rfc2136, primary) {
-            (Some(rfc2136), Some(server)) => {
+        let (writer, account): (Arc<dyn TxtWriter>, String) =
+            if let (Some(rfc2136), Some(server)) = (&spec.rfc2136, primary) {
                 let secret = secrets::read_text(secrets, &rfc2136.tsig_secret_secret_ref).await?;
                 let writer = Rfc2136Writer::new(rfc2136, server.clone(), &secret, self.reach)?;
-                (
-                    Arc::new(writer),
-                    format!("{} {}", rfc2136.nameserver, rfc2136.tsig_key_name),
-                )
-            }
-            _ => {
+                let account = format!("{} {}", rfc2136.nameserver, rfc2136.tsig_key_name);
+                (Arc::new(writer), account)
+            } else {
                 let library = self.library(spec, secrets).await?;
                 let account = library.account().to_string();
                 (Arc::new(library), account)
-            }
-        };
+            };
         let zone = spec
             .azure_dns
             .as_ref()

@@ -21,7 +21,9 @@ impl AccountId {
             context.update(part);
         }
         let hash = context.finish();
-        Self(hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+        let mut hex = String::new();
+        hex.extend(hash.as_ref().iter().map(|byte| format!("{byte:02x}")));
+        Self(hex)
     }
 }
 

@@ -297,12 +297,12 @@ mod tests {
 
     #[test]
     fn only_a_server_of_the_zone_says_what_it_holds() {
+        use ResponseCode::{NXDomain, NoError, NotAuth, Refused, ServFail};
         let txt = |text: &str| RData::TXT(TXT::new(vec![text.into()]));
         let at = "_acme-challenge.a.test.";
         let target = Name::from_ascii("x.other.test.").unwrap();
         let alias = RData::CNAME(CNAME(target.clone()));
         let lame = |how: &str| Seen::Lame(how.into());
-        use ResponseCode::{NXDomain, NoError, NotAuth, Refused, ServFail};
         for (message, recursion, expected) in [
             (answered(NoError, true, &[(at, txt("v"))], None), false, Seen::There),
             (answered(NoError, true, &[(at, txt("w"))], None), false, Seen::Missing),

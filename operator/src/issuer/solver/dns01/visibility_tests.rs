@@ -12,7 +12,7 @@ const RECORD: &str = "_acme-challenge.www.example.com";
 
 /// Route 53's list of zones: id, name, private.
 fn route53(zones: &[(&str, &str, bool)]) -> Bytes {
-    let zones: String = zones
+    let zones: Vec<String> = zones
         .iter()
         .map(|(id, name, private)| {
             format!(
@@ -21,6 +21,7 @@ fn route53(zones: &[(&str, &str, bool)]) -> Bytes {
             )
         })
         .collect();
+    let zones = zones.concat();
     let answer = format!(
         "<?xml version=\"1.0\"?><ListHostedZonesByNameResponse><HostedZones>{zones}</HostedZones>\
          <IsTruncated>false</IsTruncated><MaxItems>100</MaxItems></ListHostedZonesByNameResponse>"

@@ -83,29 +83,29 @@ pub(super) async fn exchange(server: SocketAddr, request: &Message) -> Result<An
         return match answer {
             Ok(answer) if !answer.message.truncation => Ok(answer),
             Ok(_) => tcp.await,
-            Err(over_udp) => tcp.await.map_err(|over_tcp| both(over_udp, over_tcp)),
+            Err(over_udp) => tcp.await.map_err(|over_tcp| both(over_udp, &over_tcp)),
         };
     }
     tokio::select! {
         answer = &mut udp => match answer {
             Ok(answer) if !answer.message.truncation => Ok(answer),
             Ok(_) => tcp.await,
-            Err(over_udp) => tcp.await.map_err(|over_tcp| both(over_udp, over_tcp)),
+            Err(over_udp) => tcp.await.map_err(|over_tcp| both(over_udp, &over_tcp)),
         },
         answer = &mut tcp => match answer {
             Ok(answer) => Ok(answer),
             Err(over_tcp) => match udp.await {
                 Ok(answer) if !answer.message.truncation => Ok(answer),
                 Ok(_) => Err(over_tcp),
-                Err(over_udp) => Err(both(over_udp, over_tcp)),
+                Err(over_udp) => Err(both(over_udp, &over_tcp)),
             },
         },
     }
 }
 
 /// The one reason, or both.
-fn both(over_udp: WireError, over_tcp: WireError) -> WireError {
-    if over_udp == over_tcp {
+fn both(over_udp: WireError, over_tcp: &WireError) -> WireError {
+    if over_udp == *over_tcp {
         over_udp
     } else {
         WireError::Io(format!("{over_udp} over UDP, {over_tcp} over TCP"))

@@ -55,9 +55,8 @@ impl<T: PartialEq> Schedule<T> {
         }
         let due = match wanted {
             Some(wanted) if self.written.as_ref().is_none_or(|(written, _)| *written != wanted) => Due::Apply(wanted),
-            Some(_) => Due::Nothing,
             None if self.may_exist => Due::Delete,
-            None => Due::Nothing,
+            Some(_) | None => Due::Nothing,
         };
         match self.not_before {
             Some(at) if at > now && due != Due::Nothing => Due::Later(at),

@@ -97,7 +97,7 @@ impl Room {
             async move { door.run(writer.as_ref(), stop).await }
         });
         Self {
-            solver: solver(&door, json!({})),
+            solver: solver(&door, &json!({})),
             door,
             writer,
             stop,
@@ -118,7 +118,7 @@ impl Room {
 }
 
 /// With a self-check that is switched off: it has tests of its own.
-fn solver(door: &Arc<Frontdoor>, annotations: serde_json::Value) -> Http01Solver {
+fn solver(door: &Arc<Frontdoor>, annotations: &serde_json::Value) -> Http01Solver {
     let spec: Http01 = serde_json::from_value(json!({
         "ingress": {"ingressClassName": "nginx", "ingressTemplate": {"metadata": {"annotations": annotations}}},
         "selfCheck": {"timeout": "0s"},
@@ -260,7 +260,7 @@ async fn it_is_ready_a_grace_after_the_write_was_acknowledged() {
     pass(2000).await;
     assert_eq!(room.readiness(&one).await, Ok(Readiness::Ready));
     // A second order for the host, with a wish of its own, does not make the first wait again.
-    let other = solver(&room.door, json!({"test/b": "1"}));
+    let other = solver(&room.door, &json!({"test/b": "1"}));
     other.present(&challenge("a.test", "t2")).await.unwrap();
     pass(200).await;
     assert_eq!(room.readiness(&one).await, Ok(Readiness::Ready));
@@ -270,7 +270,7 @@ async fn it_is_ready_a_grace_after_the_write_was_acknowledged() {
 #[tokio::test(start_paused = true)]
 async fn issuers_that_prove_one_host_at_once_share_its_ingress() {
     let room = Room::new(Written::default());
-    let [a, b] = [json!({"test/a": "1"}), json!({"test/b": "1"})].map(|wish| solver(&room.door, wish));
+    let [a, b] = [json!({"test/a": "1"}), json!({"test/b": "1"})].map(|wish| solver(&room.door, &wish));
     let (one, two) = (challenge("a.test", "t1"), challenge("a.test", "t2"));
     a.present(&one).await.unwrap();
     pass(100).await;
