@@ -114,7 +114,7 @@ impl<'a> Iterator for Order<'a> {
 
     fn next(&mut self) -> Option<&'a str> {
         self.served += 1;
-        let (first, second) = if self.served % SHARE == 0 {
+        let (first, second) = if self.served.is_multiple_of(SHARE) {
             (&mut self.others, &mut self.urgent)
         } else {
             (&mut self.urgent, &mut self.others)
