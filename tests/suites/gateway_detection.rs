@@ -21,6 +21,7 @@ use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
+#[allow(clippy::needless_pass_by_value, reason = "made in place by json!")]
 fn spec(service: Value) -> Value {
     json!({"service": service, "target": {"selector": {"app": "shop"}},
         "listeners": [{"name": "http", "port": 80, "protocol": "TCP"}]})

@@ -438,6 +438,7 @@ async fn what_teams_gets_is_a_card_by_the_schema_of_microsoft() {
 }
 
 #[tokio::test]
+#[allow(clippy::too_many_lines, reason = "one receiver after the other")]
 async fn tls_that_asks_for_a_client_certificate_is_served_and_tls_that_does_not_verify_is_told() {
     let scene = scene("mutual").await;
     let [ca, clients, strangers] = ["receiver", "clients", "strangers"].map(|name| Ca::new(name).unwrap());

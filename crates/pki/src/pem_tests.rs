@@ -93,6 +93,7 @@ fn what_peoples_files_hold_around_and_inside_sections_is_read() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "one table")]
 fn what_cannot_be_read_is_named_with_its_line() {
     let (a, _) = one("CERTIFICATE", 100);
     let (key, _) = one("PRIVATE KEY", 100);

@@ -51,6 +51,7 @@ impl DestinationSet {
     }
 
     /// Whether none is in it.
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
     pub fn is_empty(&self) -> bool {
         self.0 == 0
     }
@@ -138,20 +139,17 @@ impl State {
             }
         }
         for (receiver, known) in receivers.iter().zip(known) {
-            match known.and_then(|id| self.destination_mut(id)) {
-                Some(destination) => {
-                    if destination.receiver.least < receiver.least {
-                        let least = receiver.least;
-                        destination.queue.take_waiting(|content| !is_below(content, least));
-                    }
-                    destination.receiver = receiver.clone();
-                    destination.retired_until = None;
-                    destination.queue.spec_changed(generation, now);
+            if let Some(destination) = known.and_then(|id| self.destination_mut(id)) {
+                if destination.receiver.least < receiver.least {
+                    let least = receiver.least;
+                    destination.queue.take_waiting(|content| !is_below(content, least));
                 }
-                None => {
-                    let before = retiring.iter().find(|(name, _)| *name == receiver.name);
-                    self.open(receiver, before.map(|(_, id)| *id), now);
-                }
+                destination.receiver = receiver.clone();
+                destination.retired_until = None;
+                destination.queue.spec_changed(generation, now);
+            } else {
+                let before = retiring.iter().find(|(name, _)| *name == receiver.name);
+                self.open(receiver, before.map(|(_, id)| *id), now);
             }
         }
         for (_, id) in retiring {

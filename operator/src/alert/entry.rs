@@ -50,6 +50,10 @@ pub(super) struct Delivery {
 pub(super) type GivenUp = Vec<(String, usize)>;
 
 /// A policy in the engine.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "four facts that do not depend on each other"
+)]
 pub(super) struct Entry {
     key: PolicyKey,
     pub(super) uid: String,
@@ -229,7 +233,8 @@ impl Entry {
     /// Whether the next telling may end what a receiver was told of.
     pub(super) fn may_withdraw(&self) -> bool {
         let active = self.carried_out().is_some();
-        !self.state.firing.is_empty() && !(active && self.synced)
+        let is_current = active && self.synced;
+        !self.state.firing.is_empty() && !is_current
     }
 
     /// What fires at the PagerDuty service of `receiver`.

@@ -332,9 +332,8 @@ pub async fn rehearse(
     let api = look.ctx().secrets(&look.namespace());
     let (target, conflicts) = target(name, delivery.facts);
     match look.ctx().writer.dry_run::<Secret>(&api, target, body, conflicts).await {
-        Ok(()) => Ok(None),
-        // An admission webhook that cannot take part in a dry run: what it will say is not known.
-        Err(WriteError::Refused { code: 400, .. }) => Ok(None),
+        // 400: an admission webhook that cannot take part in a dry run, whose verdict is not known.
+        Ok(()) | Err(WriteError::Refused { code: 400, .. }) => Ok(None),
         Err(error) => unwritable(&error, Class::Waiting(AGAIN)).map(Some).ok_or(error),
     }
 }

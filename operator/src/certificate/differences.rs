@@ -69,12 +69,16 @@ fn in_words(span: SignedDuration) -> String {
     // Many CAs count the last second: 89d23h59m59s are 90 days.
     let seconds = if seconds % 60 == 59 { seconds + 1 } else { seconds };
     let parts = [(seconds / 3600, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
-    let text: String = parts
+    let parts: Vec<_> = parts
         .into_iter()
         .filter(|(count, _)| *count > 0)
         .map(|(count, unit)| format!("{count}{unit}"))
         .collect();
-    if text.is_empty() { "0s".to_owned() } else { text }
+    if parts.is_empty() {
+        "0s".to_owned()
+    } else {
+        parts.concat()
+    }
 }
 
 #[cfg(test)]

@@ -65,6 +65,7 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
     const DAY: Duration = Duration::from_secs(86_400);
 
+    #[allow(clippy::unnecessary_wraps, reason = "as the input has it")]
     fn days(left: i64) -> Option<(SignedDuration, SignedDuration)> {
         Some((
             SignedDuration::from_hours(90 * 24),

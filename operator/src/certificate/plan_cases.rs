@@ -241,6 +241,7 @@ fn a_missing_secret_is_made() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "one table")]
 fn a_disturbed_secret_is_judged_by_what_is_in_it() {
     let take = |path: &'static [&'static str]| move |secret: &mut Body| samples::take(secret, path);
     let edit = |key: &'static str, value: &'static str| move |secret: &mut Body| samples::edit(secret, key, value);

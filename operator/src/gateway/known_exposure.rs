@@ -48,7 +48,7 @@ pub fn acted_on(verdict: &Verdict, before: Option<&GatewayStatus>, addresses: &[
 pub fn conclude(
     verdict: &Verdict,
     before: Option<&GatewayStatus>,
-    addresses: Vec<String>,
+    addresses: &[String],
     now: Timestamp,
 ) -> (Condition, Option<GatewayExposure>) {
     let condition = |status, reason, message: String| Condition {
@@ -59,7 +59,7 @@ pub fn conclude(
     };
     let answer = |result, public: Option<&String>| GatewayExposure {
         result,
-        addresses: addresses.clone(),
+        addresses: addresses.to_vec(),
         public: public.cloned(),
         unverified_since: None,
     };

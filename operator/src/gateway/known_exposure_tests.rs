@@ -29,8 +29,9 @@ fn after(checks: &[(Verdict, Vec<String>)]) -> GatewayStatus {
         })
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "made in place")]
 fn next(before: &GatewayStatus, verdict: &Verdict, addresses: Vec<String>, now: Timestamp) -> GatewayStatus {
-    let (condition, exposure) = conclude(verdict, Some(before), addresses, now);
+    let (condition, exposure) = conclude(verdict, Some(before), &addresses, now);
     let mut status = GatewayStatus {
         exposure,
         ..before.clone()

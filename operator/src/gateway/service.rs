@@ -162,7 +162,7 @@ impl Wanted {
             });
             put(
                 "allocateLoadBalancerNodePorts",
-                (self.without_node_ports && has_none).then(|| json!(false)),
+                (self.without_node_ports && has_none).then_some(Value::Bool(false)),
             );
             let ranges = &self.spec.load_balancer_source_ranges;
             put("loadBalancerSourceRanges", (!ranges.is_empty()).then(|| json!(ranges)));

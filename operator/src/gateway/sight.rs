@@ -103,22 +103,14 @@ impl Sight {
             ),
             pods: Followed::new(
                 client.clone(),
-                |client, namespace| Api::namespaced(client, namespace),
+                Api::namespaced,
                 watcher::Config::default(),
                 PodFacts::of,
             ),
-            warnings: Followed::new(
-                client.clone(),
-                |client, namespace| Api::namespaced(client, namespace),
-                warnings,
-                Warning::of,
-            ),
-            policies: Followed::new(
-                client.clone(),
-                |client, namespace| Api::namespaced(client, namespace),
-                watcher::Config::default(),
-                |policy| (policy.name_any(), policy.uid().unwrap_or_default()),
-            ),
+            warnings: Followed::new(client.clone(), Api::namespaced, warnings, Warning::of),
+            policies: Followed::new(client.clone(), Api::namespaced, watcher::Config::default(), |policy| {
+                (policy.name_any(), policy.uid().unwrap_or_default())
+            }),
             client,
             detection: AsyncMutex::default(),
             secrets: Mutex::default(),

@@ -261,7 +261,7 @@ fn exposure(gateway: &Gateway, scope: Scope, facts: &Facts<'_>) -> (Verdict, Opt
         return (any, None);
     }
     if facts.plan.withdrawn {
-        let (_, known) = known_exposure::conclude(facts.exposure, before, addresses, facts.now);
+        let (_, known) = known_exposure::conclude(facts.exposure, before, &addresses, facts.now);
         let gone = verdict(
             type_,
             Status::False,
@@ -284,7 +284,7 @@ fn exposure(gateway: &Gateway, scope: Scope, facts: &Facts<'_>) -> (Verdict, Opt
         );
         return (none, None);
     }
-    known_exposure::conclude(facts.exposure, before, addresses, facts.now)
+    known_exposure::conclude(facts.exposure, before, &addresses, facts.now)
 }
 
 fn addresses(scope: Scope, serving: Option<&Live>, nodes: &[NodeFacts]) -> Vec<GatewayAddress> {

@@ -458,12 +458,11 @@ async fn must_be_established(
     };
     let difference = {
         let mut all = ctx.credentials.lock().unwrap_or_else(PoisonError::into_inner);
-        match all.get_mut(key) {
-            Some(known) => known.update(now),
-            None => {
-                all.insert(key.clone(), now);
-                Difference::Nothing
-            }
+        if let Some(known) = all.get_mut(key) {
+            known.update(now)
+        } else {
+            all.insert(key.clone(), now);
+            Difference::Nothing
         }
     };
     if difference == Difference::Solvers {

@@ -22,7 +22,7 @@ fn ask(certificate: &str, endpoint: Endpoint) -> Ask<'_> {
     }
 }
 
-fn unserved<'a>(certificate: &'a str, scope: Scope, retry_after: Option<u64>) -> Unserved<'a> {
+fn unserved(certificate: &str, scope: Scope, retry_after: Option<u64>) -> Unserved<'_> {
     Unserved {
         certificate,
         scope,

@@ -65,6 +65,7 @@ fn certificate(name: &str) -> Dependent {
     Dependent::new("Certificate", "app", name)
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "a version that was read")]
 fn some(version: &str) -> Version {
     Some(version.to_owned())
 }

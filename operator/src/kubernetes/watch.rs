@@ -47,8 +47,8 @@ impl Trouble {
     pub fn of(error: &watcher::Error) -> Self {
         use watcher::Error as E;
         let code = match error {
-            E::WatchError(status) => status.code,
-            E::InitialListFailed(kube::Error::Api(status))
+            E::WatchError(status)
+            | E::InitialListFailed(kube::Error::Api(status))
             | E::WatchStartFailed(kube::Error::Api(status))
             | E::WatchFailed(kube::Error::Api(status)) => status.code,
             _ => return Self::Unavailable,

@@ -166,6 +166,9 @@ fn replacements_go_first_while_a_limit_is_near_and_expiry_rules_otherwise() {
     }
 }
 
+/// The endpoint of the refusal and its text; until when another order waits, one of the same domain, and a finalize.
+type Case = (Endpoint, &'static str, Option<i64>, Option<i64>, Option<i64>);
+
 #[test]
 fn a_limit_holds_what_it_is_about() {
     const OF_DOMAIN: &str = "too many certificates (50) already issued for \"a.test\" in the last 168h0m0s";
@@ -174,8 +177,6 @@ fn a_limit_holds_what_it_is_about() {
         names: vec![name.to_owned()],
         ..wanted(key, None, false)
     };
-    // The endpoint of the refusal and its text; until when another order waits, one of the same domain, and a finalize.
-    type Case = (Endpoint, &'static str, Option<i64>, Option<i64>, Option<i64>);
     let table: [Case; 7] = [
         (ORDER, OF_ACCOUNT, Some(600), Some(600), None),
         (ORDER, OF_DOMAIN, None, Some(600), None),

@@ -81,10 +81,11 @@ pub(super) fn unchosen(chain: &Chain, preferred: Option<&str>, unread: Option<&s
 pub(super) fn ended(failure: &acme::Failure) -> Progress {
     let told = |class| Failure::new(class, failure.reason(), failure.to_string());
     match failure.kind {
-        FailureKind::ChallengeFailed | FailureKind::Rejected => Progress::Failed(told(Class::Refused)),
+        // Also when the CA failed: each try is another order.
+        FailureKind::ChallengeFailed | FailureKind::Rejected | FailureKind::ServerFailed => {
+            Progress::Failed(told(Class::Refused))
+        }
         FailureKind::RateLimited => Progress::Failed(told(Class::RetryAfter(Duration::from_secs(3600)))),
-        // Each try is another order.
-        FailureKind::ServerFailed => Progress::Failed(told(Class::Refused)),
         FailureKind::Lapsed => Progress::Lapsed(told(Class::Transient)),
     }
 }

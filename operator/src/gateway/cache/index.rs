@@ -58,7 +58,7 @@ impl Index {
         let (namespace, name) = (gateway.namespace().unwrap_or_default(), gateway.name_any());
         let fixed = gateway.spec.service.as_ref().and_then(|service| service.name.clone());
         if let Some(service) = fixed.filter(|service| *service != name) {
-            apply(&mut self.by_service, (namespace.clone(), service), &name, &change);
+            apply(&mut self.by_service, &(namespace.clone(), service), &name, &change);
         }
         for listener in &gateway.spec.listeners {
             let Some(tls) = &listener.tls else { continue };
@@ -66,7 +66,7 @@ impl Index {
             for certificate in named.chain([certificates::name(&name, &listener.name)]) {
                 apply(
                     &mut self.by_certificate,
-                    (namespace.clone(), certificate),
+                    &(namespace.clone(), certificate),
                     &name,
                     &change,
                 );
@@ -77,14 +77,14 @@ impl Index {
 
 fn apply(
     map: &mut HashMap<Key, BTreeSet<Box<str>>>,
-    key: Key,
+    key: &Key,
     gateway: &str,
     change: &impl Fn(&mut BTreeSet<Box<str>>, &str),
 ) {
     let names = map.entry(key.clone()).or_default();
     change(names, gateway);
     if names.is_empty() {
-        map.remove(&key);
+        map.remove(key);
     }
 }
 
@@ -95,6 +95,7 @@ mod tests {
 
     use super::*;
 
+    #[allow(clippy::needless_pass_by_value, reason = "made in place by json!")]
     fn gateway(name: &str, service: Value, listeners: Value) -> Gateway {
         serde_json::from_value(json!({
             "apiVersion": "gatehouse.dev/v1alpha1", "kind": "Gateway",

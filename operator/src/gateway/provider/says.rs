@@ -73,9 +73,8 @@ pub(super) fn hear(voice: &Voice, value: &str) -> Heard {
         Reads::Elsewhere if !value.is_empty() => Heard::Elsewhere,
         Reads::Attached if !value.is_empty() => Heard::Attached,
         Reads::Named if !value.is_empty() => Heard::Internal,
-        Reads::Named | Reads::Elsewhere | Reads::Attached => Heard::Nothing,
         Reads::ExternalWith(setting) if value.split(',').any(|one| one.trim() == *setting) => Heard::External,
-        Reads::ExternalWith(_) => Heard::Nothing,
+        Reads::Named | Reads::Elsewhere | Reads::Attached | Reads::ExternalWith(_) => Heard::Nothing,
         Reads::Addresses => addresses(value),
     }
 }

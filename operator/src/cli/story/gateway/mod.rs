@@ -19,7 +19,7 @@ pub(super) async fn tell(
     object: DynamicObject,
     screen: Screen,
 ) -> Result<(String, bool), Trouble> {
-    let known = gather::gather(connection, object).await?;
+    let known = Box::pin(gather::gather(connection, object)).await?;
     let now = Timestamp::now();
     let health = health::of(&known.gateway, now);
     Ok((tale::tale(&known, &health, now, screen), !health.state.is_unhealthy()))
