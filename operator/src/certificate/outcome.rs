@@ -16,9 +16,12 @@ use super::{
     remarks::{self, ReadyIssuer},
     renewal,
 };
-use crate::kubernetes::{
-    conditions::{self, Status, Verdict},
-    names,
+use crate::{
+    clock,
+    kubernetes::{
+        conditions::{self, Status, Verdict},
+        names,
+    },
 };
 
 /// A valid certificate for the spec is in the Secret.
@@ -149,9 +152,7 @@ impl Before<'_> {
             self.stamp()
         } else {
             // Anyone may have edited the annotation: used only where it can be true.
-            let noted = issued
-                .noted
-                .filter(|time| leaf.not_before <= *time && *time <= self.now);
+            let noted = clock::past(issued.noted, self.now).filter(|time| leaf.not_before <= *time);
             let known = if same {
                 renewal::issued_at(&before, self.now)
             } else {

@@ -385,6 +385,9 @@ fn a_restored_pair_is_as_old_as_its_secret_says_so_that_no_old_request_is_answer
     // notBefore is a minute before the issue, and so before the request that it answered.
     assert!(held.leaf().not_before < asked);
     assert!(!restored(Some(asked)));
+    // The stamp of an issue that answers a request is rounded up to the next second.
+    let soon = now.checked_add(Duration::from_secs(1)).unwrap();
+    assert!(!restored(Some(soon)));
     assert!(restored(None), "nothing says when it was issued");
     assert!(restored(Some(samples::after(samples::days(1)))), "in the future");
 }
