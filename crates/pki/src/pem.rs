@@ -38,7 +38,7 @@ pub struct Section {
 /// Why a text is not PEM that can be read. Nothing of its content but labels is in any variant.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PemError {
-    #[error("it holds no PEM section; one starts with -----BEGIN CERTIFICATE----- or -----BEGIN PRIVATE KEY-----")]
+    #[error("it holds no PEM section; one starts with a line like -----BEGIN CERTIFICATE-----")]
     NoSection,
     #[error("it is DER; write it as PEM (openssl x509 -inform DER -in cert.der, for a key openssl pkey -inform DER)")]
     Der,
