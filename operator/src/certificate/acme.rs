@@ -380,6 +380,11 @@ impl Acme<'_> {
         if matches!(self.known.contents, Some(Err(Damage::Type(_)))) {
             return Ok(None);
         }
+        let (ctx, namespace) = (self.look.ctx(), self.look.namespace());
+        let passed = ctx.rehearsals().get(&namespace).copied();
+        if !delivery::needs_rehearsal(self.look.certificate, self.known.facts.is_some(), passed, self.look.now) {
+            return Ok(None);
+        }
         let Ok(held) = signing::by_itself(self.wanted, key, self.look.now) else {
             return Ok(None);
         };
@@ -396,7 +401,13 @@ impl Acme<'_> {
             issuer: Some(&by),
             cause: Some(self.cause),
         };
-        delivery::rehearse(self.look, &delivery, passwords).await
+        let refusal = delivery::rehearse(self.look, &delivery, passwords).await?;
+        let mut rehearsed = ctx.rehearsals();
+        match refusal {
+            Some(_) => rehearsed.remove(&namespace),
+            None => rehearsed.insert(namespace, self.look.now),
+        };
+        Ok(refusal)
     }
 
     fn order_status(&self, flight: &Flight, challenges: Vec<ChallengeStatus>) -> CertificateStatus {

@@ -60,6 +60,8 @@ pub struct Context {
     pub caches: Vec<Arc<Cache>>,
     /// Whether the operator sees ClusterIssuers.
     pub cluster_issuers: bool,
+    /// By namespace: when the API server last said that it would take a Secret there.
+    pub rehearsed: Mutex<HashMap<String, Timestamp>>,
     /// By UID: what an attempt that is under way has to remember.
     pub attempts: Mutex<HashMap<String, Attempt>>,
     /// Those that are looked at again when the API server answers again.
@@ -132,6 +134,11 @@ impl Context {
     pub fn attempt<T>(&self, uid: &str, work: impl FnOnce(&mut Attempt) -> T) -> T {
         let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
         work(attempts.entry(uid.to_owned()).or_default())
+    }
+
+    /// Returns the rehearsals of writes by namespace.
+    pub fn rehearsals(&self) -> std::sync::MutexGuard<'_, HashMap<String, Timestamp>> {
+        self.rehearsed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether something is under way for `uid`.

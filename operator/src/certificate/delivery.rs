@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use gatehouse_crds::{
-    certificate::{CertificateStatus, SigningAuthority, SigningIssuer},
+    certificate::{Certificate, CertificateStatus, SigningAuthority, SigningIssuer},
     secret_ref::SecretKeySelector,
 };
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{ResourceExt, runtime::controller::Action};
 use zeroize::Zeroizing;
@@ -316,6 +317,20 @@ fn unwritable(error: &WriteError, class: Class) -> Option<Failure> {
     Some(Failure::new(class, reason, message))
 }
 
+/// For how long one namespace's answer holds for other plain Secrets that do not exist yet.
+const REHEARSAL_HOLDS: SignedDuration = SignedDuration::from_mins(10);
+
+/// Decides whether to ask the API server before an order: always when the Secret exists (it may be immutable) or has more in
+/// it than a pair, else once for a namespace in a while (quotas and policies), so that many new Certificates do not each cost a
+/// request. `passed` is when the namespace last took one.
+pub fn needs_rehearsal(certificate: &Certificate, exists: bool, passed: Option<Timestamp>, now: Timestamp) -> bool {
+    let spec = &certificate.spec;
+    let is_plain =
+        spec.keystores.is_none() && spec.additional_output_formats.is_empty() && spec.secret_template.is_none();
+    let is_recent = passed.is_some_and(|passed| passed <= now && now.duration_since(passed) < REHEARSAL_HOLDS);
+    exists || !is_plain || !is_recent
+}
+
 /// Asks the API server, before anything is ordered, whether it would take the Secret: an immutable one, a quota, a policy
 /// or keystores that are too large would be found only when the order is spent. A stand-in signed by its own key is
 /// sent, and nothing is written.
@@ -413,6 +428,7 @@ async fn read_password(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::samples;
     use super::*;
 
     #[test]
@@ -453,6 +469,26 @@ mod tests {
             },
         ] {
             assert_eq!(unwritable(&error, Class::Transient), None, "{error}");
+        }
+    }
+
+    #[test]
+    fn many_new_plain_secrets_of_a_namespace_are_rehearsed_once_in_a_while() {
+        let now = Timestamp::from_second(1_800_000_000).unwrap_or_default();
+        let ago = |minutes| now.checked_sub(SignedDuration::from_mins(minutes)).ok();
+        let plain = samples::certificate("");
+        let labelled = samples::certificate("secretTemplate: {labels: {team: shop}}");
+        for (certificate, exists, passed, expected) in [
+            (&plain, false, None, true),
+            (&plain, false, ago(1), false),
+            (&plain, false, ago(10), true),
+            // A clock that was ahead.
+            (&plain, false, ago(-1), true),
+            (&plain, true, ago(1), true),
+            (&labelled, false, ago(1), true),
+        ] {
+            let needs = needs_rehearsal(certificate, exists, passed, now);
+            assert_eq!(needs, expected, "exists: {exists}, passed: {passed:?}");
         }
     }
 }

@@ -160,6 +160,7 @@ pub async fn run(config: kube::Config, settings: Settings) -> Result<(), Operato
         breaker: Mutex::new(Breaker::new(settings.max_reissue_percent, Timestamp::now())),
         caches,
         cluster_issuers: settings.namespaces.is_empty(),
+        rehearsed: Mutex::default(),
         attempts: Mutex::default(),
         waiting: Mutex::default(),
         rollouts: Mutex::default(),
