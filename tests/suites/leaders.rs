@@ -258,6 +258,7 @@ async fn a_leader_whose_ca_hangs_hands_over_within_three_seconds() {
     let (next, more) = pair.lease().await;
     assert_ne!(holder, next);
     assert_eq!(more, transitions + 1);
+    pair.issue("after", SOON).await;
     let last = pair.leader.writes().last().map(|(at, _)| *at);
     let first = pair.standby.writes().first().map(|(at, _)| *at);
     assert!(last < first, "the writes of the two do not overlap");
