@@ -39,7 +39,7 @@ enum Task {
     },
     /// Builds everything and runs all tests: units, then the suites on real components
     Test {
-        /// Tests at a time; the default is one for each core, at least two
+        /// Tests at a time; the default is two for each core, at least four
         #[arg(long, value_name = "N")]
         threads: Option<usize>,
         /// Further arguments of `cargo test`, after `--`: a package, a test's name

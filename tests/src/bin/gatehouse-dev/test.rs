@@ -16,7 +16,9 @@ pub(crate) fn test(threads: Option<usize>, further: &[String]) -> Result<ExitCod
     eprintln!("building (the first time takes minutes) …");
     let binary = operator::build_with_tests()?;
 
-    let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2)));
+    // They wait for servers and timers more than they compute.
+    let threads =
+        threads.unwrap_or_else(|| 2 * std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2)));
     let log = log_file()?;
     let mut file = std::fs::File::create(&log).map_err(|source| io("making the log", source))?;
     let (reader, writer) = std::io::pipe().map_err(|source| io("making a pipe", source))?;
