@@ -4,6 +4,8 @@
 //! there is built once from the Go modules that `tests/tools/go.mod` pins, into a cache named after that file's content.
 //! Nothing is ever skipped: what cannot be had is an error that says what to install.
 
+mod pebble_source;
+
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -49,6 +51,14 @@ impl Tool {
             Self::Kubectl => "kubectl",
             Self::Pebble => "pebble",
             Self::PebbleChalltestsrv => "pebble-challtestsrv",
+        }
+    }
+
+    /// The file's name in the cache: Pebble is built from changed sources there.
+    const fn built_name(self) -> &'static str {
+        match self {
+            Self::Pebble => "pebble-without-deadlock",
+            other => other.name(),
         }
     }
 
@@ -139,14 +149,13 @@ impl Assets {
 
     /// The file to start.
     pub fn path(&self, tool: Tool) -> PathBuf {
-        self.present(tool).unwrap_or_else(|| self.built.join(tool.name()))
+        self.present(tool).unwrap_or_else(|| self.built.join(tool.built_name()))
     }
 
     fn present(&self, tool: Tool) -> Option<PathBuf> {
-        self.given
-            .iter()
-            .chain(std::iter::once(&self.built))
-            .map(|folder| folder.join(tool.name()))
+        let given = self.given.iter().map(|folder| folder.join(tool.name()));
+        given
+            .chain(std::iter::once(self.built.join(tool.built_name())))
             .find(|file| file.is_file())
     }
 
@@ -182,12 +191,16 @@ impl Assets {
         // Renamed when whole, so that an interrupted build is never taken for a program.
         let unfinished = self.built.join(format!(".{name}.{}", std::process::id()));
         let log = self.built.join(format!(".{name}.log"));
-        let mut command = Command::new(go()?);
+        let (go, tools) = (go()?, workspace::root().join("tests/tools"));
+        let mut command = Command::new(&go);
         command
-            .current_dir(workspace::root().join("tests/tools"))
-            .args(["build", "-mod=readonly", "-ldflags", &tool.link_flags(), "-o"])
-            .arg(&unfinished)
-            .arg(tool.package());
+            .current_dir(&tools)
+            .args(["build", "-mod=readonly", "-ldflags", &tool.link_flags()]);
+        if tool == Tool::Pebble {
+            let modules = pebble_source::changed(&go, &tools, &self.built)?;
+            command.arg("-modfile").arg(modules);
+        }
+        command.arg("-o").arg(&unfinished).arg(tool.package());
         let output = File::create(&log).doing(format!("making {}", log.display()))?;
         command.stdout(Stdio::null()).stderr(output);
         let mut child = spawn_kept(&mut command).doing(format!("starting go to build {name}"))?;
@@ -199,7 +212,7 @@ impl Assets {
                 output: tail(&log, 40),
             });
         }
-        fs::rename(&unfinished, self.built.join(name)).doing(format!("moving {name} into the cache"))?;
+        fs::rename(&unfinished, self.built.join(tool.built_name())).doing(format!("moving {name} into the cache"))?;
         eprintln!("[{number}/{of}] built {name} in {} s", began.elapsed().as_secs());
         Ok(())
     }
