@@ -55,6 +55,10 @@ pub enum AuthorityError {
         "the CA {ca} requires a certificate policy (policyConstraints), which is never written; re-issue it without requireExplicitPolicy"
     )]
     PolicyRequired { ca: String },
+    #[error(
+        "the certificate of the CA {ca} has a critical extension {oid}, for which clients refuse what it signs; re-issue it without, or not critical"
+    )]
+    UnknownCritical { ca: String, oid: String },
     #[error("the certificate of the CA {ca} is signed with {digest}, which clients refuse; re-issue it with SHA-256")]
     WeakSignature { ca: String, digest: &'static str },
     #[error("the CA {ca} has an RSA key of {bits} bits, which clients refuse; re-issue it with at least 2048")]
@@ -91,6 +95,7 @@ impl AuthorityError {
             Self::PathTooShort { .. } => "PathLengthExceeded",
             Self::UsageNotPermitted { .. } | Self::NoUsageLeft { .. } => "UsageNotPermitted",
             Self::PolicyRequired { .. } => "PolicyRequired",
+            Self::UnknownCritical { .. } => "UnknownCriticalExtension",
             Self::WeakSignature { .. } | Self::WeakKey { .. } => "WeakAuthority",
             Self::NameNotPermitted { .. } => "NameNotPermitted",
             Self::EmptyValidity { .. } => "InvalidDuration",
@@ -159,6 +164,7 @@ impl Authority {
         if let Some(root) = root_pem.filter(|pem| !pem.trim_ascii().is_empty()) {
             pool.extend(read_bundle(root).map_err(AuthorityError::Root)?);
         }
+        without_expired(&mut pool, now);
         let chain = Chain::order(&pool, Some(&key)).map_err(AuthorityError::Certificate)?;
         let certificate = chain.leaf;
         let is_root = chain.root.as_ref() == Some(&certificate);
@@ -298,6 +304,20 @@ pub fn self_sign(request: &CertificateRequest, key: &PrivateKey, validity: Valid
         leaf,
         intermediates: Arc::new([]),
     })
+}
+
+/// Drops expired certificates of CAs whose renewed certificate, for the same name and key, is there, too: files often keep both.
+fn without_expired(pool: &mut Vec<Certificate>, now: Timestamp) {
+    let all = pool.clone();
+    pool.retain(|one| {
+        let renews = |other: &Certificate| {
+            other.not_after >= now
+                && other.not_before <= now
+                && other.subject_name == one.subject_name
+                && other.public_key == one.public_key
+        };
+        one.not_after >= now || !all.iter().any(renews)
+    });
 }
 
 fn extensions(

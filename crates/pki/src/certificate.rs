@@ -74,6 +74,8 @@ pub struct Certificate {
     pub weak_digest: Option<&'static str>,
     /// After so many further certificates each must have a policy (§4.2.1.11).
     pub require_explicit_policy: Option<u32>,
+    /// The OID of a critical extension that RFC 5280 does not define: clients refuse the certificate (§4.2).
+    pub unknown_critical: Option<String>,
     pub subject_key_identifier: Option<Vec<u8>>,
     pub authority_key_identifier: Option<Vec<u8>>,
 }
@@ -117,11 +119,15 @@ impl Certificate {
             key_parameters: KeyParameters::of_public_key(parsed.public_key().raw).ok(),
             weak_digest: weak_digest(&parsed.signature_algorithm.algorithm.to_id_string()),
             require_explicit_policy: None,
+            unknown_critical: None,
             subject_key_identifier: None,
             authority_key_identifier: None,
         };
         for extension in parsed.iter_extensions() {
             certificate.read_extension(extension.parsed_extension(), extension.critical, &extension.oid)?;
+            if extension.critical && !is_defined(&extension.oid) {
+                certificate.unknown_critical = Some(extension.oid.to_id_string());
+            }
         }
         Ok(certificate)
     }
@@ -280,6 +286,19 @@ impl Certificate {
                     && known.public_key_alg_id().as_ref() == key_algorithm.data
             })
             .map(|known| known.verify_signature(&key_bits.data, tbs, &signature.data).is_ok())
+    }
+}
+
+/// Whether RFC 5280 defines the extension (§4.2.1: `id-ce`; §4.2.2: `id-pe`), or it is Netscape's certificate type.
+fn is_defined(oid: &Oid<'_>) -> bool {
+    let oid = oid.to_id_string();
+    let standard = oid.strip_prefix("2.5.29.").and_then(|arc| arc.parse::<u8>().ok());
+    match standard {
+        Some(arc) => matches!(arc, 9 | 14..=19 | 30..=33 | 35..=37 | 46 | 54),
+        None => matches!(
+            oid.as_str(),
+            "1.3.6.1.5.5.7.1.1" | "1.3.6.1.5.5.7.1.11" | "2.16.840.1.113730.1.1"
+        ),
     }
 }
 

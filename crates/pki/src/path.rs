@@ -30,6 +30,12 @@ pub(super) fn check(path: &[Certificate]) -> Result<(), AuthorityError> {
         {
             return Err(AuthorityError::MayNotSign { ca: name() });
         }
+        if let Some(oid) = &ca.unknown_critical {
+            return Err(AuthorityError::UnknownCritical {
+                ca: name(),
+                oid: oid.clone(),
+            });
+        }
         // Nobody checks a root's own signature.
         if let Some(digest) = ca.weak_digest.filter(|_| !ca.is_self_signed()) {
             return Err(AuthorityError::WeakSignature { ca: name(), digest });

@@ -268,3 +268,71 @@ fn digests_and_keys_that_clients_refuse_are_named() {
     assert_eq!(check(&weak_root), Ok(()), "nobody checks a root's signature");
     assert_eq!(check(&root), Ok(()));
 }
+
+#[test]
+fn a_ca_with_a_critical_extension_that_clients_do_not_know_is_not_ready() {
+    let extension = |critical| Extension {
+        oid: &[1, 3, 6, 1, 4, 1, 99_999, 1],
+        critical,
+        value: vec![5, 0],
+    };
+    for (where_, critical, refused) in [("root", true, true), ("middle", true, true), ("middle", false, false)] {
+        let mut tiers = tiers();
+        let extensions = if where_ == "root" {
+            &mut tiers.root
+        } else {
+            &mut tiers.middle
+        };
+        extensions.push(extension(critical));
+        match tiers.load() {
+            Err(AuthorityError::UnknownCritical { oid, .. }) if refused => assert_eq!(oid, "1.3.6.1.4.1.99999.1"),
+            Ok(_) if !refused => {}
+            other => panic!("{where_} {critical}: {other:?}"),
+        }
+    }
+    // What RFC 5280 defines may be critical (certificate policies, §4.2.1.4).
+    let mut policies = tiers();
+    policies.middle.push(Extension {
+        oid: &[2, 5, 29, 32],
+        critical: true,
+        value: vec![0x30, 8, 0x30, 6, 6, 4, 0x55, 0x1d, 0x20, 0],
+    });
+    policies.load().unwrap();
+}
+
+#[test]
+fn an_expired_certificate_beside_the_renewed_one_of_the_same_ca_is_passed_over() {
+    let (root_key, key) = (p256(), p256());
+    let make = |subject: &str, public: &PrivateKey, validity| {
+        let body = Body {
+            serial: SerialNumber::random().unwrap(),
+            issuer: &name_der(None, Some("Root")),
+            validity,
+            subject: &name_der(None, Some(subject)),
+            public_key: public.public_key_der(),
+            extensions: &[basic(None)],
+        };
+        body.sign(&root_key).unwrap()
+    };
+    let past = Validity {
+        not_before: now() - SignedDuration::from_hours(48),
+        not_after: now() - SignedDuration::from_hours(1),
+    };
+    let old = [make("Middle", &key, past), make("Root", &root_key, past)];
+    let new = [
+        make("Middle", &key, for_hours(10)),
+        make("Root", &root_key, for_hours(20)),
+    ];
+    let load = |chain: &[&Vec<u8>]| {
+        Authority::load(
+            certificates_pem(chain.iter().map(|der| der.as_slice())).as_bytes(),
+            key.to_pem(KeyEncoding::Pkcs8).unwrap().as_bytes(),
+            None,
+            now(),
+        )
+    };
+    let authority = load(&[&old[0], &old[1], &new[0], &new[1]]).unwrap();
+    let path: Vec<_> = authority.path().iter().map(|ca| ca.der.clone()).collect();
+    assert_eq!(path, new);
+    assert!(matches!(load(&[&old[0], &new[1]]), Err(AuthorityError::Expired { .. })));
+}

@@ -347,6 +347,10 @@ const ISSUER: Table = &[
         "A CA requires a certificate policy, which Gatehouse does not write: re-issue it without requireExplicitPolicy.",
     ),
     (
+        "UnknownCriticalExtension",
+        "Clients refuse what is below a CA with a critical extension that they do not know: re-issue it without.",
+    ),
+    (
         "WeakAuthority",
         "Clients refuse the CA's signature or key: re-issue it with SHA-256 and at least 2048 bits.",
     ),
