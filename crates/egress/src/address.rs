@@ -6,12 +6,22 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Metadata and host services of clouds that are not link-local: AWS over IPv6, Alibaba, Azure.
+/// Metadata and host services of clouds that are not link-local: Google, Scaleway, Oracle and Akamai over IPv6, Alibaba, Azure,
+/// Oracle Classic. Those of AWS are a prefix ([`is_aws_service`]).
 const METADATA: &[IpAddr] = &[
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xa9fe, 0xa9fe, 0, 0, 0, 0, 1)),
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
     IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
 ];
+
+/// Whether an instance of AWS reaches a service of its host here: metadata, the credentials of EKS Pods, DNS, time.
+fn is_aws_service(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.segments().starts_with(&[0xfd00, 0xec2, 0, 0]))
+}
 
 /// Why `address` must not be connected to, in words after "which is"; none when it may. IPv4 within IPv6
 /// (mapped, NAT64) counts as IPv4.
@@ -23,7 +33,7 @@ pub fn refused(address: IpAddr, allow_loopback: bool) -> Option<&'static str> {
     };
     if link_local {
         Some("link-local")
-    } else if METADATA.contains(&address) {
+    } else if METADATA.contains(&address) || is_aws_service(address) {
         Some("a cloud's metadata service")
     } else if this_network || address.is_multicast() || address == IpAddr::V4(Ipv4Addr::BROADCAST) {
         Some("not the address of a host")
@@ -39,17 +49,27 @@ pub fn literal(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
+/// The IPv4 address that an IPv6 address is a way to; else the address itself.
 fn embedded(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else {
         return address;
     };
-    // RFC 6052 §2.1: the well-known prefix of NAT64.
-    if let [0x64, 0xff9b, 0, 0, 0, 0, high, low] = v6.segments() {
+    let v4 = |high: u16, low: u16| {
         let [a, b] = high.to_be_bytes();
         let [c, d] = low.to_be_bytes();
-        return IpAddr::V4(Ipv4Addr::new(a, b, c, d));
+        IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+    };
+    match v6.segments() {
+        // NAT64: the well-known prefix (RFC 6052 §2.1), and the one for local use (RFC 8215), with the address at the end.
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x64, 0xff9b, 1, _, _, _, high, low]
+        // IPv4-translated (RFC 2765 §2.1).
+        | [0, 0, 0, 0, 0xffff, 0, high, low]
+        // 6to4 (RFC 3056 §2).
+        | [0x2002, high, low, ..] => v4(high, low),
+        // IPv4-compatible (RFC 4291 §2.5.5.1), but for :: and ::1.
+        [0, 0, 0, 0, 0, 0, high, low] if high != 0 => v4(high, low),
+        _ => v6.to_canonical(),
     }
-    v6.to_canonical()
 }
 
 #[cfg(test)]
@@ -73,6 +93,20 @@ mod tests {
             ("fe80::1", link_local, link_local),
             ("febf::1", link_local, link_local),
             ("fd00:ec2::254", metadata, metadata),
+            ("fd00:ec2::23", metadata, metadata),
+            ("fd20:ce::254", metadata, metadata),
+            ("fd00:42::42", metadata, metadata),
+            ("fd00:c1::a9fe:a9fe", metadata, metadata),
+            ("fd00:a9fe:a9fe::1", metadata, metadata),
+            ("192.0.0.192", metadata, metadata),
+            ("::169.254.169.254", link_local, link_local),
+            ("::ffff:0:169.254.169.254", link_local, link_local),
+            ("64:ff9b:1::a9fe:a9fe", link_local, link_local),
+            ("64:ff9b:1:ffff::6464:64c8", metadata, metadata),
+            ("2002:a9fe:a9fe::1", link_local, link_local),
+            ("2002:7f00:1::", loopback, None),
+            ("2002:cb00:7107::1", None, None),
+            ("::127.0.0.1", loopback, None),
             ("100.100.100.200", metadata, metadata),
             ("168.63.129.16", metadata, metadata),
             ("127.0.0.1", loopback, None),
