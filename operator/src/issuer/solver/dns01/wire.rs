@@ -70,8 +70,29 @@ pub(super) fn question(name: &Name, record_type: RecordType, recursion: bool) ->
     message
 }
 
-/// Sends the message and waits for its answer.
+/// Sends the message and waits for its answer. A server that refuses EDNS is asked again without (RFC 6891 §7).
 pub(super) async fn exchange(server: SocketAddr, request: &Message) -> Result<Answer, WireError> {
+    let answer = exchange_as_is(server, request).await?;
+    let refused = matches!(
+        answer.message.response_code,
+        ResponseCode::FormErr | ResponseCode::NotImp
+    );
+    match without_edns(request).filter(|_| refused) {
+        Some(plain) => exchange_as_is(server, &plain).await,
+        None => Ok(answer),
+    }
+}
+
+/// The same question without EDNS; none for what is no question.
+fn without_edns(request: &Message) -> Option<Message> {
+    (request.op_code == OpCode::Query && request.edns.is_some()).then(|| {
+        let mut plain = request.clone();
+        plain.edns = None;
+        plain
+    })
+}
+
+async fn exchange_as_is(server: SocketAddr, request: &Message) -> Result<Answer, WireError> {
     let bytes = request.to_vec().map_err(|error| WireError::Encode(error.to_string()))?;
     let tcp = async {
         let answer = timeout(TCP_PATIENCE, over_tcp(server, request, &bytes)).await;
@@ -120,7 +141,12 @@ async fn over_udp(server: SocketAddr, request: &Message, bytes: &[u8]) -> Result
     let socket = UdpSocket::bind(any).await?;
     socket.connect(server).await?;
     let mut buffer = vec![0; usize::from(MAX_PAYLOAD).max(4096)];
-    for patience in PATIENCE {
+    // Some firewalls drop questions with EDNS: the last datagram goes without.
+    let plain = without_edns(request).and_then(|plain| plain.to_vec().ok());
+    for (patience, bytes) in PATIENCE
+        .into_iter()
+        .zip([bytes, bytes, plain.as_deref().unwrap_or(bytes)])
+    {
         socket.send(bytes).await?;
         let answer = timeout(patience, async {
             loop {
@@ -153,13 +179,15 @@ async fn over_tcp(server: SocketAddr, request: &Message, bytes: &[u8]) -> Result
 }
 
 /// The message when it answers the request. Whatever else arrives is as if it had not: an attacker who guesses
-/// must guess all of id, port, and question. Servers may leave the question out of an error to an update.
+/// must guess all of id, port, and question. Servers may leave the question out of an error to an update, and out of
+/// a refusal of EDNS, after which the question is asked again without.
 fn belonging(request: &Message, received: &[u8]) -> Option<Answer> {
     let message = Message::from_vec(received).ok()?;
+    let refuses_edns = matches!(message.response_code, ResponseCode::FormErr | ResponseCode::NotImp);
     let same_question = message.queries == request.queries
         || (message.queries.is_empty()
-            && request.op_code == OpCode::Update
-            && message.response_code != ResponseCode::NoError);
+            && message.response_code != ResponseCode::NoError
+            && (request.op_code == OpCode::Update || refuses_edns));
     let belongs = message.id == request.id
         && message.message_type == hickory_proto::op::MessageType::Response
         && message.op_code == request.op_code
@@ -215,6 +243,56 @@ mod tests {
         let answer = exchange(address, &request).await.unwrap();
         serve.await.unwrap();
         assert_eq!((answer.message.id, answer.message.authoritative), (request.id, true));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_refuses_edns_is_asked_without() {
+        for with_question in [true, false] {
+            let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let address = server.local_addr().unwrap();
+            let serve = tokio::spawn(async move {
+                let mut buffer = [0; 2048];
+                for _ in 0..2 {
+                    let (length, from) = server.recv_from(&mut buffer).await.unwrap();
+                    let request = Message::from_vec(&buffer[..length]).unwrap();
+                    let mut answer = reply(&request);
+                    if answer.edns.take().is_some() {
+                        answer.metadata.response_code = ResponseCode::FormErr;
+                        if !with_question {
+                            answer.queries.clear();
+                        }
+                    } else {
+                        answer.metadata.authoritative = true;
+                    }
+                    server.send_to(&answer.to_vec().unwrap(), from).await.unwrap();
+                }
+            });
+            let started = std::time::Instant::now();
+            let answer = exchange(address, &ask()).await.unwrap();
+            serve.await.unwrap();
+            assert!(answer.message.authoritative && answer.message.response_code == ResponseCode::NoError);
+            assert!(started.elapsed() < HEAD_START, "{:?}", started.elapsed());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_behind_a_firewall_that_drops_edns_is_asked_without() {
+        let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = server.local_addr().unwrap();
+        let serve = tokio::spawn(async move {
+            let mut buffer = [0; 2048];
+            loop {
+                let (length, from) = server.recv_from(&mut buffer).await.unwrap();
+                let request = Message::from_vec(&buffer[..length]).unwrap();
+                if request.edns.is_none() {
+                    server.send_to(&reply(&request).to_vec().unwrap(), from).await.unwrap();
+                    return;
+                }
+            }
+        });
+        let request = ask();
+        assert_eq!(exchange(address, &request).await.unwrap().message.id, request.id);
+        serve.await.unwrap();
     }
 
     #[tokio::test]
