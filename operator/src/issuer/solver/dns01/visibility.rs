@@ -1,4 +1,4 @@
-//! Public and private zones of one name: a CA sees the public one only.
+//! Public and private zones of one name: a CA sees the public one only, and of several accounts' zones the delegated one.
 //!
 //! Where a cloud has both kinds in one list, the library takes the first zone that fits. So the list is read on its
 //! way to the library: zones of the other kind are left out, and two that could both be meant are an error.
@@ -32,6 +32,7 @@ struct Listing {
     list: &'static str,
     name: &'static str,
     id: &'static str,
+    /// Whether a CA cannot see it: it is private, or not delegated to.
     is_private: fn(&Value) -> bool,
 }
 
@@ -52,6 +53,14 @@ fn listing(kind: ProviderType) -> Option<Listing> {
             name: "dnsName",
             id: "name",
             is_private: |zone| field_is(zone, "visibility", "private"),
+        }),
+        // A token may see several accounts with a zone of the name, of which one is active.
+        ProviderType::Cloudflare => Some(Listing {
+            path: "/client/v4/zones",
+            list: "/result",
+            name: "name",
+            id: "id",
+            is_private: |zone| zone.get("status").is_some() && !field_is(zone, "status", "active"),
         }),
         ProviderType::YandexCloud => Some(Listing {
             path: "/dns/v1/zones",
@@ -200,6 +209,12 @@ impl Zones {
     pub(super) fn hint(&self) -> Option<String> {
         let (kind, zone) = (self.kind?, self.hidden.first().filter(|_| self.shown.is_empty())?);
         let only = match self.wanted {
+            Visibility::Public if kind == ProviderType::Cloudflare => {
+                return Some(format!(
+                    "the zone {} ({}) is not active, so that a CA cannot see it; delegate the domain to its name servers first",
+                    zone.name, zone.id
+                ));
+            }
             Visibility::Public => "is private, and a CA cannot see it",
             Visibility::Private => "is public, and the solver asks for a private one",
         };

@@ -181,3 +181,44 @@ async fn the_library_writes_the_public_zone_of_the_two() {
         assert_eq!(written[0].trim_end_matches('/'), path.trim_end_matches('/'));
     }
 }
+
+#[test]
+fn of_cloudflares_zones_of_one_name_the_active_one_is_written() {
+    const LIST: &str = "/client/v4/zones";
+    let list = |zones: &[(&str, &str)]| {
+        let zones: Vec<Value> = zones
+            .iter()
+            .map(|(id, status)| json!({"id": id, "name": "example.com", "status": status}))
+            .collect();
+        Bytes::from(json!({"result": zones, "success": true}).to_string())
+    };
+    let ids = |body: &Bytes| -> Vec<String> {
+        let answer: Value = serde_json::from_slice(body).unwrap();
+        let zones = answer["result"].as_array().unwrap();
+        zones
+            .iter()
+            .map(|zone| zone["id"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let new = || Zones::new(ProviderType::Cloudflare, RECORD, Visibility::Public);
+    let mut zones = new();
+    let seen = zones.filter(
+        LIST,
+        list(&[("old", "moved"), ("new", "active"), ("theirs", "pending")]),
+    );
+    assert_eq!(ids(&seen), ["new"]);
+    assert_eq!(
+        (zones.ambiguous("/client/v4/zones/new/dns_records"), zones.hint()),
+        (None, None)
+    );
+
+    let mut zones = new();
+    assert!(ids(&zones.filter(LIST, list(&[("new", "pending")]))).is_empty());
+    let hint = zones.hint().unwrap();
+    assert!(hint.contains("example.com (new) is not active"), "{hint}");
+
+    let mut zones = new();
+    zones.filter(LIST, list(&[("one", "active"), ("two", "active")]));
+    let both = zones.ambiguous("/client/v4/zones/one/dns_records").unwrap();
+    assert!(both.contains("one and two"), "{both}");
+}
