@@ -26,8 +26,8 @@ use gatehouse_tests::pki::{Ca, new_key_pems};
 use gatehouse_tests::stage::{SOON, base64, http01, text};
 use gatehouse_tests::{Pebble, Stage, pebble, ports};
 use k8s_openapi::api::core::v1::{ResourceQuota, Secret};
-use kube::api::{DeleteParams, ListParams};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, KeyUsagePurpose};
+use kube::api::{DeleteParams, ListParams, PostParams};
+use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose};
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
@@ -594,6 +594,171 @@ async fn a_quota_that_forbids_the_secret_is_told_before_anything_is_ordered() {
     let root = pebble.root().await.unwrap();
     stage.outcome("public", 1, &root, &["public.example.test"]).await;
     assert_eq!(pebble.orders(), 1);
+}
+
+/// The order's own key takes the last place.
+#[tokio::test]
+async fn a_quota_with_room_for_one_secret_is_reported_before_anything_is_ordered() {
+    let stage = Stage::set("quota-one").await;
+    let pebble = own_pebble(&stage, pebble::Options::default()).await;
+    stage
+        .issuer("acme", stage.acme(&pebble, "account", json!([http01()])))
+        .await;
+    let count = stage.secrets().list(&ListParams::default()).await.unwrap().items.len();
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"},
+        "spec": {"hard": {"secrets": (count + 1).to_string()}}});
+    stage.cluster.apply(&stage.namespace, &quota.to_string()).await;
+    let quotas = stage.cluster.api::<ResourceQuota>(&stage.namespace);
+    stage
+        .cluster
+        .wait(&quotas, "few", "counted", SOON, |quota| {
+            quota.status.as_ref().is_some_and(|s| s.used.is_some())
+        })
+        .await;
+    let spec = json!({"issuerRef": {"name": "acme"}, "dnsNames": ["one.example.test"]});
+    stage.certificate("one", spec).await;
+    stage
+        .refused("one", "SecretWriteFailed", &["exceeded quota: few", "Raise the quota"])
+        .await;
+    assert_eq!(pebble.orders(), 0);
+    let left = stage.secrets().list(&ListParams::default()).await.unwrap().items.len();
+    assert_eq!(left, count, "the order's key is deleted");
+
+    quotas.delete("few", &DeleteParams::default()).await.unwrap();
+    stage.request_renewal("one").await;
+    let root = pebble.root().await.unwrap();
+    stage.outcome("one", 1, &root, &["one.example.test"]).await;
+    assert_eq!(pebble.orders(), 1);
+}
+
+#[tokio::test]
+async fn a_policy_that_denies_the_secret_is_named_before_anything_is_ordered() {
+    let stage = Stage::set("policy").await;
+    let root = stage.internal_ca("policy-ca").await;
+    let pebble = own_pebble(&stage, pebble::Options::default()).await;
+    stage
+        .issuer("acme", stage.acme(&pebble, "account", json!([http01()])))
+        .await;
+    // One that was taken a moment ago says nothing about the next, after the policy has changed.
+    stage
+        .certificate(
+            "before",
+            json!({"issuerRef": {"name": "acme"}, "dnsNames": ["before.example.test"]}),
+        )
+        .await;
+    stage.ready("before", 1).await;
+    let name = format!("teams-{}", stage.namespace);
+    let policy = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": &name},
+        "spec": {
+            "matchConstraints": {"resourceRules": [
+                {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["secrets"]}]},
+            "matchConditions": [{"name": "tls", "expression": "object.type == 'kubernetes.io/tls'"}],
+            "validations": [{"expression": "has(object.metadata.labels) && 'team' in object.metadata.labels",
+                "message": "a TLS Secret needs the label team"}]}});
+    let binding = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": &name},
+        "spec": {"policyName": &name, "validationActions": ["Deny"], "matchResources": {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": &stage.namespace}}}}});
+    for manifest in [&policy, &binding] {
+        stage.cluster.apply("", &manifest.to_string()).await;
+    }
+    let probe: Secret = serde_json::from_value(json!({"metadata": {"name": "probe"}, "type": TLS,
+        "data": {"tls.crt": "", "tls.key": ""}}))
+    .unwrap();
+    let dry_run = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    gatehouse_tests::process::eventually("the policy is active", SOON, || async {
+        stage.secrets().create(&dry_run, &probe).await.err().map(drop)
+    })
+    .await;
+    for (certificate, issuer) in [("internal", "policy-ca"), ("public", "acme")] {
+        let spec = json!({"issuerRef": {"name": issuer}, "dnsNames": [format!("{certificate}.example.test")]});
+        stage.certificate(certificate, spec).await;
+    }
+    let words = [
+        name.as_str(),
+        "a TLS Secret needs the label team",
+        "spec.secretTemplate",
+    ];
+    for certificate in ["internal", "public"] {
+        stage.refused(certificate, "SecretWriteFailed", &words).await;
+    }
+    assert_eq!(
+        pebble.orders(),
+        1,
+        "an order was placed whose certificate cannot be kept"
+    );
+
+    let labelled = json!({"spec": {"secretTemplate": {"labels": {"team": "shop"}}}});
+    for certificate in ["internal", "public"] {
+        stage.patch(&stage.certificates(), certificate, &labelled).await;
+    }
+    stage.outcome("internal", 1, &root, &["internal.example.test"]).await;
+    let root = pebble.root().await.unwrap();
+    stage.outcome("public", 1, &root, &["public.example.test"]).await;
+    assert_eq!(pebble.orders(), 2);
+}
+
+#[tokio::test]
+async fn a_secret_that_would_be_too_large_is_reported_before_anything_is_ordered() {
+    let stage = Stage::set("large").await;
+    let pebble = own_pebble(&stage, pebble::Options::default()).await;
+    stage
+        .issuer("acme", stage.acme(&pebble, "account", json!([http01()])))
+        .await;
+    // Just below 1 MiB, so that a pair does not fit beside it.
+    let (filler, key) = ("x".repeat(1_047_500), new_key_pems().unwrap().0);
+    let data = [("tls.crt", "-"), ("tls.key", key.as_str()), ("filler", filler.as_str())];
+    stage.make_secret("big-tls", TLS, &data).await;
+    let consent = json!({"metadata": {"annotations": {"gatehouse.dev/adopt": "true"}}});
+    stage.patch(&stage.secrets(), "big-tls", &consent).await;
+    let spec = json!({"issuerRef": {"name": "acme"}, "dnsNames": ["big.example.test"]});
+    stage.certificate("big", spec).await;
+    stage
+        .refused(
+            "big",
+            "SecretWriteFailed",
+            &["Secret big-tls", "larger than a Secret can be (1 MiB)"],
+        )
+        .await;
+    assert_eq!(pebble.orders(), 0);
+
+    let smaller = json!({"data": {"filler": null}});
+    stage.patch(&stage.secrets(), "big-tls", &smaller).await;
+    stage.request_renewal("big").await;
+    let root = pebble.root().await.unwrap();
+    stage.outcome("big", 1, &root, &["big.example.test"]).await;
+    assert_eq!(pebble.orders(), 1);
+}
+
+#[tokio::test]
+async fn a_ca_for_clients_is_named_when_a_server_certificate_is_requested() {
+    let stage = Stage::set("client-ca").await;
+    let (certificate, key) = ca(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]);
+    stage
+        .make_secret("clients", TLS, &[("tls.crt", &certificate), ("tls.key", &key)])
+        .await;
+    stage.issuer("clients", json!({"ca": {"secretName": "clients"}})).await;
+    let spec =
+        |usages: &[&str]| json!({"issuerRef": {"name": "clients"}, "dnsNames": ["web.example.test"], "usages": usages});
+    stage
+        .certificate("server", spec(&["digital signature", "server auth"]))
+        .await;
+    let words = ["a CA of a test", "client auth", "server auth", "spec.usages"];
+    stage.refused("server", "Rejected", &words).await;
+    assert!(stage.cluster.secret(&stage.namespace, "server-tls").await.is_none());
+    stage
+        .certificate("client", spec(&["digital signature", "client auth"]))
+        .await;
+    stage.ready("client", 1).await;
+    // Another CA under the same name: nothing else has to be changed.
+    let (certificate, key) = ca(|_| {});
+    let pair = json!({"data": {"tls.crt": base64(certificate.as_bytes()), "tls.key": base64(key.as_bytes())}});
+    stage.patch(&stage.secrets(), "clients", &pair).await;
+    stage.outcome("server", 1, &certificate, &["web.example.test"]).await;
 }
 
 #[tokio::test]

@@ -324,11 +324,20 @@ impl Acme<'_> {
             Ok(key) => key,
             Err(failure) => return Ok(Err(failure)),
         };
-        if let Some(failure) = self.rehearse(key.clone(), &passwords).await? {
-            return Ok(Err(failure));
-        }
         if let Err(error) = order_key::write(look, &key).await {
             return delivery::told(error).map(Err);
+        }
+        // With the order's key in its place: a quota with room for one Secret more has none for both.
+        match self.rehearse(key.clone(), &passwords).await {
+            Ok(None) => {}
+            Ok(Some(failure)) => {
+                order_key::delete(look).await;
+                return Ok(Err(failure));
+            }
+            Err(error) => {
+                order_key::delete(look).await;
+                return Err(error);
+            }
         }
         let renews = replaces.is_some();
         let begun = Flight::begin(

@@ -324,6 +324,11 @@ impl Look<'_> {
     /// A write or read of ours failed. It is tried again soon, without a word in the status at first,
     /// which could not be written either; what the API server goes on refusing is told.
     async fn write_failed(&self, error: &WriteError) -> Action {
+        if error.reason() == "NamespaceTerminating"
+            && let Ok(action) = self.fail(&terminating(&self.namespace()), None).await
+        {
+            return action;
+        }
         if error.is_not_found() || error.reason() == "NamespaceTerminating" {
             // It is gone, most likely; an API server that starts may say so of what is there, too.
             return Action::requeue(LONGEST_PAUSE);
@@ -356,6 +361,17 @@ fn lasting(error: &WriteError, count: u32) -> Option<Failure> {
     (!error.is_conflict() && count >= patience).then(|| Failure::new(Class::Transient, reason, error.to_string()))
 }
 
+/// No failure of anybody's: nothing can be made in a namespace that is being deleted, and no alert is due for it.
+fn terminating(namespace: &str) -> Failure {
+    Failure::new(
+        Class::Held(LONGEST_PAUSE),
+        "SecretWriteFailed",
+        format!(
+            "Namespace {namespace} is being deleted, so that no Secret can be made in it; create the Certificate in another namespace."
+        ),
+    )
+}
+
 /// A message with its full stop.
 pub fn sentence(message: &str) -> String {
     let message = message.trim();
@@ -369,6 +385,14 @@ pub fn sentence(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_namespace_that_is_being_deleted_is_named_and_is_no_failure_to_count() {
+        let failure = terminating("shop");
+        assert!(failure.message.contains("Namespace shop is being deleted"), "{failure}");
+        assert!(matches!(failure.class, Class::Held(_)), "neither counted nor an alert");
+        assert!(!failure.may_fall_back());
+    }
 
     #[test]
     fn what_the_api_server_goes_on_refusing_is_told() {

@@ -317,8 +317,9 @@ fn unwritable(error: &WriteError, class: Class) -> Option<Failure> {
     Some(Failure::new(class, reason, message))
 }
 
-/// For how long one namespace's answer holds for other plain Secrets that do not exist yet.
-const REHEARSAL_HOLDS: SignedDuration = SignedDuration::from_mins(10);
+/// For how long one namespace's answer holds for other plain Secrets that do not exist yet: long enough for many Certificates
+/// that are made together, and too short for somebody to change a quota or policy unnoticed.
+const REHEARSAL_HOLDS: SignedDuration = SignedDuration::from_secs(1);
 
 /// Decides whether to ask the API server before an order: always when the Secret exists (it may be immutable) or has more in
 /// it than a pair, else once for a namespace in a while (quotas and policies), so that many new Certificates do not each cost a
@@ -348,7 +349,12 @@ pub async fn rehearse(
     let (target, conflicts) = target(name, delivery.facts);
     match look.ctx().writer.dry_run::<Secret>(&api, target, body, conflicts).await {
         // 400: an admission webhook that cannot take part in a dry run, whose verdict is not known.
-        Ok(()) | Err(WriteError::Refused { code: 400, .. }) => Ok(None),
+        Ok(())
+        | Err(WriteError::Refused {
+            code: 400,
+            reason: "Invalid",
+            ..
+        }) => Ok(None),
         Err(error) => unwritable(&error, Class::Waiting(AGAIN)).map(Some).ok_or(error),
     }
 }
@@ -475,13 +481,13 @@ mod tests {
     #[test]
     fn many_new_plain_secrets_of_a_namespace_are_rehearsed_once_in_a_while() {
         let now = Timestamp::from_second(1_800_000_000).unwrap_or_default();
-        let ago = |minutes| now.checked_sub(SignedDuration::from_mins(minutes)).ok();
+        let ago = |millis| now.checked_sub(SignedDuration::from_millis(millis)).ok();
         let plain = samples::certificate("");
         let labelled = samples::certificate("secretTemplate: {labels: {team: shop}}");
         for (certificate, exists, passed, expected) in [
             (&plain, false, None, true),
             (&plain, false, ago(1), false),
-            (&plain, false, ago(10), true),
+            (&plain, false, ago(1000), true),
             // A clock that was ahead.
             (&plain, false, ago(-1), true),
             (&plain, true, ago(1), true),

@@ -98,7 +98,10 @@ fn reason(status: &Status) -> &'static str {
     let causes = || status.details.iter().flat_map(|details| &details.causes);
     let terminating = causes().any(|cause| cause.reason == "NamespaceTerminating");
     let other_uid = causes().any(|cause| cause.field == "metadata.uid");
-    if status.is_already_exists() {
+    if is_denied(status) {
+        // With whatever code the policy chose: 400 is what webhooks give that choose none, 422 a ValidatingAdmissionPolicy.
+        "Forbidden"
+    } else if status.is_already_exists() {
         "AlreadyExists"
     } else if status.is_not_found() {
         "NotFound"
@@ -125,8 +128,33 @@ fn reason(status: &Status) -> &'static str {
     }
 }
 
+/// Whether an admission webhook or a ValidatingAdmissionPolicy denied the request.
+fn is_denied(status: &Status) -> bool {
+    let says = |words| status.message.contains(words);
+    (says("admission webhook") && says("denied the request"))
+        || (says("ValidatingAdmissionPolicy '") && says("denied request"))
+}
+
+/// The words of a policy, without what may be data: no word of a policy is so long.
+fn without_data(message: &str) -> String {
+    const LONGEST_WORD: usize = 64;
+    let is_data = |character: char| character.is_ascii_alphanumeric() || matches!(character, '+' | '/' | '=');
+    let words = message.split(' ').map(|word| {
+        let longest = word.split(|character| !is_data(character)).map(str::len).max();
+        if longest.is_some_and(|length| length > LONGEST_WORD) {
+            "…"
+        } else {
+            word
+        }
+    });
+    crate::egress::printable(&words.collect::<Vec<_>>().join(" "), 500)
+}
+
 /// What the API server says of a Secret, without the words in which it may quote its data.
 fn without_values(status: &Status) -> String {
+    if is_denied(status) {
+        return without_data(&status.message);
+    }
     if status.is_forbidden() || status.is_conflict() || status.is_not_found() || status.is_already_exists() {
         // These speak of names, quotas, managers and rights, not of data.
         return status.message.clone();

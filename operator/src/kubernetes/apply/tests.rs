@@ -235,6 +235,34 @@ async fn a_refusal_has_the_reason_that_tells_where_to_mend_it() {
             "NamespaceTerminating",
         ),
         (refusal(422, "Invalid", "wrong", &Value::Null), "Invalid"),
+        // Policies choose the code: 400 is the API server's choice for a webhook that chose none.
+        (
+            refusal(
+                400,
+                "",
+                "admission webhook \"validate.example\" denied the request: no",
+                &Value::Null,
+            ),
+            "Forbidden",
+        ),
+        (
+            refusal(
+                422,
+                "Invalid",
+                "secrets \"web-tls\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no",
+                &Value::Null,
+            ),
+            "Forbidden",
+        ),
+        (
+            refusal(
+                400,
+                "BadRequest",
+                "admission webhook \"w\" does not support dry run",
+                &Value::Null,
+            ),
+            "Invalid",
+        ),
         (refusal(401, "Unauthorized", "who?", &Value::Null), "Unauthorized"),
         (refusal(500, "InternalError", "etcd", &Value::Null), "ServerError"),
     ];
@@ -283,4 +311,25 @@ async fn what_the_api_server_quotes_of_a_secret_never_comes_out() {
         .unwrap_err();
     assert_eq!(error.reason(), "Unreachable");
     assert!(!format!("{error:?} {error}").contains("hunter2"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_policy_that_denies_a_secret_is_named_with_its_words_and_without_data() {
+    let data = "A".repeat(100);
+    let message =
+        format!("admission webhook \"validate.example\" denied the request: label team is missing (tls.key={data})");
+    let (code, body) = refusal(400, "", &message, &Value::Null);
+    let (client, _) = server(Some((code, body)));
+    let (writer, _) = writer();
+    let api = Api::<Secret>::namespaced(client, "app");
+    let error = writer
+        .dry_run(&api, Target::named("web-tls"), json!({}), Conflicts::Take)
+        .await
+        .unwrap_err();
+    let words = error.to_string();
+    assert!(
+        words.contains("validate.example") && words.contains("label team is missing"),
+        "{words}"
+    );
+    assert!(!words.contains(&data), "{words}");
 }
