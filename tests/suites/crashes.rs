@@ -27,6 +27,7 @@ use gatehouse_tests::process::eventually;
 use gatehouse_tests::scene::SOON;
 use gatehouse_tests::{Operator, Scene, World, manifests};
 use http::Method;
+use kube::api::DeleteParams;
 
 const TAKEN_UP: &str = "an order is taken up again";
 
@@ -157,6 +158,26 @@ async fn killed_before_the_ca_is_told_to_look() {
     let log = crash(&scene, operator, stop, 1).await;
     assert!(log.contains(TAKEN_UP), "{log}");
     no_record_is_left(&scene, &scene.host("www")).await;
+}
+
+/// No status is left to say what was written: the operator's own record of it is.
+#[tokio::test]
+async fn records_of_a_certificate_deleted_while_no_operator_runs_are_removed() {
+    let (scene, mut operator) = scene("deleted-meanwhile").await;
+    let mut stop = scene.ca.hold_request(Method::POST, "/chalZ/");
+    let host = ask(&scene).await;
+    stop.reached(SOON).await;
+    operator.kill9();
+    drop(stop);
+    let name = format!("_acme-challenge.{host}");
+    assert_eq!(scene.world.knot().txt(&name).await.unwrap().len(), 1);
+    scene
+        .certificates()
+        .delete("web", &DeleteParams::default())
+        .await
+        .unwrap();
+    let _next = scene.operator().await;
+    no_record_is_left(&scene, &host).await;
 }
 
 #[tokio::test]

@@ -282,6 +282,16 @@ impl Cache {
         })
     }
 
+    /// Returns the URLs of the orders that Certificates have in their statuses.
+    pub fn orders(&self) -> Vec<String> {
+        let certificates = self.certificates.state();
+        let urls = certificates.iter().filter_map(|object| {
+            let certificate = object.0.as_ref().ok()?;
+            certificate.status.as_ref()?.acme.as_ref()?.order_url.clone()
+        });
+        urls.collect()
+    }
+
     /// The Secret that a Certificate has claimed until now, when others claim it, too.
     fn claimed(&self, event: &Event<Guarded>) -> Option<Key> {
         let (Event::Apply(object) | Event::Delete(object)) = event else {

@@ -431,7 +431,7 @@ async fn examine<K: AnyIssuer>(
                 account,
                 spec.clone(),
                 queue,
-                ctx.workshop.clone(),
+                (ctx.workshop.clone(), ctx.registry.records().clone()),
                 secrets,
                 again,
                 ctx.ended.clone(),

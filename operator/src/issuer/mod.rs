@@ -12,6 +12,7 @@ pub mod ca;
 pub mod controller;
 pub mod dependencies;
 pub mod outage;
+pub mod records;
 pub mod registry;
 pub mod secrets;
 pub mod server;

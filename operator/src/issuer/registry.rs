@@ -11,7 +11,7 @@ use std::{
 use gatehouse_crds::certificate::{AuthorityType, IssuerKind, IssuerRef, SigningAuthority, SigningIssuer};
 use tokio::sync::broadcast;
 
-use super::signer::AcmeSigner;
+use super::{records::Records, signer::AcmeSigner};
 use crate::pki::{Authority, Extras};
 
 /// Names an issuer, seen from the whole cluster.
@@ -161,6 +161,7 @@ pub struct Registry {
     /// Counts what becomes known of issuers.
     revision: AtomicU64,
     changed: broadcast::Sender<Key>,
+    records: Arc<Records>,
 }
 
 impl Default for Registry {
@@ -169,11 +170,17 @@ impl Default for Registry {
             states: RwLock::default(),
             revision: AtomicU64::new(0),
             changed: broadcast::channel(1024).0,
+            records: Arc::default(),
         }
     }
 }
 
 impl Registry {
+    /// Returns the list of TXT records that their solvers wrote.
+    pub fn records(&self) -> &Arc<Records> {
+        &self.records
+    }
+
     /// How `key` stands; none when it does not exist or has not been looked at yet.
     pub fn get(&self, key: &Key) -> Option<State> {
         self.states

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     acme::{Account, FairQueue},
+    records::Records,
     registry::Key,
     solver::{Author, SecretReader, Solver, SolverError, Workshop},
 };
@@ -35,6 +36,7 @@ pub struct AcmeSigner {
     /// Whom to tell that the issuer is to be looked at out of turn.
     again: (mpsc::UnboundedSender<Key>, Key),
     workshop: Arc<Workshop>,
+    records: Arc<Records>,
     secrets: Arc<dyn SecretReader>,
     /// Cancelled when nothing may be written any more.
     ended: CancellationToken,
@@ -47,7 +49,7 @@ impl AcmeSigner {
         account: Account,
         spec: AcmeIssuer,
         queue: FairQueue,
-        workshop: Arc<Workshop>,
+        (workshop, records): (Arc<Workshop>, Arc<Records>),
         secrets: Arc<dyn SecretReader>,
         again: (mpsc::UnboundedSender<Key>, Key),
         ended: CancellationToken,
@@ -59,6 +61,7 @@ impl AcmeSigner {
             forgotten: AtomicBool::new(false),
             again,
             workshop,
+            records,
             secrets,
             ended,
             solvers: tokio::sync::Mutex::default(),
@@ -71,6 +74,16 @@ impl AcmeSigner {
         tokio::spawn(async move {
             ended.run_until_cancelled(task).await;
         });
+    }
+
+    /// Returns the issuer that it is.
+    pub fn issuer(&self) -> &Key {
+        &self.again.1
+    }
+
+    /// Returns the list of TXT records that its solvers wrote.
+    pub fn records(&self) -> &Records {
+        &self.records
     }
 
     /// Works on the queue of the account.

@@ -25,7 +25,7 @@ use crate::{
         controller::{Scope, reconcile},
         issue, order_key,
     },
-    issuer::registry::Key,
+    issuer::{records::sweep, registry::Key},
     kubernetes::client::Recovery,
 };
 
@@ -50,6 +50,19 @@ pub(super) fn spawn(
         while let Some(key) = gone_out.recv().await {
             issue::gone(&forgetting, &key);
         }
+    });
+    let certificates = context.clone();
+    let orders = move || {
+        let caches = &certificates.caches;
+        caches
+            .iter()
+            .all(|cache| cache.has_certificates())
+            .then(|| caches.iter().flat_map(|cache| cache.orders()).collect())
+    };
+    let removals = sweep(context.registry.clone(), orders, context.now);
+    let stopped = stop.clone();
+    work.spawn(async move {
+        stopped.run_until_cancelled(removals).await;
     });
     for ((cache, inlets), scope) in context.caches.iter().zip(inlets).zip(scopes) {
         let client = context.client.clone();

@@ -13,7 +13,7 @@ use kube::{
     runtime::{
         WatchStreamExt,
         controller::Controller,
-        reflector::{self, ObjectRef, Store},
+        reflector::{self, ObjectRef, Store as Reflected},
         watcher::{self, Event},
     },
 };
@@ -28,6 +28,7 @@ use super::{Settings, to_the_end};
 use crate::{
     issuer::{
         controller::{AnyIssuer, Context, key, reconcile},
+        records::Store,
         registry::Key,
     },
     kubernetes::{client::Recovery, watch::watch},
@@ -53,6 +54,17 @@ pub(super) fn spawn(
     recovery: &Recovery,
     stop: &CancellationToken,
 ) {
+    let store = Store::new(
+        context.client.clone(),
+        &settings.own_namespace,
+        &settings.namespaces,
+        context.writer.clone(),
+    );
+    let keep = context.registry.records().clone().keep(store);
+    let stopped = stop.clone();
+    work.spawn(async move {
+        stopped.run_until_cancelled(keep).await;
+    });
     let (knock, _) = broadcast::channel(1024);
     if settings.namespaces.is_empty() {
         controller::<ClusterIssuer>(work, context, Api::all(context.client.clone()), &knock, recovery, stop);
@@ -138,7 +150,7 @@ fn controller<K: AnyIssuer>(
 
 /// The issuers here that the news is for.
 fn answering<K: AnyIssuer>(
-    known: &Store<DeserializeGuard<K>>,
+    known: &Reflected<DeserializeGuard<K>>,
     news: &Knock,
     cluster_namespace: &str,
 ) -> Vec<ObjectRef<DeserializeGuard<K>>> {

@@ -18,6 +18,7 @@ use crate::{
     },
     issuer::{
         acme::{self, AcmeError, AuthorizationView},
+        records::Record,
         signer::AcmeSigner,
         solver::{self, Challenge, Readiness, Solver, SolverError},
     },
@@ -112,9 +113,10 @@ impl Flight {
     ) -> Result<Option<Progress>, AcmeError> {
         let signer = &self.signer;
         let known = &self.presented;
+        let order = self.url();
         let work: Vec<_> = authorizations
             .iter()
-            .map(|authorization| present(signer, known, authorization, labels, now).boxed())
+            .map(|authorization| present(signer, known, (order, authorization), labels, now).boxed())
             .collect();
         let outcomes: Vec<_> = stream::iter(work).buffer_unordered(TOGETHER).collect().await;
         let (mut ready, mut wait, mut failure) = (Vec::new(), None::<Duration>, None);
@@ -196,12 +198,13 @@ impl Flight {
             return;
         }
         let signer = self.signer.clone();
+        let order = self.url().to_owned();
         self.signer.spawn(async move {
             let ours = presented
                 .into_iter()
                 .map(|presented| (presented.challenge, Ok(presented.solver)));
             let inherited = inherited.into_iter().map(|(challenge, index)| (challenge, Err(index)));
-            let signer = &signer;
+            let (signer, order) = (&signer, order.as_str());
             let work = stream::iter(ours.chain(inherited)).for_each_concurrent(TOGETHER, |(challenge, solver)| async move {
                 let solver = match solver {
                     Ok(solver) => Ok(solver),
@@ -211,13 +214,15 @@ impl Flight {
                     Ok(solver) => solver.clean_up(&challenge).await,
                     Err(error) => Err(error),
                 };
-                if let Err(error) = outcome {
-                    tracing::warn!(identifier = %challenge.identifier, %error, "the answer to a challenge could not be taken away and is left behind");
+                match outcome {
+                    Ok(()) => signer.records().forget(order, &challenge.identifier.to_string(), &challenge.dns_value),
+                    Err(error) => tracing::warn!(identifier = %challenge.identifier, %error, "the answer to a challenge could not be removed"),
                 }
             });
             if tokio::time::timeout(CLEAN_UP, work).await.is_err() {
-                tracing::warn!("taking away the answers to challenges took too long; some are left behind");
+                tracing::warn!("removing the answers to challenges took too long");
             }
+            signer.records().leave(order);
         });
     }
 
@@ -297,7 +302,7 @@ struct Attempt {
 async fn present(
     signer: &AcmeSigner,
     known: &HashMap<String, Presented>,
-    authorization: &AuthorizationView,
+    (order, authorization): (&str, &AuthorizationView),
     labels: &BTreeMap<String, String>,
     now: Timestamp,
 ) -> Attempt {
@@ -327,6 +332,11 @@ async fn present(
             };
         }
     };
+    if in_place.is_none()
+        && let Some(record) = record(signer, order, &challenge, index, now)
+    {
+        signer.records().remember(record).await;
+    }
     let (since, result) = place(solver.as_ref(), &challenge, in_place.map(|(_, since)| since), now).await;
     let message = match &result {
         Ok(Readiness::Wait { message, .. } | Readiness::Unseen { message }) => Some(message.clone()),
@@ -345,6 +355,24 @@ async fn present(
         presented: Some((url, presented)),
         outcome: result.map_err(|error| unsolved(&authorization.name(), &error)),
     }
+}
+
+/// Returns what has to be kept of an answer before it is written, so that a later process can remove it.
+fn record(signer: &AcmeSigner, order: &str, challenge: &Challenge, solver: usize, now: Timestamp) -> Option<Record> {
+    let (solver::ChallengeKind::Dns01, solver::Identifier::Dns(name)) = (challenge.kind, &challenge.identifier) else {
+        return None;
+    };
+    let issuer = signer.issuer();
+    Some(Record {
+        order: order.to_owned(),
+        issuer_kind: issuer.kind,
+        issuer_namespace: issuer.namespace.clone(),
+        issuer: issuer.name.clone(),
+        solver,
+        name: name.clone(),
+        value: challenge.dns_value.clone(),
+        since: now,
+    })
 }
 
 /// Puts the answer in place where it is not yet, and looks. After an error it is put in place again, with a time of

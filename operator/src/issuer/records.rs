@@ -1,0 +1,252 @@
+//! The TXT records of challenges that were written and not removed yet, so that a later process can remove those whose
+//! Certificate is gone by then.
+//!
+//! A record is kept in a ConfigMap of the operator before it is written at a provider. Records that arrive while the ConfigMap
+//! is written share the next write. Removals are written later: to remove a record twice does no harm.
+
+mod store;
+mod sweep;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use gatehouse_crds::certificate::IssuerKind;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, watch};
+
+pub use store::Store;
+pub use sweep::sweep;
+
+use super::registry::Key;
+
+/// Most records that are kept. They take about 300 bytes each, and a ConfigMap holds 1 MiB.
+const MOST: usize = 2_000;
+/// Longest wait for the ConfigMap: an order is worth more than a record that may stay.
+const WAIT: Duration = Duration::from_secs(3);
+/// Delay of a write that only removes.
+const REMOVAL_DELAY: Duration = Duration::from_secs(5);
+/// Pause after a write or read that failed.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// One TXT value at a provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// URL of the order that it is for.
+    pub order: String,
+    pub issuer_kind: IssuerKind,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub issuer_namespace: String,
+    pub issuer: String,
+    /// Index of the entry in the issuer's `solvers`.
+    pub solver: usize,
+    /// The domain, without `_acme-challenge`.
+    pub name: String,
+    pub value: String,
+    pub since: Timestamp,
+}
+
+impl Record {
+    /// Returns the issuer that wrote it.
+    pub fn issuer(&self) -> Key {
+        Key {
+            kind: self.issuer_kind,
+            namespace: self.issuer_namespace.clone(),
+            name: self.issuer.clone(),
+        }
+    }
+
+    fn id(&self) -> Id {
+        (self.order.clone(), self.name.clone(), self.value.clone())
+    }
+}
+
+/// Order, domain and value.
+type Id = (String, String, String);
+
+#[derive(Default)]
+struct State {
+    /// Of orders in this process.
+    live: HashMap<Id, Record>,
+    /// Of earlier processes, and those whose removal failed.
+    left: HashMap<Id, Record>,
+    revision: u64,
+    /// Whether the limit was reported.
+    is_full: bool,
+}
+
+impl State {
+    /// Adds a record; false when there is nothing to write.
+    fn add(&mut self, record: Record) -> bool {
+        let id = record.id();
+        let was_left = self.left.remove(&id);
+        if self.live.contains_key(&id) {
+            return false;
+        }
+        if was_left.is_none() && self.live.len() + self.left.len() >= MOST {
+            if !std::mem::replace(&mut self.is_full, true) {
+                tracing::warn!(
+                    records = MOST,
+                    "too many DNS records of challenges to keep a list of; some may be left behind by a crash"
+                );
+            }
+            return false;
+        }
+        self.live.insert(id, record);
+        // What was left is in the ConfigMap already.
+        if was_left.is_none() {
+            self.revision += 1;
+        }
+        was_left.is_none()
+    }
+
+    fn remove(&mut self, id: &Id) -> bool {
+        let live = self.live.remove(id).is_some();
+        let removed = self.left.remove(id).is_some() || live;
+        if removed {
+            self.revision += 1;
+            self.is_full = false;
+        }
+        removed
+    }
+
+    /// Hands what is left of an order to the sweep; false when nothing is.
+    fn leave(&mut self, order: &str) -> bool {
+        let ids: Vec<Id> = self.live.keys().filter(|(of, ..)| of == order).cloned().collect();
+        for id in &ids {
+            if let Some(record) = self.live.remove(id) {
+                self.left.insert(id.clone(), record);
+            }
+        }
+        !ids.is_empty()
+    }
+
+    /// Whether an order of this process needs the same value at the same name: CAs may give an authorization to several orders.
+    fn needs(&self, record: &Record) -> bool {
+        self.live
+            .keys()
+            .any(|(_, name, value)| (name, value) == (&record.name, &record.value))
+    }
+
+    fn all(&self) -> Vec<Record> {
+        let mut all: Vec<Record> = self.live.values().chain(self.left.values()).cloned().collect();
+        all.sort_by(|one, other| (one.since, &one.name, &one.value).cmp(&(other.since, &other.name, &other.value)));
+        all
+    }
+}
+
+/// The records of this process and of those before it.
+pub struct Records {
+    state: Mutex<State>,
+    added: Notify,
+    removed: Notify,
+    /// Wakes the sweep.
+    left: Notify,
+    /// The revision that the ConfigMap holds; none where no process leads.
+    kept: watch::Sender<Option<u64>>,
+}
+
+impl Default for Records {
+    fn default() -> Self {
+        Self {
+            state: Mutex::default(),
+            added: Notify::new(),
+            removed: Notify::new(),
+            left: Notify::new(),
+            kept: watch::Sender::new(None),
+        }
+    }
+}
+
+impl Records {
+    /// Keeps a record before it is written at its provider. Returns also when it could not be kept in time.
+    pub async fn remember(&self, record: Record) {
+        let revision = {
+            let mut state = self.lock();
+            if !state.add(record) {
+                return;
+            }
+            state.revision
+        };
+        self.added.notify_one();
+        let mut kept = self.kept.subscribe();
+        let reached = kept.wait_for(|kept| kept.is_none_or(|kept| kept >= revision));
+        if tokio::time::timeout(WAIT, reached).await.is_err() {
+            tracing::warn!("the list of DNS records of challenges is not written in time; the order goes on without");
+        }
+    }
+
+    /// Forgets a record that was removed at its provider.
+    pub fn forget(&self, order: &str, name: &str, value: &str) {
+        let id = (order.to_owned(), name.to_owned(), value.to_owned());
+        if self.lock().remove(&id) {
+            self.removed.notify_one();
+        }
+    }
+
+    /// Has the records of an order that ended removed later: their removal failed.
+    pub fn leave(&self, order: &str) {
+        if self.lock().leave(order) {
+            self.left.notify_one();
+        }
+    }
+
+    /// Keeps the ConfigMap: to be polled until the process ends. From the call on, records wait for it.
+    pub fn keep(self: Arc<Self>, store: Store) -> impl Future<Output = ()> + Send + 'static {
+        self.kept.send_replace(Some(0));
+        async move {
+            let inherited = loop {
+                match store.load().await {
+                    Ok(records) => break records,
+                    Err(error) => tracing::warn!(%error, "the list of DNS records of challenges cannot be read yet"),
+                }
+                tokio::time::sleep(RETRY).await;
+            };
+            self.inherit(inherited);
+            loop {
+                tokio::select! {
+                    () = self.added.notified() => {}
+                    () = async {
+                        self.removed.notified().await;
+                        tokio::time::sleep(REMOVAL_DELAY).await;
+                    } => {}
+                }
+                let (revision, records) = {
+                    let state = self.lock();
+                    (state.revision, state.all())
+                };
+                let written = store.save(&records).await;
+                self.kept.send_replace(Some(revision));
+                if let Err(error) = written {
+                    tracing::warn!(%error, "the list of DNS records of challenges cannot be written; a crash may leave some behind");
+                    tokio::time::sleep(RETRY).await;
+                    self.added.notify_one();
+                }
+            }
+        }
+    }
+
+    fn inherit(&self, records: Vec<Record>) {
+        let mut state = self.lock();
+        for record in records.into_iter().take(MOST) {
+            let id = record.id();
+            if !state.live.contains_key(&id) {
+                state.left.insert(id, record);
+            }
+        }
+        drop(state);
+        self.left.notify_one();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[path = "records_tests.rs"]
+mod tests;

@@ -1,0 +1,103 @@
+#![allow(clippy::unwrap_used)]
+
+use std::collections::HashSet;
+
+use super::*;
+
+fn record(order: &str, value: &str) -> Record {
+    Record {
+        order: format!("https://ca.example/order/{order}"),
+        issuer_kind: IssuerKind::Issuer,
+        issuer_namespace: "shop".into(),
+        issuer: "acme".into(),
+        solver: 0,
+        name: "www.example.com".into(),
+        value: value.into(),
+        since: Timestamp::UNIX_EPOCH,
+    }
+}
+
+fn due(records: &Records, orders: &[&str]) -> Vec<String> {
+    let orders: HashSet<String> = orders
+        .iter()
+        .map(|order| format!("https://ca.example/order/{order}"))
+        .collect();
+    let mut values: Vec<String> = records.due(&orders).into_iter().map(|record| record.value).collect();
+    values.sort();
+    values
+}
+
+#[tokio::test]
+async fn records_of_earlier_processes_are_removed_unless_an_order_needs_them() {
+    let records = Records::default();
+    records.inherit(vec![
+        record("gone", "a"),
+        record("resumed", "b"),
+        record("gone", "shared"),
+    ]);
+    // Another order has the same authorization.
+    records.remember(record("new", "shared")).await;
+    assert_eq!(due(&records, &["resumed", "new"]), ["a"]);
+    assert_eq!(due(&records, &[]), ["a", "b"]);
+    // The resumed order writes its record again, and removes it itself.
+    records.remember(record("resumed", "b")).await;
+    assert_eq!(due(&records, &[]), ["a"]);
+}
+
+#[tokio::test]
+async fn a_record_whose_removal_failed_is_removed_later_and_one_removed_is_forgotten() {
+    let records = Records::default();
+    for value in ["a", "b"] {
+        records.remember(record("one", value)).await;
+    }
+    assert!(
+        due(&records, &[]).is_empty(),
+        "an order of this process removes its own"
+    );
+    let first = record("one", "a");
+    records.forget(&first.order, &first.name, &first.value);
+    records.leave(&first.order);
+    assert_eq!(due(&records, &[]), ["b"]);
+    assert_eq!(records.lock().all().len(), 1);
+}
+
+#[tokio::test]
+async fn the_list_of_records_has_a_bound() {
+    let records = Records::default();
+    for number in 0..MOST + 10 {
+        records.remember(record("many", &number.to_string())).await;
+    }
+    let all = records.lock().all();
+    assert_eq!(all.len(), MOST);
+    // The longest names and values that DNS and ACME allow are rare; the usual ones must fit.
+    assert!(serde_json::to_string(&all).unwrap().len() < 900_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_waits_for_its_record_to_be_kept_and_not_for_ever() {
+    let records = Records::default();
+    records.kept.send_replace(Some(0));
+    let began = tokio::time::Instant::now();
+    records.remember(record("one", "a")).await;
+    assert_eq!(began.elapsed(), WAIT);
+    records.kept.send_replace(Some(2));
+    records.remember(record("one", "b")).await;
+    assert_eq!(began.elapsed(), WAIT);
+}
+
+#[test]
+fn one_damaged_entry_does_not_hide_the_others() {
+    let kept = record("one", "a");
+    let text = format!("[{}, {{\"order\": 1}}, null]", serde_json::to_string(&kept).unwrap());
+    assert_eq!(store::read(&text), [kept]);
+    assert!(store::read("").is_empty());
+}
+
+#[test]
+fn operators_for_other_namespaces_keep_lists_of_their_own() {
+    let names = |watched: &[&str]| store::name(&watched.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+    assert_eq!(names(&[]), "gatehouse-challenge-records");
+    assert_eq!(names(&["a", "b"]), names(&["b", "a", "a"]));
+    assert_ne!(names(&["a", "b"]), names(&["a"]));
+    assert!(names(&["a"]).len() <= 63);
+}
