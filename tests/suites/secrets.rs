@@ -151,6 +151,42 @@ async fn a_chain_or_ca_that_is_damaged_is_put_back_without_another_certificate()
 }
 
 #[tokio::test]
+async fn the_chain_of_an_acme_certificate_is_put_back_without_another_order() {
+    let stage = Stage::set("put-back-acme").await;
+    let options = pebble::Options {
+        dns: Some(stage.world.knot().address()),
+        http_port: Some(stage.world.http01_port),
+        chain_length: 2,
+        ..pebble::Options::default()
+    };
+    let pebble = stage.world.another_pebble(options).await;
+    stage
+        .issuer("acme", stage.acme(&pebble, "account", json!([http01()])))
+        .await;
+    let spec = json!({"issuerRef": {"name": "acme"}, "dnsNames": ["web.example.test"]});
+    stage.certificate("web", spec).await;
+    let root = pebble.root().await.unwrap();
+    let before = stage.outcome("web", 1, &root, &["web.example.test"]).await;
+    let whole = text(&before.secret, "tls.crt");
+    let end = "-----END CERTIFICATE-----\n";
+    let leaf = format!("{}{end}", whole.split_once(end).unwrap().0);
+    assert!(leaf.len() < whole.len(), "there are intermediates");
+    for (what, tls_crt) in [("the leaf alone", leaf.as_str()), ("no certificate at all", "junk")] {
+        let patch = json!({"data": {"tls.crt": base64(tls_crt.as_bytes())}});
+        stage.patch(&stage.secrets(), "web-tls", &patch).await;
+        stage
+            .cluster
+            .wait(&stage.secrets(), "web-tls", what, SOON, |secret| {
+                secret.data == before.secret.data
+            })
+            .await;
+        let after = stage.outcome("web", 1, &root, &["web.example.test"]).await;
+        assert_eq!(after.chain.serial, before.chain.serial, "{what}");
+    }
+    assert_eq!(pebble.orders(), 1);
+}
+
+#[tokio::test]
 async fn an_immutable_secret_is_named_before_anything_is_ordered() {
     let stage = Stage::set("immutable").await;
     let pebble = stage.world.another_pebble(pebble::Options::default()).await;

@@ -144,6 +144,12 @@ impl Account {
         objects::account(&answer).map(drop)
     }
 
+    /// Reads a chain that the CA issued to the account (§7.4.2), in PEM.
+    pub async fn chain(&self, url: &str) -> Result<String, AcmeError> {
+        let answer = self.post(Endpoint::Certificate, url, None).await?;
+        objects::chain(&answer)
+    }
+
     /// Gives the account another key (§7.3.5), for example a P-256 one in place of the RSA one of another tool. Keep `new` before: should the answer
     /// be lost, [`establish`](Self::establish) with it shows whether it is the account's.
     pub async fn roll_over(&self, new: Arc<AccountKey>) -> Result<Self, AcmeError> {

@@ -386,22 +386,26 @@ impl AcmeOrder for OrderSession {
             // A valid order that did not name its certificate, against §7.1.3: once more.
             self.read_order().await?;
         }
-        if self.certificate_url.is_none() {
+        let Some(url) = self.certificate_url.clone() else {
             return Err(AcmeError::OrderNotReady {
                 detail: "the CA names no certificate".to_owned(),
             });
-        }
+        };
         let handle = &mut self.handle;
         let (chain, answer) = take!(Step::new(Endpoint::Certificate), handle.certificate())?;
         let chain = chain.ok_or_else(|| AcmeError::malformed(&answer, "the certificate is not there yet"))?;
         let mut chains = Chains {
             all: vec![chain],
+            urls: vec![url],
             unread: None,
         };
         if alternates {
             for url in &answer.alternates {
                 match read_alternate(&self.account, url).await {
-                    Ok(chain) => chains.all.push(chain),
+                    Ok(chain) => {
+                        chains.all.push(chain);
+                        chains.urls.push(url.clone());
+                    }
                     // What was issued is worth more than the choice of its root.
                     Err(problem) => chains.unread = chains.unread.or(Some(problem)),
                 }
@@ -473,8 +477,7 @@ fn no_url(answer: &Answer) -> AcmeError {
 }
 
 async fn read_alternate(account: &Account, url: &str) -> Result<String, String> {
-    let read = account.post(Endpoint::Certificate, url, None).await;
-    read.and_then(|answer| objects::chain(&answer)).map_err(|error| {
+    account.chain(url).await.map_err(|error| {
         let problem = match error {
             AcmeError::OrderGone { detail } => format!("the CA does not have it ({detail})"),
             other => other.to_string(),

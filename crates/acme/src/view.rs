@@ -156,6 +156,8 @@ pub struct OrderView {
 pub struct Chains {
     /// In PEM, leaf first. The first is the CA's own choice; the others are under other roots.
     pub all: Vec<String>,
+    /// Where each of them is.
+    pub urls: Vec<String>,
     /// The URL of the first of the others that could not be read, and why. The certificate is as good without them.
     pub unread: Option<String>,
 }

@@ -132,6 +132,10 @@ pub struct AcmeStatus {
     /// Since when the CA has the next move: the order is given up after an hour, or when it expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_since: Option<Timestamp>,
+    /// Where the CA has the certificate with its chain (RFC 8555 section 7.4.2): a chain that was removed from the Secret is put
+    /// back from there, without another order.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "certificateURL")]
+    pub certificate_url: Option<String>,
     /// ACME Renewal Information (RFC 9773).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ari: Option<AriStatus>,

@@ -18,7 +18,7 @@ use super::{
     order_key,
     outcome::Order,
     plan::Cause,
-    renewal,
+    put_back, renewal,
     secret::Passwords,
     signing,
     wanted::Wanted,
@@ -207,7 +207,7 @@ impl Acme<'_> {
 
     /// Whether `server` is the issuer's. What belongs to an order or a certificate of another server, such as URLs and
     /// identifiers, is never sent to this one.
-    fn is_at(&self, server: Option<&str>) -> bool {
+    pub(super) fn is_at(&self, server: Option<&str>) -> bool {
         is_same_server(server, Some(&self.signer.spec.server))
     }
 
@@ -222,6 +222,9 @@ impl Acme<'_> {
     /// The order of before a restart, or a new one. The inner error is what to do instead.
     async fn take_off(&self, moved: bool) -> Result<Result<Flight, Result<Action, Failure>>, WriteError> {
         let look = self.look;
+        if let Some(result) = put_back::put_back(self).await? {
+            return Ok(Err(result));
+        }
         let challenges = match order::solvers(&self.signer, self.wanted, look.certificate.labels()) {
             Ok(challenges) => challenges,
             Err(failure) => return Ok(Err(Err(failure))),
@@ -402,6 +405,7 @@ impl Acme<'_> {
             authority: Signer::Acme(self.signer.clone()).authority(),
             ordered: true,
             gives_advice: false,
+            certificate_url: None,
         };
         let delivery = Delivery {
             wanted: self.wanted,
@@ -549,6 +553,7 @@ impl Acme<'_> {
                 authority: Signer::Acme(flight.signer.clone()).authority(),
                 ordered: true,
                 gives_advice,
+                certificate_url: flight.certificate_url.clone(),
             },
         )
         .await

@@ -54,6 +54,8 @@ pub struct Signed {
     /// By an order, whose key waits in a Secret of its own.
     pub ordered: bool,
     pub gives_advice: bool,
+    /// Where the CA has the certificate, by an order.
+    pub certificate_url: Option<String>,
 }
 
 /// Writes the Secret, restarts what is to be restarted, deletes the order's key, and writes the
@@ -113,6 +115,7 @@ pub async fn deliver(look: &Look<'_>, delivery: &Delivery<'_>) -> Result<Result<
         differences: differences(look, delivery),
         ready_issuer: ready_issuer.as_ref(),
         authority: delivery.issuer.map(|signed| signed.authority.clone()),
+        certificate_url: delivery.issuer.and_then(|signed| signed.certificate_url.clone()),
     });
     if let Some(rollout) = &rollout {
         rollout::note(&mut status, rollout, look.certificate.metadata.generation, look.now);

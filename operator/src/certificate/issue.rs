@@ -299,6 +299,7 @@ fn at_once(issuer: &Key, authority: SigningAuthority) -> Signed {
         authority,
         ordered: false,
         gives_advice: false,
+        certificate_url: None,
     }
 }
 

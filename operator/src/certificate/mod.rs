@@ -29,6 +29,7 @@ pub mod order;
 pub mod order_key;
 pub mod outcome;
 pub mod plan;
+mod put_back;
 pub mod remarks;
 pub mod renewal;
 pub mod rollout;

@@ -40,7 +40,7 @@ use crate::{
         registry::Key,
         signer::AcmeSigner,
     },
-    pki::{self, PrivateKey, SubjectIn},
+    pki::{self, Chain, PrivateKey, SubjectIn},
 };
 
 /// Steps that one call takes at most: a certificate of a hundred names needs seven.
@@ -115,6 +115,8 @@ pub struct Flight {
     unready: u32,
     /// The certificate, when it is there and has yet to be written.
     pub held: Option<Held>,
+    /// Where the CA has the certificate.
+    pub certificate_url: Option<String>,
     /// Why the certificate's chain is not the preferred one, to be reported with it.
     pub chain_note: Option<String>,
     /// What is asked of the CA now, or was last.
@@ -221,6 +223,7 @@ impl Flight {
             finalized: false,
             unready: 0,
             held: None,
+            certificate_url: None,
             chain_note: None,
             at: Endpoint::Order,
             heard: Vec::new(),
@@ -331,6 +334,14 @@ impl Flight {
                 return Ok(Some(
                     match chosen(&chains.all, preferred.as_deref(), wanted, &self.key, now) {
                         Ok(chain) => {
+                            let is_chosen = |pem: &String| {
+                                Chain::read(pem.as_bytes(), Some(&self.key)).is_ok_and(|read| read == chain)
+                            };
+                            let all = chains.all.iter().zip(&chains.urls);
+                            self.certificate_url = all
+                                .into_iter()
+                                .find(|(pem, _)| is_chosen(pem))
+                                .map(|(_, url)| url.clone());
                             self.chain_note = unchosen(&chain, preferred.as_deref(), chains.unread.as_deref());
                             self.held = Some(Held::new(self.key.clone(), chain));
                             Progress::Issued

@@ -165,6 +165,8 @@ impl Before<'_> {
             let after = |_| known.checked_add(Duration::from_secs(1)).unwrap_or(known);
             answered.filter(|asked| *asked > known).map_or(known, after)
         };
+        let known_url = before.acme.as_ref().and_then(|acme| acme.certificate_url.clone());
+        let certificate_url = issued.certificate_url.clone().or(known_url.filter(|_| same));
         let mut status = CertificateStatus {
             conditions: before.conditions.clone(),
             not_before: Some(renewal::whole_seconds(leaf.not_before)),
@@ -190,6 +192,9 @@ impl Before<'_> {
         // Advice is about one certificate: taken for another's, it would renew that at once.
         if same && before.acme.as_ref().is_some_and(|acme| acme.ari.is_some()) {
             status.acme = without_order(before.acme);
+        }
+        if certificate_url.is_some() {
+            status.acme.get_or_insert_default().certificate_url = certificate_url;
         }
         let seed = self.seed(status.serial_number.as_deref().unwrap_or_default());
         let start = renewal::start(leaf.not_before, leaf.not_after, Some(issued_at));
@@ -348,11 +353,14 @@ fn with_remarks(message: String, remarks: &[String]) -> String {
         .fold(message, |message, remark| format!("{message} {remark}"))
 }
 
-/// What is known of the CA's advice, without the order.
+/// What is known of the certificate at its CA, without the order.
 fn without_order(acme: Option<AcmeStatus>) -> Option<AcmeStatus> {
-    let ari = acme?.ari?;
-    Some(AcmeStatus {
-        ari: Some(ari),
+    let AcmeStatus {
+        ari, certificate_url, ..
+    } = acme?;
+    (ari.is_some() || certificate_url.is_some()).then(|| AcmeStatus {
+        ari,
+        certificate_url,
         ..AcmeStatus::default()
     })
 }
@@ -408,6 +416,8 @@ pub struct Issued<'a> {
     /// The issuer that signed, when it is ready; `authority` is what it signed with, when that is known.
     pub ready_issuer: Option<&'a ReadyIssuer>,
     pub authority: Option<SigningAuthority>,
+    /// Where the CA has it, when it was ordered now.
+    pub certificate_url: Option<String>,
 }
 
 #[cfg(test)]

@@ -105,6 +105,7 @@ pub(super) fn with_issued(mut certificate: Certificate, held: &Held, now: Timest
         written: None,
         noted: None,
         first_advice: None,
+        certificate_url: None,
         differences: Vec::new(),
         ready_issuer: None,
         authority: Some(ready_issuer().authority),

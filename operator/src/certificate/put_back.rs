@@ -1,0 +1,139 @@
+//! Puts back the chain of an ACME certificate that somebody removed from its Secret, as the CA still has it.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+use kube::{ResourceExt, runtime::controller::Action};
+use zeroize::Zeroizing;
+
+use super::{
+    acme::Acme,
+    delivery::{self, Delivery},
+    failure::Failure,
+    holding::{Facts, Held},
+    plan::Cause,
+};
+use crate::{
+    clock,
+    kubernetes::apply::WriteError,
+    pki::{Chain, PrivateKey},
+};
+
+/// Pause after our last write of the Secret: whoever goes on damaging it makes few requests to the CA.
+const PAUSE: SignedDuration = SignedDuration::from_secs(10);
+
+/// Reads the chain from the CA and writes it to the Secret, when the key is there, and the certificate is the one of the status.
+/// None when an order is needed.
+pub(super) async fn put_back(acme: &Acme<'_>) -> Result<Option<Result<Action, Failure>>, WriteError> {
+    let look = acme.look;
+    let status = look.status();
+    let Some(facts) = acme
+        .known
+        .facts
+        .as_deref()
+        .filter(|_| acme.cause == Cause::SecretDamaged)
+    else {
+        return Ok(None);
+    };
+    let server = status
+        .authority
+        .as_ref()
+        .and_then(|authority| authority.server.as_deref());
+    let is_its = status.issuer == Some(acme.issuer.signing()) && acme.is_at(server);
+    let url = status.acme.as_ref().and_then(|acme| acme.certificate_url.as_deref());
+    let Some(url) = url.filter(|_| is_its) else {
+        return Ok(None);
+    };
+    let Some(key) = look
+        .read_data(|data| data.get("tls.key").and_then(|pem| read_key(&pem.0)))
+        .await?
+    else {
+        return Ok(None);
+    };
+    if let Some(left) = pause_left(facts, look.now) {
+        return Ok(Some(Ok(Action::requeue(left))));
+    }
+    let chain = match acme.signer.account.chain(url).await {
+        Ok(pem) => pem,
+        Err(error) => {
+            tracing::info!(%error, url, "the CA does not give the chain again");
+            return Ok(None);
+        }
+    };
+    let Some(held) = restored(&chain, key, status.serial_number.as_deref(), look.now) else {
+        return Ok(None);
+    };
+    tracing::info!(
+        namespace = look.namespace(),
+        certificate = look.certificate.name_any(),
+        url,
+        "the chain is put back as the CA has it"
+    );
+    let delivery = Delivery {
+        wanted: acme.wanted,
+        held: &held,
+        facts: Some(facts),
+        issuer: None,
+        cause: None,
+    };
+    delivery::deliver(look, &delivery).await.map(Some)
+}
+
+fn read_key(pem: &[u8]) -> Option<Arc<PrivateKey>> {
+    let pem = Zeroizing::new(pem.to_vec());
+    PrivateKey::from_pem(&pem).ok().map(Arc::new)
+}
+
+fn pause_left(facts: &Facts, now: Timestamp) -> Option<Duration> {
+    let written = clock::past(facts.written, now)?;
+    let left = PAUSE.checked_sub(now.duration_since(written))?;
+    left.is_positive().then(|| left.unsigned_abs())
+}
+
+/// The pair with the CA's chain, when it is for the key, and the certificate that was issued.
+fn restored(pem: &str, key: Arc<PrivateKey>, serial: Option<&str>, now: Timestamp) -> Option<Held> {
+    let chain = Chain::read(pem.as_bytes(), Some(&key)).ok()?;
+    let is_same = serial == Some(chain.leaf.serial_hex().as_str()) && chain.leaf.not_after > now;
+    is_same.then(|| Held {
+        is_restored: true,
+        ..Held::new(key, chain)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    }
+
+    #[test]
+    fn whoever_goes_on_damaging_a_secret_makes_few_requests_to_the_ca() {
+        let written = |seconds| Facts {
+            written: Some(at(seconds)),
+            ..Facts::default()
+        };
+        assert_eq!(pause_left(&written(0), at(4)), Some(Duration::from_secs(6)));
+        assert_eq!(pause_left(&written(0), at(10)), None);
+        assert_eq!(pause_left(&Facts::default(), at(0)), None);
+        // A clock that was ahead.
+        assert_eq!(pause_left(&written(3600), at(0)), None);
+    }
+
+    #[test]
+    fn only_the_chain_of_the_certificate_that_was_issued_is_put_back() {
+        let key = || Arc::new(PrivateKey::generate(crate::pki::KeyParameters::Ed25519).unwrap());
+        let (own, other) = (key(), key());
+        let spec = "secretName: a\nissuerRef: {name: ca}\ndnsNames: [a.test]\nduration: 1h";
+        let wanted = super::super::wanted::Wanted::parse(&serde_saphyr::from_str(spec).unwrap()).unwrap();
+        let issued = super::super::signing::by_itself(&wanted, own.clone(), at(0)).unwrap();
+        let (pem, serial) = (issued.chain.pem(), issued.leaf().serial_hex());
+        let restored = |key: &Arc<PrivateKey>, serial: &str, now| restored(&pem, key.clone(), Some(serial), now);
+        assert!(restored(&own, &serial, at(60)).unwrap().is_restored);
+        assert!(restored(&other, &serial, at(60)).is_none(), "another key");
+        assert!(restored(&own, "00", at(60)).is_none(), "another certificate");
+        assert!(restored(&own, &serial, at(7200)).is_none(), "an expired one");
+    }
+}
