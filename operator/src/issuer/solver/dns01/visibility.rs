@@ -46,45 +46,32 @@ fn choice(kind: ProviderType) -> &'static str {
 }
 
 fn listing(kind: ProviderType) -> Option<Listing> {
-    match kind {
-        ProviderType::GoogleCloudDns => Some(Listing {
-            path: "/managedZones",
-            list: "/managedZones",
-            name: "dnsName",
-            id: "name",
-            is_private: |zone| field_is(zone, "visibility", "private"),
-        }),
+    let (path, list, [name, id], is_private): (_, _, _, fn(&Value) -> bool) = match kind {
         // A token may see several accounts with a zone of the name, of which one is active.
-        ProviderType::Cloudflare => Some(Listing {
-            path: "/client/v4/zones",
-            list: "/result",
-            name: "name",
-            id: "id",
-            is_private: |zone| zone.get("status").is_some() && !field_is(zone, "status", "active"),
+        ProviderType::Cloudflare => ("/client/v4/zones", "/result", ["name", "id"], |zone| {
+            zone.get("status").is_some() && !field_is(zone, "status", "active")
         }),
-        ProviderType::YandexCloud => Some(Listing {
-            path: "/dns/v1/zones",
-            list: "/dnsZones",
-            name: "zone",
-            id: "id",
-            is_private: |zone| has(zone, "privateVisibility") && !has(zone, "publicVisibility"),
+        ProviderType::GoogleCloudDns => ("/managedZones", "/managedZones", ["dnsName", "name"], |zone| {
+            field_is(zone, "visibility", "private")
         }),
-        ProviderType::OracleCloud => Some(Listing {
-            path: "/20180115/zones",
-            list: "",
-            name: "name",
-            id: "id",
-            is_private: |zone| field_is(zone, "scope", "PRIVATE"),
+        ProviderType::HuaweiCloud => ("/v2/zones", "/zones", ["name", "id"], |zone| {
+            field_is(zone, "zone_type", "private")
         }),
-        ProviderType::HuaweiCloud => Some(Listing {
-            path: "/v2/zones",
-            list: "/zones",
-            name: "name",
-            id: "id",
-            is_private: |zone| field_is(zone, "zone_type", "private"),
+        ProviderType::OracleCloud => ("/20180115/zones", "", ["name", "id"], |zone| {
+            field_is(zone, "scope", "PRIVATE")
         }),
-        _ => None,
-    }
+        ProviderType::YandexCloud => ("/dns/v1/zones", "/dnsZones", ["zone", "id"], |zone| {
+            has(zone, "privateVisibility") && !has(zone, "publicVisibility")
+        }),
+        _ => return None,
+    };
+    Some(Listing {
+        path,
+        list,
+        name,
+        id,
+        is_private,
+    })
 }
 
 fn field_is(zone: &Value, field: &str, value: &str) -> bool {
