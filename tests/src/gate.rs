@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::json;
 use tokio::sync::{oneshot, watch};
 use tokio_rustls::TlsAcceptor;
 
@@ -48,6 +49,26 @@ pub struct Reply {
     pub status: u16,
     pub headers: Vec<(&'static str, String)>,
     pub body: String,
+}
+
+impl Reply {
+    /// A problem document as ACME servers send it (RFC 8555 section 6.7).
+    pub fn problem(status: u16, kind: &str) -> Self {
+        let body =
+            json!({"type": format!("urn:ietf:params:acme:error:{kind}"), "detail": "so the CA said", "status": status});
+        Self {
+            status,
+            headers: vec![("content-type", "application/problem+json".to_owned())],
+            body: body.to_string(),
+        }
+    }
+
+    /// The same with `Retry-After`.
+    pub fn busy(status: u16, retry_after: &str, kind: &str) -> Self {
+        let mut reply = Self::problem(status, kind);
+        reply.headers.push(("retry-after", retry_after.to_owned()));
+        reply
+    }
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

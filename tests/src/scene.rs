@@ -8,15 +8,18 @@ use std::time::Duration;
 
 use gatehouse_crds::certificate::Certificate;
 use http::Method;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, ListParams};
+use kube::api::{Api, ListParams, Patch, PatchParams};
+use serde_json::json;
 
 use crate::chain::{self, Chain};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, condition};
 use crate::gate::Gate;
 use crate::kubeconfig::Identity;
 use crate::operator::{self, Operator};
 use crate::pki::write_private;
+use crate::process::eventually;
 use crate::world::World;
 use crate::{Error, manifests};
 
@@ -104,6 +107,41 @@ impl Scene {
             .await;
         let secret = self.cluster.secret(&self.namespace, &format!("{name}-tls")).await;
         chain::assert_chain(&secret.expect("the Secret is there"), root_pem, names)
+    }
+
+    /// Waits until a Certificate is not Ready for this reason, and says when it is tried again.
+    pub async fn failed(&self, name: &str, reason: &str) -> Certificate {
+        let certificate = self
+            .cluster
+            .wait(&self.certificates(), name, reason, SOON, |certificate| {
+                condition(certificate, "Ready")
+                    .is_some_and(|ready| ready["status"] == "False" && ready["reason"] == reason)
+            })
+            .await;
+        let status = certificate.status.clone().expect("a status");
+        assert_eq!(status.last_failure.expect("a failure").reason, reason);
+        assert!(status.next_attempt_time.is_some(), "the next attempt is reported");
+        certificate
+    }
+
+    /// Waits for an event and returns its note.
+    pub async fn event(&self, kind: &str, name: &str, reason: &str) -> String {
+        eventually(&format!("the event {reason} of {name}"), SOON, || async {
+            let events = self.cluster.events(kind, &self.namespace, name).await;
+            let found = events.into_iter().find(|event| event.reason.as_deref() == Some(reason));
+            found.map(|event| event.note.unwrap_or_default())
+        })
+        .await
+    }
+
+    /// Asks for a renewal as a user does, in a later second than anything before.
+    pub async fn request_renewal(&self, name: &str) {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let now = Timestamp::now().to_string();
+        let note = json!({"metadata": {"annotations": {"gatehouse.dev/renew-requested-at": now}}});
+        let (api, parameters) = (self.certificates(), PatchParams::default());
+        let patched = api.patch(name, &parameters, &Patch::Merge(note)).await;
+        patched.expect("the Certificate is annotated");
     }
 
     /// Orders that Pebble made for this scene.

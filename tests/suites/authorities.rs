@@ -9,13 +9,10 @@
     reason = "test code: to panic is how it reports"
 )]
 
-use std::time::Duration;
-
 use gatehouse_crds::certificate::{AuthorityType, Certificate};
 use gatehouse_crds::issuer::Issuer;
 use gatehouse_tests::cluster::condition;
 use gatehouse_tests::gate::{Gate, Reply};
-use gatehouse_tests::process::eventually;
 use gatehouse_tests::scene::SOON;
 use gatehouse_tests::{Scene, World, manifests, pebble};
 use http::Method;
@@ -24,45 +21,11 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
-fn problem(status: u16, kind: &str) -> Reply {
-    Reply {
-        status,
-        headers: vec![("content-type", "application/problem+json".to_owned())],
-        body:
-            json!({"type": format!("urn:ietf:params:acme:error:{kind}"), "detail": "so the CA said", "status": status})
-                .to_string(),
-    }
-}
-
-async fn event(scene: &Scene, name: &str, reason: &str) -> String {
-    eventually(&format!("the event {reason} of {name}"), SOON, || async {
-        let events = scene.cluster.events("Certificate", &scene.namespace, name).await;
-        let found = events.into_iter().find(|event| event.reason.as_deref() == Some(reason));
-        found.map(|event| event.note.unwrap_or_default())
-    })
-    .await
-}
-
 fn message(certificate: &Certificate) -> String {
     condition(certificate, "Ready").unwrap()["message"]
         .as_str()
         .unwrap()
         .to_owned()
-}
-
-async fn failed(scene: &Scene, name: &str, reason: &str) -> Certificate {
-    let failed = |it: &Certificate| condition(it, "Ready").is_some_and(|ready| ready["reason"] == reason);
-    scene
-        .cluster
-        .wait(&scene.certificates(), name, reason, SOON, failed)
-        .await
-}
-
-async fn request(scene: &Scene, name: &str) {
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let note = json!({"metadata": {"annotations": {"gatehouse.dev/renew-requested-at": Timestamp::now().to_string()}}});
-    let (api, parameters) = (scene.certificates(), PatchParams::default());
-    api.patch(name, &parameters, &Patch::Merge(note)).await.unwrap();
 }
 
 /// Answers about an order that is never decided, and that expires so many seconds from now.
@@ -85,16 +48,16 @@ async fn an_order_that_the_ca_never_decides_is_given_up_and_counted() {
     let host = scene.host("www");
     undecided(&scene, 12);
     scene.apply(&manifests::certificate("web", "acme", &[&host])).await;
-    let certificate = failed(&scene, "web", "OrderTimedOut").await;
+    let certificate = scene.failed("web", "OrderTimedOut").await;
     let words = message(&certificate);
     assert!(words.contains("/my-order/") && words.contains("processing"), "{words}");
     let status = certificate.status.unwrap();
     assert_eq!(status.failed_attempts, Some(1));
     assert!(status.acme.is_none_or(|acme| acme.order_url.is_none()));
-    event(&scene, "web", "IssuanceFailed").await;
+    scene.event("Certificate", "web", "IssuanceFailed").await;
     assert_eq!(scene.finalized(), 1, "one order, one finalize");
     scene.ca.clear();
-    request(&scene, "web").await;
+    scene.request_renewal("web").await;
     scene.verified("web", &[&host]).await;
 }
 
@@ -125,7 +88,7 @@ async fn the_wait_for_a_ca_goes_on_after_a_restart() {
         .await
         .unwrap();
     let _operator = scene.operator().await;
-    let words = message(&failed(&scene, "web", "OrderTimedOut").await);
+    let words = message(&scene.failed("web", "OrderTimedOut").await);
     assert!(words.contains(&since.to_string()) && words.contains("120m"), "{words}");
     assert_eq!((scene.orders(), scene.finalized()), (1, 1));
 }
@@ -139,7 +102,7 @@ async fn a_refused_account_is_the_issuers_failure_and_orders_nothing_until_it_is
     for path in ["/order-plz", "/my-account/", "/sign-me-up"] {
         scene
             .ca
-            .answer(Method::POST, path, usize::MAX, problem(403, "unauthorized"));
+            .answer(Method::POST, path, usize::MAX, Reply::problem(403, "unauthorized"));
     }
     let host = scene.host("www");
     scene.apply(&manifests::certificate("web", "acme", &[&host])).await;
@@ -155,14 +118,14 @@ async fn a_refused_account_is_the_issuers_failure_and_orders_nothing_until_it_is
         words.contains("so the CA said") && words.contains("acme-account"),
         "{words}"
     );
-    let certificate = failed(&scene, "web", "IssuerNotReady").await;
+    let certificate = scene.failed("web", "IssuerNotReady").await;
     assert_eq!(certificate.status.unwrap().failed_attempts, Some(1));
     let attempts = |scene: &Scene| {
         let seen = scene.ca.seen();
         seen.iter().filter(|seen| seen.path.contains("/order-plz")).count()
     };
     assert_eq!(attempts(&scene), 1);
-    request(&scene, "web").await;
+    scene.request_renewal("web").await;
     let counted = |it: &Certificate| {
         it.status
             .as_ref()
@@ -191,10 +154,10 @@ async fn an_order_that_the_ca_does_not_allow_says_nothing_about_the_account() {
     scene.acme_issuer().await;
     scene
         .ca
-        .answer(Method::POST, "/order-plz", 1, problem(403, "unauthorized"));
+        .answer(Method::POST, "/order-plz", 1, Reply::problem(403, "unauthorized"));
     let host = scene.host("www");
     scene.apply(&manifests::certificate("web", "acme", &[&host])).await;
-    let certificate = failed(&scene, "web", "Rejected").await;
+    let certificate = scene.failed("web", "Rejected").await;
     assert!(message(&certificate).contains("so the CA said"));
     assert_eq!(certificate.status.unwrap().failed_attempts, Some(1));
     let issuer = scene.cluster.api::<Issuer>(&scene.namespace).get("acme").await.unwrap();
@@ -272,7 +235,7 @@ async fn another_server_under_the_same_name_is_reported_and_learns_no_identifier
     };
     assert_eq!(asked(&gate), 0, "{:#?}", gate.seen());
 
-    request(&scene, "web").await;
+    scene.request_renewal("web").await;
     let renewed = |it: &Certificate| it.status.as_ref().is_some_and(|status| status.revision == Some(2));
     let certificate = scene.cluster.wait(&certificates, "web", "renewed", SOON, renewed).await;
     assert!(!message(&certificate).contains("kubectl"), "{}", message(&certificate));
@@ -309,7 +272,7 @@ async fn the_duration_is_requested_where_the_issuer_says_so_and_else_the_ca_deci
     );
     let differences = certificate.status.unwrap().differences;
     assert!(differences.iter().any(|line| line.contains("240h")), "{differences:?}");
-    event(&scene, "plain", "IssuedDifferently").await;
+    scene.event("Certificate", "plain", "IssuedDifferently").await;
 
     let feature = Patch::Merge(json!({"spec": {"acme": {"enableDurationFeature": true}}}));
     let issuers = scene.cluster.api::<Issuer>(&scene.namespace);
@@ -332,10 +295,10 @@ async fn the_duration_is_requested_where_the_issuer_says_so_and_else_the_ca_deci
     // A CA that knows no notAfter, as most.
     scene
         .ca
-        .answer(Method::POST, "/order-plz", 1, problem(400, "malformed"));
+        .answer(Method::POST, "/order-plz", 1, Reply::problem(400, "malformed"));
     scene.apply(&with_duration("refused")).await;
     scene.verified("refused", &[&host]).await;
-    let note = event(&scene, "refused", "DurationRefused").await;
+    let note = scene.event("Certificate", "refused", "DurationRefused").await;
     assert!(note.contains("so the CA said"), "{note}");
     let status = certificates.get("refused").await.unwrap().status.unwrap();
     assert_eq!((status.revision, status.failed_attempts), (Some(1), Some(0)));

@@ -29,43 +29,12 @@ use gatehouse_tests::process::eventually;
 use gatehouse_tests::scene::SOON;
 use gatehouse_tests::{Pebble, Proxy, Scene, World, control_plane, manifests, pebble, world};
 use http::Method;
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 use tokio::sync::{Mutex, OnceCell};
-
-async fn failed(scene: &Scene, name: &str, reason: &str) -> Certificate {
-    let certificate = scene
-        .cluster
-        .wait(&scene.certificates(), name, reason, SOON, |certificate| {
-            condition(certificate, "Ready").is_some_and(|ready| ready["status"] == "False" && ready["reason"] == reason)
-        })
-        .await;
-    let status = certificate.status.clone().unwrap();
-    assert_eq!(status.last_failure.unwrap().reason, reason);
-    assert!(status.next_attempt_time.is_some(), "the next attempt is told");
-    certificate
-}
-
-async fn event(scene: &Scene, kind: &str, name: &str, reason: &str) -> String {
-    eventually(&format!("the event {reason} of {name}"), SOON, || async {
-        let events = scene.cluster.events(kind, &scene.namespace, name).await;
-        let found = events.into_iter().find(|event| event.reason.as_deref() == Some(reason));
-        found.map(|event| event.note.unwrap_or_default())
-    })
-    .await
-}
-
-/// Asks for a renewal as a user does, in a later second than anything before.
-async fn request(scene: &Scene, name: &str) {
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let note = json!({"metadata": {"annotations": {"gatehouse.dev/renew-requested-at": Timestamp::now().to_string()}}});
-    let (api, parameters) = (scene.certificates(), PatchParams::default());
-    api.patch(name, &parameters, &Patch::Merge(note)).await.unwrap();
-}
 
 /// The Issuer `acme` at another Pebble.
 async fn acme_at(scene: &Scene, directory: &str, pebble: &Pebble) {
@@ -92,19 +61,19 @@ async fn a_ca_that_is_down_for_a_while_costs_a_minute_or_a_request() {
         .await;
     scene.apply(&manifests::certificate("hasty", "acme", &[&hasty])).await;
     for name in ["patient", "hasty"] {
-        let status = failed(&scene, name, "Network").await.status.unwrap();
+        let status = scene.failed(name, "Network").await.status.unwrap();
         let pause = status
             .next_attempt_time
             .unwrap()
             .duration_since(status.last_failure.unwrap().time);
         // A minute, and up to a tenth more, so that many do not come at once.
         assert!((59..=68).contains(&pause.as_secs()), "{pause}");
-        let note = event(&scene, "Certificate", name, "IssuanceFailed").await;
+        let note = scene.event("Certificate", name, "IssuanceFailed").await;
         assert!(note.contains("cannot reach"), "{note}");
     }
     proxy.heal();
     let began = Instant::now();
-    request(&scene, "hasty").await;
+    scene.request_renewal("hasty").await;
     scene.verified("hasty", &[&hasty]).await;
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     let root = pebble.root().await.unwrap();
@@ -129,7 +98,7 @@ async fn one_outage_of_a_ca_is_one_failure_and_its_first_answer_wakes_all() {
     }
     let mut counted = 0;
     for name in NAMES {
-        let status = failed(&scene, name, "Network").await.status.unwrap();
+        let status = scene.failed(name, "Network").await.status.unwrap();
         assert!(status.last_failure.unwrap().message.contains("cannot reach"), "{name}");
         counted += status.failed_attempts.unwrap_or_default();
     }
@@ -137,7 +106,7 @@ async fn one_outage_of_a_ca_is_one_failure_and_its_first_answer_wakes_all() {
     proxy.heal();
     // The owner of one does not wait for the next try.
     let began = Instant::now();
-    request(&scene, "six").await;
+    scene.request_renewal("six").await;
     for name in NAMES {
         scene.verified(name, &[&scene.host(name)]).await;
     }
@@ -164,7 +133,7 @@ async fn a_ca_that_is_busy_for_a_second_keeps_its_order_though_there_is_a_fallba
     for (path, status) in [("/finalize-order/", 503), ("/authZ/", 503), ("/order-plz", 503)] {
         scene.ca.answer(Method::POST, path, 1, page(status, Some("1")));
         let before = scene.certificates().get("web").await.unwrap().status.unwrap().revision;
-        request(&scene, "web").await;
+        scene.request_renewal("web").await;
         let renewed = scene
             .cluster
             .wait(&scene.certificates(), "web", "renewed", SOON, |certificate| {
@@ -192,12 +161,15 @@ async fn a_limit_at_the_finalize_of_one_order_holds_no_other_certificate() {
     let scene = Scene::new(&World::shared().await, "finalize").await;
     let _operator = scene.operator().await;
     scene.acme_issuer().await;
-    scene
-        .ca
-        .answer(Method::POST, "/finalize-order/", 1, problem(429, "3600", "rateLimited"));
+    scene.ca.answer(
+        Method::POST,
+        "/finalize-order/",
+        1,
+        Reply::busy(429, "3600", "rateLimited"),
+    );
     let (one, other) = (scene.host("one"), scene.host("other"));
     scene.apply(&manifests::certificate("one", "acme", &[&one])).await;
-    failed(&scene, "one", "RateLimited").await;
+    scene.failed("one", "RateLimited").await;
     scene.apply(&manifests::certificate("other", "acme", &[&other])).await;
     scene.verified("other", &[&other]).await;
     let status = scene.certificates().get("other").await.unwrap().status.unwrap();
@@ -246,18 +218,6 @@ async fn of_ten_nonces_three_are_refused_and_nobody_notices() {
     assert_eq!((pebble.orders(), pebble.issued()), (8, 8));
 }
 
-fn problem(status: u16, retry_after: &str, kind: &str) -> Reply {
-    Reply {
-        status,
-        headers: vec![
-            ("retry-after", retry_after.to_owned()),
-            ("content-type", "application/problem+json".to_owned()),
-        ],
-        body: json!({"type": format!("urn:ietf:params:acme:error:{kind}"), "detail": "not now", "status": status})
-            .to_string(),
-    }
-}
-
 fn page(status: u16, retry_after: Option<&str>) -> Reply {
     let mut headers = vec![("content-type", "text/html".to_owned())];
     headers.extend(retry_after.map(|seconds| ("retry-after", seconds.to_owned())));
@@ -275,16 +235,16 @@ async fn a_rate_limit_is_waited_out_as_told() {
     scene.acme_issuer().await;
     scene
         .ca
-        .answer(Method::POST, "/order-plz", 1, problem(429, "4", "rateLimited"));
+        .answer(Method::POST, "/order-plz", 1, Reply::busy(429, "4", "rateLimited"));
     let (host, began) = (scene.host("www"), Instant::now());
     scene.apply(&manifests::certificate("web", "acme", &[&host])).await;
-    let status = failed(&scene, "web", "RateLimited").await.status.unwrap();
+    let status = scene.failed("web", "RateLimited").await.status.unwrap();
     let pause = status
         .next_attempt_time
         .unwrap()
         .duration_since(status.last_failure.unwrap().time);
     assert!((4..=7).contains(&pause.as_secs()), "{pause}");
-    event(&scene, "Certificate", "web", "RateLimited").await;
+    scene.event("Certificate", "web", "RateLimited").await;
     scene.verified("web", &[&host]).await;
     assert!(began.elapsed() >= Duration::from_secs(4), "{:?}", began.elapsed());
     assert_eq!(scene.orders(), 1);
@@ -299,7 +259,7 @@ async fn a_busy_ca_is_asked_again_when_it_said_and_the_order_is_kept() {
     scene.ca.answer(Method::POST, "/authZ/", 1, page(503, Some("3")));
     let (host, began) = (scene.host("www"), Instant::now());
     scene.apply(&manifests::certificate("web", "acme", &[&host])).await;
-    failed(&scene, "web", "Network").await;
+    scene.failed("web", "Network").await;
     scene.verified("web", &[&host]).await;
     let took = began.elapsed();
     assert!(
@@ -318,9 +278,9 @@ async fn a_pause_that_the_ca_asks_for_in_mid_order_is_kept_by_all_of_the_account
     let (one, other) = (scene.host("one"), scene.host("other"));
     scene.ca.answer(Method::POST, "/authZ/", 1, page(503, Some("6")));
     scene.apply(&manifests::certificate("one", "acme", &[&one])).await;
-    failed(&scene, "one", "Network").await;
+    scene.failed("one", "Network").await;
     scene.apply(&manifests::certificate("other", "acme", &[&other])).await;
-    let told = failed(&scene, "other", "RateLimited").await;
+    let told = scene.failed("other", "RateLimited").await;
     let message = condition(&told, "Ready").unwrap()["message"].to_string();
     assert!(message.contains("takes no orders before"), "{message}");
     scene.verified("one", &[&one]).await;
@@ -357,7 +317,7 @@ async fn an_html_page_in_place_of_an_answer_is_told_and_survived() {
         .wait_condition(&issuers, "acme", "Ready", "False", SOON)
         .await;
     assert_eq!(condition(&issuer, "Ready").unwrap()["reason"], "Network");
-    event(&scene, "Issuer", "acme", "Network").await;
+    scene.event("Issuer", "acme", "Network").await;
     scene
         .cluster
         .wait_condition(&issuers, "acme", "Ready", "True", SOON)
@@ -368,10 +328,10 @@ async fn an_html_page_in_place_of_an_answer_is_told_and_survived() {
         let name = format!("web{status}");
         let host = scene.host(&name);
         scene.apply(&manifests::certificate(&name, "acme", &[&host])).await;
-        let certificate = failed(&scene, &name, "Network").await;
+        let certificate = scene.failed(&name, "Network").await;
         let message = condition(&certificate, "Ready").unwrap()["message"].to_string();
         assert!(message.contains(&status.to_string()), "{message}");
-        request(&scene, &name).await;
+        scene.request_renewal(&name).await;
         scene.verified(&name, &[&host]).await;
     }
     assert_eq!((scene.orders(), scene.finalized()), (2, 2), "{:#?}", scene.ca.seen());
@@ -400,10 +360,10 @@ async fn a_validation_that_fails_is_told_and_a_later_order_succeeds() {
     scene.apply(&yaml).await;
     let host = scene.host("www");
     scene.apply(&manifests::certificate("web", "acme", &[&host])).await;
-    let certificate = failed(&scene, "web", "ChallengeFailed").await;
+    let certificate = scene.failed("web", "ChallengeFailed").await;
     let message = condition(&certificate, "Ready").unwrap()["message"].to_string();
     assert!(message.contains(&host), "which name: {message}");
-    event(&scene, "Certificate", "web", "ChallengeFailed").await;
+    scene.event("Certificate", "web", "ChallengeFailed").await;
     assert!(
         certificate
             .status
@@ -414,7 +374,7 @@ async fn a_validation_that_fails_is_told_and_a_later_order_succeeds() {
     assert_eq!((pebble.orders(), pebble.issued()), (1, 0));
 
     door.heal();
-    request(&scene, "web").await;
+    scene.request_renewal("web").await;
     let root = pebble.root().await.unwrap();
     scene.verified_by("web", &[&host], &root, SOON).await;
     assert_eq!((pebble.orders(), pebble.issued()), (2, 1));
