@@ -68,8 +68,9 @@ pub(super) fn name(watched: &[String]) -> String {
     let watched: std::collections::BTreeSet<_> = watched.iter().map(String::as_str).collect();
     let text = watched.into_iter().collect::<Vec<_>>().join(",");
     let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-    let hash: String = hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    format!("{NAME}-{hash}")
+    let mut name = format!("{NAME}-");
+    name.extend(hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")));
+    name
 }
 
 /// Reads what can be read: one damaged entry does not hide the others.
