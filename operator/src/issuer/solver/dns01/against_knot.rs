@@ -35,7 +35,7 @@ const WRONG: &str = "d3JvbmctMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
 struct Knot {
     process: Child,
     address: SocketAddr,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Drop for Knot {
@@ -107,13 +107,26 @@ impl Knot {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let knot = Self {
-            process,
-            address,
-            _dir: dir,
-        };
+        let knot = Self { process, address, dir };
         knot.wait_for(zones[zones.len() - 1].0).await;
         knot
+    }
+
+    /// Adds a record, given as in a zone file.
+    fn set(&self, zone: &str, record: &str) {
+        let (owner, rest) = record.split_once(' ').unwrap();
+        let mut set = vec!["zone-set", zone, owner, "60"];
+        set.extend(rest.split(' '));
+        for command in [vec!["zone-begin", zone], set, vec!["zone-commit", zone]] {
+            let status = Command::new(binary().with_file_name("knotc"))
+                .arg("-c")
+                .arg(self.dir.path().join("knot.conf"))
+                .args(&command)
+                .stdout(Stdio::null())
+                .status()
+                .unwrap();
+            assert!(status.success(), "{command:?}");
+        }
     }
 
     async fn wait_for(&self, zone: &str) {

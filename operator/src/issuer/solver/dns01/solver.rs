@@ -122,10 +122,9 @@ impl Dns01Solver {
         }
     }
 
-    fn forget_if_wrong(&self, domain: &str, record: &Record, error: &SolverError) {
-        if matches!(error, SolverError::DnsZoneNotFound { .. })
-            && let Ok(name) = challenge_name(domain)
-        {
+    /// Looks for the place again the next time: whoever has fixed a delegation or CNAME does not wait for a cache.
+    fn forget(&self, domain: &str, record: &Record) {
+        if let Ok(name) = challenge_name(domain) {
             self.shared.zones.forget(&self.lookup, &name, record);
         }
     }
@@ -160,7 +159,7 @@ impl Solver for Dns01Solver {
         let domain = self.domain(challenge)?;
         let (record, writer) = self.locate(domain).await?;
         let added = writer.add(&record, &challenge.dns_value).await;
-        added.inspect_err(|error| self.forget_if_wrong(domain, &record, error))
+        added.inspect_err(|_| self.forget(domain, &record))
     }
 
     async fn check(
@@ -184,7 +183,9 @@ impl Solver for Dns01Solver {
         match found.unwrap_or_else(|_| Err(too_slow(domain))) {
             Ok((record, authorities)) => {
                 let recursion = !self.lookup.given().is_empty();
-                propagation::check(&authorities, recursion, &record, &challenge.dns_value, deadline).await
+                let checked =
+                    propagation::check(&authorities, recursion, &record, &challenge.dns_value, deadline).await;
+                checked.inspect_err(|_| self.forget(domain, &record))
             }
             // The name servers of the zone may be away for a moment.
             Err(error @ (SolverError::DnsUnreachable { .. } | SolverError::DnsFailed { .. })) => {
@@ -198,6 +199,6 @@ impl Solver for Dns01Solver {
         let domain = self.domain(challenge)?;
         let (record, writer) = self.locate(domain).await?;
         let removed = writer.remove(&record, &challenge.dns_value).await;
-        removed.inspect_err(|error| self.forget_if_wrong(domain, &record, error))
+        removed.inspect_err(|_| self.forget(domain, &record))
     }
 }

@@ -332,6 +332,25 @@ async fn a_server_that_does_not_serve_the_zone_counts_like_a_silent_one_and_is_n
 }
 
 #[tokio::test]
+async fn a_cname_that_is_made_after_a_failure_is_followed_by_the_next_attempt() {
+    let knot = Knot::start(&[("b.test", ""), ("a.test", "")]).await;
+    let mut follow = rfc2136(knot.address);
+    follow["dns01"]["cnameStrategy"] = json!("Follow");
+    let solver = solver_from(None, follow).await.unwrap();
+    let one = challenge("www.a.test", "v");
+    solver.present(&one).await.unwrap();
+    solver.clean_up(&one).await.unwrap();
+    knot.set("a.test", "_acme-challenge.www CNAME www.acme.b.test.");
+    // Where the record was written before, it is not any more, and cannot be.
+    solver.present(&one).await.unwrap();
+    let error = check(&*solver, &one, 3600).await.unwrap_err();
+    assert_eq!(error.reason(), "DnsDelegated");
+    solver.present(&one).await.unwrap();
+    assert_eq!(knot.txt("www.acme.b.test").await, ["v"]);
+    assert_eq!(check(&*solver, &one, 0).await, Ok(Readiness::Ready));
+}
+
+#[tokio::test]
 async fn cnames_in_a_circle_end() {
     let knot = Knot::start(&[(
         "a.test",
