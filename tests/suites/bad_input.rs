@@ -621,8 +621,11 @@ async fn a_quota_with_room_for_one_secret_is_reported_before_anything_is_ordered
         .refused("one", "SecretWriteFailed", &["exceeded quota: few", "Raise the quota"])
         .await;
     assert_eq!(pebble.orders(), 0);
-    let left = stage.secrets().list(&ListParams::default()).await.unwrap().items.len();
-    assert_eq!(left, count, "the order's key is deleted");
+    gatehouse_tests::process::eventually("the order's key is deleted", SOON, || async {
+        let left = stage.secrets().list(&ListParams::default()).await.unwrap().items.len();
+        (left == count).then_some(())
+    })
+    .await;
 
     quotas.delete("few", &DeleteParams::default()).await.unwrap();
     stage.request_renewal("one").await;
