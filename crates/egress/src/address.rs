@@ -44,6 +44,17 @@ pub fn refused(address: IpAddr, allow_loopback: bool) -> Option<&'static str> {
     }
 }
 
+/// Whether the address is of a private network: RFC 1918, RFC 6598, RFC 4193, or loopback.
+pub fn is_private(address: IpAddr) -> bool {
+    match embedded(address) {
+        IpAddr::V4(v4) => {
+            let is_shared = matches!(v4.octets(), [100, 64..=127, ..]);
+            v4.is_private() || is_shared || v4.is_loopback()
+        }
+        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_loopback(),
+    }
+}
+
 /// The address that `host`, as it stands in a URL, is; none when it is a name. Such a host never passes through a resolver.
 pub fn literal(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
@@ -124,6 +135,26 @@ mod tests {
             let parsed = address.parse().unwrap();
             assert_eq!(refused(parsed, false), strict, "{address}");
             assert_eq!(refused(parsed, true), relaxed, "{address} with loopback");
+        }
+    }
+
+    #[test]
+    fn private_networks_are_those_of_the_cluster_and_what_leads_there() {
+        for (address, private) in [
+            ("10.0.0.1", true),
+            ("172.31.255.1", true),
+            ("192.168.1.1", true),
+            ("100.64.0.1", true),
+            ("100.128.0.1", false),
+            ("127.0.0.1", true),
+            ("203.0.113.7", false),
+            ("fd00::1", true),
+            ("::1", true),
+            ("2001:db8::1", false),
+            ("::ffff:10.0.0.1", true),
+            ("64:ff9b::a00:1", true),
+        ] {
+            assert_eq!(is_private(address.parse().unwrap()), private, "{address}");
         }
     }
 }

@@ -20,7 +20,7 @@ use super::super::{
     Challenge, Identifier, Readiness, SolverError,
     http::{Http, Limits},
 };
-use crate::egress::printable;
+use crate::egress::{address, printable};
 
 /// Bounds of one try. The answer is a token and a thumbprint.
 const LIMITS: Limits = Limits {
@@ -203,6 +203,7 @@ fn sight(response: &http::Response<Bytes>, expected: &str) -> Sight {
     if response.status().is_success() && body.trim_end() == expected {
         return Sight::Answer;
     }
+    let address = response.extensions().get::<HttpInfo>().map(HttpInfo::remote_addr);
     let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
     let text = match location.filter(|_| response.status().is_redirection()) {
         Some(location) => format!("a redirect to {}", printable(location, SHOWN)),
@@ -210,9 +211,16 @@ fn sight(response: &http::Response<Bytes>, expected: &str) -> Sight {
     };
     Sight::Other {
         status: response.status().as_u16(),
-        text,
-        address: response.extensions().get::<HttpInfo>().map(HttpInfo::remote_addr),
+        text: if may_show(address) { text } else { String::new() },
+        address,
     }
+}
+
+/// Whether the words of an answer may be shown. A tenant chooses the name, and its address may be of a server that a
+/// NetworkPolicy keeps from the tenant: of that, no more is said than that it answers.
+fn may_show(address: Option<SocketAddr>) -> bool {
+    // Loopback is tried in development only.
+    address.is_none_or(|address| !address::is_private(address.ip()) || address.ip().is_loopback())
 }
 
 #[cfg(test)]

@@ -176,3 +176,10 @@ async fn the_way_is_tried_until_it_answers() {
     };
     assert_eq!((sights, asked.load(Ordering::SeqCst)), (vec![other, Sight::Answer], 3));
 }
+
+#[test]
+fn nothing_is_shown_of_what_a_server_of_a_private_network_says() {
+    let at = |address: &str| may_show(Some(SocketAddr::new(address.parse().unwrap(), 80)));
+    assert!(!at("10.0.0.7") && !at("fd00::7") && !at("::ffff:192.168.0.7"));
+    assert!(at("203.0.113.7") && at("2001:db8::7"));
+}
