@@ -171,7 +171,10 @@ impl<'a> Reader<'a> {
             return Err(at(line, Fault::Boundary));
         }
         let is_hex = text.iter().all(u8::is_ascii_hexdigit);
-        if text.len() >= BARE_LINE && !is_hex && text.iter().all(|octet| is_base64(*octet) || *octet == b'=') {
+        // Padding is at the end only: a name in OpenSSL's form, /C=DE/O=Example, is text.
+        let padding = text.iter().rev().take_while(|octet| **octet == b'=').count();
+        let is_bare = text.iter().rev().skip(padding).all(|octet| is_base64(*octet));
+        if text.len() >= BARE_LINE && !is_hex && is_bare {
             return Err(at(line, Fault::OutsideSection));
         }
         Ok(())
@@ -280,17 +283,30 @@ fn is_nearly_boundary(text: &[u8]) -> bool {
         .map(|c| c.to_ascii_uppercase())
         .collect();
     let label = words.strip_prefix("BEGIN").or_else(|| words.strip_prefix("END"));
-    let labels = [
-        "CERTIFICATE",
-        "PRIVATEKEY",
-        "PUBLICKEY",
-        "PARAMETERS",
-        "PKCS7",
-        "CMS",
-        "REQUEST",
-        "CRL",
-    ];
-    label.is_some_and(|label| labels.iter().any(|known| label.ends_with(known)))
+    // Whole labels only: "End entity certificate" is a comment that people write above a leaf.
+    label.is_some_and(|label| {
+        [
+            "CERTIFICATE",
+            "X509CERTIFICATE",
+            "TRUSTEDCERTIFICATE",
+            "CERTIFICATEREQUEST",
+            "NEWCERTIFICATEREQUEST",
+            "PRIVATEKEY",
+            "RSAPRIVATEKEY",
+            "ECPRIVATEKEY",
+            "DSAPRIVATEKEY",
+            "ENCRYPTEDPRIVATEKEY",
+            "OPENSSHPRIVATEKEY",
+            "PUBLICKEY",
+            "RSAPUBLICKEY",
+            "ECPARAMETERS",
+            "DHPARAMETERS",
+            "PKCS7",
+            "CMS",
+            "X509CRL",
+        ]
+        .contains(&label)
+    })
 }
 
 /// Names what is no text, whatever is in it.

@@ -55,6 +55,18 @@ fn what_peoples_files_hold_around_and_inside_sections_is_read() {
         ("all in one line", plain.replace('\n', " ")),
         ("no padding", plain.replace('=', "")),
         (
+            "comments that speak of ends and begins",
+            format!(
+                "End entity certificate\n{a}=== Beginning of the root certificate ===\n{b}--- End of certificate ---\n"
+            ),
+        ),
+        (
+            "a name in OpenSSL's old form",
+            format!("/C=DE/ST=Example/L=Example/O=ExampleCompanyInternational/OU=Operations/CN=www\n{a}{b}"),
+        ),
+        ("NULs at the end", format!("{plain}\0\0\n\0")),
+        ("in quotes", format!("\"{}\"\n'{}'", a.trim_end(), b.trim_end())),
+        (
             "text around",
             format!("subject=CN = a\nissuer=CN = b\n{a}\nSome text: ü\n{b}\nend of file\n"),
         ),
