@@ -23,8 +23,14 @@ pub use sweep::sweep;
 
 use super::registry::Key;
 
-/// Most records that are kept. They take about 300 bytes each, and a ConfigMap holds 1 MiB.
+/// Most records that are kept. They take about 300 bytes each.
 const MOST: usize = 2_000;
+/// Most bytes that they take: a ConfigMap holds 1 MiB, and names and URLs may be long.
+const MOST_BYTES: usize = 900_000;
+/// Most records of the Issuers of one namespace, so that a tenant whose provider removes nothing leaves room for others.
+const MOST_OF_NAMESPACE: usize = MOST / 4;
+/// The longest URL of an order that is kept as it is. A tenant's own CA chooses it.
+const LONGEST_URL: usize = 120;
 /// Longest wait for the ConfigMap: an order is worth more than a record that may stay.
 const WAIT: Duration = Duration::from_secs(3);
 /// Delay of a write that only removes.
@@ -63,6 +69,34 @@ impl Record {
     fn id(&self) -> Id {
         (self.order.clone(), self.name.clone(), self.value.clone())
     }
+
+    /// Returns at least the bytes that it takes in JSON.
+    fn size(&self) -> usize {
+        let texts = [
+            &self.order,
+            &self.issuer_namespace,
+            &self.issuer,
+            &self.name,
+            &self.value,
+        ];
+        // Keys, quotes, the kind, the index and the time take 183 bytes.
+        200 + texts.into_iter().map(String::len).sum::<usize>()
+    }
+}
+
+/// Returns what stands for the URL of an order: itself, or its hash where it is long. The same again for what it returned.
+fn order_id(url: &str) -> String {
+    if url.len() <= LONGEST_URL
+        && url
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
+    {
+        return url.to_owned();
+    }
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, url.as_bytes());
+    let mut id = String::from("sha256:");
+    id.extend(hash.as_ref().iter().map(|byte| format!("{byte:02x}")));
+    id
 }
 
 /// Order, domain and value.
@@ -81,16 +115,18 @@ struct State {
 
 impl State {
     /// Adds a record; false when there is nothing to write.
-    fn add(&mut self, record: Record) -> bool {
+    fn add(&mut self, mut record: Record) -> bool {
+        record.order = order_id(&record.order);
         let id = record.id();
         let was_left = self.left.remove(&id);
         if self.live.contains_key(&id) {
             return false;
         }
-        if was_left.is_none() && self.live.len() + self.left.len() >= MOST {
+        if was_left.is_none() && !self.has_room_for(&record) {
             if !std::mem::replace(&mut self.is_full, true) {
                 tracing::warn!(
-                    records = MOST,
+                    records = self.live.len() + self.left.len(),
+                    issuer = %record.issuer(),
                     "too many DNS records of challenges to keep a list of; some may be left behind by a crash"
                 );
             }
@@ -102,6 +138,18 @@ impl State {
             self.revision += 1;
         }
         was_left.is_none()
+    }
+
+    fn has_room_for(&self, record: &Record) -> bool {
+        let (mut count, mut bytes, mut of_namespace) = (0, record.size(), 0);
+        for kept in self.live.values().chain(self.left.values()) {
+            count += 1;
+            bytes += kept.size();
+            of_namespace += usize::from(kept.issuer_namespace == record.issuer_namespace);
+        }
+        // Issuers of the cluster have no namespace, and are the owner's.
+        let is_tenants = !record.issuer_namespace.is_empty();
+        count < MOST && bytes <= MOST_BYTES && !(is_tenants && of_namespace >= MOST_OF_NAMESPACE)
     }
 
     fn remove(&mut self, id: &Id) -> bool {
@@ -116,7 +164,8 @@ impl State {
 
     /// Hands what is left of an order to the sweep; false when nothing is.
     fn leave(&mut self, order: &str) -> bool {
-        let ids: Vec<Id> = self.live.keys().filter(|(of, ..)| of == order).cloned().collect();
+        let order = order_id(order);
+        let ids: Vec<Id> = self.live.keys().filter(|(of, ..)| *of == order).cloned().collect();
         for id in &ids {
             if let Some(record) = self.live.remove(id) {
                 self.left.insert(id.clone(), record);
@@ -182,7 +231,7 @@ impl Records {
 
     /// Forgets a record that was removed at its provider.
     pub fn forget(&self, order: &str, name: &str, value: &str) {
-        let id = (order.to_owned(), name.to_owned(), value.to_owned());
+        let id = (order_id(order), name.to_owned(), value.to_owned());
         if self.lock().remove(&id) {
             self.removed.notify_one();
         }
@@ -232,7 +281,8 @@ impl Records {
 
     fn inherit(&self, records: Vec<Record>) {
         let mut state = self.lock();
-        for record in records.into_iter().take(MOST) {
+        for mut record in records.into_iter().take(MOST) {
+            record.order = order_id(&record.order);
             let id = record.id();
             if !state.live.contains_key(&id) {
                 state.left.insert(id, record);

@@ -63,14 +63,67 @@ async fn a_record_whose_removal_failed_is_removed_later_and_one_removed_is_forgo
 
 #[tokio::test]
 async fn the_list_of_records_has_a_bound() {
-    let records = Records::default();
+    let of_cluster = |order: &str, value: usize| Record {
+        issuer_kind: IssuerKind::ClusterIssuer,
+        issuer_namespace: String::new(),
+        ..record(order, &value.to_string())
+    };
+    let longest = |order: &str, value: usize| Record {
+        issuer: "i".repeat(253),
+        name: "n".repeat(253),
+        value: format!("{value:043}"),
+        order: format!("https://ca.example/order/{order}/{}", "o\"".repeat(900)),
+        ..of_cluster(order, value)
+    };
+    let usual = Records::default();
+    let long = Records::default();
     for number in 0..MOST + 10 {
+        usual.remember(of_cluster("many", number)).await;
+        long.remember(longest("many", number)).await;
+    }
+    assert_eq!(usual.lock().all().len(), MOST);
+    for records in [usual, long] {
+        let all = records.lock().all();
+        assert!(serde_json::to_string(&all).unwrap().len() <= MOST_BYTES);
+        assert!(all.len() > MOST / 2, "{}", all.len());
+    }
+}
+
+#[tokio::test]
+async fn one_namespace_leaves_room_in_the_list_for_the_records_of_others() {
+    let records = Records::default();
+    for number in 0..MOST {
         records.remember(record("many", &number.to_string())).await;
     }
-    let all = records.lock().all();
-    assert_eq!(all.len(), MOST);
-    // The longest names and values that DNS and ACME allow are rare; the usual ones must fit.
-    assert!(serde_json::to_string(&all).unwrap().len() < 900_000);
+    assert_eq!(records.lock().all().len(), MOST_OF_NAMESPACE);
+    let other = Record {
+        issuer_namespace: "blog".into(),
+        ..record("one", "theirs")
+    };
+    records.remember(other.clone()).await;
+    assert!(records.lock().all().contains(&other));
+}
+
+#[tokio::test]
+async fn an_order_with_a_long_url_keeps_forgets_and_leaves_its_records() {
+    let records = Records::default();
+    let long = format!("one/{}", "o".repeat(1_500));
+    for value in ["a", "b"] {
+        records.remember(record(&long, value)).await;
+    }
+    let url = record(&long, "a").order;
+    records.forget(&url, "www.example.com", "a");
+    records.leave(&url);
+    assert!(
+        due(&records, &[&long]).is_empty(),
+        "an order that is in flight needs it"
+    );
+    assert_eq!(due(&records, &[]), ["b"]);
+    // As a later process reads it.
+    let later = Records::default();
+    later.inherit(records.lock().all());
+    assert!(due(&later, &[&long]).is_empty());
+    assert_eq!(due(&later, &[]), ["b"]);
 }
 
 #[tokio::test(start_paused = true)]

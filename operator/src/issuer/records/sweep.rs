@@ -1,7 +1,12 @@
 //! Removes the records that no order needs any more.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
+use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
@@ -9,7 +14,7 @@ use super::{
         registry::{Registry, Signer, State as IssuerState},
         solver::{Challenge, ChallengeKind, Identifier},
     },
-    Record, Records,
+    Record, Records, order_id,
 };
 
 /// First pause between two rounds; it doubles up to [`LONGEST`].
@@ -17,6 +22,12 @@ const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(600);
 /// Longest removal of one record.
 const REMOVAL: Duration = Duration::from_secs(60);
+/// Longest time that one issuer's records have in a round.
+const ROUND: Duration = Duration::from_secs(120);
+/// Issuers whose records are removed at once.
+const ISSUERS_TOGETHER: usize = 32;
+/// Records of one issuer that are removed at once.
+const RECORDS_TOGETHER: usize = 4;
 /// A record whose issuer did not become ready for so long is given up.
 const KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
 
@@ -35,34 +46,11 @@ where
                 Some(orders) => records.due(&orders),
                 None => Vec::new(),
             };
-            for record in due {
-                let outcome = tokio::time::timeout(REMOVAL, remove(&registry, &record)).await;
-                let is_old = now().duration_since(record.since) > KEPT;
-                match outcome.unwrap_or_else(|_| Err("it took too long".into())) {
-                    Ok(()) => {
-                        tracing::info!(
-                            name = record.name,
-                            "a DNS record of a challenge was left behind and is removed"
-                        );
-                    }
-                    Err(error) if is_old => {
-                        tracing::warn!(
-                            name = record.name,
-                            error,
-                            "a DNS record of a challenge stays: it could not be removed for a week"
-                        );
-                    }
-                    Err(error) => {
-                        tracing::debug!(
-                            name = record.name,
-                            error,
-                            "a DNS record of a challenge cannot be removed yet"
-                        );
-                        continue;
-                    }
-                }
-                records.forget(&record.order, &record.name, &record.value);
-            }
+            let remove = |record: Record| {
+                let registry = &registry;
+                async move { remove(registry, &record).await }
+            };
+            round(records, due, &remove, now).await;
             if records.lock().left.is_empty() {
                 break;
             }
@@ -74,9 +62,65 @@ where
     }
 }
 
+/// Removes what is due, of each issuer apart: one whose provider is slow does not hold up the others' for longer than
+/// [`ROUND`].
+async fn round<R, F>(records: &Records, due: Vec<Record>, remove: &R, now: fn() -> Timestamp)
+where
+    R: Fn(Record) -> F + Sync,
+    F: Future<Output = Result<(), String>> + Send,
+{
+    let mut by_issuer: HashMap<_, Vec<Record>> = HashMap::new();
+    for record in due {
+        by_issuer.entry(record.issuer()).or_default().push(record);
+    }
+    stream::iter(by_issuer.into_values())
+        .for_each_concurrent(ISSUERS_TOGETHER, |due| async move {
+            let all = stream::iter(due).for_each_concurrent(RECORDS_TOGETHER, |record| async move {
+                let outcome = tokio::time::timeout(REMOVAL, remove(record.clone())).await;
+                let outcome = outcome.unwrap_or_else(|_| Err("it took too long".into()));
+                if is_settled(&record, outcome, now()) {
+                    records.forget(&record.order, &record.name, &record.value);
+                }
+            });
+            // What is not removed by then is due in the next round.
+            let _ended = tokio::time::timeout(ROUND, all).await;
+        })
+        .await;
+}
+
+/// Returns whether a record is removed, or given up.
+fn is_settled(record: &Record, outcome: Result<(), String>, now: Timestamp) -> bool {
+    match outcome {
+        Ok(()) => {
+            tracing::info!(
+                name = record.name,
+                "a DNS record of a challenge was left behind and is removed"
+            );
+            true
+        }
+        Err(error) if now.duration_since(record.since) > KEPT => {
+            tracing::warn!(
+                name = record.name,
+                error,
+                "a DNS record of a challenge stays: it could not be removed for a week"
+            );
+            true
+        }
+        Err(error) => {
+            tracing::debug!(
+                name = record.name,
+                error,
+                "a DNS record of a challenge cannot be removed yet"
+            );
+            false
+        }
+    }
+}
+
 impl Records {
     /// Returns what no order needs. A value that an order of this process needs, too, is forgotten: it goes with that.
     pub(super) fn due(&self, orders: &HashSet<String>) -> Vec<Record> {
+        let orders: HashSet<String> = orders.iter().map(|order| order_id(order)).collect();
         let state = self.lock();
         let left: Vec<Record> = state.left.values().cloned().collect();
         let (needed, due): (Vec<Record>, Vec<Record>) = left
@@ -119,4 +163,55 @@ async fn remove(registry: &Registry, record: &Record) -> Result<(), String> {
         signer.distrust(record.solver).await;
     }
     removed.map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn left(records: &Records) -> Vec<(String, String)> {
+        let all = records.lock().all();
+        all.into_iter().map(|record| (record.issuer, record.value)).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_provider_that_is_slow_does_not_hold_up_the_records_of_others() {
+        let records = Records::default();
+        let record = |issuer: &str, number: usize| Record {
+            order: format!("https://ca.example/order/{number}"),
+            issuer_kind: gatehouse_crds::certificate::IssuerKind::Issuer,
+            issuer_namespace: issuer.into(),
+            issuer: issuer.into(),
+            solver: 0,
+            name: "www.example.com".into(),
+            value: number.to_string(),
+            since: Timestamp::UNIX_EPOCH,
+        };
+        let many: Vec<Record> = (0..400).map(|number| record("slow", number)).collect();
+        records.inherit(
+            many.into_iter()
+                .chain([record("quick", 400), record("failing", 401)])
+                .collect(),
+        );
+        let remove = |record: Record| async move {
+            match record.issuer.as_str() {
+                "slow" => std::future::pending().await,
+                "failing" => Err("refused".to_owned()),
+                _ => Ok(()),
+            }
+        };
+        let began = tokio::time::Instant::now();
+        let due = records.due(&HashSet::new());
+        round(&records, due, &remove, || Timestamp::UNIX_EPOCH).await;
+        assert_eq!(began.elapsed(), ROUND);
+        let left = left(&records);
+        assert_eq!(left.len(), 401, "what was not removed is tried again");
+        assert!(!left.iter().any(|(issuer, _)| issuer == "quick"), "{left:?}");
+        // After a week the failing one is given up.
+        let due = records.due(&HashSet::new());
+        let due = due.into_iter().filter(|record| record.issuer == "failing").collect();
+        let later = || Timestamp::UNIX_EPOCH + KEPT + SignedDuration::from_secs(1);
+        round(&records, due, &remove, later).await;
+        assert_eq!(records.lock().all().len(), 400);
+    }
 }
