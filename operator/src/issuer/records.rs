@@ -4,6 +4,7 @@
 //! A record is kept in a ConfigMap of the operator before it is written at a provider. Records that arrive while the ConfigMap
 //! is written share the next write. Removals are written later: to remove a record twice does no harm.
 
+mod in_use;
 mod store;
 mod sweep;
 
@@ -18,6 +19,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 
+pub use in_use::InUse;
 pub use store::Store;
 pub use sweep::sweep;
 
@@ -193,6 +195,7 @@ pub struct Records {
     state: Mutex<State>,
     added: Notify,
     removed: Notify,
+    in_use: InUse,
     /// Wakes the sweep.
     left: Notify,
     /// The revision that the ConfigMap holds; none where no process leads.
@@ -205,6 +208,7 @@ impl Default for Records {
             state: Mutex::default(),
             added: Notify::new(),
             removed: Notify::new(),
+            in_use: InUse::default(),
             left: Notify::new(),
             kept: watch::Sender::new(None),
         }
@@ -212,6 +216,11 @@ impl Default for Records {
 }
 
 impl Records {
+    /// Returns which orders need which answers, of all kinds of challenges.
+    pub const fn in_use(&self) -> &InUse {
+        &self.in_use
+    }
+
     /// Keeps a record before it is written at its provider. Returns also when it could not be kept in time.
     pub async fn remember(&self, record: Record) {
         let revision = {

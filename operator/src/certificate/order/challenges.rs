@@ -206,6 +206,11 @@ impl Flight {
             let inherited = inherited.into_iter().map(|(challenge, index)| (challenge, Err(index)));
             let (signer, order) = (&signer, order.as_str());
             let work = stream::iter(ours.chain(inherited)).for_each_concurrent(TOGETHER, |(challenge, solver)| async move {
+                if !signer.records().in_use().release(order, &challenge) {
+                    // It goes with the other order.
+                    signer.records().forget(order, &challenge.identifier.to_string(), &challenge.dns_value);
+                    return;
+                }
                 let solver = match solver {
                     Ok(solver) => Ok(solver),
                     Err(index) => signer.solver(index).await,
@@ -337,6 +342,7 @@ async fn present(
     {
         signer.records().remember(record).await;
     }
+    signer.records().in_use().hold(order, &challenge);
     let (since, result) = place(solver.as_ref(), &challenge, in_place.map(|(_, since)| since), now).await;
     let message = match &result {
         Ok(Readiness::Wait { message, .. } | Readiness::Unseen { message }) => Some(message.clone()),

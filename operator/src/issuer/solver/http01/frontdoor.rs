@@ -4,7 +4,7 @@
 //! that is refused, or that a webhook is slow about, holds up no other.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -20,7 +20,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::{Author, Challenge, Readiness, SolverError},
+    super::{Author, Challenge, Identifier, Readiness, SolverError},
     policy::IngressPolicy,
     probe::{self, Probe, Prober},
     responder::Answers,
@@ -62,8 +62,8 @@ pub struct Frontdoor {
 
 #[derive(Debug, Default)]
 struct Route {
-    /// By token.
-    claims: BTreeMap<String, Claim>,
+    /// By identifier, since all addresses share a route, and key authorization, since tenants' CAs choose tokens.
+    claims: BTreeMap<(Identifier, String), Claim>,
     schedule: Schedule<IngressTemplateMetadata>,
 }
 
@@ -72,6 +72,10 @@ struct Route {
 struct Claim {
     template: IngressTemplateMetadata,
     probe: Option<Arc<Probe>>,
+}
+
+fn claim_id(challenge: &Challenge) -> (Identifier, String) {
+    (challenge.identifier.clone(), challenge.key_authorization.clone())
 }
 
 impl Route {
@@ -118,12 +122,11 @@ impl Frontdoor {
         self.answers.put(challenge);
         let mut routes = self.routes();
         let route = routes.entry(key.clone()).or_default();
-        if !route.claims.contains_key(&challenge.token) {
-            let claim = Claim {
+        if let Entry::Vacant(claim) = route.claims.entry(claim_id(challenge)) {
+            claim.insert(Claim {
                 template: template.clone(),
                 probe: None,
-            };
-            route.claims.insert(challenge.token.clone(), claim);
+            });
             self.changed.notify_one();
         }
     }
@@ -132,7 +135,7 @@ impl Frontdoor {
         self.answers.remove(challenge);
         let mut routes = self.routes();
         if let Some(route) = routes.get_mut(key)
-            && route.claims.remove(&challenge.token).is_some()
+            && route.claims.remove(&claim_id(challenge)).is_some()
         {
             self.changed.notify_one();
         }
@@ -176,7 +179,7 @@ impl Frontdoor {
                 format!("giving the ingress controller time to read the Ingress {name}"),
             );
         }
-        let Some(claim) = route.claims.get_mut(&challenge.token) else {
+        let Some(claim) = route.claims.get_mut(&claim_id(challenge)) else {
             return wait(
                 Duration::from_millis(50),
                 format!("the Ingress {name} is to be written"),

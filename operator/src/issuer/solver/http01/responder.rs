@@ -25,12 +25,18 @@ impl Answers {
     pub(super) fn put(&self, challenge: &Challenge) {
         let key = (challenge.identifier.clone(), challenge.token.clone());
         let mut answers = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        answers.insert(key, challenge.key_authorization.clone());
+        // The first has the token: the CA of another tenant, which repeats it for the same host, takes nothing away.
+        answers
+            .entry(key)
+            .or_insert_with(|| challenge.key_authorization.clone());
     }
 
     pub(super) fn remove(&self, challenge: &Challenge) {
         let key = (challenge.identifier.clone(), challenge.token.clone());
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        let mut answers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if answers.get(&key) == Some(&challenge.key_authorization) {
+            answers.remove(&key);
+        }
     }
 
     /// Only for the host that is being proved: another site behind the same ingress controller is not an oracle.
@@ -123,6 +129,13 @@ mod tests {
         answers.put(&other);
         assert_eq!(fetch(&answers, "a.test", path).await, found("tok1"));
         answers.remove(&other);
+        assert_eq!(fetch(&answers, "a.test", path).await, found("tok1"));
+        // And for the same host, with the tenant's own account.
+        let mut same = challenge(Identifier::Dns("a.test".into()), "tok1");
+        same.key_authorization = "tok1.evil".into();
+        answers.put(&same);
+        assert_eq!(fetch(&answers, "a.test", path).await, found("tok1"));
+        answers.remove(&same);
         assert_eq!(fetch(&answers, "a.test", path).await, found("tok1"));
         answers.remove(&challenge(Identifier::Dns("a.test".into()), "tok1"));
         assert_eq!(fetch(&answers, "a.test", path).await, missing);

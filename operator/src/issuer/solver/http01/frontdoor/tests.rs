@@ -374,6 +374,24 @@ async fn a_host_with_two_tokens_stays_until_both_are_gone() {
     room.end().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_ca_that_repeats_anothers_token_does_not_close_its_route() {
+    let room = Room::new(Written::default());
+    let theirs = challenge("a.test", "t1");
+    let evil = Challenge {
+        key_authorization: "t1.evil".into(),
+        ..theirs.clone()
+    };
+    room.solver.present(&theirs).await.unwrap();
+    room.solver.present(&evil).await.unwrap();
+    pass(300).await;
+    room.writer.take();
+    room.solver.clean_up(&evil).await.unwrap();
+    pass(300).await;
+    assert_eq!(room.writer.take(), [] as [String; 0]);
+    room.end().await;
+}
+
 #[tokio::test]
 async fn a_wildcard_is_refused() {
     let room = Room::new(Written::default());
