@@ -3,7 +3,10 @@
 use std::{
     collections::{HashMap, HashSet},
     convert::Infallible,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use gatehouse_crds::gateway::{Gateway, GatewayStatus};
@@ -49,6 +52,36 @@ pub struct Context {
     pub attempts: Mutex<HashMap<String, Attempt>>,
     /// Namespace and name of those that are looked at again when the API server answers again.
     pub waiting: Mutex<HashSet<(String, String)>>,
+    /// Services that are being created now.
+    pub creating: Creating,
+}
+
+/// Counts the Services that are being created. While there are many, statuses wait: load balancers come first.
+#[derive(Debug, Default)]
+pub struct Creating(AtomicUsize);
+
+/// Counts one Service until it is dropped.
+#[derive(Debug)]
+pub(super) struct CreatingOne<'a>(&'a Creating);
+
+impl Creating {
+    /// With so many at once the API server is the bottleneck.
+    const MANY: usize = 24;
+
+    pub(super) fn begin(&self) -> CreatingOne<'_> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        CreatingOne(self)
+    }
+
+    pub(super) fn are_many(&self) -> bool {
+        self.0.load(Ordering::Relaxed) >= Self::MANY
+    }
+}
+
+impl Drop for CreatingOne<'_> {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What is remembered of a Gateway between two looks, and may be lost.
@@ -193,5 +226,18 @@ mod tests {
         // Another write is another matter.
         assert!(!attempt.is_contested(&json!({"spec": {}}), at(101)));
         assert!(!Attempt::default().is_contested(&body, at(101)));
+    }
+
+    #[test]
+    fn services_are_many_only_while_they_are_being_created() {
+        let creating = Creating::default();
+        let begun: Vec<_> = (1..Creating::MANY).map(|_| creating.begin()).collect();
+        assert!(!creating.are_many());
+        let last = creating.begin();
+        assert!(creating.are_many());
+        drop(last);
+        assert!(!creating.are_many());
+        drop(begun);
+        assert_eq!(creating.0.load(Ordering::Relaxed), 0);
     }
 }

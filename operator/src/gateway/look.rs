@@ -185,7 +185,10 @@ impl<'a> Look<'a> {
         if ctx.attempt(&self.uid, |attempt| attempt.is_contested(&write.body, self.now)) {
             return Ok(false);
         }
-        match self.write(&api, write).await {
+        let creating = (write.uid.is_none() && !write.adopt).then(|| ctx.creating.begin());
+        let written = self.write(&api, write).await;
+        drop(creating);
+        match written {
             Ok(service) => {
                 let is_contested = self.is_contested(write, &service);
                 ctx.attempt(&self.uid, |attempt| {

@@ -27,6 +27,9 @@ use crate::kubernetes::{
 const FIRST_WORD: Duration = Duration::from_secs(2);
 /// And so long to have its endpoints, which follow its Pods at once.
 const FIRST_ENDPOINTS: Duration = Duration::from_secs(1);
+/// While many Services are being created, a new one waits so long for its first status, and this is looked at so often.
+const FIRST_WORD_OF_MANY: Duration = Duration::from_secs(10);
+const MANY_AGAIN: Duration = Duration::from_secs(1);
 /// A Service that waits so long for its address is asked for what was said of it.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -115,15 +118,19 @@ impl Look<'_> {
 
     /// How long the first word still waits for what is about to come: one write instead of two.
     fn left(&self, outcome: &Outcome<'_>, attempt: &Attempt, waits: bool, idle: bool) -> Option<Duration> {
-        let patience = match (waits, idle) {
-            (true, _) => FIRST_WORD,
-            (false, true) if !matches!(outcome.exposure, exposure::Verdict::Public(_)) => FIRST_ENDPOINTS,
+        let is_public = matches!(outcome.exposure, exposure::Verdict::Public(_));
+        let many = self.ctx().creating.are_many() && !is_public;
+        let patience = match (many, waits, idle) {
+            (true, ..) => FIRST_WORD_OF_MANY,
+            (_, true, _) => FIRST_WORD,
+            (_, false, true) if !is_public => FIRST_ENDPOINTS,
             _ => return None,
         };
         let made = attempt
             .made
             .filter(|_| attempt.refused.is_none() && !outcome.plan.consumed)?;
-        patience.checked_sub(self.age(made)).filter(|left| !left.is_zero())
+        let left = patience.checked_sub(self.age(made)).filter(|left| !left.is_zero())?;
+        Some(if many { left.min(MANY_AGAIN) } else { left })
     }
 
     /// Why these ports have no endpoints.

@@ -288,6 +288,7 @@ pub async fn run(config: kube::Config, settings: Settings) -> Result<(), Operato
             now: Timestamp::now,
             attempts: Mutex::default(),
             waiting: Mutex::default(),
+            creating: gateway_controller::Creating::default(),
         });
         let gateway_changes = gateways::spawn(&mut work, &gateways, gateway_places, &recovery, &stop);
         changes.extend(gateway_changes.into_iter().map(|changes| (AlertKind::Gateway, changes)));

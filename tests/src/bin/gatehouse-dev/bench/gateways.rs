@@ -1,8 +1,8 @@
 //! `cargo dev bench --gateways`: what 1,000 Gateways cost that are made at once, while nothing happens, and at a restart.
 //!
 //! Each is Internal, in front of the Pods of its namespace, and has its address from a cloud that is played here. The
-//! controller manager makes the `EndpointSlices`, as fast as its defaults let it. Before them a script makes the same Services
-//! with many clients: what the API server needs for itself, in the same run.
+//! controller manager makes the `EndpointSlices`, as fast as its defaults let it. Before them a script creates the same Gateways
+//! and Services with as many clients: what the API server needs for itself, in the same run.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -43,13 +43,15 @@ pub(super) async fn gateways(binary: &Path, large: bool, measured: &mut Measured
     let mut lab = Lab::start(binary, Subject::Gateways).await?;
     let mut note = |id: &str, value: f64| measured.insert(format!("gateways.{id}"), value);
     let _clouds = surroundings(&lab).await?;
+    step(&format!(
+        "{GATEWAYS} Gateways and their Services by a script, {SCRIPT} clients"
+    ));
+    let script = script(&mut lab).await?;
+    note("script", script);
     let client = lab.cluster.client();
     let services = Seen::watch(Api::<Service>::all(client.clone()), |_| true);
     let programmed = Seen::watch(Api::<Gateway>::all(client.clone()), is_programmed);
     let served = Seen::watch(Api::<Gateway>::all(client), has_endpoints);
-    step(&format!("{GATEWAYS} Services by a script, {SCRIPT} clients"));
-    let script = script(&lab).await?;
-    note("script", script);
     lab.audit.quiet().await;
     tokio::time::sleep(REST).await;
     let without = memory(&lab.operator, "VmRSS")?;
@@ -135,12 +137,13 @@ pub(super) async fn gateways(binary: &Path, large: bool, measured: &mut Measured
     Ok(())
 }
 
-/// Makes the Services that the operator makes, by the same kind of request, and says how long that took until the last was
-/// there. Nothing is left of them.
-async fn script(lab: &Lab) -> Result<f64, Error> {
+/// Creates the same Gateways and the Services that the operator makes of them, by the same kinds of requests, while no
+/// operator runs. Returns the time until the last was created. Nothing is left of them.
+async fn script(lab: &mut Lab) -> Result<f64, Error> {
+    lab.operator.terminate(SOON).await;
     let params = PatchParams::apply("script");
     let began = Instant::now();
-    stream::iter(0..GATEWAYS)
+    let services = stream::iter(0..GATEWAYS)
         .map(|number| {
             let api: Api<Service> = lab.cluster.api(&format!("bench-{}", number % NAMESPACES));
             let name = format!("script-{number}");
@@ -153,19 +156,36 @@ async fn script(lab: &Lab) -> Result<f64, Error> {
             async move { api.patch(&name, params, &Patch::Apply(&service)).await.map(drop) }
         })
         .buffer_unordered(SCRIPT)
-        .try_collect::<Vec<()>>()
-        .await?;
+        .try_collect::<Vec<()>>();
+    let services = async { Ok::<_, Error>(services.await?) };
+    tokio::try_join!(services, apply(lab, 0..GATEWAYS))?;
     let took = began.elapsed().as_secs_f64();
     for number in 0..NAMESPACES {
-        let api: Api<Service> = lab.cluster.api(&format!("bench-{number}"));
+        let namespace = format!("bench-{number}");
+        remove::<Gateway>(lab, &namespace, &ListParams::default()).await?;
         let ours = ListParams::default().labels("app.kubernetes.io/managed-by=script");
-        api.delete_collection(&DeleteParams::default(), &ours).await?;
-        eventually("the script's Services are gone", PATIENCE, || async {
-            api.list(&ours).await.ok().filter(|left| left.items.is_empty())
-        })
-        .await;
+        remove::<Service>(lab, &namespace, &ours).await?;
     }
+    lab.operator = Operator::start(lab.world.folder(), &lab.options)?;
+    lab.operator.wait_ready().await?;
     Ok(took)
+}
+
+/// Deletes the objects of a namespace, and waits until they are gone.
+async fn remove<K>(lab: &Lab, namespace: &str, which: &ListParams) -> Result<(), Error>
+where
+    K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned,
+{
+    let api: Api<K> = lab.cluster.api(namespace);
+    api.delete_collection(&DeleteParams::default(), which).await?;
+    eventually("what the script has created is gone", PATIENCE, || async {
+        api.list(which).await.ok().filter(|left| left.items.is_empty())
+    })
+    .await;
+    Ok(())
 }
 
 /// A node of a cloud, a Pod in each namespace, and its load balancer controller. Their own requests are not the operator's.
