@@ -513,6 +513,8 @@ fn ip_families_that_would_be_ignored_are_refused() {
         Provider::Alibaba,
         Provider::OpenStack,
         Provider::OvhCloud,
+        Provider::Linode,
+        Provider::Exoscale,
     ];
     for provider in ignoring {
         let words = refused(provider, &of_families(external(), &both), TCP);
@@ -525,6 +527,15 @@ fn ip_families_that_would_be_ignored_are_refused() {
     let stack = "service.beta.kubernetes.io/do-loadbalancer-network-stack";
     let dual = annotated(of_families(external(), &both), stack, "DUALSTACK");
     assert!(template(Provider::DigitalOcean, &dual, TCP).is_ok());
+    assert!(template(Provider::Vultr, &of_families(external(), &both), TCP).is_ok());
+    let ingress = "service.beta.kubernetes.io/linode-loadbalancer-enable-ipv6-ingress";
+    let asked = |spec| annotated(of_families(spec, &both), ingress, "true");
+    assert!(template(Provider::Linode, &asked(external()), TCP).is_ok());
+    let words = refused(Provider::Linode, &asked(in_subnet(internal(), "169341")), TCP);
+    assert!(words.contains("internal load balancers"), "{words}");
+    let range = "service.beta.kubernetes.io/linode-loadbalancer-frontend-ipv6-range";
+    let ranged = annotated(asked(in_subnet(internal(), "169341")), range, "/64");
+    assert!(template(Provider::Linode, &ranged, TCP).is_ok());
 }
 
 #[test]

@@ -174,6 +174,7 @@ pub static SCALEWAY: Preset = Preset {
 };
 
 const LINODE_SUBNET: &str = "service.beta.kubernetes.io/linode-loadbalancer-frontend-subnet-id";
+const LINODE_IPV6_RANGE: &str = "service.beta.kubernetes.io/linode-loadbalancer-frontend-ipv6-range";
 
 /// linode/linode-cloud-controller-manager, docs/configuration/loadbalancer.md and cloud/linode/loadbalancers.go: the frontend is read
 /// in createNodeBalancer only.
@@ -215,7 +216,7 @@ pub static LINODE: Preset = Preset {
             "service.beta.kubernetes.io/linode-loadbalancer-frontend-vpc-name",
             "service.beta.kubernetes.io/linode-loadbalancer-frontend-subnet-name",
             "service.beta.kubernetes.io/linode-loadbalancer-frontend-ipv4-range",
-            "service.beta.kubernetes.io/linode-loadbalancer-frontend-ipv6-range",
+            LINODE_IPV6_RANGE,
             "service.beta.kubernetes.io/linode-loadbalancer-reserved-ipv4",
         ],
         true,
@@ -224,6 +225,19 @@ pub static LINODE: Preset = Preset {
         source_ranges: Some(Lack::always(
             "write the annotation service.beta.kubernetes.io/linode-loadbalancer-firewall-acl instead",
         )),
+        // makeLoadBalancerStatus: ipFamilies are not read, and without this there is no IPv6 address in the status.
+        ipv6: Some(Lack::unless(
+            "add the annotation service.beta.kubernetes.io/linode-loadbalancer-enable-ipv6-ingress: \"true\"",
+            &[Unless::Annotation((
+                "service.beta.kubernetes.io/linode-loadbalancer-enable-ipv6-ingress",
+                "true",
+            ))],
+        )),
+        // A VPC frontend takes IPv6 from a range of its subnet only.
+        internal_ipv6: Some(Lack::unless(
+            "leave IPv6 out of ipFamilies, or add the annotation service.beta.kubernetes.io/linode-loadbalancer-frontend-ipv6-range",
+            &[Unless::Annotation((LINODE_IPV6_RANGE, ""))],
+        )),
         ..Lacks::NOTHING
     },
     clients: Clients::Proxied,
@@ -231,6 +245,7 @@ pub static LINODE: Preset = Preset {
 };
 
 /// vultr/vultr-cloud-controller-manager, docs/load-balancers.md: `vpc` attaches a private network to a public load balancer.
+/// IPv6 in `ipFamilies` is read (vultr/loadbalancers.go, checkEnabledIPv6).
 pub static VULTR: Preset = Preset {
     key: "Vultr",
     name: "Vultr Kubernetes Engine",
@@ -276,6 +291,8 @@ pub static EXOSCALE: Preset = Preset {
         source_ranges: Some(Lack::always(
             "leave them out, and restrict who may connect with the security group of the nodes",
         )),
+        // No file of it reads ipFamilies; the status has the one IPv4 address of the load balancer.
+        ipv6: Some(Lack::always("leave IPv6 out of ipFamilies")),
         ..Lacks::NOTHING
     },
     // docs/service-loadbalancer.md on externalTrafficPolicy.
