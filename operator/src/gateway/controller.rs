@@ -24,6 +24,7 @@ use super::{
     cache::{Cache, Guarded},
     look::{LOOK_AGAIN, Look},
     lookup::Lookup,
+    safeguard::Applied,
     sight::Sight,
     status,
 };
@@ -96,6 +97,8 @@ pub struct Attempt {
     pub(super) wrote: Option<(u64, GatewayStatus)>,
     /// The write that another changed as soon as it was made, and when.
     pub(super) contested: Option<(Value, Timestamp)>,
+    /// While the spec is refused: what was applied when it was accepted last.
+    pub(super) applied: Option<Applied>,
     /// The generation that was told to be unreadable.
     unreadable: Option<i64>,
 }

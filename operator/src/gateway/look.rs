@@ -15,7 +15,7 @@ use super::{
     plan::{Plan, Seen, Write, plan},
     provider::{self, Refusal, is_shared, says},
     recreate::made_for,
-    safeguard::safeguard,
+    safeguard::{Applied, safeguard},
     service::Wanted,
     sight::Reader,
     status::{Certificate, EXPOSURE_VERIFIED},
@@ -98,7 +98,8 @@ impl<'a> Look<'a> {
             let exposure = self.exposure(&services).await;
             let known = known_exposure::addresses(services.iter().map(AsRef::as_ref));
             let acted_on = known_exposure::acted_on(&exposure, self.gateway.status.as_ref(), &known);
-            let plan = self.plan(wanted.as_ref(), &services, &acted_on);
+            let applied = self.applied(wanted.is_err(), &services);
+            let plan = self.plan(wanted.as_ref(), &services, (&acted_on, &applied));
             step += 1;
             if step >= STEPS || !self.carry_out(&plan).await? {
                 break (plan, services, exposure);
@@ -106,7 +107,7 @@ impl<'a> Look<'a> {
         };
         let refused_policy = match &wanted {
             Ok(wanted) => self.network_policy(wanted).await?,
-            Err(_) => None,
+            Err(_) => self.keep_network_policy().await?,
         };
         let outcome = Outcome {
             wanted: wanted.as_ref(),
@@ -147,7 +148,25 @@ impl<'a> Look<'a> {
         }
     }
 
-    fn plan(&self, wanted: Result<&Wanted, &Refusal>, services: &[Arc<Live>], exposure: &exposure::Verdict) -> Plan {
+    /// What was applied when the spec was accepted last; of interest only while it is refused.
+    fn applied(&self, refused: bool, services: &[Arc<Live>]) -> Applied {
+        self.ctx().attempt(&self.uid, |attempt| {
+            if !refused {
+                attempt.applied = None;
+                return Applied::default();
+            }
+            let applied = attempt.applied.get_or_insert_default();
+            applied.see(services);
+            applied.clone()
+        })
+    }
+
+    fn plan(
+        &self,
+        wanted: Result<&Wanted, &Refusal>,
+        services: &[Arc<Live>],
+        (exposure, applied): (&exposure::Verdict, &Applied),
+    ) -> Plan {
         let cache = &self.scope.cache;
         let seen = Seen {
             services,
@@ -156,7 +175,7 @@ impl<'a> Look<'a> {
         };
         match wanted {
             Ok(wanted) => plan(&self.gateway, wanted, &seen),
-            Err(_) => safeguard(&self.gateway, &seen),
+            Err(_) => safeguard(&self.gateway, &seen, applied),
         }
     }
 
@@ -194,6 +213,9 @@ impl<'a> Look<'a> {
                 ctx.attempt(&self.uid, |attempt| {
                     attempt.refused = None;
                     attempt.failures = 0;
+                    if let (Some(applied), Some(uid)) = (&mut attempt.applied, &write.uid) {
+                        applied.services.insert(uid.clone(), write.body.clone());
+                    }
                     attempt.contested = is_contested.then(|| (write.body.clone(), self.now));
                     if write.uid.is_none() {
                         // Not when the look began: the write may have waited for long, and what follows it has not.

@@ -3,7 +3,7 @@
 use gatehouse_crds::gateway::{Gateway, ServiceType};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     provider::{Clients, clients, health_check_ranges},
@@ -49,6 +49,17 @@ pub fn body(gateway: &Gateway, wanted: &Wanted) -> Option<Value> {
             "ingress": [rule],
         }
     }))
+}
+
+/// The body that keeps a policy of ours as it is, without what others have added.
+pub fn kept(gateway: &Gateway, spec: &Value) -> Value {
+    let fields = ["podSelector", "policyTypes", "ingress"];
+    let said = |field: &str| Some((field.to_owned(), spec.get(field)?.clone()));
+    let spec: Map<String, Value> = fields.into_iter().filter_map(said).collect();
+    json!({
+        "metadata": {"labels": labels(&gateway.name_any()), "ownerReferences": [owner(gateway)]},
+        "spec": spec,
+    })
 }
 
 /// Whether a policy's spec says what is wanted, whatever others have added to it.

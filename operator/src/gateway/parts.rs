@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use gatehouse_crds::{certificate::Certificate, gateway::ListenerTls};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::{Api, ResourceExt};
+use serde_json::Value;
 
 use super::{
     certificates,
@@ -29,12 +30,36 @@ pub(super) struct PolicyRefusal {
 impl Look<'_> {
     /// Makes the NetworkPolicy as it should be; gives why that could not be done.
     pub(super) async fn network_policy(&self, wanted: &Wanted) -> Result<Option<PolicyRefusal>, WriteError> {
+        self.put_network_policy(network_policy::body(&self.gateway, wanted))
+            .await
+    }
+
+    /// Keeps the NetworkPolicy as it was when the spec was accepted last; gives why that could not be done.
+    pub(super) async fn keep_network_policy(&self) -> Result<Option<PolicyRefusal>, WriteError> {
+        let name = network_policy::name(&self.gateway.name_any());
+        let live = self.scope.cache.policy(&self.namespace, &name);
+        let ours = live.filter(|live| live.owner.as_deref() == Some(&*self.uid));
+        let before = self.ctx().attempt(&self.uid, |attempt| {
+            let policy = &mut attempt.applied.get_or_insert_default().policy;
+            if policy.is_none() {
+                *policy = ours.map(|live| network_policy::kept(&self.gateway, &live.spec));
+            }
+            policy.clone()
+        });
+        match before {
+            Some(body) => self.put_network_policy(Some(body)).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Makes the NetworkPolicy so, or takes ours away.
+    async fn put_network_policy(&self, wanted: Option<Value>) -> Result<Option<PolicyRefusal>, WriteError> {
         let ctx = self.ctx();
         let name = network_policy::name(&self.gateway.name_any());
         let api: Api<NetworkPolicy> = Api::namespaced(ctx.client.clone(), &self.namespace);
         let live = self.scope.cache.policy(&self.namespace, &name);
         let ours = live.as_ref().filter(|live| live.owner.as_deref() == Some(&*self.uid));
-        match (network_policy::body(&self.gateway, wanted), &live) {
+        match (wanted, &live) {
             (None, _) => {
                 if let Some(live) = ours {
                     let target = Target {

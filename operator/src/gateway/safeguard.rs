@@ -1,10 +1,10 @@
-//! What is done while a Gateway's spec cannot be carried out: an Internal one is kept as private as it was.
+//! What is done while a Gateway's spec cannot be carried out: what was accepted last is kept as it was.
 //!
-//! Nothing of the spec is carried out then. But the switch that makes the load balancer internal is put back when somebody takes
-//! it away, and a public address is withdrawn where that is asked for: who may reach the Pods does not wait for a spec to be
-//! corrected.
+//! Nothing of the spec is carried out then. But what was applied last is put back when another changes it, with the switch that
+//! makes the load balancer internal, and a public address is withdrawn where that is asked for: who may reach the Pods does not
+//! wait for a spec to be corrected.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use gatehouse_crds::gateway::{Gateway, Provider, Scope, ServiceSpec};
 use serde_json::{Map, Value, json};
@@ -28,8 +28,26 @@ const OF_OTHER_TYPES: &[&str] = &[
     "externalTrafficPolicy",
 ];
 
+/// What was applied to the Services and the NetworkPolicy when the spec was accepted last.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Applied {
+    /// Bodies by the UID of the Service.
+    pub services: BTreeMap<String, Value>,
+    pub policy: Option<Value>,
+}
+
+impl Applied {
+    /// Adds what is applied to the Services that are new to it. What it has remains: that may have been changed since.
+    pub fn see(&mut self, services: &[Arc<Live>]) {
+        for live in services.iter().filter(|live| !live.deleting) {
+            let body = || fields::retained(&live.value, &live.owned);
+            self.services.entry(live.uid.clone()).or_insert_with(body);
+        }
+    }
+}
+
 /// Decides.
-pub fn safeguard(gateway: &Gateway, seen: &Seen<'_>) -> Plan {
+pub fn safeguard(gateway: &Gateway, seen: &Seen<'_>, applied: &Applied) -> Plan {
     let serving = seen
         .services
         .iter()
@@ -40,15 +58,17 @@ pub fn safeguard(gateway: &Gateway, seen: &Seen<'_>) -> Plan {
         ..Plan::default()
     };
     let spec = gateway.spec.service.clone().unwrap_or_default();
-    if spec.scope.unwrap_or_default() != Scope::Internal {
-        return plan;
-    }
+    let internal = spec.scope.unwrap_or_default() == Scope::Internal;
     for live in seen.services.iter().filter(|live| !live.deleting) {
-        let withdrawn = withdrawal(gateway, live, seen);
+        let withdrawn = withdrawal(gateway, live, seen).filter(|_| internal);
         plan.withdrawn |= withdrawn.is_some();
+        let before = as_applied(gateway, live, applied);
         let body = match withdrawn {
-            Some(generation) => Some(without_address(gateway, live, generation)),
-            None => with_switch(gateway, &spec, live),
+            Some(generation) => Some(without_address(before, generation)),
+            None => missing_switch(gateway, &spec, live)
+                .filter(|_| internal)
+                .and_then(|switch| with_switch(before.clone(), switch))
+                .or(Some(before)),
         };
         let write = body.and_then(|body| update(live, body));
         plan.write = plan.write.or(write);
@@ -65,9 +85,8 @@ fn withdrawal(gateway: &Gateway, live: &Arc<Live>, seen: &Seen<'_>) -> Option<i6
     (before || (public && live.type_() != "ClusterIP")).then_some(generation)
 }
 
-/// The Service as it is, as a ClusterIP.
-fn without_address(gateway: &Gateway, live: &Live, generation: i64) -> Value {
-    let mut body = as_it_is(gateway, live);
+/// The Service as it was, as a ClusterIP.
+fn without_address(mut body: Value, generation: i64) -> Value {
     if let Some(spec) = body.get_mut("spec").and_then(Value::as_object_mut) {
         spec.insert("type".into(), "ClusterIP".into());
         for field in OF_OTHER_TYPES {
@@ -85,8 +104,8 @@ fn without_address(gateway: &Gateway, live: &Live, generation: i64) -> Value {
     body
 }
 
-/// The Service as it is, with the switch that it was made with; none when it says Internal, or cannot be made to.
-fn with_switch(gateway: &Gateway, spec: &ServiceSpec, live: &Live) -> Option<Value> {
+/// The switch that the Service was made with; none when it says Internal, or cannot be made to.
+fn missing_switch(gateway: &Gateway, spec: &ServiceSpec, live: &Live) -> Option<BTreeMap<String, String>> {
     let known = gateway.status.as_ref().and_then(|status| status.provider);
     let provider = made_for(live)
         .or(known)
@@ -96,29 +115,31 @@ fn with_switch(gateway: &Gateway, spec: &ServiceSpec, live: &Live) -> Option<Val
         return None;
     }
     let record = Created::on(live).filter(|record| record.provider == provider);
-    let switch = match record {
-        Some(record) => (record.scope == Scope::Internal).then_some(record.annotations)?,
+    match record {
+        Some(record) => (record.scope == Scope::Internal).then_some(record.annotations),
         // Another scope would be read by a new load balancer only.
-        None if create_only(provider).scope => return None,
+        None if create_only(provider).scope => None,
         None => {
             let bare = ServiceSpec {
                 scope: Some(Scope::Internal),
                 subnet: spec.subnet.clone(),
                 ..ServiceSpec::default()
             };
-            template(provider, &bare, Protocols { tcp: true, udp: false })
-                .ok()?
-                .annotations
+            let made = template(provider, &bare, Protocols { tcp: true, udp: false });
+            Some(made.ok()?.annotations)
         }
-    };
-    let mut body = as_it_is(gateway, live);
+    }
+}
+
+fn with_switch(mut body: Value, switch: BTreeMap<String, String>) -> Option<Value> {
     annotations(&mut body)?.extend(switch.into_iter().map(|(key, value)| (key, value.into())));
     Some(body)
 }
 
-/// What we own of it.
-fn as_it_is(gateway: &Gateway, live: &Live) -> Value {
-    let mut body = fields::retained(&live.value, &live.owned);
+/// What was applied to it last; when that is not known, what we own of it.
+fn as_applied(gateway: &Gateway, live: &Live, applied: &Applied) -> Value {
+    let before = applied.services.get(&live.uid).cloned();
+    let mut body = before.unwrap_or_else(|| fields::retained(&live.value, &live.owned));
     if !body.is_object() {
         body = json!({});
     }

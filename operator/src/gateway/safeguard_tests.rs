@@ -38,6 +38,10 @@ fn made(service: Value, ingress: &[&str], change: impl FnOnce(&mut Value)) -> Ar
 }
 
 fn decide(gateway: &Gateway, live: &Arc<Live>, exposure: Verdict) -> Plan {
+    decide_after(gateway, live, exposure, &Applied::default())
+}
+
+fn decide_after(gateway: &Gateway, live: &Arc<Live>, exposure: Verdict, applied: &Applied) -> Plan {
     safeguard(
         gateway,
         &Seen {
@@ -45,6 +49,7 @@ fn decide(gateway: &Gateway, live: &Arc<Live>, exposure: Verdict) -> Plan {
             foreign: &|_| None,
             exposure: &exposure,
         },
+        applied,
     )
 }
 
@@ -146,4 +151,47 @@ fn of_an_external_gateway_nothing_is_kept_private() {
     );
     let open = gateway(json!({"provider": "GKE", "subnet": "private"}));
     assert_eq!(decide(&open, &live, Verdict::Unknown(String::new())).write, None);
+}
+
+#[test]
+fn what_was_applied_when_the_spec_was_accepted_is_put_back_of_every_scope() {
+    for scope in ["Internal", "External"] {
+        let spec = json!({"provider": "GKE", "scope": scope, "loadBalancerSourceRanges": ["192.0.2.0/24"]});
+        let live = made(spec.clone(), &["10.0.0.7"], |_| ());
+        let mut applied = Applied::default();
+        applied.see(std::slice::from_ref(&live));
+        let bad = gateway(json!({"provider": "GKE", "scope": scope, "addresses": ["no address"]}));
+        let unchanged = decide_after(&bad, &live, Verdict::Private, &applied);
+        assert_eq!(unchanged.write, None, "{scope}");
+        // Another takes over what it writes: it is ours no more.
+        let cases: [(&str, fn(&mut Value)); 4] = [
+            ("spec/selector", |service| {
+                service["spec"]["selector"] = json!({"app": "other"})
+            }),
+            ("spec/loadBalancerSourceRanges", |service| {
+                service["spec"]
+                    .as_object_mut()
+                    .unwrap()
+                    .remove("loadBalancerSourceRanges");
+            }),
+            ("spec/ports/80/TCP/targetPort", |service| {
+                service["spec"]["ports"][0]["targetPort"] = 22.into()
+            }),
+            ("spec/type", |service| service["spec"]["type"] = "NodePort".into()),
+        ];
+        for (path, change) in cases {
+            let mut changed = (*made(spec.clone(), &["10.0.0.7"], change)).clone();
+            changed.owned.remove(path);
+            let changed = Arc::new(changed);
+            // What is seen later is not what was accepted.
+            applied.see(std::slice::from_ref(&changed));
+            let body = decide_after(&bad, &changed, Verdict::Private, &applied)
+                .write
+                .unwrap()
+                .body;
+            let mut before = fields::retained(&live.value, &live.owned);
+            before["metadata"]["ownerReferences"] = body["metadata"]["ownerReferences"].clone();
+            assert_eq!(body, before, "{scope} {path}");
+        }
+    }
 }
