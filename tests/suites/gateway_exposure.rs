@@ -232,6 +232,15 @@ async fn an_internal_gateway_is_kept_private_while_its_spec_is_not_accepted() {
                 .is_some_and(|value| value == "Internal")
         })
         .await;
+    // And sends the traffic elsewhere.
+    let before = site.services().get("shop").await.unwrap().spec.unwrap().selector;
+    let elsewhere = json!({"spec": {"selector": {"app": "elsewhere"}}});
+    site.patch(&site.services(), "shop", &elsewhere).await;
+    site.cluster
+        .wait(&site.services(), "shop", "its own selector again", SOON, |service| {
+            service.spec.as_ref().unwrap().selector == before
+        })
+        .await;
     site.wait("shop", "Accepted", "False", "ConflictingAnnotation").await;
     site.wait("shop", "ExposureVerified", "True", "Internal").await;
     // It becomes public all the same: told, and withdrawn where that is asked for.
