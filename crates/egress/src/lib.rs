@@ -6,7 +6,7 @@
 
 pub mod address;
 mod cause;
-mod resolve;
+pub mod resolve;
 mod retry_after;
 mod text;
 pub mod tls;

@@ -153,6 +153,8 @@ fn of_an_external_gateway_nothing_is_kept_private() {
     assert_eq!(decide(&open, &live, Verdict::Unknown(String::new())).write, None);
 }
 
+type Change = fn(&mut Value);
+
 #[test]
 fn what_was_applied_when_the_spec_was_accepted_is_put_back_of_every_scope() {
     for scope in ["Internal", "External"] {
@@ -164,9 +166,9 @@ fn what_was_applied_when_the_spec_was_accepted_is_put_back_of_every_scope() {
         let unchanged = decide_after(&bad, &live, Verdict::Private, &applied);
         assert_eq!(unchanged.write, None, "{scope}");
         // Another takes over what it writes: it is ours no more.
-        let cases: [(&str, fn(&mut Value)); 4] = [
+        let cases: [(&str, Change); 4] = [
             ("spec/selector", |service| {
-                service["spec"]["selector"] = json!({"app": "other"})
+                service["spec"]["selector"] = json!({"app": "other"});
             }),
             ("spec/loadBalancerSourceRanges", |service| {
                 service["spec"]
@@ -175,7 +177,7 @@ fn what_was_applied_when_the_spec_was_accepted_is_put_back_of_every_scope() {
                     .remove("loadBalancerSourceRanges");
             }),
             ("spec/ports/80/TCP/targetPort", |service| {
-                service["spec"]["ports"][0]["targetPort"] = 22.into()
+                service["spec"]["ports"][0]["targetPort"] = 22.into();
             }),
             ("spec/type", |service| service["spec"]["type"] = "NodePort".into()),
         ];

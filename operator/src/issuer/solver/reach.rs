@@ -9,7 +9,7 @@ use std::{
 use tokio::time::timeout;
 
 use super::SolverError;
-use crate::egress::address;
+use crate::egress::{address, resolve};
 
 /// Longest look-up of a host's name.
 const LOOKUP: Duration = Duration::from_secs(10);
@@ -45,7 +45,7 @@ impl Reach {
             detail: format!("its name cannot be resolved ({why})"),
         };
         // The system's resolver may wait for a minute where no server answers.
-        let found = timeout(LOOKUP, tokio::net::lookup_host((host, port)))
+        let found = timeout(LOOKUP, resolve::addresses(host, port))
             .await
             .map_err(|_| unresolved(&format!("no answer within {LOOKUP:?}")))?
             .map_err(|error| unresolved(&error.to_string()))?;
