@@ -1,6 +1,6 @@
 //! What to do next about one Certificate: the whole decision, and nothing but the decision.
 
-use gatehouse_crds::certificate::{Certificate, CertificateStatus};
+use gatehouse_crds::certificate::{AuthorityType, Certificate, CertificateStatus};
 use jiff::Timestamp;
 
 use super::{
@@ -289,6 +289,9 @@ fn due(input: &Input<'_>, wanted: &Wanted, facts: &Facts) -> Option<Cause> {
     if status.not_after.is_some_and(|end| end <= input.now) {
         return Some(Cause::Expired);
     }
+    if is_signed_ahead(input, facts) {
+        return Some(Cause::SecretDamaged);
+    }
     if by_clock(input).is_some_and(|time| time <= input.now) {
         return Some(Cause::Due);
     }
@@ -296,6 +299,24 @@ fn due(input: &Input<'_>, wanted: &Wanted, facts: &Facts) -> Option<Cause> {
         return Some(Cause::Advised);
     }
     None
+}
+
+/// Whether an issuer of ours has signed it while this operator's clock was ahead, so that no client accepts it yet.
+///
+/// The API server's clock, which dates the Secret's last write, is the witness: this clock may be behind now. What an ACME
+/// server dates ahead is its choice, and would be again.
+fn is_signed_ahead(input: &Input<'_>, facts: &Facts) -> bool {
+    let status = status(input);
+    let signed_here = status
+        .authority
+        .as_ref()
+        .is_some_and(|authority| matches!(authority.kind, AuthorityType::CA | AuthorityType::SelfSigned));
+    let is_later = |start: Timestamp, than: Timestamp| start.duration_since(than) > clock::SKEW;
+    signed_here
+        && status
+            .not_before
+            .zip(facts.written)
+            .is_some_and(|(start, written)| is_later(start, written) && is_later(start, input.now))
 }
 
 /// The owner's request for a renewal, once its time has come.

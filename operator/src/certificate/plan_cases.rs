@@ -241,6 +241,53 @@ fn a_missing_secret_is_made() {
 }
 
 #[test]
+fn a_certificate_signed_while_the_clock_was_ahead_is_replaced_once_it_is_right() {
+    // Written by the API server's clock a year before the certificate begins.
+    let a_year_ago = issued_at().checked_sub(days(365)).unwrap();
+    let ahead = || {
+        issued().secret(|secret| {
+            secret.metadata.managed_fields.as_mut().unwrap()[0].time = Some(Time(a_year_ago));
+        })
+    };
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+    check(vec![
+        ("while the clock is still ahead", ahead(), "serve"),
+        (
+            "the clock is right again",
+            ahead().at(a_year_ago),
+            "issue SecretDamaged",
+        ),
+        (
+            "until clients accept it",
+            ahead().at(issued_at().checked_sub(minutes(10)).unwrap()),
+            "issue SecretDamaged",
+        ),
+        (
+            "a little skew",
+            ahead().at(issued_at().checked_sub(minutes(4)).unwrap()),
+            "serve",
+        ),
+        (
+            "this clock is a year behind: the API server's is not",
+            issued()
+                .secret(|secret| secret.metadata.managed_fields.as_mut().unwrap()[0].time = Some(Time(issued_at())))
+                .at(a_year_ago),
+            "serve",
+        ),
+        (
+            "an ACME server would choose so again",
+            ahead()
+                .certificate(|it| {
+                    let authority = it.status.as_mut().unwrap().authority.as_mut().unwrap();
+                    authority.kind = AuthorityType::ACME;
+                })
+                .at(a_year_ago),
+            "serve",
+        ),
+    ]);
+}
+
+#[test]
 #[allow(clippy::too_many_lines, reason = "one table")]
 fn a_disturbed_secret_is_judged_by_what_is_in_it() {
     let take = |path: &'static [&'static str]| move |secret: &mut Body| samples::take(secret, path);

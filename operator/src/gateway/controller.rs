@@ -5,7 +5,7 @@ use std::{
     convert::Infallible,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -57,9 +57,12 @@ pub struct Context {
     pub creating: Creating,
 }
 
-/// Counts the Services that are being created. While there are many, statuses wait: load balancers come first.
+/// Counts the Services that are being created. From many until none, statuses wait: load balancers come first.
 #[derive(Debug, Default)]
-pub struct Creating(AtomicUsize);
+pub struct Creating {
+    count: AtomicUsize,
+    are_many: AtomicBool,
+}
 
 /// Counts one Service until it is dropped.
 #[derive(Debug)]
@@ -70,18 +73,22 @@ impl Creating {
     const MANY: usize = 24;
 
     pub(super) fn begin(&self) -> CreatingOne<'_> {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        if self.count.fetch_add(1, Ordering::Relaxed) + 1 >= Self::MANY {
+            self.are_many.store(true, Ordering::Relaxed);
+        }
         CreatingOne(self)
     }
 
     pub(super) fn are_many(&self) -> bool {
-        self.0.load(Ordering::Relaxed) >= Self::MANY
+        self.are_many.load(Ordering::Relaxed)
     }
 }
 
 impl Drop for CreatingOne<'_> {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        if self.0.count.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.are_many.store(false, Ordering::Relaxed);
+        }
     }
 }
 
@@ -232,15 +239,17 @@ mod tests {
     }
 
     #[test]
-    fn services_are_many_only_while_they_are_being_created() {
+    fn services_are_many_until_the_last_one_is_created() {
         let creating = Creating::default();
-        let begun: Vec<_> = (1..Creating::MANY).map(|_| creating.begin()).collect();
+        let mut begun: Vec<_> = (1..Creating::MANY).map(|_| creating.begin()).collect();
         assert!(!creating.are_many());
-        let last = creating.begin();
+        begun.push(creating.begin());
         assert!(creating.are_many());
-        drop(last);
-        assert!(!creating.are_many());
+        begun.truncate(1);
+        assert!(creating.are_many());
         drop(begun);
-        assert_eq!(creating.0.load(Ordering::Relaxed), 0);
+        assert!(!creating.are_many());
+        let _one = creating.begin();
+        assert!(!creating.are_many());
     }
 }
