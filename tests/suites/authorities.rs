@@ -148,6 +148,57 @@ async fn a_refused_account_is_the_issuers_failure_and_orders_nothing_until_it_is
 }
 
 #[tokio::test]
+async fn a_ca_that_wants_a_user_to_act_is_the_issuers_failure_and_orders_nothing() {
+    let scene = Scene::new(&World::shared().await, "terms").await;
+    let _operator = scene.operator().await;
+    scene.acme_issuer().await;
+    scene.ca.answer(
+        Method::POST,
+        "/order-plz",
+        usize::MAX,
+        Reply::problem(403, "userActionRequired"),
+    );
+    let (first, second) = (scene.host("a"), scene.host("b"));
+    scene.apply(&manifests::certificate("a", "acme", &[&first])).await;
+    let issuers = scene.cluster.api::<Issuer>(&scene.namespace);
+    let issuer = scene
+        .cluster
+        .wait_condition(&issuers, "acme", "Ready", "False", SOON)
+        .await;
+    let ready = condition(&issuer, "Ready").unwrap();
+    assert_eq!(ready["reason"], "UserActionRequired");
+    assert!(ready["message"].to_string().contains("so the CA said"), "{ready}");
+    scene.failed("a", "IssuerNotReady").await;
+    // Another one is not ordered, although the account answers that it is valid.
+    scene.apply(&manifests::certificate("b", "acme", &[&second])).await;
+    scene.failed("b", "IssuerNotReady").await;
+    let orders = scene
+        .ca
+        .seen()
+        .iter()
+        .filter(|seen| seen.path.contains("/order-plz"))
+        .count();
+    assert_eq!(orders, 1);
+    // The user has agreed, and does not want to wait: any change of the spec asks at once.
+    scene.ca.clear();
+    let change = serde_json::json!({"spec": {"acme": {"email": "ops@example.com"}}});
+    issuers
+        .patch(
+            "acme",
+            &kube::api::PatchParams::default(),
+            &kube::api::Patch::Merge(&change),
+        )
+        .await
+        .unwrap();
+    scene
+        .cluster
+        .wait_condition(&issuers, "acme", "Ready", "True", SOON)
+        .await;
+    scene.verified("a", &[&first]).await;
+    scene.verified("b", &[&second]).await;
+}
+
+#[tokio::test]
 async fn an_order_that_the_ca_does_not_allow_says_nothing_about_the_account() {
     let scene = Scene::new(&World::shared().await, "forbidden").await;
     let _operator = scene.operator().await;

@@ -88,13 +88,17 @@ impl AcmeError {
             Self::AccountDoesNotExist { .. } | Self::ExternalAccountRequired { .. } | Self::Unauthorized { .. } => {
                 "IssuerNotReady"
             }
-            // The terms of service changed, and a human must agree (§7.3.3).
-            Self::Rejected(problem) if problem.kind == "userActionRequired" => "IssuerNotReady",
+            Self::Rejected(problem) if problem.requires_user_action() => "IssuerNotReady",
             Self::Rejected(problem) if problem.is_challenge_failure() => "ChallengeFailed",
             Self::Rejected(_) => "Rejected",
             Self::OrderGone { .. } | Self::OrderNotReady { .. } => "OrderGone",
             Self::AddressRefused { .. } | Self::InsecureUrl { .. } | Self::Invalid(_) => "Invalid",
         }
+    }
+
+    /// Whether the CA serves the account only after a user has done something there, such as to agree to new terms.
+    pub fn requires_user_action(&self) -> bool {
+        matches!(self, Self::Rejected(problem) if problem.requires_user_action())
     }
 
     /// How long the server asked us to wait, where it did.

@@ -30,6 +30,9 @@ pub struct Subproblem {
     pub detail: String,
 }
 
+/// The terms of service changed, or a user has to do something else at the CA (RFC 8555 §7.3.3).
+const USER_ACTION_REQUIRED: &str = "userActionRequired";
+
 /// As many as a certificate of a public CA has names.
 const MAX_SUBPROBLEMS: usize = 100;
 
@@ -82,11 +85,23 @@ impl Problem {
     fn of(members: &Map<String, Value>) -> Self {
         let subproblems = members.get("subproblems").and_then(Value::as_array);
         let subproblems = subproblems.into_iter().flatten().filter_map(subproblem);
+        let (kind, mut detail) = (kind(members), detail(members));
+        // The page that a user has to visit (RFC 8555 §7.3.3).
+        if kind == USER_ACTION_REQUIRED
+            && let Some(page) = text(members, "instance")
+        {
+            detail = printable(&format!("{detail} ({page})"), MAX_DETAIL);
+        }
         Self {
-            kind: kind(members),
-            detail: detail(members),
+            kind,
+            detail,
             subproblems: subproblems.take(MAX_SUBPROBLEMS).collect(),
         }
+    }
+
+    /// Whether the CA serves the account only after a user has done something there.
+    pub fn requires_user_action(&self) -> bool {
+        self.kind == USER_ACTION_REQUIRED
     }
 
     /// The CA looked for the answer to a challenge and did not find it.

@@ -478,6 +478,9 @@ impl Acme<'_> {
         ) {
             self.signer.forget();
         }
+        if error.requires_user_action() {
+            self.signer.require_user_action(error.to_string());
+        }
         let failure = order::failure(error);
         let Some((scope, retry_after)) = order::outage(error, endpoint) else {
             if !matches!(failure.reason, "Invalid") {

@@ -1,6 +1,6 @@
 //! The `acme` issuer on its way to being ready: trust, key, binding, account.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use gatehouse_crds::{
     issuer::{AcmeAccountStatus, AcmeIssuer},
@@ -15,11 +15,14 @@ use kube::Api;
 use zeroize::Zeroizing;
 
 use super::{
-    NotReady,
+    NotReady, USER_ACTION_REQUIRED,
     acme::{Account, AccountKey, AccountOptions, AcmeClient, AcmeError, Eab, HttpClient, HttpOptions, RequestObserver},
     solver::{SecretReadError, SecretReader},
 };
 use crate::kubernetes::{apply::Writer, names};
+
+/// Pause between two orders that find out whether a user has done what the CA asks for.
+pub const USER_ACTION_AGAIN: Duration = Duration::from_mins(15);
 
 /// Where the key is in its Secret, as in cert-manager.
 const KEY: &str = "tls.key";
@@ -74,6 +77,19 @@ pub async fn verify(spec: &AcmeIssuer, account: &Account) -> Result<(), NotReady
     account.verify().await.map_err(|error| advised(spec, error))
 }
 
+/// Returns the state of an issuer whose CA refuses an order until a user has done something there.
+pub fn user_action(message: &str) -> NotReady {
+    NotReady {
+        retry_after: Some(USER_ACTION_AGAIN),
+        ..NotReady::new(
+            USER_ACTION_REQUIRED,
+            format!(
+                "{message}; do what the CA asks for, for example agree to its new terms. Nothing is ordered meanwhile; one order every 15 minutes finds out whether it is done"
+            ),
+        )
+    }
+}
+
 /// [`not_ready`] with what to look at in the spec, where the error alone does not tell.
 fn advised(spec: &AcmeIssuer, error: AcmeError) -> NotReady {
     let advice = match (&error, &spec.external_account_binding) {
@@ -92,6 +108,7 @@ fn advised(spec: &AcmeIssuer, error: AcmeError) -> NotReady {
                 binding.key_secret_ref.name
             ))
         )),
+        (AcmeError::Rejected(problem), _) if problem.requires_user_action() => return user_action(&error.to_string()),
         (AcmeError::Rejected(_), Some(binding)) => Some(format!(
             "check the external account binding: keyID and the key in Secret {}",
             binding.key_secret_ref.name

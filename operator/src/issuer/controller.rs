@@ -26,7 +26,7 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    NotReady, account,
+    NotReady, USER_ACTION_REQUIRED, account,
     acme::{DEFAULT_IN_FLIGHT, FairQueue, LimitState, RequestObserver},
     ca,
     dependencies::{self, Credentials, Difference},
@@ -38,6 +38,7 @@ use super::{
     solver::{Author, Workshop},
 };
 use crate::{
+    clock,
     kubernetes::{
         apply::{Target, Writer},
         conditions::{self, Status, Verdict},
@@ -397,6 +398,15 @@ async fn examine<K: AnyIssuer>(
                 .map_err(|error| NotReady::new(error.reason(), error.to_string()))?;
             if let Some(State::Ready(Signer::Acme(known))) = ctx.registry.get(key)
                 && known.spec == *spec
+                && let Some(message) = known.user_action()
+            {
+                return Err(account::user_action(message));
+            }
+            if !changed && let Some(held) = awaits_user_action(issuer, now) {
+                return Err(held);
+            }
+            if let Some(State::Ready(Signer::Acme(known))) = ctx.registry.get(key)
+                && known.spec == *spec
                 && !known.is_forgotten()
                 && !(changed && must_be_established(key, &known, spec, secrets.as_ref(), ctx).await)
             {
@@ -499,6 +509,21 @@ fn was_refused(status: Option<&IssuerStatus>) -> bool {
     status
         .and_then(|status| conditions::find(&status.conditions, "Ready"))
         .is_some_and(|ready| ready.status == "False" && NotReady::REFUSALS.contains(&ready.reason.as_str()))
+}
+
+/// Returns the state of an issuer whose user has to do something at the CA, until it is time to find out whether that is done.
+/// It is kept in the status, so that neither the watch nor a restart asks sooner.
+fn awaits_user_action<K: AnyIssuer>(issuer: &K, now: Timestamp) -> Option<NotReady> {
+    let ready = conditions::find(&issuer.status()?.conditions, "Ready")?;
+    let is_held = ready.status == "False"
+        && ready.reason == USER_ACTION_REQUIRED
+        && ready.observed_generation == issuer.meta().generation;
+    let since = clock::past(Some(ready.last_transition_time.0), now).filter(|_| is_held)?;
+    let left = account::USER_ACTION_AGAIN.checked_sub(now.duration_since(since).unsigned_abs())?;
+    Some(NotReady {
+        retry_after: Some(left),
+        ..NotReady::new(USER_ACTION_REQUIRED, ready.message.clone())
+    })
 }
 
 /// Returns what is known of the account at `server`: nothing, when the status is about another server.

@@ -24,6 +24,9 @@ pub use gatehouse_acme as acme;
 
 use std::time::Duration;
 
+/// The reason of an issuer whose CA serves its account only after a user has done something there (RFC 8555 §7.3.3).
+pub const USER_ACTION_REQUIRED: &str = "UserActionRequired";
+
 /// Why an issuer cannot sign.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotReady {
@@ -39,7 +42,12 @@ pub struct NotReady {
 
 impl NotReady {
     /// The reasons for which a CA refuses an account, until somebody changes something here or there.
-    pub const REFUSALS: [&'static str; 3] = ["AccountRefused", "ExternalAccountRequired", "IssuerNotReady"];
+    pub const REFUSALS: [&'static str; 4] = [
+        "AccountRefused",
+        "ExternalAccountRequired",
+        "IssuerNotReady",
+        USER_ACTION_REQUIRED,
+    ];
 
     /// Whether the CA refuses the account.
     pub fn is_refusal(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -33,6 +33,8 @@ pub struct AcmeSigner {
     queue: Mutex<FairQueue>,
     /// Whether the CA does not know the account any more.
     forgotten: AtomicBool,
+    /// Why the CA serves the account only after a user has done something there.
+    user_action: OnceLock<String>,
     /// Whom to tell that the issuer is to be looked at out of turn.
     again: (mpsc::UnboundedSender<Key>, Key),
     workshop: Arc<Workshop>,
@@ -59,6 +61,7 @@ impl AcmeSigner {
             spec,
             queue: Mutex::new(queue),
             forgotten: AtomicBool::new(false),
+            user_action: OnceLock::new(),
             again,
             workshop,
             records,
@@ -107,6 +110,18 @@ impl AcmeSigner {
     pub fn forget(&self) {
         self.forgotten.store(true, Ordering::Relaxed);
         self.keep();
+    }
+
+    /// Notes that the CA serves the account only after a user has done something there; `message` has the CA's words.
+    pub fn require_user_action(&self, message: String) {
+        // The first is as good as the last.
+        let _ = self.user_action.set(message);
+        self.forget();
+    }
+
+    /// Returns the CA's words when a user has to do something there.
+    pub fn user_action(&self) -> Option<&str> {
+        self.user_action.get().map(String::as_str)
     }
 
     /// Whether [`forget`](Self::forget) was called.

@@ -273,9 +273,10 @@ const ISSUER: Table = &[
         "Nothing is ordered until the CA accepts the account. Deactivated: delete the account's Secret, or name another in privateKeySecretRef, to make a new one. Revoked: ask the CA. New, with a binding: correct externalAccountBinding.",
     ),
     (
-        "IssuerNotReady",
-        "The CA does not know the account any more, or its terms changed and it wants a human: agree at the URL in the message.",
+        "UserActionRequired",
+        "The CA serves the account only after a user has done something there, such as to agree to new terms: see the URL in the message. Afterwards it goes on within 15 minutes, at once when the Issuer's spec is changed.",
     ),
+    ("IssuerNotReady", "The CA does not know the account any more."),
     (
         "Rejected",
         "The CA refuses the contact, the key or the account, in the words of the message.",

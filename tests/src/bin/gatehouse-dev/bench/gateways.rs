@@ -48,10 +48,7 @@ pub(super) async fn gateways(binary: &Path, large: bool, measured: &mut Measured
     ));
     let script = script(&mut lab).await?;
     note("script", script);
-    let client = lab.cluster.client();
-    let services = Seen::watch(Api::<Service>::all(client.clone()), |_| true);
-    let programmed = Seen::watch(Api::<Gateway>::all(client.clone()), is_programmed);
-    let served = Seen::watch(Api::<Gateway>::all(client), has_endpoints);
+    let [services, programmed, served] = watch(&lab);
     lab.audit.quiet().await;
     tokio::time::sleep(REST).await;
     let without = memory(&lab.operator, "VmRSS")?;
@@ -137,10 +134,22 @@ pub(super) async fn gateways(binary: &Path, large: bool, measured: &mut Measured
     Ok(())
 }
 
+/// Notes when each has its Service, is Programmed, and has endpoints.
+fn watch(lab: &Lab) -> [Seen; 3] {
+    let client = lab.cluster.client();
+    [
+        Seen::watch(Api::<Service>::all(client.clone()), |_| true),
+        Seen::watch(Api::<Gateway>::all(client.clone()), is_programmed),
+        Seen::watch(Api::<Gateway>::all(client), has_endpoints),
+    ]
+}
+
 /// Creates the same Gateways and the Services that the operator makes of them, by the same kinds of requests, while no
 /// operator runs. Returns the time until the last was created. Nothing is left of them.
 async fn script(lab: &mut Lab) -> Result<f64, Error> {
     lab.operator.terminate(SOON).await;
+    // As many watches as when the operator is measured.
+    let _watches = watch(lab);
     let params = PatchParams::apply("script");
     let began = Instant::now();
     let services = stream::iter(0..GATEWAYS)
