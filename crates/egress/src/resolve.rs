@@ -48,9 +48,9 @@ impl Service<Name> for GuardedResolver {
 
 /// Looks a host up by the system's resolver.
 ///
-/// A name with a dot is looked up as an absolute name first, and through the search domains of `/etc/resolv.conf` only
-/// when there is no such name. With a Pod's `ndots:5` the search domains come first, and a Service `slack` in a namespace
-/// `com` would answer for `slack.com`.
+/// With a Pod's `ndots:5` the search domains of `/etc/resolv.conf` come first, and a Service `slack` in a namespace `com`
+/// would answer for `slack.com`. So a name with two dots or more is absolute, unless it ends in `.svc`. One with one dot
+/// may be `service.namespace`: the search domains come when there is no such absolute name.
 ///
 /// # Errors
 /// Those of the resolver. One that has no answer now is not taken for "no such name".
@@ -82,7 +82,12 @@ fn candidates(host: &str, hosts: &str) -> Vec<String> {
     if is_short || host.ends_with('.') || host.parse::<IpAddr>().is_ok() || is_listed() {
         return vec![as_written];
     }
-    vec![format!("{host}."), as_written]
+    let absolute = format!("{host}.");
+    if host.matches('.').count() > 1 {
+        // A search domain must not answer for a public name that has expired.
+        return vec![absolute];
+    }
+    vec![absolute, as_written]
 }
 
 /// Whether the resolver says that there is no such name, or that it has no address. The error has no other mark than the
@@ -121,8 +126,8 @@ mod tests {
     #[test]
     fn a_public_name_is_looked_up_as_an_absolute_name_first() {
         let hosts = "127.0.0.1 localhost\n192.0.2.7 acme.example.com vault # backup.example.com\n";
-        let cases: [(&str, &[&str]); 9] = [
-            ("hooks.slack.com", &["hooks.slack.com.", "hooks.slack.com"]),
+        let cases: [(&str, &[&str]); 10] = [
+            ("hooks.slack.com", &["hooks.slack.com."]),
             ("slack.com", &["slack.com.", "slack.com"]),
             // Short names of Services need the search domains.
             ("alertmanager", &["alertmanager"]),
@@ -135,7 +140,11 @@ mod tests {
             ("192.0.2.1", &["192.0.2.1"]),
             // Pods' hostAliases.
             ("ACME.example.com", &["ACME.example.com"]),
-            ("backup.example.com", &["backup.example.com.", "backup.example.com"]),
+            ("backup.example.com", &["backup.example.com."]),
+            (
+                "vault.security.svc.cluster.local",
+                &["vault.security.svc.cluster.local."],
+            ),
         ];
         for (host, names) in cases {
             assert_eq!(candidates(host, hosts), names, "{host}");
