@@ -48,16 +48,11 @@ impl Live {
             .status
             .as_ref()
             .and_then(|status| status.load_balancer.as_ref()?.ingress.as_ref());
-        let ingress = ingress.into_iter().flatten().filter_map(|ingress| {
-            let address = ingress
-                .ip
-                .as_ref()
-                .filter(|ip| !ip.is_empty())
-                .and_then(|ip| ip.parse().ok());
-            let name = ingress.hostname.as_ref().filter(|name| !name.is_empty());
-            address
-                .map(Ingress::Address)
-                .or_else(|| name.cloned().map(Ingress::Name))
+        // One entry may have both, and each may be the public one.
+        let ingress = ingress.into_iter().flatten().flat_map(|ingress| {
+            let filled = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+            let address = filled(&ingress.ip).map(|ip| address(&ip).map_or(Ingress::Name(ip), Ingress::Address));
+            address.into_iter().chain(filled(&ingress.hostname).map(Ingress::Name))
         });
         Self {
             name: service.name_any(),
@@ -190,6 +185,50 @@ impl Live {
     }
 }
 
+/// An address as the API server takes it: also with leading zeros in its decimal numbers (`net.ParseIPSloppy`).
+fn address(text: &str) -> Option<IpAddr> {
+    let without_zeros = || {
+        let numbers: Vec<&str> = text
+            .split('.')
+            .map(|number| match number.trim_start_matches('0') {
+                "" if !number.is_empty() => "0",
+                rest => rest,
+            })
+            .collect();
+        numbers.join(".").parse().ok()
+    };
+    text.parse().ok().or_else(without_zeros)
+}
+
 fn number(port: &Value, field: &str) -> Option<i32> {
     i32::try_from(port.get(field)?.as_i64()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn each_address_and_name_of_an_ingress_counts_however_it_is_written() {
+        let service: Service = serde_json::from_value(json!({"status": {"loadBalancer": {"ingress": [
+            {"ip": "10.0.0.1", "hostname": "lb.example.com"},
+            {"ip": "203.000.113.007"},
+            {"ip": "", "hostname": "other.example.com"},
+            {"ip": "rubbish"},
+        ]}}}))
+        .unwrap();
+        let address = |text: &str| Ingress::Address(text.parse().unwrap());
+        let name = |text: &str| Ingress::Name(text.into());
+        assert_eq!(
+            Live::of(&service).ingress,
+            [
+                address("10.0.0.1"),
+                name("lb.example.com"),
+                address("203.0.113.7"),
+                name("other.example.com"),
+                name("rubbish"),
+            ]
+        );
+    }
 }
