@@ -54,9 +54,10 @@ pub fn detect(evidence: &Evidence) -> Detection {
         .filter(|provider| runs(*provider, evidence))
         .collect();
     match (clouds.as_slice(), inside.as_slice()) {
-        ([one], []) => match shared(*one, evidence) {
-            Some(scheme) => Detection::Likely(*one, ambiguous(scheme)),
-            None => Detection::One(*one),
+        ([one], []) => match (shared(*one, evidence), foreign(evidence)) {
+            (Some(scheme), _) => Detection::Likely(*one, ambiguous(scheme)),
+            (None, Some(id)) => Detection::Likely(*one, mixed(*one, id)),
+            (None, None) => Detection::One(*one),
         },
         // A cloud that is about to give its nodes a providerID may serve Services, too.
         ([], _) if evidence.uninitialized => Detection::Later(
@@ -79,6 +80,20 @@ fn shared(provider: Provider, evidence: &Evidence) -> Option<&'static SharedSche
         .confirmed_by
         .is_some_and(|prefix| evidence.node_labels.keys().any(|key| key.starts_with(prefix)));
     (!confirmed).then_some(scheme)
+}
+
+/// A node's providerID of no cloud that is known: beside a known one's nodes, its controller may serve Services, too.
+fn foreign(evidence: &Evidence) -> Option<&str> {
+    let mut ids = evidence.provider_ids.iter();
+    ids.find(|id| cloud(id).is_none()).map(String::as_str)
+}
+
+fn mixed(provider: Provider, id: &str) -> String {
+    let scheme = id.split_once("://").map_or(id, |(scheme, _)| scheme);
+    format!(
+        "Some nodes are of {}, and others have a providerID ({scheme}) of no provider that Gatehouse knows, whose load balancer might serve the Service: write in spec.service.provider whose it is",
+        key(provider)
+    )
 }
 
 /// Whether nodes of this provider look like those of others that read another switch.

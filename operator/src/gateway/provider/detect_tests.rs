@@ -196,6 +196,18 @@ fn nodes_of_two_clouds_are_for_the_user_to_decide() {
 }
 
 #[test]
+fn a_cloud_beside_nodes_of_an_unknown_one_decides_nothing_for_internal() {
+    let Detection::Likely(found, why) = detect(&nodes(&["hcloud://1", "harvester://2"])) else {
+        unreachable!("Harvester's controller serves Services, too");
+    };
+    assert_eq!(found, Provider::Hetzner);
+    assert_eq!(
+        why,
+        "Some nodes are of Hetzner, and others have a providerID (harvester) of no provider that Gatehouse knows, whose load balancer might serve the Service: write in spec.service.provider whose it is"
+    );
+}
+
+#[test]
 fn what_is_not_known_is_said_with_what_was_seen() {
     let tail = ", and neither MetalLB nor pools of Cilium or kube-vip are installed: write in spec.service.provider whose load balancer it is";
     let cases = [
