@@ -7,10 +7,10 @@ use std::{
     time::Duration,
 };
 
-use hickory_resolver::TokioResolver;
+use hickory_resolver::{TokioResolver, lookup::Lookup as Records, net::NetError};
 use jiff::Timestamp;
 
-use super::exposure::Known;
+use super::exposure::{self, Known, Reach};
 
 /// How long an answer is believed.
 pub const FRESH: Duration = Duration::from_secs(5 * 60);
@@ -77,11 +77,13 @@ impl Lookup {
     async fn ask(&self, name: &str) -> Result<Vec<IpAddr>, String> {
         let resolver = self.resolver.as_ref().map_err(Clone::clone)?;
         // A name from outside is no name of a search domain of ours, where anyone may have a wildcard.
-        match tokio::time::timeout(PATIENCE, resolver.lookup_ip(absolute(name))).await {
-            Ok(Ok(found)) => Ok(found.iter().collect()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(format!("no answer within {PATIENCE:?}")),
-        }
+        let name = absolute(name);
+        // Each on its own: one that is silent takes nothing from the other's answer.
+        let (v4, v6) = tokio::join!(
+            half(resolver.ipv4_lookup(name.as_str())),
+            half(resolver.ipv6_lookup(name.as_str()))
+        );
+        together(v4, v6)
     }
 
     /// Forgets the names that were not asked for since long.
@@ -98,6 +100,45 @@ impl Lookup {
     }
 }
 
+/// The addresses of one family.
+#[derive(Clone, Debug)]
+enum Half {
+    Found(Vec<IpAddr>),
+    /// A name server says that there are none: how it says it.
+    None(String),
+    Failed(String),
+}
+
+async fn half(asked: impl Future<Output = Result<Records, NetError>>) -> Half {
+    match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(Ok(found)) => {
+            let records = found.answers().iter();
+            Half::Found(records.filter_map(|record| record.data.ip_addr()).collect())
+        }
+        Ok(Err(error)) if error.is_no_records_found() => Half::None(error.to_string()),
+        Ok(Err(error)) => Half::Failed(error.to_string()),
+        Err(_) => Half::Failed(format!("no answer within {PATIENCE:?}")),
+    }
+}
+
+/// Joins both families. While one has no answer, private addresses of the other prove nothing; a public one is enough.
+fn together(v4: Half, v6: Half) -> Result<Vec<IpAddr>, String> {
+    let (mut found, mut none, mut failed) = (Vec::new(), None, None);
+    for half in [v4, v6] {
+        match half {
+            Half::Found(addresses) => found.extend(addresses),
+            Half::None(why) => none = Some(why),
+            Half::Failed(why) => failed = Some(why),
+        }
+    }
+    let is_public = found.iter().any(|address| exposure::of(*address) == Reach::Public);
+    match (failed, none) {
+        (Some(why), _) if !is_public => Err(why),
+        (None, Some(why)) if found.is_empty() => Err(why),
+        _ => Ok(found),
+    }
+}
+
 /// The name with the dot at its end that keeps search domains out.
 fn absolute(name: &str) -> String {
     format!("{}.", name.trim_end_matches('.'))
@@ -105,6 +146,26 @@ fn absolute(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::{Half, IpAddr, together};
+
+    #[test]
+    fn private_addresses_of_one_family_prove_nothing_without_the_other() {
+        let found = |text: &str| Half::Found(text.parse::<IpAddr>().into_iter().collect());
+        let none = || Half::None("no record".into());
+        let failed = || Half::Failed("SERVFAIL".into());
+        let ok = |texts: &[&str]| Ok(texts.iter().filter_map(|text| text.parse().ok()).collect());
+        assert_eq!(together(found("10.0.0.1"), none()), ok(&["10.0.0.1"]));
+        assert_eq!(together(found("10.0.0.1"), failed()), Err("SERVFAIL".into()));
+        assert_eq!(together(failed(), found("fd00::1")), Err("SERVFAIL".into()));
+        assert_eq!(together(found("203.0.113.1"), failed()), ok(&["203.0.113.1"]));
+        assert_eq!(
+            together(found("10.0.0.1"), found("2600::1")),
+            ok(&["10.0.0.1", "2600::1"])
+        );
+        assert_eq!(together(none(), none()), Err("no record".into()));
+        assert_eq!(together(none(), failed()), Err("SERVFAIL".into()));
+    }
+
     #[test]
     fn a_name_is_asked_for_as_it_is_and_never_below_a_search_domain() {
         assert_eq!(super::absolute("lb.example.com"), "lb.example.com.");
