@@ -132,6 +132,8 @@ impl Entry {
         };
         let mut state = stored.unwrap_or_default();
         state.clamp(now);
+        // Whether their Secrets have changed while no operator ran is not known: they are tried once more.
+        state.secret_changed(now);
         Self {
             key,
             uid,
@@ -183,12 +185,7 @@ impl Entry {
 
     /// A Secret of a receiver has changed: one that was stopped starts again, and what failed is tried again.
     pub(super) fn secret_changed(&mut self, now: Timestamp) {
-        for destination in &mut self.state.destinations {
-            if destination.receiver.has_secrets() {
-                self.stale |= destination.queue.stopped.is_some();
-                destination.queue.secret_changed(now);
-            }
-        }
+        self.stale |= self.state.secret_changed(now);
         self.state.changed();
     }
 

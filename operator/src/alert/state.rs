@@ -264,6 +264,18 @@ impl State {
         self.repeat_at = self.repeat_at.map(|_| now);
     }
 
+    /// Starts the receivers with Secrets that were stopped, and tries what failed at them again. Returns whether one was stopped.
+    pub fn secret_changed(&mut self, now: Timestamp) -> bool {
+        let mut was_stopped = false;
+        for destination in &mut self.destinations {
+            if destination.receiver.has_secrets() {
+                was_stopped |= destination.queue.stopped.is_some();
+                destination.queue.secret_changed(now);
+            }
+        }
+        was_stopped
+    }
+
     /// Something is different from what is durable.
     pub fn changed(&mut self) {
         self.revision += 1;

@@ -192,6 +192,51 @@ async fn a_receiver_that_is_gone_starts_again_when_a_secret_of_it_changes_and_on
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_receiver_that_is_gone_is_tried_once_by_the_next_operator_when_it_has_secrets() {
+    let world = World::new();
+    let receivers = json!({"receivers": [
+        {"name": "hook", "webhook": {"urlSecretRef": {"name": "hooks", "key": "url"}}},
+        {"name": "ops", "webhook": {"url": "https://b"}}
+    ]});
+    world.answer(|_| {
+        let message = "it answered 410 Gone".into();
+        (Duration::ZERO, Outcome::Gone { message })
+    });
+    let engine = Running::over(&world);
+    engine
+        .hears([world.put("web", 1, 50), policy("p", "u", 1, &receivers)])
+        .await;
+    seconds(20).await;
+    engine.ends().await;
+    let before = world.told().len();
+    // Its Secret was corrected while no operator ran.
+    world.answer(|_| (Duration::ZERO, Outcome::Accepted));
+    let engine = Running::over(&world);
+    engine
+        .hears([
+            world.put("web", 1, 50),
+            world.put("api", 1, 50),
+            policy("p", "u", 1, &receivers),
+        ])
+        .await;
+    seconds(5).await;
+    let told: Vec<String> = world.told()[before..]
+        .iter()
+        .filter_map(|line| Some(line.split_once(' ')?.1.to_owned()))
+        .collect();
+    assert!(told.contains(&"hook firing renewalFailed api".to_owned()), "{told:?}");
+    assert!(told.iter().all(|line| line.starts_with("hook ")), "{told:?}");
+    let stopped = world
+        .status("p")
+        .receivers
+        .iter()
+        .map(|it| it.stopped)
+        .collect::<Vec<_>>();
+    assert_eq!(stopped, [false, true]);
+    engine.ends().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_clock_that_was_a_year_ahead_delays_nothing() {
     let world = World::new();
     world.answer(|_| down());
