@@ -526,6 +526,15 @@ fn may_be_the_replacement(error: &AcmeError) -> bool {
         }
         AcmeError::Unauthorized { .. } => true,
         AcmeError::Malformed { status, .. } => matches!(status, 404 | 409),
+        // Pebble does not know a certificate in the moment after it issued it, and calls that its own error.
+        AcmeError::Unavailable {
+            status: 500, detail, ..
+        } => {
+            let detail = detail.to_ascii_lowercase();
+            ["given certificate", "existing order", "replace"]
+                .iter()
+                .any(|word| detail.contains(word))
+        }
         _ => false,
     }
 }

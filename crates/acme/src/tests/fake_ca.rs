@@ -40,6 +40,12 @@ pub(super) fn problem(status: u16, kind: &str) -> Fault {
     Fault::Answer(status, vec![], body.to_string())
 }
 
+/// A 500 with these words.
+pub(super) fn server_error(detail: &str) -> Fault {
+    let body = json!({"type": "urn:ietf:params:acme:error:serverInternal", "detail": detail});
+    Fault::Answer(500, vec![], body.to_string())
+}
+
 struct Order {
     object: Value,
     authorizations: Vec<usize>,

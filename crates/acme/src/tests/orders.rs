@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::fake_ca::{FakeCa, Fault, problem};
+use super::fake_ca::{FakeCa, Fault, problem, server_error};
 use crate::*;
 
 pub(super) fn now() -> Timestamp {
@@ -241,6 +241,8 @@ async fn a_refused_replacement_is_ordered_without_it() {
         problem(409, "alreadyReplaced"),
         problem(404, "malformed"),
         problem(403, "unauthorized"),
+        server_error("could not find an order for the given certificate"),
+        server_error("at least one identifier in the new order and existing order must match"),
     ] {
         let ca = FakeCa::start().await;
         let account = ca.account().await;
