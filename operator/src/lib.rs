@@ -10,7 +10,7 @@ pub mod clock;
 pub mod gateway;
 pub mod issuer;
 pub mod kubernetes;
-pub mod operator;
+pub mod manager;
 pub mod telemetry;
 
 pub use gatehouse_egress as egress;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use gatehouse::gateway::provider::{Exposure, says};
+use gatehouse::gateway::provider::{Exposure, annotation_exposure};
 use gatehouse_crds::gateway::Provider;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, LoadBalancerIngress, ObjectReference, Service};
@@ -367,7 +367,7 @@ pub fn exposure(provider: Provider, service: &Service) -> Exposure {
         .spec
         .as_ref()
         .and_then(|spec| spec.load_balancer_class.as_deref());
-    says(provider, service.annotations(), service.labels(), class)
+    annotation_exposure::parse(provider, service.annotations(), service.labels(), class)
 }
 
 fn manager() -> PatchParams {

@@ -1,6 +1,6 @@
 //! The harness: real components on free ports of 127.0.0.1, started in seconds and gone when the test is.
 //!
-//! [`World`] puts together what a suite needs: etcd and kube-apiserver ([`ControlPlane`]), the controller manager,
+//! [`TestCluster`] puts together what a suite needs: etcd and kube-apiserver ([`ControlPlane`]), the controller manager,
 //! Pebble with its challenge server, Knot for DNS updates, and operators under test. Each component is a file, a struct
 //! and a child process; [`keeper`] makes sure that no child outlives this process, however it ends. Binaries come from
 //! [`Assets`]; a component that cannot be had fails the run.
@@ -29,6 +29,8 @@ pub mod control_plane;
 mod debian;
 pub mod error;
 pub mod gate;
+pub mod gateway_environment;
+pub mod isolated_operator;
 pub mod keeper;
 pub mod knot;
 pub mod kubeconfig;
@@ -44,12 +46,10 @@ pub mod python;
 pub mod receiver;
 pub mod record;
 pub mod revocation;
-pub mod scene;
-pub mod site;
-pub mod stage;
+pub mod shared_operator;
+pub mod test_cluster;
 pub mod web;
 pub mod workspace;
-pub mod world;
 
 pub use alertmanager::Alertmanager;
 pub use assets::{Assets, Tool};
@@ -58,6 +58,8 @@ pub use cluster::Cluster;
 pub use control_plane::ControlPlane;
 pub use error::Error;
 pub use gate::Gate;
+pub use gateway_environment::GatewayEnvironment;
+pub use isolated_operator::IsolatedOperator;
 pub use knot::Knot;
 pub use operator::Operator;
 pub use pebble::Pebble;
@@ -65,7 +67,5 @@ pub use proxy::Proxy;
 pub use python::Verifier;
 pub use receiver::Receiver;
 pub use record::Record;
-pub use scene::Scene;
-pub use site::Site;
-pub use stage::Stage;
-pub use world::World;
+pub use shared_operator::SharedOperator;
+pub use test_cluster::TestCluster;

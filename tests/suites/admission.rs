@@ -24,24 +24,24 @@ mod gateways;
 
 use std::sync::Arc;
 
-use gatehouse_tests::stage::SOON;
-use gatehouse_tests::{Cluster, World, operator, world};
+use gatehouse_tests::shared_operator::SOON;
+use gatehouse_tests::{Cluster, TestCluster, operator, test_cluster};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 /// An API server with the CRDs, and nothing that acts on them.
-async fn plane() -> (Arc<World>, Cluster, String) {
-    static WORLD: OnceCell<Arc<World>> = OnceCell::const_new();
-    let world = WORLD
+async fn plane() -> (Arc<TestCluster>, Cluster, String) {
+    static WORLD: OnceCell<Arc<TestCluster>> = OnceCell::const_new();
+    let test_cluster = WORLD
         .get_or_init(|| async {
-            let world = World::start(world::Options::default()).await.unwrap();
-            world.cluster().await.install_crds().await.unwrap();
-            Arc::new(world)
+            let test_cluster = TestCluster::start(test_cluster::Options::default()).await.unwrap();
+            test_cluster.cluster().await.install_crds().await.unwrap();
+            Arc::new(test_cluster)
         })
         .await;
-    let cluster = world.cluster().await;
+    let cluster = test_cluster.cluster().await;
     let namespace = cluster.namespace("admission").await;
-    (Arc::clone(world), cluster, namespace)
+    (Arc::clone(test_cluster), cluster, namespace)
 }
 
 fn manifest(kind: &str, spec: &str) -> String {
@@ -531,11 +531,11 @@ async fn kept(cluster: &Cluster, namespace: &str, specs: Vec<(&'static str, Valu
 
 #[tokio::test]
 async fn kubectl_shows_columns_short_names_the_category_and_explanations() {
-    let (world, cluster, namespace) = plane().await;
-    let options = operator::Options::new(&world.plane.kubeconfig())
+    let (test_cluster, cluster, namespace) = plane().await;
+    let options = operator::Options::new(&test_cluster.plane.kubeconfig())
         .arg("--namespace")
         .arg(&namespace);
-    let _operator = world.operator(&options).await;
+    let _operator = test_cluster.operator(&options).await;
     cluster
         .apply(
             &namespace,
@@ -549,7 +549,12 @@ async fn kubectl_shows_columns_short_names_the_category_and_explanations() {
         .wait_condition(&certificates, "shown", "Ready", "True", SOON)
         .await;
     let status = shown.status.unwrap();
-    let kubectl = |args: &[&str]| world.plane.kubectl(&[args, &["-n", &namespace]].concat()).unwrap();
+    let kubectl = |args: &[&str]| {
+        test_cluster
+            .plane
+            .kubectl(&[args, &["-n", &namespace]].concat())
+            .unwrap()
+    };
 
     let table = kubectl(&["get", "certificate", "shown"]);
     let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();

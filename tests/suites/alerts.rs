@@ -13,19 +13,19 @@ use std::time::Duration;
 
 use gatehouse_crds::alert::{AlertPolicy, ClusterAlertPolicy, ReceiverStatus};
 use gatehouse_tests::cluster::condition;
+use gatehouse_tests::isolated_operator::SOON;
 use gatehouse_tests::manifests::{alert_policy, orphan, self_signed};
 use gatehouse_tests::process::eventually;
 use gatehouse_tests::receiver::{Answer, Received};
-use gatehouse_tests::scene::SOON;
-use gatehouse_tests::world::Options;
-use gatehouse_tests::{Receiver, Scene, World, operator};
+use gatehouse_tests::test_cluster::Options;
+use gatehouse_tests::{IsolatedOperator, Receiver, TestCluster, operator};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
-async fn scene(name: &str) -> Scene {
-    Scene::new(&World::shared().await, name).await
+async fn isolated(name: &str) -> IsolatedOperator {
+    IsolatedOperator::new(&TestCluster::shared().await, name).await
 }
 
 /// A policy that tells at once what is not ready.
@@ -38,8 +38,8 @@ fn ops(receiver: &Receiver) -> Value {
     json!([{"name": "ops", "webhook": {"url": receiver.url("/hook")}}])
 }
 
-fn policies(scene: &Scene) -> Api<AlertPolicy> {
-    scene.cluster.api(&scene.namespace)
+fn policies(isolated: &IsolatedOperator) -> Api<AlertPolicy> {
+    isolated.cluster.api(&isolated.namespace)
 }
 
 /// Waits until so many were taken, and then sees that it stays so.
@@ -54,7 +54,7 @@ async fn told(receiver: &Receiver, expected: &[&str]) {
 }
 
 async fn receiver_status(
-    scene: &Scene,
+    isolated: &IsolatedOperator,
     policy: &str,
     what: &str,
     fits: impl Fn(&ReceiverStatus) -> bool,
@@ -65,11 +65,14 @@ async fn receiver_status(
             .as_ref()
             .is_some_and(|status| status.receivers.iter().any(&fits))
     };
-    scene.cluster.wait(&policies(scene), policy, what, SOON, found).await
+    isolated
+        .cluster
+        .wait(&policies(isolated), policy, what, SOON, found)
+        .await
 }
 
-async fn states(scene: &Scene) -> usize {
-    let api: Api<ConfigMap> = scene.cluster.api(&scene.namespace);
+async fn states(isolated: &IsolatedOperator) -> usize {
+    let api: Api<ConfigMap> = isolated.cluster.api(&isolated.namespace);
     let list = api
         .list(&ListParams::default().labels("gatehouse.dev/alert-state"))
         .await;
@@ -78,17 +81,17 @@ async fn states(scene: &Scene) -> usize {
 
 #[tokio::test]
 async fn what_is_not_ready_is_told_with_everything_one_needs_and_its_mending_once() {
-    let (scene, receiver) = (scene("alarm").await, Receiver::start().await);
-    let _operator = scene.operator().await;
-    scene.apply(&policy("ops", &ops(&receiver))).await;
-    scene.apply(&orphan("web")).await;
+    let (isolated, receiver) = (isolated("alarm").await, Receiver::start().await);
+    let _operator = isolated.operator().await;
+    isolated.apply(&policy("ops", &ops(&receiver))).await;
+    isolated.apply(&orphan("web")).await;
     told(&receiver, &["firing notReady web"]).await;
     let first = &receiver.received()[0];
     assert_eq!(first.header("content-type"), "application/cloudevents+json");
     let event = first.json();
     assert_eq!(event["specversion"], "1.0");
     assert_eq!(event["type"], "dev.gatehouse.certificate.not_ready");
-    assert_eq!(event["subject"], format!("{}/web", scene.namespace));
+    assert_eq!(event["subject"], format!("{}/web", isolated.namespace));
     assert_eq!(event["id"], first.header("webhook-id"));
     let data = &event["data"];
     assert_eq!(
@@ -102,42 +105,44 @@ async fn what_is_not_ready_is_told_with_everything_one_needs_and_its_mending_onc
             .as_ref()
             .is_some_and(|status| status.firing_count == Some(1))
     };
-    let status = scene
+    let status = isolated
         .cluster
-        .wait(&policies(&scene), "ops", "one that fires", SOON, fits)
+        .wait(&policies(&isolated), "ops", "one that fires", SOON, fits)
         .await;
     let status = status.status.unwrap();
     assert_eq!(
         status.firing[0].certificate.clone().unwrap_or_default(),
-        format!("{}/web", scene.namespace)
+        format!("{}/web", isolated.namespace)
     );
     assert!(status.receivers[0].last_success.is_some());
-    assert_eq!(states(&scene).await, 1);
+    assert_eq!(states(&isolated).await, 1);
 
-    scene.apply(&self_signed("own")).await;
-    scene.apply(&orphan("web").replace("nobody", "own")).await;
+    isolated.apply(&self_signed("own")).await;
+    isolated.apply(&orphan("web").replace("nobody", "own")).await;
     told(&receiver, &["firing notReady web", "resolved notReady web"]).await;
     eventually("nothing is left to remember", SOON, || async {
-        (states(&scene).await == 0).then_some(())
+        (states(&isolated).await == 0).then_some(())
     })
     .await;
 }
 
 #[tokio::test]
 async fn what_runs_out_is_told_at_its_moment() {
-    let (scene, receiver) = (scene("runs-out").await, Receiver::start().await);
-    let _operator = scene.operator().await;
-    scene.apply(&self_signed("own")).await;
+    let (isolated, receiver) = (isolated("runs-out").await, Receiver::start().await);
+    let _operator = isolated.operator().await;
+    isolated.apply(&self_signed("own")).await;
     let yaml = orphan("web")
         .replace("nobody", "own")
         .replace("dnsNames", "duration: 40s, dnsNames");
-    scene.apply(&yaml).await;
-    scene
+    isolated.apply(&yaml).await;
+    isolated
         .cluster
-        .wait_condition(&scene.certificates(), "web", "Ready", "True", SOON)
+        .wait_condition(&isolated.certificates(), "web", "Ready", "True", SOON)
         .await;
-    scene.apply(&yaml.replace("duration", "suspend: true, duration")).await;
-    scene.apply(&policy("ops", &ops(&receiver))).await;
+    isolated
+        .apply(&yaml.replace("duration", "suspend: true, duration"))
+        .await;
+    isolated.apply(&policy("ops", &ops(&receiver))).await;
     // Warning and critical of one alert, then another one.
     told(
         &receiver,
@@ -172,34 +177,34 @@ async fn what_runs_out_is_told_at_its_moment() {
 
 #[tokio::test]
 async fn a_crash_loses_no_alert_and_repeats_it_under_its_id_and_a_deleted_certificate_ends() {
-    let (scene, receiver) = (scene("crash").await, Receiver::start().await);
+    let (isolated, receiver) = (isolated("crash").await, Receiver::start().await);
     receiver.answer(Answer::of(503));
-    let mut operator = scene.operator().await;
-    scene.apply(&policy("ops", &ops(&receiver))).await;
-    scene.apply(&orphan("web")).await;
+    let mut operator = isolated.operator().await;
+    isolated.apply(&policy("ops", &ops(&receiver))).await;
+    isolated.apply(&orphan("web")).await;
     let first = receiver.wait("a first try", SOON, |_| true).await;
     let failing = |status: &ReceiverStatus| status.consecutive_failures > 0 && status.pending == 1;
-    let policy = receiver_status(&scene, "ops", "a failing receiver", failing).await;
+    let policy = receiver_status(&isolated, "ops", "a failing receiver", failing).await;
     let delivering = condition(&policy, "Delivering").unwrap();
     assert_eq!(
         (&delivering["status"], &delivering["reason"]),
         (&json!("False"), &json!("DeliveryFailed"))
     );
     eventually("an event on the Certificate", SOON, || async {
-        let events = scene.cluster.events("Certificate", &scene.namespace, "web").await;
+        let events = isolated.cluster.events("Certificate", &isolated.namespace, "web").await;
         events
             .into_iter()
             .find(|event| event.reason.as_deref() == Some("AlertDeliveryFailed"))
     })
     .await;
     operator.kill9();
-    scene
+    isolated
         .certificates()
         .delete("web", &DeleteParams::default())
         .await
         .unwrap();
     receiver.answer(Answer::default());
-    let _operator = scene.operator().await;
+    let _operator = isolated.operator().await;
     told(&receiver, &["firing notReady web", "resolved notReady web"]).await;
     let taken = receiver
         .received()
@@ -211,25 +216,25 @@ async fn a_crash_loses_no_alert_and_repeats_it_under_its_id_and_a_deleted_certif
 
 #[tokio::test]
 async fn a_restart_with_nothing_new_says_nothing_new() {
-    let (scene, receiver) = (scene("restart").await, Receiver::start().await);
-    let mut operator = scene.operator().await;
-    scene.apply(&policy("ops", &ops(&receiver))).await;
-    scene.apply(&orphan("web")).await;
+    let (isolated, receiver) = (isolated("restart").await, Receiver::start().await);
+    let mut operator = isolated.operator().await;
+    isolated.apply(&policy("ops", &ops(&receiver))).await;
+    isolated.apply(&orphan("web")).await;
     told(&receiver, &["firing notReady web"]).await;
     operator.terminate(Duration::from_secs(20)).await;
-    let _operator = scene.operator().await;
+    let _operator = isolated.operator().await;
     told(&receiver, &["firing notReady web"]).await;
 }
 
 #[tokio::test]
 async fn a_receiver_that_is_gone_is_left_alone_until_the_policy_changes() {
-    let (scene, receiver) = (scene("gone").await, Receiver::start().await);
+    let (isolated, receiver) = (isolated("gone").await, Receiver::start().await);
     receiver.answer(Answer::of(410));
-    let _operator = scene.operator().await;
-    scene.apply(&policy("ops", &ops(&receiver))).await;
-    scene.apply(&orphan("web")).await;
-    receiver_status(&scene, "ops", "stopped", |status| status.stopped).await;
-    scene.apply(&orphan("api")).await;
+    let _operator = isolated.operator().await;
+    isolated.apply(&policy("ops", &ops(&receiver))).await;
+    isolated.apply(&orphan("web")).await;
+    receiver_status(&isolated, "ops", "stopped", |status| status.stopped).await;
+    isolated.apply(&orphan("api")).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     let tried: Vec<Value> = receiver
         .received()
@@ -239,10 +244,10 @@ async fn a_receiver_that_is_gone_is_left_alone_until_the_policy_changes() {
     assert_eq!(tried.len(), 1, "{tried:#?}");
     receiver.answer(Answer::default());
     let moved = json!([{"name": "ops", "webhook": {"url": receiver.url("/new")}}]);
-    scene.apply(&policy("ops", &moved)).await;
-    scene.apply(&orphan("shop")).await;
+    isolated.apply(&policy("ops", &moved)).await;
+    isolated.apply(&orphan("shop")).await;
     told(&receiver, &["firing notReady shop"]).await;
-    receiver_status(&scene, "ops", "at work again", |status| {
+    receiver_status(&isolated, "ops", "at work again", |status| {
         !status.stopped && status.last_success.is_some()
     })
     .await;
@@ -250,14 +255,14 @@ async fn a_receiver_that_is_gone_is_left_alone_until_the_policy_changes() {
 
 #[tokio::test]
 async fn what_a_policy_fired_is_ended_when_it_is_deleted_also_without_its_secret_and_also_by_the_next_operator() {
-    let (scene, receiver) = (scene("deleted").await, Receiver::start().await);
-    let mut operator = scene.operator().await;
+    let (isolated, receiver) = (isolated("deleted").await, Receiver::start().await);
+    let mut operator = isolated.operator().await;
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "hooks"}, "stringData": {"url": receiver.url("/secret")}});
-    scene.apply(&secret.to_string()).await;
+    isolated.apply(&secret.to_string()).await;
     let by_secret = json!([{"name": "ops", "webhook": {"urlSecretRef": {"name": "hooks", "key": "url"}}}]);
-    scene.apply(&policy("first", &by_secret)).await;
-    scene.apply(&policy("second", &ops(&receiver))).await;
-    scene.apply(&orphan("web")).await;
+    isolated.apply(&policy("first", &by_secret)).await;
+    isolated.apply(&policy("second", &ops(&receiver))).await;
+    isolated.apply(&orphan("web")).await;
     let of = |path: &str| {
         let received = receiver.received().into_iter();
         let received = received.filter(|received| received.path == path && received.answered.is_success());
@@ -279,93 +284,100 @@ async fn what_a_policy_fired_is_ended_when_it_is_deleted_also_without_its_secret
     comes("/secret", &["firing"]).await;
     comes("/hook", &["firing"]).await;
     // As when a namespace is deleted: the Secret goes first.
-    let secrets: Api<k8s_openapi::api::core::v1::Secret> = scene.cluster.api(&scene.namespace);
+    let secrets: Api<k8s_openapi::api::core::v1::Secret> = isolated.cluster.api(&isolated.namespace);
     secrets.delete("hooks", &DeleteParams::default()).await.unwrap();
-    policies(&scene)
+    policies(&isolated)
         .delete("first", &DeleteParams::default())
         .await
         .unwrap();
     comes("/secret", &["firing", "resolved"]).await;
     // Deleted while no operator runs.
     eventually("one is forgotten", SOON, || async {
-        (states(&scene).await == 1).then_some(())
+        (states(&isolated).await == 1).then_some(())
     })
     .await;
     operator.terminate(Duration::from_secs(20)).await;
-    policies(&scene)
+    policies(&isolated)
         .delete("second", &DeleteParams::default())
         .await
         .unwrap();
-    let _operator = scene.operator().await;
+    let _operator = isolated.operator().await;
     comes("/hook", &["firing", "resolved"]).await;
     eventually("all are forgotten", SOON, || async {
-        (states(&scene).await == 0).then_some(())
+        (states(&isolated).await == 0).then_some(())
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_receiver_that_is_removed_or_moved_or_wants_less_is_told_the_end_of_what_it_was_told() {
-    let (scene, old, new) = (scene("moved").await, Receiver::start().await, Receiver::start().await);
-    let _operator = scene.operator().await;
+    let (isolated, old, new) = (
+        isolated("moved").await,
+        Receiver::start().await,
+        Receiver::start().await,
+    );
+    let _operator = isolated.operator().await;
     let to = |name: &str, receiver: &Receiver, least: &str| json!([{"name": name, "minSeverity": least, "webhook": {"url": receiver.url("/hook")}}]);
     let rules = json!({"renewalFailed": {"criticalAfterAttempts": 1000}, "notReady": {"after": "1s"}});
     let policy = |receivers: &Value| alert_policy("ops", &rules, receivers);
-    scene.apply(&policy(&to("ops", &old, "warning"))).await;
-    scene.apply(&orphan("web")).await;
+    isolated.apply(&policy(&to("ops", &old, "warning"))).await;
+    isolated.apply(&orphan("web")).await;
     told(&old, &["firing notReady web"]).await;
     // Under another name it is the same receiver.
-    scene.apply(&policy(&to("pager", &old, "warning"))).await;
+    isolated.apply(&policy(&to("pager", &old, "warning"))).await;
     told(&old, &["firing notReady web"]).await;
-    scene.apply(&policy(&to("pager", &new, "warning"))).await;
+    isolated.apply(&policy(&to("pager", &new, "warning"))).await;
     told(&old, &["firing notReady web", "resolved notReady web"]).await;
     told(&new, &["firing notReady web"]).await;
     let both = json!([
         {"name": "pager", "webhook": {"url": new.url("/hook")}}, {"name": "ops", "webhook": {"url": old.url("/hook")}}
     ]);
-    scene.apply(&policy(&both)).await;
-    scene.apply(&policy(&to("ops", &old, "warning"))).await;
+    isolated.apply(&policy(&both)).await;
+    isolated.apply(&policy(&to("ops", &old, "warning"))).await;
     told(&new, &["firing notReady web", "resolved notReady web"]).await;
 }
 
 #[tokio::test]
 async fn a_receiver_that_is_gone_starts_again_when_its_url_in_the_secret_is_corrected() {
-    let (scene, old, new) = (
-        scene("corrected").await,
+    let (isolated, old, new) = (
+        isolated("corrected").await,
         Receiver::start().await,
         Receiver::start().await,
     );
     old.answer(Answer::of(410));
-    let _operator = scene.operator().await;
+    let _operator = isolated.operator().await;
     let url = |receiver: &Receiver| {
         let data = json!({"url": receiver.url("/hook")});
         json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "hooks"}, "stringData": data}).to_string()
     };
-    scene.apply(&url(&old)).await;
+    isolated.apply(&url(&old)).await;
     let receivers = json!([{"name": "ops", "webhook": {"urlSecretRef": {"name": "hooks", "key": "url"}}}]);
-    scene.apply(&policy("ops", &receivers)).await;
-    scene.apply(&orphan("web")).await;
-    receiver_status(&scene, "ops", "stopped", |status| status.stopped).await;
-    scene.apply(&url(&new)).await;
-    receiver_status(&scene, "ops", "not stopped", |status| !status.stopped).await;
-    scene.apply(&orphan("shop")).await;
+    isolated.apply(&policy("ops", &receivers)).await;
+    isolated.apply(&orphan("web")).await;
+    receiver_status(&isolated, "ops", "stopped", |status| status.stopped).await;
+    isolated.apply(&url(&new)).await;
+    receiver_status(&isolated, "ops", "not stopped", |status| !status.stopped).await;
+    isolated.apply(&orphan("shop")).await;
     told(&new, &["firing notReady shop"]).await;
 }
 
 #[tokio::test]
 async fn loopback_and_metadata_addresses_and_redirects_to_them_are_refused() {
-    let (scene, receiver) = (scene("guard").await, Receiver::start().await);
-    let _operator = scene.world.operator(&scene.options().without_loopback()).await;
+    let (isolated, receiver) = (isolated("guard").await, Receiver::start().await);
+    let _operator = isolated
+        .test_cluster
+        .operator(&isolated.options().without_loopback())
+        .await;
     let receivers = json!([
         {"name": "loopback", "webhook": {"url": receiver.url("/hook")}},
         {"name": "named", "webhook": {"url": receiver.url("/hook").replace("127.0.0.1", "localhost")}},
         {"name": "metadata", "webhook": {"url": "http://169.254.169.254/latest"}}
     ]);
-    scene.apply(&policy("ops", &receivers)).await;
-    scene.apply(&orphan("web")).await;
+    isolated.apply(&policy("ops", &receivers)).await;
+    isolated.apply(&orphan("web")).await;
     for name in ["loopback", "named", "metadata"] {
         let refused = |status: &ReceiverStatus| status.name == name && status.consecutive_failures > 0;
-        let policy = receiver_status(&scene, "ops", "refused", refused).await;
+        let policy = receiver_status(&isolated, "ops", "refused", refused).await;
         let status = policy.status.unwrap();
         let message = status
             .receivers
@@ -383,15 +395,15 @@ async fn loopback_and_metadata_addresses_and_redirects_to_them_are_refused() {
 
 #[tokio::test]
 async fn bad_receivers_are_told_and_the_good_one_undisturbed() {
-    let (scene, receiver, bad) = (scene("bad").await, Receiver::start().await, Receiver::start().await);
+    let (isolated, receiver, bad) = (isolated("bad").await, Receiver::start().await, Receiver::start().await);
     let huge = Answer {
         body: vec![b'x'; 10 * 1024 * 1024].into(),
         ..Answer::of(500)
     };
     bad.answer(huge);
-    let _operator = scene.operator().await;
+    let _operator = isolated.operator().await;
     let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: hooks}\nstringData: {signing: 'not a key', url: 'http://127.0.0.1:9/token-1234567'}\n";
-    scene.apply(secret).await;
+    isolated.apply(secret).await;
     let receivers = json!([
         {"name": "good", "webhook": {"url": receiver.url("/hook")}},
         {"name": "huge", "webhook": {"url": bad.url("/hook")}},
@@ -400,8 +412,8 @@ async fn bad_receivers_are_told_and_the_good_one_undisturbed() {
         {"name": "dead", "webhook": {"urlSecretRef": {"name": "hooks", "key": "url"}}},
         {"name": "plain", "webhook": {"url": receiver.url("/tls").replace("http://", "https://")}}
     ]);
-    scene.apply(&policy("ops", &receivers)).await;
-    scene.apply(&orphan("web")).await;
+    isolated.apply(&policy("ops", &receivers)).await;
+    isolated.apply(&orphan("web")).await;
     let words = [
         ("huge", "500"),
         ("missing", "nowhere"),
@@ -411,7 +423,7 @@ async fn bad_receivers_are_told_and_the_good_one_undisturbed() {
     ];
     for (name, word) in words {
         let failed = |status: &ReceiverStatus| status.name == name && status.message.is_some();
-        let policy = receiver_status(&scene, "ops", "failed", failed).await;
+        let policy = receiver_status(&isolated, "ops", "failed", failed).await;
         let status = policy.status.unwrap();
         let message = status
             .receivers
@@ -433,23 +445,23 @@ async fn bad_receivers_are_told_and_the_good_one_undisturbed() {
 
 #[tokio::test]
 async fn a_test_goes_through_every_receiver_and_says_how_it_went() {
-    let (scene, receiver) = (scene("try").await, Receiver::start().await);
-    let _operator = scene.operator().await;
+    let (isolated, receiver) = (isolated("try").await, Receiver::start().await);
+    let _operator = isolated.operator().await;
     let receivers = json!([
         {"name": "ops", "minSeverity": "critical", "webhook": {"url": receiver.url("/hook")}},
         {"name": "broken", "webhook": {"urlSecretRef": {"name": "nowhere", "key": "url"}}}
     ]);
-    scene.apply(&policy("ops", &receivers)).await;
+    isolated.apply(&policy("ops", &receivers)).await;
     let asked = jiff::Timestamp::now().to_string();
     let patch = json!({"metadata": {"annotations": {"gatehouse.dev/test-requested-at": asked}}});
-    policies(&scene)
+    policies(&isolated)
         .patch("ops", &PatchParams::default(), &Patch::Merge(&patch))
         .await
         .unwrap();
     let answered = |policy: &AlertPolicy| policy.status.as_ref().is_some_and(|status| status.test.is_some());
-    let policy = scene
+    let policy = isolated
         .cluster
-        .wait(&policies(&scene), "ops", "tested", SOON, answered)
+        .wait(&policies(&isolated), "ops", "tested", SOON, answered)
         .await;
     let results = policy.status.unwrap().test.unwrap().receivers;
     let delivered: Vec<(&str, bool)> = results
@@ -463,11 +475,11 @@ async fn a_test_goes_through_every_receiver_and_says_how_it_went() {
 
 #[tokio::test]
 async fn a_sign_of_life_comes_at_its_interval() {
-    let (scene, receiver) = (scene("alive").await, Receiver::start().await);
-    let _operator = scene.operator().await;
+    let (isolated, receiver) = (isolated("alive").await, Receiver::start().await);
+    let _operator = isolated.operator().await;
     let mut policy: Value = serde_json::from_str(&policy("ops", &ops(&receiver))).unwrap();
     policy["spec"]["heartbeatInterval"] = json!("2s");
-    scene.apply(&policy.to_string()).await;
+    isolated.apply(&policy.to_string()).await;
     eventually("three signs of life", SOON, || async {
         (receiver.received().len() >= 3).then_some(())
     })
@@ -483,8 +495,11 @@ async fn a_sign_of_life_comes_at_its_interval() {
 #[tokio::test]
 async fn a_cluster_policy_covers_the_namespaces_and_certificates_that_it_selects() {
     // A world of its own: this operator looks after all namespaces, and would tell the alerts of the other scenes, too.
-    let (receiver, world) = (Receiver::start().await, World::start(Options::default()).await.unwrap());
-    let cluster = world.cluster().await;
+    let (receiver, test_cluster) = (
+        Receiver::start().await,
+        TestCluster::start(Options::default()).await.unwrap(),
+    );
+    let cluster = test_cluster.cluster().await;
     cluster.install_crds().await.unwrap();
     let (prod, dev) = (cluster.namespace("prod").await, cluster.namespace("dev").await);
     let label = json!({"metadata": {"labels": {"env": prod}}});
@@ -493,8 +508,9 @@ async fn a_cluster_policy_covers_the_namespaces_and_certificates_that_it_selects
         .patch(&prod, &PatchParams::default(), &Patch::Merge(&label))
         .await
         .unwrap();
-    let options = operator::Options::new(&world.plane.kubeconfig()).arg(format!("--cluster-resource-namespace={dev}"));
-    let _operator = world.operator(&options).await;
+    let options =
+        operator::Options::new(&test_cluster.plane.kubeconfig()).arg(format!("--cluster-resource-namespace={dev}"));
+    let _operator = test_cluster.operator(&options).await;
     let all: Api<ClusterAlertPolicy> = Api::all(cluster.client());
     let policy = json!({
         "apiVersion": "gatehouse.dev/v1alpha1", "kind": "ClusterAlertPolicy", "metadata": {"name": prod},
@@ -529,22 +545,22 @@ async fn a_cluster_policy_covers_the_namespaces_and_certificates_that_it_selects
 #[tokio::test]
 async fn a_storm_is_one_message_and_its_end_another() {
     const COUNT: usize = 120;
-    let (scene, receiver) = (scene("storm").await, Receiver::start().await);
-    let _operator = scene.operator().await;
+    let (isolated, receiver) = (isolated("storm").await, Receiver::start().await);
+    let _operator = isolated.operator().await;
     let yaml: Vec<String> = (0..COUNT).map(|number| orphan(&format!("web-{number}"))).collect();
-    scene.apply(&yaml.join("---\n")).await;
+    isolated.apply(&yaml.join("---\n")).await;
     let last = format!("web-{}", COUNT - 1);
-    scene
+    isolated
         .cluster
-        .wait_condition(&scene.certificates(), &last, "Ready", "False", SOON)
+        .wait_condition(&isolated.certificates(), &last, "Ready", "False", SOON)
         .await;
     tokio::time::sleep(Duration::from_secs(3)).await;
-    scene.apply(&policy("ops", &ops(&receiver))).await;
+    isolated.apply(&policy("ops", &ops(&receiver))).await;
     let storm = receiver
         .wait("a group", SOON, |received| received.json()["data"]["count"] == COUNT)
         .await;
     assert_eq!(storm.json()["data"]["certificates"].as_array().unwrap().len(), 20);
-    scene
+    isolated
         .certificates()
         .delete_collection(&DeleteParams::default(), &ListParams::default())
         .await

@@ -23,8 +23,8 @@
 
 use gatehouse_tests::cluster::condition;
 use gatehouse_tests::pki::{Ca, new_key_pems};
-use gatehouse_tests::stage::{SOON, base64, http01, text};
-use gatehouse_tests::{Pebble, Stage, pebble, ports};
+use gatehouse_tests::shared_operator::{SOON, base64, http01, text};
+use gatehouse_tests::{Pebble, SharedOperator, pebble, ports};
 use k8s_openapi::api::core::v1::{ResourceQuota, Secret};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose};
@@ -33,20 +33,20 @@ use time::{Duration, OffsetDateTime};
 
 const TLS: &str = "kubernetes.io/tls";
 
-async fn own_pebble(stage: &Stage, options: pebble::Options) -> Pebble {
+async fn own_pebble(shared: &SharedOperator, options: pebble::Options) -> Pebble {
     let options = pebble::Options {
-        dns: Some(stage.world.knot().address()),
-        http_port: Some(stage.world.http01_port),
+        dns: Some(shared.test_cluster.knot().address()),
+        http_port: Some(shared.test_cluster.http01_port),
         ..options
     };
-    stage.world.another_pebble(options).await
+    shared.test_cluster.another_pebble(options).await
 }
 
 /// Waits until an Issuer says why it is not ready, with an event about it.
-async fn issuer_refused(stage: &Stage, name: &str, reason: &str, words: &[&str]) {
-    let issuer = stage
+async fn issuer_refused(shared: &SharedOperator, name: &str, reason: &str, words: &[&str]) {
+    let issuer = shared
         .cluster
-        .wait(&stage.issuers(), name, reason, SOON, |issuer| {
+        .wait(&shared.issuers(), name, reason, SOON, |issuer| {
             condition(issuer, "Ready").is_some_and(|ready| {
                 ready["status"] == "False"
                     && ready["reason"] == reason
@@ -65,7 +65,7 @@ async fn issuer_refused(stage: &Stage, name: &str, reason: &str, words: &[&str])
         );
     }
     gatehouse_tests::process::eventually(&format!("an event of Issuer {name}"), SOON, || async {
-        let events = stage.cluster.events("Issuer", &stage.namespace, name).await;
+        let events = shared.cluster.events("Issuer", &shared.namespace, name).await;
         events
             .into_iter()
             .find(|event| event.reason.as_deref() == Some(reason) && event.type_.as_deref() == Some("Warning"))
@@ -75,25 +75,25 @@ async fn issuer_refused(stage: &Stage, name: &str, reason: &str, words: &[&str])
 
 #[tokio::test]
 async fn an_issuer_that_does_not_exist_is_named_and_its_arrival_is_noticed() {
-    let stage = Stage::set("unknown").await;
-    stage
+    let shared = SharedOperator::set("unknown").await;
+    shared
         .certificate(
             "one",
             json!({"issuerRef": {"name": "absent"}, "dnsNames": ["one.test"]}),
         )
         .await;
-    let cluster_wide = json!({"name": format!("absent-{}", stage.namespace), "kind": "ClusterIssuer"});
-    stage
+    let cluster_wide = json!({"name": format!("absent-{}", shared.namespace), "kind": "ClusterIssuer"});
+    shared
         .certificate("two", json!({"issuerRef": cluster_wide, "dnsNames": ["two.test"]}))
         .await;
     let words = [
         "there is no Issuer absent",
-        &stage.namespace,
+        &shared.namespace,
         "make it, or correct spec.issuerRef",
         "kind: ClusterIssuer",
     ];
-    stage.refused("one", "IssuerNotReady", &words).await;
-    stage
+    shared.refused("one", "IssuerNotReady", &words).await;
+    shared
         .refused(
             "two",
             "IssuerNotReady",
@@ -104,14 +104,14 @@ async fn an_issuer_that_does_not_exist_is_named_and_its_arrival_is_noticed() {
         )
         .await;
 
-    stage.apply("Issuer", "absent", &json!({"selfSigned": {}})).await;
+    shared.apply("Issuer", "absent", &json!({"selfSigned": {}})).await;
     let name = cluster_wide["name"].as_str().unwrap();
-    stage.apply("ClusterIssuer", name, &json!({"selfSigned": {}})).await;
+    shared.apply("ClusterIssuer", name, &json!({"selfSigned": {}})).await;
     for certificate in ["one", "two"] {
-        let ready = stage.ready(certificate, 1).await;
+        let ready = shared.ready(certificate, 1).await;
         assert_eq!(ready.status.unwrap().last_failure, None);
     }
-    stage
+    shared
         .cluster_issuers()
         .delete(name, &DeleteParams::default())
         .await
@@ -133,7 +133,7 @@ fn ca(change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
 
 #[tokio::test]
 async fn a_ca_that_may_not_sign_says_why_and_signs_once_it_is_mended() {
-    let stage = Stage::set("bad-ca").await;
+    let shared = SharedOperator::set("bad-ca").await;
     let (good, good_key) = ca(|_| {});
     let table: [(&str, &str, (String, String), &str, &[&str]); 6] = [
         (
@@ -183,7 +183,7 @@ async fn a_ca_that_may_not_sign_says_why_and_signs_once_it_is_mended() {
         ),
     ];
     for (name, kind, (certificate, key), ..) in &table {
-        stage
+        shared
             .make_secret(
                 &format!("{name}-pair"),
                 kind,
@@ -199,10 +199,10 @@ async fn a_ca_that_may_not_sign_says_why_and_signs_once_it_is_mended() {
     let all = table.iter().map(|(name, _, _, reason, words)| (*name, *reason, *words));
     let all: Vec<_> = all.chain([missing]).collect();
     for (name, ..) in &all {
-        stage
+        shared
             .apply("Issuer", name, &json!({"ca": {"secretName": format!("{name}-pair")}}))
             .await;
-        stage
+        shared
             .certificate(
                 name,
                 json!({"issuerRef": {"name": name}, "dnsNames": [format!("{name}.test")]}),
@@ -210,56 +210,56 @@ async fn a_ca_that_may_not_sign_says_why_and_signs_once_it_is_mended() {
             .await;
     }
     for (name, reason, words) in &all {
-        issuer_refused(&stage, name, reason, words).await;
+        issuer_refused(&shared, name, reason, words).await;
         let issuer = format!("Issuer {name} cannot sign");
         let words: Vec<&str> = std::iter::once(issuer.as_str()).chain(words.iter().copied()).collect();
-        stage.refused(name, "IssuerNotReady", &words).await;
+        shared.refused(name, "IssuerNotReady", &words).await;
         assert!(
-            stage
+            shared
                 .cluster
-                .secret(&stage.namespace, &format!("{name}-tls"))
+                .secret(&shared.namespace, &format!("{name}-tls"))
                 .await
                 .is_none()
         );
     }
 
-    stage
+    shared
         .make_secret("missing-pair", TLS, &[("tls.crt", &good), ("tls.key", &good_key)])
         .await;
     let pair = json!({"data": {"tls.crt": base64(good.as_bytes()), "tls.key": base64(good_key.as_bytes())}});
     for (name, ..) in &table {
-        stage.patch(&stage.secrets(), &format!("{name}-pair"), &pair).await;
+        shared.patch(&shared.secrets(), &format!("{name}-pair"), &pair).await;
     }
     // No watch shows Opaque Secrets; whoever mends one touches what uses it.
     let touch = json!({"metadata": {"annotations": {"example.com/touched": "yes"}}});
-    stage.patch(&stage.issuers(), "no-key", &touch).await;
+    shared.patch(&shared.issuers(), "no-key", &touch).await;
     for (name, ..) in &all {
-        stage.outcome(name, 1, &good, &[&format!("{name}.test")]).await;
+        shared.outcome(name, 1, &good, &[&format!("{name}.test")]).await;
     }
-    stage.operator.assert_no_secret(&[&good_key]);
+    shared.operator.assert_no_secret(&[&good_key]);
 }
 
 #[tokio::test]
 async fn an_acme_server_that_cannot_be_used_says_why_and_is_used_once_it_can() {
-    let stage = Stage::set("bad-acme").await;
+    let shared = SharedOperator::set("bad-acme").await;
     let key = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
     let bound = own_pebble(
-        &stage,
+        &shared,
         pebble::Options {
             external_accounts: vec![("kid-1".to_owned(), key.to_owned())],
             ..pebble::Options::default()
         },
     )
     .await;
-    stage
+    shared
         .make_secret("eab", "Opaque", &[("right", key), ("wrong", &key.replace('z', "y"))])
         .await;
-    let good = |name: &str, pebble: &Pebble| stage.acme(pebble, &format!("{name}-account"), json!([http01()]));
+    let good = |name: &str, pebble: &Pebble| shared.acme(pebble, &format!("{name}-account"), json!([http01()]));
     let binding = |key: &str, id: &str| json!({"keyID": id, "keySecretRef": {"name": "eab", "key": key}});
 
-    let mut unreachable = good("unreachable", stage.world.pebble());
+    let mut unreachable = good("unreachable", shared.test_cluster.pebble());
     unreachable["acme"]["server"] = json!(format!("https://127.0.0.1:{}/dir", ports::free()));
-    let mut untrusted = good("untrusted", stage.world.pebble());
+    let mut untrusted = good("untrusted", shared.test_cluster.pebble());
     untrusted["acme"]["caBundle"] = json!(base64(Ca::new("somebody else").unwrap().pem().as_bytes()));
     let mut wrong_key = good("wrong-key", &bound);
     wrong_key["acme"]["externalAccountBinding"] = binding("wrong", "kid-1");
@@ -275,14 +275,14 @@ async fn an_acme_server_that_cannot_be_used_says_why_and_is_used_once_it_can() {
             unreachable,
             "Network",
             &["cannot reach 127.0.0.1", "check spec.acme.server"],
-            stage.world.pebble(),
+            shared.test_cluster.pebble(),
         ),
         (
             "untrusted",
             untrusted,
             "UntrustedServer",
             &["TLS with 127.0.0.1", "UnknownIssuer", "caBundle"],
-            stage.world.pebble(),
+            shared.test_cluster.pebble(),
         ),
         (
             "wrong-key",
@@ -314,8 +314,8 @@ async fn an_acme_server_that_cannot_be_used_says_why_and_is_used_once_it_can() {
         ),
     ];
     for (name, spec, ..) in &table {
-        stage.apply("Issuer", name, spec).await;
-        stage
+        shared.apply("Issuer", name, spec).await;
+        shared
             .certificate(
                 name,
                 json!({"issuerRef": {"name": name}, "dnsNames": [format!("{name}.example.test")]}),
@@ -323,10 +323,10 @@ async fn an_acme_server_that_cannot_be_used_says_why_and_is_used_once_it_can() {
             .await;
     }
     for (name, _, reason, words, _) in &table {
-        issuer_refused(&stage, name, reason, words).await;
+        issuer_refused(&shared, name, reason, words).await;
         let issuer = format!("Issuer {name} cannot sign");
         let words: Vec<&str> = std::iter::once(issuer.as_str()).chain(words.iter().copied()).collect();
-        stage.refused(name, "IssuerNotReady", &words).await;
+        shared.refused(name, "IssuerNotReady", &words).await;
     }
     assert_eq!(bound.orders(), 0, "an order was placed without an account");
 
@@ -335,41 +335,41 @@ async fn an_acme_server_that_cannot_be_used_says_why_and_is_used_once_it_can() {
         if std::ptr::eq(*pebble, &bound) {
             spec["acme"]["externalAccountBinding"] = binding("right", "kid-1");
         }
-        stage.apply("Issuer", name, &spec).await;
+        shared.apply("Issuer", name, &spec).await;
     }
     for (name, .., pebble) in &table {
         let root = pebble.root().await.unwrap();
-        stage.outcome(name, 1, &root, &[&format!("{name}.example.test")]).await;
+        shared.outcome(name, 1, &root, &[&format!("{name}.example.test")]).await;
     }
-    stage.operator.assert_no_secret(&[key, &key.replace('z', "y")]);
+    shared.operator.assert_no_secret(&[key, &key.replace('z', "y")]);
 }
 
 #[tokio::test]
 async fn a_name_that_the_ca_rejects_is_named_and_another_one_is_taken_at_once() {
-    let stage = Stage::set("rejected").await;
+    let shared = SharedOperator::set("rejected").await;
     let pebble = own_pebble(
-        &stage,
+        &shared,
         pebble::Options {
             blocklist: vec!["blocked.example.test".to_owned()],
             ..pebble::Options::default()
         },
     )
     .await;
-    stage
-        .issuer("strict", stage.acme(&pebble, "account", json!([http01()])))
+    shared
+        .issuer("strict", shared.acme(&pebble, "account", json!([http01()])))
         .await;
     let spec = |name: &str| json!({"issuerRef": {"name": "strict"}, "dnsNames": ["fine.example.test", name]});
-    stage.certificate("one", spec("www.blocked.example.test")).await;
-    stage.refused("one", "Rejected", &["www.blocked.example.test"]).await;
-    let uid = stage.certificates().get("one").await.unwrap().metadata.uid.unwrap();
-    stage
+    shared.certificate("one", spec("www.blocked.example.test")).await;
+    shared.refused("one", "Rejected", &["www.blocked.example.test"]).await;
+    let uid = shared.certificates().get("one").await.unwrap().metadata.uid.unwrap();
+    shared
         .cluster
-        .wait_gone(&stage.secrets(), &format!("gatehouse-order-{uid}"), SOON)
+        .wait_gone(&shared.secrets(), &format!("gatehouse-order-{uid}"), SOON)
         .await;
 
-    stage.certificate("one", spec("www.example.test")).await;
+    shared.certificate("one", spec("www.example.test")).await;
     let root = pebble.root().await.unwrap();
-    stage
+    shared
         .outcome("one", 1, &root, &["fine.example.test", "www.example.test"])
         .await;
     assert_eq!(pebble.issued(), 1);
@@ -377,31 +377,31 @@ async fn a_name_that_the_ca_rejects_is_named_and_another_one_is_taken_at_once() 
 
 #[tokio::test]
 async fn a_name_without_a_solver_says_what_to_write_and_waits_for_the_issuer() {
-    let stage = Stage::set("no-solver").await;
-    let pebble = own_pebble(&stage, pebble::Options::default()).await;
-    stage.tsig().await;
+    let shared = SharedOperator::set("no-solver").await;
+    let pebble = own_pebble(&shared, pebble::Options::default()).await;
+    shared.tsig().await;
     let mut elsewhere = http01();
     elsewhere["selector"] = json!({"dnsZones": ["elsewhere.test"]});
-    stage
-        .issuer("few", stage.acme(&pebble, "account", json!([elsewhere])))
+    shared
+        .issuer("few", shared.acme(&pebble, "account", json!([elsewhere])))
         .await;
     let spec = |names: Value| json!({"issuerRef": {"name": "few"}, "dnsNames": names});
-    stage.certificate("name", spec(json!(["a.example.test"]))).await;
-    stage.certificate("wildcard", spec(json!(["*.elsewhere.test"]))).await;
-    stage
+    shared.certificate("name", spec(json!(["a.example.test"]))).await;
+    shared.certificate("wildcard", spec(json!(["*.elsewhere.test"]))).await;
+    shared
         .certificate(
             "address",
             json!({"issuerRef": {"name": "few"}, "ipAddresses": ["127.0.0.1"]}),
         )
         .await;
-    stage
+    shared
         .refused(
             "name",
             "NoSolver",
             &["a.example.test", "elsewhere.test", "dnsZones: [a.example.test]"],
         )
         .await;
-    stage
+    shared
         .refused(
             "wildcard",
             "NoSolver",
@@ -411,7 +411,7 @@ async fn a_name_without_a_solver_says_what_to_write_and_waits_for_the_issuer() {
             ],
         )
         .await;
-    stage
+    shared
         .refused(
             "address",
             "NoSolver",
@@ -420,45 +420,45 @@ async fn a_name_without_a_solver_says_what_to_write_and_waits_for_the_issuer() {
         .await;
     assert_eq!(pebble.orders(), 0, "an order was placed that nobody can answer");
 
-    stage
+    shared
         .apply(
             "Issuer",
             "few",
-            &stage.acme(&pebble, "account", json!([http01(), stage.dns01()])),
+            &shared.acme(&pebble, "account", json!([http01(), shared.dns01()])),
         )
         .await;
     let root = pebble.root().await.unwrap();
-    stage.outcome("name", 1, &root, &["a.example.test"]).await;
-    stage.outcome("address", 1, &root, &["127.0.0.1"]).await;
+    shared.outcome("name", 1, &root, &["a.example.test"]).await;
+    shared.outcome("address", 1, &root, &["127.0.0.1"]).await;
     // No zone of the test's DNS server; the solver is found all the same, and the name is what to mend now.
-    stage
+    shared
         .certificate("wildcard", spec(json!(["*.solved.example.test"])))
         .await;
-    stage.outcome("wildcard", 1, &root, &["*.solved.example.test"]).await;
+    shared.outcome("wildcard", 1, &root, &["*.solved.example.test"]).await;
 }
 
 #[tokio::test]
 async fn a_dns_server_that_has_no_zone_or_refuses_the_key_is_named() {
-    let stage = Stage::set("bad-dns").await;
-    let pebble = own_pebble(&stage, pebble::Options::default()).await;
-    stage
+    let shared = SharedOperator::set("bad-dns").await;
+    let pebble = own_pebble(&shared, pebble::Options::default()).await;
+    shared
         .make_secret("tsig", "Opaque", &[("secret", &base64(&[7; 32]))])
         .await;
-    stage
-        .issuer("dns", stage.acme(&pebble, "account", json!([stage.dns01()])))
+    shared
+        .issuer("dns", shared.acme(&pebble, "account", json!([shared.dns01()])))
         .await;
     let spec = |name: &str| json!({"issuerRef": {"name": "dns"}, "dnsNames": [name]});
-    stage.certificate("zoneless", spec("www.nobody.invalid")).await;
-    stage.certificate("refused", spec("refused.example.test")).await;
-    stage
+    shared.certificate("zoneless", spec("www.nobody.invalid")).await;
+    shared.certificate("refused", spec("refused.example.test")).await;
+    shared
         .refused(
             "zoneless",
             "ChallengeFailed",
             &["no DNS zone found for", "www.nobody.invalid"],
         )
         .await;
-    let server = stage.world.knot().address().to_string();
-    stage
+    let server = shared.test_cluster.knot().address().to_string();
+    shared
         .refused(
             "refused",
             "ChallengeFailed",
@@ -467,56 +467,56 @@ async fn a_dns_server_that_has_no_zone_or_refuses_the_key_is_named() {
         .await;
 
     // The key's Secret is Opaque: whoever mends it asks for another attempt. The order that waits is taken up again.
-    let right = json!({"data": {"secret": base64(stage.world.knot().secret().as_bytes())}});
-    stage.patch(&stage.secrets(), "tsig", &right).await;
+    let right = json!({"data": {"secret": base64(shared.test_cluster.knot().secret().as_bytes())}});
+    shared.patch(&shared.secrets(), "tsig", &right).await;
     let orders = pebble.orders();
-    stage.request_renewal("refused").await;
+    shared.request_renewal("refused").await;
     let root = pebble.root().await.unwrap();
-    stage.outcome("refused", 1, &root, &["refused.example.test"]).await;
+    shared.outcome("refused", 1, &root, &["refused.example.test"]).await;
     assert_eq!(
         pebble.orders(),
         orders,
         "another order was placed although the first could be finished"
     );
-    stage.certificate("zoneless", spec("zoned.example.test")).await;
-    stage.outcome("zoneless", 1, &root, &["zoned.example.test"]).await;
-    stage
+    shared.certificate("zoneless", spec("zoned.example.test")).await;
+    shared.outcome("zoneless", 1, &root, &["zoned.example.test"]).await;
+    shared
         .operator
-        .assert_no_secret(&[&stage.world.knot().secret(), &base64(&[7; 32])]);
+        .assert_no_secret(&[&shared.test_cluster.knot().secret(), &base64(&[7; 32])]);
 }
 
 #[tokio::test]
 async fn a_secret_of_somebody_else_is_not_touched_without_consent() {
-    let stage = Stage::set("conflict").await;
-    let root = stage.internal_ca("conflict-ca").await;
+    let shared = SharedOperator::set("conflict").await;
+    let root = shared.internal_ca("conflict-ca").await;
     let base =
         |secret: &str| json!({"issuerRef": {"name": "conflict-ca"}, "dnsNames": ["own.test"], "secretName": secret});
     let folder = tempfile::tempdir().unwrap();
     let pair = Ca::new("stranger").unwrap().serving(folder.path(), "stranger").unwrap();
     let [certificate, key] = [pair.certificate, pair.key].map(|file| std::fs::read_to_string(file).unwrap());
-    stage.make_secret("opaque", "Opaque", &[("precious", "data")]).await;
-    stage
+    shared.make_secret("opaque", "Opaque", &[("precious", "data")]).await;
+    shared
         .make_secret("foreign", TLS, &[("tls.crt", &certificate), ("tls.key", &key)])
         .await;
-    stage.certificate("first", base("shared")).await;
-    let first = stage.outcome("first", 1, &root, &["own.test"]).await;
+    shared.certificate("first", base("shared")).await;
+    let first = shared.outcome("first", 1, &root, &["own.test"]).await;
 
     for name in ["opaque", "foreign"] {
-        stage.certificate(name, base(name)).await;
+        shared.certificate(name, base(name)).await;
     }
-    stage.certificate("second", base("shared")).await;
+    shared.certificate("second", base("shared")).await;
     let consent = "gatehouse.dev/adopt=true";
-    stage
+    shared
         .refused(
             "opaque",
             "SecretConflict",
             &["Secret opaque", "it is of type Opaque", consent],
         )
         .await;
-    stage
+    shared
         .refused("foreign", "SecretConflict", &["Secret foreign", "own.test", consent])
         .await;
-    stage
+    shared
         .refused(
             "second",
             "SecretConflict",
@@ -524,23 +524,23 @@ async fn a_secret_of_somebody_else_is_not_touched_without_consent() {
         )
         .await;
     for name in ["opaque", "foreign", "second"] {
-        stage.event(name, "SecretConflict").await;
+        shared.event(name, "SecretConflict").await;
     }
-    assert_eq!(text(&stage.secret("opaque").await, "precious"), "data");
-    assert_eq!(text(&stage.secret("foreign").await, "tls.crt"), certificate);
-    assert_eq!(text(&stage.secret("shared").await, "tls.crt"), first.chain.pem);
+    assert_eq!(text(&shared.secret("opaque").await, "precious"), "data");
+    assert_eq!(text(&shared.secret("foreign").await, "tls.crt"), certificate);
+    assert_eq!(text(&shared.secret("shared").await, "tls.crt"), first.chain.pem);
 
     let adopt = json!({"metadata": {"annotations": {"gatehouse.dev/adopt": "true"}}});
-    stage.patch(&stage.secrets(), "foreign", &adopt).await;
-    stage.outcome("foreign", 1, &root, &["own.test"]).await;
+    shared.patch(&shared.secrets(), "foreign", &adopt).await;
+    shared.outcome("foreign", 1, &root, &["own.test"]).await;
     // No watch shows Opaque Secrets.
-    stage.patch(&stage.secrets(), "opaque", &adopt).await;
-    stage.request_renewal("opaque").await;
-    stage.outcome("opaque", 1, &root, &["own.test"]).await;
-    stage.certificate("second", base("its-own")).await;
-    stage.outcome("second", 1, &root, &["own.test"]).await;
+    shared.patch(&shared.secrets(), "opaque", &adopt).await;
+    shared.request_renewal("opaque").await;
+    shared.outcome("opaque", 1, &root, &["own.test"]).await;
+    shared.certificate("second", base("its-own")).await;
+    shared.outcome("second", 1, &root, &["own.test"]).await;
     assert_eq!(
-        stage.ready("first", 1).await.status,
+        shared.ready("first", 1).await.status,
         first.certificate.status,
         "the owner was disturbed"
     );
@@ -548,37 +548,39 @@ async fn a_secret_of_somebody_else_is_not_touched_without_consent() {
 
 #[tokio::test]
 async fn a_quota_that_forbids_the_secret_is_told_before_anything_is_ordered() {
-    let stage = Stage::set("quota").await;
-    let root = stage.internal_ca("quota-ca").await;
-    let pebble = own_pebble(&stage, pebble::Options::default()).await;
-    stage
-        .issuer("acme", stage.acme(&pebble, "account", json!([http01()])))
+    let shared = SharedOperator::set("quota").await;
+    let root = shared.internal_ca("quota-ca").await;
+    let pebble = own_pebble(&shared, pebble::Options::default()).await;
+    shared
+        .issuer("acme", shared.acme(&pebble, "account", json!([http01()])))
         .await;
-    let count = stage.secrets().list(&ListParams::default()).await.unwrap().items.len();
+    let count = shared.secrets().list(&ListParams::default()).await.unwrap().items.len();
     let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"},
         "spec": {"hard": {"secrets": count.to_string()}}});
-    stage.cluster.apply(&stage.namespace, &quota.to_string()).await;
-    let quotas = stage.cluster.api::<ResourceQuota>(&stage.namespace);
-    stage
+    shared.cluster.apply(&shared.namespace, &quota.to_string()).await;
+    let quotas = shared.cluster.api::<ResourceQuota>(&shared.namespace);
+    shared
         .cluster
         .wait(&quotas, "few", "counted", SOON, |quota| {
             quota.status.as_ref().is_some_and(|s| s.used.is_some())
         })
         .await;
-    stage
+    shared
         .certificate(
             "internal",
             json!({"issuerRef": {"name": "quota-ca"}, "dnsNames": ["internal.test"]}),
         )
         .await;
-    stage
+    shared
         .certificate(
             "public",
             json!({"issuerRef": {"name": "acme"}, "dnsNames": ["public.example.test"]}),
         )
         .await;
     for name in ["internal", "public"] {
-        stage.refused(name, "SecretWriteFailed", &["exceeded quota: few"]).await;
+        shared
+            .refused(name, "SecretWriteFailed", &["exceeded quota: few"])
+            .await;
     }
     assert_eq!(
         pebble.orders(),
@@ -588,69 +590,69 @@ async fn a_quota_that_forbids_the_secret_is_told_before_anything_is_ordered() {
 
     quotas.delete("few", &DeleteParams::default()).await.unwrap();
     for name in ["internal", "public"] {
-        stage.request_renewal(name).await;
+        shared.request_renewal(name).await;
     }
-    stage.outcome("internal", 1, &root, &["internal.test"]).await;
+    shared.outcome("internal", 1, &root, &["internal.test"]).await;
     let root = pebble.root().await.unwrap();
-    stage.outcome("public", 1, &root, &["public.example.test"]).await;
+    shared.outcome("public", 1, &root, &["public.example.test"]).await;
     assert_eq!(pebble.orders(), 1);
 }
 
 /// The order's own key takes the last place.
 #[tokio::test]
 async fn a_quota_with_room_for_one_secret_is_reported_before_anything_is_ordered() {
-    let stage = Stage::set("quota-one").await;
-    let pebble = own_pebble(&stage, pebble::Options::default()).await;
-    stage
-        .issuer("acme", stage.acme(&pebble, "account", json!([http01()])))
+    let shared = SharedOperator::set("quota-one").await;
+    let pebble = own_pebble(&shared, pebble::Options::default()).await;
+    shared
+        .issuer("acme", shared.acme(&pebble, "account", json!([http01()])))
         .await;
-    let count = stage.secrets().list(&ListParams::default()).await.unwrap().items.len();
+    let count = shared.secrets().list(&ListParams::default()).await.unwrap().items.len();
     let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"},
         "spec": {"hard": {"secrets": (count + 1).to_string()}}});
-    stage.cluster.apply(&stage.namespace, &quota.to_string()).await;
-    let quotas = stage.cluster.api::<ResourceQuota>(&stage.namespace);
-    stage
+    shared.cluster.apply(&shared.namespace, &quota.to_string()).await;
+    let quotas = shared.cluster.api::<ResourceQuota>(&shared.namespace);
+    shared
         .cluster
         .wait(&quotas, "few", "counted", SOON, |quota| {
             quota.status.as_ref().is_some_and(|s| s.used.is_some())
         })
         .await;
     let spec = json!({"issuerRef": {"name": "acme"}, "dnsNames": ["one.example.test"]});
-    stage.certificate("one", spec).await;
-    stage
+    shared.certificate("one", spec).await;
+    shared
         .refused("one", "SecretWriteFailed", &["exceeded quota: few", "Raise the quota"])
         .await;
     assert_eq!(pebble.orders(), 0);
     gatehouse_tests::process::eventually("the order's key is deleted", SOON, || async {
-        let left = stage.secrets().list(&ListParams::default()).await.unwrap().items.len();
+        let left = shared.secrets().list(&ListParams::default()).await.unwrap().items.len();
         (left == count).then_some(())
     })
     .await;
 
     quotas.delete("few", &DeleteParams::default()).await.unwrap();
-    stage.request_renewal("one").await;
+    shared.request_renewal("one").await;
     let root = pebble.root().await.unwrap();
-    stage.outcome("one", 1, &root, &["one.example.test"]).await;
+    shared.outcome("one", 1, &root, &["one.example.test"]).await;
     assert_eq!(pebble.orders(), 1);
 }
 
 #[tokio::test]
 async fn a_policy_that_denies_the_secret_is_named_before_anything_is_ordered() {
-    let stage = Stage::set("policy").await;
-    let root = stage.internal_ca("policy-ca").await;
-    let pebble = own_pebble(&stage, pebble::Options::default()).await;
-    stage
-        .issuer("acme", stage.acme(&pebble, "account", json!([http01()])))
+    let shared = SharedOperator::set("policy").await;
+    let root = shared.internal_ca("policy-ca").await;
+    let pebble = own_pebble(&shared, pebble::Options::default()).await;
+    shared
+        .issuer("acme", shared.acme(&pebble, "account", json!([http01()])))
         .await;
     // One that was taken a moment ago says nothing about the next, after the policy has changed.
-    stage
+    shared
         .certificate(
             "before",
             json!({"issuerRef": {"name": "acme"}, "dnsNames": ["before.example.test"]}),
         )
         .await;
-    stage.ready("before", 1).await;
-    let name = format!("teams-{}", stage.namespace);
+    shared.ready("before", 1).await;
+    let name = format!("teams-{}", shared.namespace);
     let policy = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
         "metadata": {"name": &name},
         "spec": {
@@ -662,9 +664,9 @@ async fn a_policy_that_denies_the_secret_is_named_before_anything_is_ordered() {
     let binding = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
         "metadata": {"name": &name},
         "spec": {"policyName": &name, "validationActions": ["Deny"], "matchResources": {
-            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": &stage.namespace}}}}});
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": &shared.namespace}}}}});
     for manifest in [&policy, &binding] {
-        stage.cluster.apply("", &manifest.to_string()).await;
+        shared.cluster.apply("", &manifest.to_string()).await;
     }
     let probe: Secret = serde_json::from_value(json!({"metadata": {"name": "probe"}, "type": TLS,
         "data": {"tls.crt": "", "tls.key": ""}}))
@@ -674,12 +676,12 @@ async fn a_policy_that_denies_the_secret_is_named_before_anything_is_ordered() {
         ..PostParams::default()
     };
     gatehouse_tests::process::eventually("the policy is active", SOON, || async {
-        stage.secrets().create(&dry_run, &probe).await.err().map(drop)
+        shared.secrets().create(&dry_run, &probe).await.err().map(drop)
     })
     .await;
     for (certificate, issuer) in [("internal", "policy-ca"), ("public", "acme")] {
         let spec = json!({"issuerRef": {"name": issuer}, "dnsNames": [format!("{certificate}.example.test")]});
-        stage.certificate(certificate, spec).await;
+        shared.certificate(certificate, spec).await;
     }
     let words = [
         name.as_str(),
@@ -687,7 +689,7 @@ async fn a_policy_that_denies_the_secret_is_named_before_anything_is_ordered() {
         "spec.secretTemplate",
     ];
     for certificate in ["internal", "public"] {
-        stage.refused(certificate, "SecretWriteFailed", &words).await;
+        shared.refused(certificate, "SecretWriteFailed", &words).await;
     }
     assert_eq!(
         pebble.orders(),
@@ -697,30 +699,30 @@ async fn a_policy_that_denies_the_secret_is_named_before_anything_is_ordered() {
 
     let labelled = json!({"spec": {"secretTemplate": {"labels": {"team": "shop"}}}});
     for certificate in ["internal", "public"] {
-        stage.patch(&stage.certificates(), certificate, &labelled).await;
+        shared.patch(&shared.certificates(), certificate, &labelled).await;
     }
-    stage.outcome("internal", 1, &root, &["internal.example.test"]).await;
+    shared.outcome("internal", 1, &root, &["internal.example.test"]).await;
     let root = pebble.root().await.unwrap();
-    stage.outcome("public", 1, &root, &["public.example.test"]).await;
+    shared.outcome("public", 1, &root, &["public.example.test"]).await;
     assert_eq!(pebble.orders(), 2);
 }
 
 #[tokio::test]
 async fn a_secret_that_would_be_too_large_is_reported_before_anything_is_ordered() {
-    let stage = Stage::set("large").await;
-    let pebble = own_pebble(&stage, pebble::Options::default()).await;
-    stage
-        .issuer("acme", stage.acme(&pebble, "account", json!([http01()])))
+    let shared = SharedOperator::set("large").await;
+    let pebble = own_pebble(&shared, pebble::Options::default()).await;
+    shared
+        .issuer("acme", shared.acme(&pebble, "account", json!([http01()])))
         .await;
     // Just below 1 MiB, so that a pair does not fit beside it.
     let (filler, key) = ("x".repeat(1_047_500), new_key_pems().unwrap().0);
     let data = [("tls.crt", "-"), ("tls.key", key.as_str()), ("filler", filler.as_str())];
-    stage.make_secret("big-tls", TLS, &data).await;
+    shared.make_secret("big-tls", TLS, &data).await;
     let consent = json!({"metadata": {"annotations": {"gatehouse.dev/adopt": "true"}}});
-    stage.patch(&stage.secrets(), "big-tls", &consent).await;
+    shared.patch(&shared.secrets(), "big-tls", &consent).await;
     let spec = json!({"issuerRef": {"name": "acme"}, "dnsNames": ["big.example.test"]});
-    stage.certificate("big", spec).await;
-    stage
+    shared.certificate("big", spec).await;
+    shared
         .refused(
             "big",
             "SecretWriteFailed",
@@ -730,76 +732,76 @@ async fn a_secret_that_would_be_too_large_is_reported_before_anything_is_ordered
     assert_eq!(pebble.orders(), 0);
 
     let smaller = json!({"data": {"filler": null}});
-    stage.patch(&stage.secrets(), "big-tls", &smaller).await;
-    stage.request_renewal("big").await;
+    shared.patch(&shared.secrets(), "big-tls", &smaller).await;
+    shared.request_renewal("big").await;
     let root = pebble.root().await.unwrap();
-    stage.outcome("big", 1, &root, &["big.example.test"]).await;
+    shared.outcome("big", 1, &root, &["big.example.test"]).await;
     assert_eq!(pebble.orders(), 1);
 }
 
 #[tokio::test]
 async fn a_ca_for_clients_is_named_when_a_server_certificate_is_requested() {
-    let stage = Stage::set("client-ca").await;
+    let shared = SharedOperator::set("client-ca").await;
     let (certificate, key) = ca(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]);
-    stage
+    shared
         .make_secret("clients", TLS, &[("tls.crt", &certificate), ("tls.key", &key)])
         .await;
-    stage.issuer("clients", json!({"ca": {"secretName": "clients"}})).await;
+    shared.issuer("clients", json!({"ca": {"secretName": "clients"}})).await;
     let spec =
         |usages: &[&str]| json!({"issuerRef": {"name": "clients"}, "dnsNames": ["web.example.test"], "usages": usages});
-    stage
+    shared
         .certificate("server", spec(&["digital signature", "server auth"]))
         .await;
     let words = ["a CA of a test", "client auth", "server auth", "spec.usages"];
-    stage.refused("server", "Rejected", &words).await;
-    assert!(stage.cluster.secret(&stage.namespace, "server-tls").await.is_none());
-    stage
+    shared.refused("server", "Rejected", &words).await;
+    assert!(shared.cluster.secret(&shared.namespace, "server-tls").await.is_none());
+    shared
         .certificate("client", spec(&["digital signature", "client auth"]))
         .await;
-    stage.ready("client", 1).await;
+    shared.ready("client", 1).await;
     // Another CA under the same name: nothing else has to be changed.
     let (certificate, key) = ca(|_| {});
     let pair = json!({"data": {"tls.crt": base64(certificate.as_bytes()), "tls.key": base64(key.as_bytes())}});
-    stage.patch(&stage.secrets(), "clients", &pair).await;
-    stage.outcome("server", 1, &certificate, &["web.example.test"]).await;
+    shared.patch(&shared.secrets(), "clients", &pair).await;
+    shared.outcome("server", 1, &certificate, &["web.example.test"]).await;
 }
 
 #[tokio::test]
 async fn a_keystore_without_its_password_is_told_with_the_command_that_makes_it() {
-    let stage = Stage::set("password").await;
-    let root = stage.internal_ca("password-ca").await;
+    let shared = SharedOperator::set("password").await;
+    let root = shared.internal_ca("password-ca").await;
     let store =
         |secret: &str| json!({"pkcs12": {"create": true, "passwordSecretRef": {"name": secret, "key": "password"}}});
     let spec = |secret: &str| json!({"issuerRef": {"name": "password-ca"}, "dnsNames": ["a.test"], "keystores": store(secret)});
-    stage.make_secret("empty", "Opaque", &[("other", "x")]).await;
-    stage.certificate("absent", spec("absent")).await;
-    stage.certificate("empty", spec("empty")).await;
+    shared.make_secret("empty", "Opaque", &[("other", "x")]).await;
+    shared.certificate("absent", spec("absent")).await;
+    shared.certificate("empty", spec("empty")).await;
     // One that serves already goes on serving while its new keystore cannot be made.
-    stage
+    shared
         .certificate(
             "serving",
             json!({"issuerRef": {"name": "password-ca"}, "dnsNames": ["a.test"]}),
         )
         .await;
-    stage.outcome("serving", 1, &root, &["a.test"]).await;
-    stage.certificate("serving", spec("absent")).await;
+    shared.outcome("serving", 1, &root, &["a.test"]).await;
+    shared.certificate("serving", spec("absent")).await;
     for name in ["absent", "empty"] {
         let command = format!("kubectl create secret generic {name} --from-literal=password=");
-        stage
+        shared
             .refused(name, "KeystoreFailed", &["under password in Secret", &command])
             .await;
         assert!(
-            stage
+            shared
                 .cluster
-                .secret(&stage.namespace, &format!("{name}-tls"))
+                .secret(&shared.namespace, &format!("{name}-tls"))
                 .await
                 .is_none()
         );
     }
-    let serving = stage
+    let serving = shared
         .cluster
         .wait(
-            &stage.certificates(),
+            &shared.certificates(),
             "serving",
             "told of the password",
             SOON,
@@ -814,31 +816,31 @@ async fn a_keystore_without_its_password_is_told_with_the_command_that_makes_it(
         .await;
     assert_eq!(condition(&serving, "Ready").unwrap()["status"], "True");
 
-    stage
+    shared
         .make_secret("absent", "Opaque", &[("password", "secret-enough")])
         .await;
-    stage
+    shared
         .patch(
-            &stage.secrets(),
+            &shared.secrets(),
             "empty",
             &json!({"stringData": {"password": "secret-enough"}}),
         )
         .await;
     for name in ["absent", "empty"] {
-        stage.request_renewal(name).await;
-        let outcome = stage.outcome(name, 1, &root, &["a.test"]).await;
+        shared.request_renewal(name).await;
+        let outcome = shared.outcome(name, 1, &root, &["a.test"]).await;
         assert!(outcome.secret.data.unwrap().contains_key("keystore.p12"));
     }
-    stage.request_renewal("serving").await;
+    shared.request_renewal("serving").await;
     let whole = |secret: &Secret| {
         secret
             .data
             .as_ref()
             .is_some_and(|data| data.contains_key("keystore.p12"))
     };
-    stage
+    shared
         .cluster
-        .wait(&stage.secrets(), "serving-tls", "with its keystore", SOON, whole)
+        .wait(&shared.secrets(), "serving-tls", "with its keystore", SOON, whole)
         .await;
-    stage.operator.assert_no_secret(&["secret-enough"]);
+    shared.operator.assert_no_secret(&["secret-enough"]);
 }

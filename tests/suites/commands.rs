@@ -25,10 +25,10 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt as _, stream};
 use gatehouse_crds::alert::AlertPolicy;
 use gatehouse_crds::certificate::Certificate;
+use gatehouse_tests::isolated_operator::by_gate;
 use gatehouse_tests::process::{Signal, eventually};
-use gatehouse_tests::scene::by_gate;
-use gatehouse_tests::stage::{SOON, text};
-use gatehouse_tests::{Gate, Stage, Tool, World, control_plane, operator, ports, world};
+use gatehouse_tests::shared_operator::{SOON, text};
+use gatehouse_tests::{Gate, SharedOperator, TestCluster, Tool, control_plane, operator, ports, test_cluster};
 use http::Method;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
@@ -97,47 +97,47 @@ async fn said(mut command: Command) -> Said {
 
 /// A stage whose commands go to its own namespace.
 struct Shell {
-    stage: Stage,
+    shared: SharedOperator,
     kubeconfig: PathBuf,
 }
 
 impl Shell {
     async fn open(name: &str) -> Self {
-        let stage = Stage::set(name).await;
-        let kubeconfig = stage.world.plane.kubeconfig();
-        Self { stage, kubeconfig }
+        let shared = SharedOperator::set(name).await;
+        let kubeconfig = shared.test_cluster.plane.kubeconfig();
+        Self { shared, kubeconfig }
     }
 
     async fn run(&self, args: &[&str]) -> Said {
-        let args: Vec<&str> = args.iter().copied().chain(["-n", &self.stage.namespace]).collect();
+        let args: Vec<&str> = args.iter().copied().chain(["-n", &self.shared.namespace]).collect();
         run(Some(&self.kubeconfig), &args).await
     }
 
     /// A self-signing issuer `own` and Certificates by it, ready.
     async fn certificates(&self, names: &[&str]) {
-        self.stage.issuer("own", json!({"selfSigned": {}})).await;
+        self.shared.issuer("own", json!({"selfSigned": {}})).await;
         for name in names {
             let spec = json!({"issuerRef": {"name": "own"}, "dnsNames": [format!("{name}.test")]});
-            self.stage.certificate(name, spec).await;
+            self.shared.certificate(name, spec).await;
         }
         for name in names {
-            self.stage.ready(name, 1).await;
+            self.shared.ready(name, 1).await;
         }
     }
 }
 
 /// A control plane without an operator: what nobody answers, and Certificates in any number.
-async fn lonely() -> Arc<World> {
-    static LONELY: tokio::sync::OnceCell<Arc<World>> = tokio::sync::OnceCell::const_new();
+async fn lonely() -> Arc<TestCluster> {
+    static LONELY: tokio::sync::OnceCell<Arc<TestCluster>> = tokio::sync::OnceCell::const_new();
     let start = || async {
-        let world = World::start(world::Options {
+        let test_cluster = TestCluster::start(test_cluster::Options {
             control_plane: control_plane::Options::default(),
-            ..world::Options::default()
+            ..test_cluster::Options::default()
         })
         .await
         .unwrap();
         // Before the CRDs are there: the commands say so.
-        let kubeconfig = world.plane.kubeconfig();
+        let kubeconfig = test_cluster.plane.kubeconfig();
         for args in [
             &["status"][..],
             &["status", "web"],
@@ -148,8 +148,8 @@ async fn lonely() -> Arc<World> {
                 .await
                 .expect(2, &[], &["gatehouse crds | kubectl apply"]);
         }
-        world.cluster().await.install_crds().await.unwrap();
-        Arc::new(world)
+        test_cluster.cluster().await.install_crds().await.unwrap();
+        Arc::new(test_cluster)
     };
     Arc::clone(LONELY.get_or_init(start).await)
 }
@@ -240,16 +240,16 @@ async fn status_of_what_fails_names_the_cause_and_what_to_do() {
     let shell = Shell::open("cli-failing").await;
     shell.certificates(&["fine"]).await;
     let spec = json!({"issuerRef": {"name": "nowhere"}, "dnsNames": ["lost.test"]});
-    shell.stage.certificate("lost", spec).await;
-    shell.stage.refused("lost", "IssuerNotReady", &["nowhere"]).await;
-    shell.stage.make_secret("taken-tls", "Opaque", &[("k", "v")]).await;
+    shell.shared.certificate("lost", spec).await;
+    shell.shared.refused("lost", "IssuerNotReady", &["nowhere"]).await;
+    shell.shared.make_secret("taken-tls", "Opaque", &[("k", "v")]).await;
     let spec = json!({"issuerRef": {"name": "own"}, "dnsNames": ["taken.test"]});
-    shell.stage.certificate("taken", spec).await;
-    shell.stage.refused("taken", "SecretConflict", &["taken-tls"]).await;
+    shell.shared.certificate("taken", spec).await;
+    shell.shared.refused("taken", "SecretConflict", &["taken-tls"]).await;
 
     let table = shell.run(&["status"]).await;
     // It can be copied, wherever the context points to then.
-    let next = format!("gatehouse status -n {} lost", shell.stage.namespace);
+    let next = format!("gatehouse status -n {} lost", shell.shared.namespace);
     table.expect(
         1,
         &[
@@ -299,7 +299,7 @@ async fn status_of_what_fails_names_the_cause_and_what_to_do() {
 async fn renew_waits_for_the_new_certificate_and_tells_a_failure() {
     let shell = Shell::open("cli-renew").await;
     shell.certificates(&["a", "b"]).await;
-    let name = |name: &str| format!("certificate {}/{name}", shell.stage.namespace);
+    let name = |name: &str| format!("certificate {}/{name}", shell.shared.namespace);
 
     let started = Instant::now();
     let renewed = shell.run(&["renew", "a", "--wait"]).await;
@@ -316,24 +316,24 @@ async fn renew_waits_for_the_new_certificate_and_tells_a_failure() {
     assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
     // In the same second, perhaps: it is another request all the same.
     assert_eq!(shell.run(&["renew", "a", "--wait"]).await.code, Some(0));
-    shell.stage.ready("a", 3).await;
+    shell.shared.ready("a", 3).await;
     shell
         .run(&["renew", "--all"])
         .await
         .expect(0, &[&name("a"), &name("b")], &[]);
-    shell.stage.ready("b", 2).await;
-    shell.stage.ready("a", 4).await;
+    shell.shared.ready("b", 2).await;
+    shell.shared.ready("a", 4).await;
 
     let missing = shell.run(&["renew", "nobody", "b"]).await;
     missing.expect(1, &[&name("b")], &["\"nobody\" not found"]);
-    shell.stage.ready("b", 3).await;
+    shell.shared.ready("b", 3).await;
     shell
         .run(&["renew", "-l", "app=none"])
         .await
         .expect(0, &[], &["No such certificates."]);
 
     let spec = json!({"spec": {"issuerRef": {"name": "nowhere"}}});
-    shell.stage.patch(&shell.stage.certificates(), "b", &spec).await;
+    shell.shared.patch(&shell.shared.certificates(), "b", &spec).await;
     // Twice: the same failure again is an answer, too.
     for _ in 0..2 {
         let failed = shell.run(&["renew", "b", "--wait", "--timeout", "45s"]).await;
@@ -344,8 +344,8 @@ async fn renew_waits_for_the_new_certificate_and_tells_a_failure() {
     }
 
     shell
-        .stage
-        .patch(&shell.stage.certificates(), "a", &json!({"spec": {"suspend": true}}))
+        .shared
+        .patch(&shell.shared.certificates(), "a", &json!({"spec": {"suspend": true}}))
         .await;
     shell
         .run(&["renew", "a"])
@@ -366,19 +366,22 @@ async fn renew_waits_for_the_new_certificate_and_tells_a_failure() {
 #[tokio::test]
 async fn inspect_decodes_a_secret_and_finds_what_does_not_fit() {
     let shell = Shell::open("cli-inspect").await;
-    shell.stage.internal_ca("ca").await;
+    shell.shared.internal_ca("ca").await;
     let keystore = json!({"pkcs12": {"create": true, "passwordSecretRef": {"name": "password", "key": "p"}}});
     shell
-        .stage
+        .shared
         .make_secret("password", "Opaque", &[("p", "changeit")])
         .await;
     for name in ["one", "two"] {
         let spec = json!({"issuerRef": {"name": "ca"}, "dnsNames": [format!("{name}.test")], "keystores": keystore});
-        shell.stage.certificate(name, spec).await;
+        shell.shared.certificate(name, spec).await;
     }
-    shell.stage.ready("one", 1).await;
-    shell.stage.ready("two", 1).await;
-    let (one, two) = (shell.stage.secret("one-tls").await, shell.stage.secret("two-tls").await);
+    shell.shared.ready("one", 1).await;
+    shell.shared.ready("two", 1).await;
+    let (one, two) = (
+        shell.shared.secret("one-tls").await,
+        shell.shared.secret("two-tls").await,
+    );
 
     let told = shell.run(&["inspect", "secret", "one-tls"]).await;
     told.expect(
@@ -401,7 +404,7 @@ async fn inspect_decodes_a_secret_and_finds_what_does_not_fit() {
 
     let data = [("tls.crt", text(&one, "tls.crt")), ("tls.key", text(&two, "tls.key"))];
     let data: Vec<(&str, &str)> = data.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    shell.stage.make_secret("mixed", "kubernetes.io/tls", &data).await;
+    shell.shared.make_secret("mixed", "kubernetes.io/tls", &data).await;
     shell
         .run(&["inspect", "secret", "mixed"])
         .await
@@ -437,27 +440,27 @@ async fn without_a_cluster_or_rights_the_commands_say_what_to_do() {
     run(None, &["status"])
         .await
         .expect(2, &[], &["no usable kubeconfig", "--kubeconfig or KUBECONFIG"]);
-    let world = lonely().await;
-    let file = world.folder().join("nobody-there.kubeconfig");
+    let test_cluster = lonely().await;
+    let file = test_cluster.folder().join("nobody-there.kubeconfig");
     let nobody = format!("127.0.0.1:{}", ports::free()).parse().unwrap();
-    world.plane.admin().through(nobody).write(&file).unwrap();
+    test_cluster.plane.admin().through(nobody).write(&file).unwrap();
     let started = Instant::now();
     run(Some(&file), &["status"])
         .await
         .expect(2, &[], &["the API server cannot be reached", "refused"]);
     assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
 
-    let kubeconfig = world.plane.kubeconfig();
+    let kubeconfig = test_cluster.plane.kubeconfig();
     run(Some(&kubeconfig), &["status", "--context", "elsewhere"])
         .await
         .expect(2, &[], &["elsewhere", "kubectl config get-contexts"]);
     run(Some(&kubeconfig), &["status", "-w", "-o", "json"])
         .await
         .expect(2, &[], &["--watch"]);
-    let namespace = world.cluster().await.namespace("cli-rights").await;
+    let namespace = test_cluster.cluster().await.namespace("cli-rights").await;
     let account = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: stranger}\n";
-    world.cluster().await.apply(&namespace, account).await;
-    let stranger = world.plane.kubeconfig_for(&namespace, "stranger").await.unwrap();
+    test_cluster.cluster().await.apply(&namespace, account).await;
+    let stranger = test_cluster.plane.kubeconfig_for(&namespace, "stranger").await.unwrap();
     run(Some(&stranger), &["status", "-n", &namespace]).await.expect(
         2,
         &[],
@@ -471,8 +474,8 @@ async fn without_a_cluster_or_rights_the_commands_say_what_to_do() {
 #[tokio::test]
 async fn thousands_of_certificates_are_read_in_pages_and_soon() {
     const COUNT: usize = 1_200;
-    let world = lonely().await;
-    let cluster = world.cluster().await;
+    let test_cluster = lonely().await;
+    let cluster = test_cluster.cluster().await;
     let namespace = cluster.namespace("cli-many").await;
     let api: Api<Certificate> = cluster.api(&namespace);
     stream::iter(0..COUNT)
@@ -498,8 +501,8 @@ async fn thousands_of_certificates_are_read_in_pages_and_soon() {
             .unwrap();
     }
 
-    let gate = Gate::start(world.plane.address(), world.plane.ca_pem()).unwrap();
-    let kubeconfig = by_gate(&world, &gate, world.plane.admin(), "cli-many").unwrap();
+    let gate = Gate::start(test_cluster.plane.address(), test_cluster.plane.ca_pem()).unwrap();
+    let kubeconfig = by_gate(&test_cluster, &gate, test_cluster.plane.admin(), "cli-many").unwrap();
     let started = Instant::now();
     let said = run(Some(&kubeconfig), &["status", "-n", &namespace]).await;
     let took = started.elapsed();
@@ -530,8 +533,8 @@ async fn thousands_of_certificates_are_read_in_pages_and_soon() {
 
 #[tokio::test]
 async fn watch_adds_what_changes_until_it_is_interrupted() {
-    let world = lonely().await;
-    let cluster = world.cluster().await;
+    let test_cluster = lonely().await;
+    let cluster = test_cluster.cluster().await;
     let namespace = cluster.namespace("cli-watch").await;
     let yaml = |name: &str| {
         format!(
@@ -539,7 +542,7 @@ async fn watch_adds_what_changes_until_it_is_interrupted() {
         )
     };
     cluster.apply(&namespace, &yaml("first")).await;
-    let kubeconfig = world.plane.kubeconfig();
+    let kubeconfig = test_cluster.plane.kubeconfig();
     let mut child = command(Some(&kubeconfig), &["status", "--watch", "-n", &namespace])
         .stdout(Stdio::piped())
         .spawn()
@@ -574,8 +577,8 @@ async fn watch_adds_what_changes_until_it_is_interrupted() {
 
 #[tokio::test]
 async fn a_test_alert_is_asked_for_and_its_outcome_told() {
-    let world = lonely().await;
-    let cluster = world.cluster().await;
+    let test_cluster = lonely().await;
+    let cluster = test_cluster.cluster().await;
     let namespace = cluster.namespace("cli-alert").await;
     cluster
         .apply(
@@ -583,7 +586,7 @@ async fn a_test_alert_is_asked_for_and_its_outcome_told() {
             "apiVersion: gatehouse.dev/v1alpha1\nkind: AlertPolicy\nmetadata: {name: ops}\nspec:\n  receivers:\n  - {name: chat, webhook: {url: 'https://chat.test/'}}\n  - {name: mail, webhook: {url: 'https://mail.test/'}}\n",
         )
         .await;
-    let kubeconfig = world.plane.kubeconfig();
+    let kubeconfig = test_cluster.plane.kubeconfig();
     run(Some(&kubeconfig), &["test-alert", "nobody", "-n", &namespace])
         .await
         .expect(1, &[], &["\"nobody\" not found"]);
@@ -651,15 +654,15 @@ async fn a_test_alert_is_asked_for_and_its_outcome_told() {
 
 #[tokio::test]
 async fn as_a_plugin_of_kubectl_it_answers_to_that_name() {
-    let world = lonely().await;
+    let test_cluster = lonely().await;
     let folder = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(operator::binary().unwrap(), folder.path().join("kubectl-gatehouse")).unwrap();
     let kubectl = |args: &[&str]| {
-        let mut command = Command::new(world.assets().path(Tool::Kubectl));
+        let mut command = Command::new(test_cluster.assets().path(Tool::Kubectl));
         command
             .args(args)
             .env("PATH", folder.path())
-            .env("KUBECONFIG", world.plane.kubeconfig())
+            .env("KUBECONFIG", test_cluster.plane.kubeconfig())
             .stdin(Stdio::null());
         command
     };

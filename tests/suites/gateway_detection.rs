@@ -11,10 +11,10 @@
 use std::time::Duration;
 
 use gatehouse_crds::gateway::Provider;
-use gatehouse_tests::Site;
+use gatehouse_tests::GatewayEnvironment;
 use gatehouse_tests::cloud::{Answer, Habits, Version};
 use gatehouse_tests::gate::Reply;
-use gatehouse_tests::site::message;
+use gatehouse_tests::gateway_environment::message;
 use http::Method;
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt as _;
@@ -30,21 +30,21 @@ fn spec(service: Value) -> Value {
 /// Nodes belong to the whole cluster: one test, one cluster.
 #[tokio::test]
 async fn a_provider_is_detected_asked_for_or_waited_for() {
-    let (site, operator) = Site::open("detection", Habits::of(Answer::Private)).await;
-    let nodes: Api<Node> = Api::all(site.cluster.client());
+    let (env, operator) = GatewayEnvironment::open("detection", Habits::of(Answer::Private)).await;
+    let nodes: Api<Node> = Api::all(env.cluster.client());
 
     // Several clouds say openstack://: never decided for Internal, whatever was decided for External.
-    site.node(
+    env.node(
         "openstack-one",
         Some("openstack:///0b1c"),
         &[("InternalIP", "10.0.9.1")],
     )
     .await;
-    site.gateway("open", &spec(json!({}))).await;
-    let open = site.programmed("open").await;
+    env.gateway("open", &spec(json!({}))).await;
+    let open = env.programmed("open").await;
     assert_eq!(open.status.unwrap().provider, Some(Provider::OpenStack));
-    site.gateway("inside", &spec(json!({"scope": "Internal"}))).await;
-    let inside = site.wait("inside", "Accepted", "False", "UnknownProvider").await;
+    env.gateway("inside", &spec(json!({"scope": "Internal"}))).await;
+    let inside = env.wait("inside", "Accepted", "False", "UnknownProvider").await;
     let words = message(&inside, "Accepted");
     assert!(
         words.contains("openstack://")
@@ -52,38 +52,38 @@ async fn a_provider_is_detected_asked_for_or_waited_for() {
             && words.contains("OpenStack or OVHcloud or STACKIT"),
         "{words}"
     );
-    site.gateway("open", &spec(json!({"scope": "Internal"}))).await;
-    site.wait("open", "Accepted", "False", "UnknownProvider").await;
-    site.quiet(Duration::from_secs(2)).await;
+    env.gateway("open", &spec(json!({"scope": "Internal"}))).await;
+    env.wait("open", "Accepted", "False", "UnknownProvider").await;
+    env.quiet(Duration::from_secs(2)).await;
     assert!(
-        site.cloud.versions_of("inside").is_empty(),
+        env.cloud.versions_of("inside").is_empty(),
         "nothing is made that might be public"
     );
-    site.gateway("inside", &spec(json!({"scope": "Internal", "provider": "STACKIT"})))
+    env.gateway("inside", &spec(json!({"scope": "Internal", "provider": "STACKIT"})))
         .await;
-    site.programmed("inside").await;
-    let service = site.service("inside").await;
+    env.programmed("inside").await;
+    let service = env.service("inside").await;
     assert_eq!(service.annotations()["lb.stackit.cloud/internal-lb"], "true");
     drop(operator);
     nodes.delete("openstack-one", &DeleteParams::default()).await.unwrap();
 
     // The nodes cannot be read: nothing is made of not knowing, and nothing is left of it.
-    site.node("gke-one", Some("gce://project/zone/one"), &[]).await;
+    env.node("gke-one", Some("gce://project/zone/one"), &[]).await;
     let failed = Reply {
         status: 500,
         headers: Vec::new(),
         body: String::new(),
     };
-    site.gate.answer(Method::GET, "/api/v1/nodes", 2, failed);
-    let operator = site.operator().await;
-    site.gateway("late", &spec(json!({}))).await;
-    let late = site.programmed("late").await;
+    env.gate.answer(Method::GET, "/api/v1/nodes", 2, failed);
+    let operator = env.operator().await;
+    env.gateway("late", &spec(json!({}))).await;
+    let late = env.programmed("late").await;
     assert_eq!(late.status.unwrap().provider, Some(Provider::Gke));
     let labels = |versions: Vec<Version>| -> Vec<String> {
         let label = |version: &Version| version.service.labels().get("gatehouse.dev/provider").cloned();
         versions.iter().filter_map(label).collect()
     };
-    let seen = labels(site.cloud.versions_of("late"));
+    let seen = labels(env.cloud.versions_of("late"));
     assert!(!seen.is_empty() && seen.iter().all(|label| label == "GKE"), "{seen:?}");
     nodes.delete("gke-one", &DeleteParams::default()).await.unwrap();
 
@@ -97,14 +97,14 @@ async fn a_provider_is_detected_asked_for_or_waited_for() {
         )
         .await
         .unwrap();
-    site.gateway("joined", &spec(json!({"scope": "Internal"}))).await;
-    site.wait("joined", "Accepted", "False", "DetectingProvider").await;
+    env.gateway("joined", &spec(json!({"scope": "Internal"}))).await;
+    env.wait("joined", "Accepted", "False", "DetectingProvider").await;
     let initialized = json!({"spec": {"providerID": "gce://project/zone/joining", "taints": null}});
     nodes
         .patch("joining", &PatchParams::default(), &Patch::Merge(&initialized))
         .await
         .unwrap();
-    let joined = site.programmed("joined").await;
+    let joined = env.programmed("joined").await;
     assert_eq!(joined.status.unwrap().provider, Some(Provider::Gke));
     drop(operator);
 }

@@ -13,9 +13,9 @@
 use std::time::Duration;
 
 use gatehouse_crds::gateway::Provider;
-use gatehouse_tests::Site;
+use gatehouse_tests::GatewayEnvironment;
 use gatehouse_tests::cloud::{Answer, Habits};
-use gatehouse_tests::site::{SOON, addresses, message, reason};
+use gatehouse_tests::gateway_environment::{SOON, addresses, message, reason};
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams};
@@ -37,54 +37,54 @@ fn internal(service: Value) -> Value {
 
 #[tokio::test]
 async fn a_public_address_of_an_internal_gateway_is_told_and_so_is_its_end() {
-    let (site, _operator) = Site::open("mismatch", Habits::of(Answer::Public)).await;
-    site.gateway("shop", &internal(json!({"provider": "GKE"}))).await;
-    let gateway = site.wait("shop", "ExposureVerified", "False", "ExposureMismatch").await;
+    let (env, _operator) = GatewayEnvironment::open("mismatch", Habits::of(Answer::Public)).await;
+    env.gateway("shop", &internal(json!({"provider": "GKE"}))).await;
+    let gateway = env.wait("shop", "ExposureVerified", "False", "ExposureMismatch").await;
     let public = addresses(&gateway)[0].clone();
     assert!(public.starts_with("203.0.113."));
     assert!(message(&gateway, "ExposureVerified").contains(&public));
-    site.event("shop", "ExposureMismatch", &public).await;
+    env.event("shop", "ExposureMismatch", &public).await;
     // Alert is the default: the Service stays.
     assert_eq!(
-        site.service("shop").await.spec.unwrap().type_.as_deref(),
+        env.service("shop").await.spec.unwrap().type_.as_deref(),
         Some("LoadBalancer")
     );
-    site.cloud.answers(Answer::Private);
-    site.wait("shop", "ExposureVerified", "True", "Internal").await;
+    env.cloud.answers(Answer::Private);
+    env.wait("shop", "ExposureVerified", "True", "Internal").await;
     // It is checked whenever it changes.
-    site.cloud.answers(Answer::Public);
-    site.wait("shop", "ExposureVerified", "False", "ExposureMismatch").await;
+    env.cloud.answers(Answer::Public);
+    env.wait("shop", "ExposureVerified", "False", "ExposureMismatch").await;
     // That it is gone is no answer to whether the next is private.
-    site.cloud.answers(Answer::Nothing);
-    site.waits_to_say("shop", "ExposureVerified", "Unknown since").await;
-    site.wait("shop", "ExposureVerified", "False", "ExposureMismatch").await;
+    env.cloud.answers(Answer::Nothing);
+    env.waits_to_say("shop", "ExposureVerified", "Unknown since").await;
+    env.wait("shop", "ExposureVerified", "False", "ExposureMismatch").await;
     // Names: those that say so themselves, and those that nobody knows.
-    site.cloud
+    env.cloud
         .answers(Answer::Name("internal-a1-1.eu-west-1.elb.amazonaws.com".to_owned()));
-    site.wait("shop", "ExposureVerified", "True", "Internal").await;
-    site.cloud.answers(Answer::Name("nobody.knows.invalid".to_owned()));
-    let gateway = site.wait("shop", "ExposureVerified", "Unknown", "NotVerified").await;
+    env.wait("shop", "ExposureVerified", "True", "Internal").await;
+    env.cloud.answers(Answer::Name("nobody.knows.invalid".to_owned()));
+    let gateway = env.wait("shop", "ExposureVerified", "Unknown", "NotVerified").await;
     assert!(message(&gateway, "ExposureVerified").contains("nobody.knows.invalid"));
     // An External one may have any.
-    site.gateway(
+    env.gateway(
         "open",
         &json!({"service": {"provider": "GKE"}, "target": {"selector": {"app": "shop"}},
         "listeners": [{"name": "http", "port": 80, "protocol": "TCP"}]}),
     )
     .await;
-    site.cloud.answers_for("open", Answer::Public);
-    site.programmed("open").await;
-    site.wait("open", "ExposureVerified", "True", "External").await;
+    env.cloud.answers_for("open", Answer::Public);
+    env.programmed("open").await;
+    env.wait("open", "ExposureVerified", "True", "External").await;
 }
 
 #[tokio::test]
 async fn withdraw_takes_a_public_address_away_at_once_and_an_edit_tries_again() {
-    let (site, _operator) = Site::open("withdraw", Habits::of(Answer::Public)).await;
+    let (env, _operator) = GatewayEnvironment::open("withdraw", Habits::of(Answer::Public)).await;
     let asked = internal(json!({"provider": "GKE", "onMismatch": "Withdraw"}));
-    site.gateway("shop", &asked).await;
-    let withdrawn = site
+    env.gateway("shop", &asked).await;
+    let withdrawn = env
         .cluster
-        .wait(&site.services(), "shop", "a ClusterIP", SOON, |service| {
+        .wait(&env.services(), "shop", "a ClusterIP", SOON, |service| {
             let given = service
                 .status
                 .as_ref()
@@ -92,17 +92,17 @@ async fn withdraw_takes_a_public_address_away_at_once_and_an_edit_tries_again() 
             service.spec.as_ref().unwrap().type_.as_deref() == Some("ClusterIP") && given.unwrap_or_default().is_empty()
         })
         .await;
-    let gateway = site.wait("shop", "Programmed", "False", "Withdrawn").await;
+    let gateway = env.wait("shop", "Programmed", "False", "Withdrawn").await;
     assert_eq!(reason(&gateway, "ExposureVerified"), "ExposureMismatch");
     assert!(addresses(&gateway).is_empty());
-    site.event("shop", "ExposureMismatch", "taken away").await;
+    env.event("shop", "ExposureMismatch", "taken away").await;
     // It does not come and go.
-    site.quiet(Duration::from_secs(3)).await;
+    env.quiet(Duration::from_secs(3)).await;
     assert_eq!(
-        site.service("shop").await.spec.unwrap().type_.as_deref(),
+        env.service("shop").await.spec.unwrap().type_.as_deref(),
         Some("ClusterIP")
     );
-    let turns = site.cloud.versions_of("shop");
+    let turns = env.cloud.versions_of("shop");
     let types: Vec<_> = turns
         .iter()
         .map(|version| version.service.spec.clone().unwrap().type_.unwrap())
@@ -111,25 +111,25 @@ async fn withdraw_takes_a_public_address_away_at_once_and_an_edit_tries_again() 
     changes.dedup();
     assert_eq!(changes, ["LoadBalancer", "ClusterIP"]);
     // The cloud is mended; an edit tries again.
-    site.cloud.answers(Answer::AsTold(Provider::Gke));
+    env.cloud.answers(Answer::AsTold(Provider::Gke));
     let mut mended = asked.clone();
     mended["service"]["labels"] = json!({"mended": "yes"});
-    site.gateway("shop", &mended).await;
-    let gateway = site.programmed("shop").await;
+    env.gateway("shop", &mended).await;
+    let gateway = env.programmed("shop").await;
     assert!(addresses(&gateway)[0].starts_with("10."), "{:?}", addresses(&gateway));
-    site.wait("shop", "ExposureVerified", "True", "Internal").await;
-    assert_eq!(site.service("shop").await.uid(), withdrawn.uid(), "the same Service");
+    env.wait("shop", "ExposureVerified", "True", "Internal").await;
+    assert_eq!(env.service("shop").await.uid(), withdrawn.uid(), "the same Service");
 }
 
 #[tokio::test]
 async fn what_could_become_public_is_not_made() {
-    let (site, _operator) = Site::open("refused", Habits::of(Answer::Public)).await;
+    let (env, _operator) = GatewayEnvironment::open("refused", Habits::of(Answer::Public)).await;
     let refused = async |name: &str, service: Value, why: &str, words: &str| {
-        site.gateway(name, &internal(service)).await;
-        let gateway = site.wait(name, "Accepted", "False", why).await;
+        env.gateway(name, &internal(service)).await;
+        let gateway = env.wait(name, "Accepted", "False", why).await;
         let said = message(&gateway, "Accepted");
         assert!(said.contains(words), "{name}: {said}");
-        site.wait(name, "Programmed", "False", "NotAccepted").await;
+        env.wait(name, "Programmed", "False", "NotAccepted").await;
         assert!(addresses(&gateway).is_empty());
     };
     // Nobody knows whose cluster this is.
@@ -150,42 +150,42 @@ async fn what_could_become_public_is_not_made() {
         "aws-load-balancer-scheme",
     )
     .await;
-    site.quiet(Duration::from_secs(2)).await;
-    assert!(site.cloud.versions().is_empty(), "{:?}", site.cloud.versions());
+    env.quiet(Duration::from_secs(2)).await;
+    assert!(env.cloud.versions().is_empty(), "{:?}", env.cloud.versions());
     // What there is already stays as it was when an edit would make it public.
-    site.gateway("edited", &internal(json!({"provider": "GKE"}))).await;
-    site.cloud.answers(Answer::AsTold(Provider::Gke));
-    let before = addresses(&site.programmed("edited").await);
+    env.gateway("edited", &internal(json!({"provider": "GKE"}))).await;
+    env.cloud.answers(Answer::AsTold(Provider::Gke));
+    let before = addresses(&env.programmed("edited").await);
     let worse = json!({"provider": "GKE", "annotations": {"networking.gke.io/load-balancer-type": "External"}});
-    site.gateway("edited", &internal(worse)).await;
-    let gateway = site.wait("edited", "Accepted", "False", "ConflictingAnnotation").await;
+    env.gateway("edited", &internal(worse)).await;
+    let gateway = env.wait("edited", "Accepted", "False", "ConflictingAnnotation").await;
     assert_eq!(addresses(&gateway), before);
-    let service = site.service("edited").await;
+    let service = env.service("edited").await;
     assert_eq!(
         service.annotations()["networking.gke.io/load-balancer-type"],
         "Internal"
     );
-    site.event(
+    env.event(
         "edited",
         "ConflictingAnnotation",
         "networking.gke.io/load-balancer-type",
     )
     .await;
     // External to somebody unknown is as everywhere else.
-    site.gateway(
+    env.gateway(
         "open",
         &json!({"target": {"selector": {"app": "shop"}},
         "listeners": [{"name": "http", "port": 80, "protocol": "TCP"}]}),
     )
     .await;
-    site.programmed("open").await;
+    env.programmed("open").await;
 }
 
 #[tokio::test]
 async fn only_an_answer_ends_an_exposure_and_a_restart_is_none() {
-    let (site, operator) = Site::open("unknown", Habits::of(Answer::Public)).await;
-    site.gateway("shop", &internal(json!({"provider": "GKE"}))).await;
-    let first = site.wait("shop", "ExposureVerified", "False", "ExposureMismatch").await;
+    let (env, operator) = GatewayEnvironment::open("unknown", Habits::of(Answer::Public)).await;
+    env.gateway("shop", &internal(json!({"provider": "GKE"}))).await;
+    let first = env.wait("shop", "ExposureVerified", "False", "ExposureMismatch").await;
     let since = |gateway: &gatehouse_crds::gateway::Gateway| {
         let conditions = gateway.status.clone().unwrap().conditions;
         let verified = conditions
@@ -194,9 +194,9 @@ async fn only_an_answer_ends_an_exposure_and_a_restart_is_none() {
         verified.unwrap().last_transition_time
     };
     // A name that cannot be looked up.
-    site.cloud.answers(Answer::Name("nobody.knows.invalid".to_owned()));
-    site.waits_to_say("shop", "ExposureVerified", "Unknown since").await;
-    let unknown = site.wait("shop", "ExposureVerified", "False", "ExposureMismatch").await;
+    env.cloud.answers(Answer::Name("nobody.knows.invalid".to_owned()));
+    env.waits_to_say("shop", "ExposureVerified", "Unknown since").await;
+    let unknown = env.wait("shop", "ExposureVerified", "False", "ExposureMismatch").await;
     assert_eq!(since(&unknown), since(&first));
     let words = message(&unknown, "ExposureVerified");
     assert!(
@@ -204,28 +204,28 @@ async fn only_an_answer_ends_an_exposure_and_a_restart_is_none() {
         "{words}"
     );
     drop(operator);
-    let _operator = site.operator().await;
-    site.quiet(Duration::from_secs(3)).await;
-    let restarted = site.wait("shop", "ExposureVerified", "False", "ExposureMismatch").await;
+    let _operator = env.operator().await;
+    env.quiet(Duration::from_secs(3)).await;
+    let restarted = env.wait("shop", "ExposureVerified", "False", "ExposureMismatch").await;
     assert_eq!(since(&restarted), since(&first));
-    site.cloud.answers(Answer::Private);
-    site.wait("shop", "ExposureVerified", "True", "Internal").await;
+    env.cloud.answers(Answer::Private);
+    env.wait("shop", "ExposureVerified", "True", "Internal").await;
 }
 
 #[tokio::test]
 async fn an_internal_gateway_is_kept_private_while_its_spec_is_not_accepted() {
     const SWITCH: &str = "networking.gke.io/load-balancer-type";
-    let (site, _operator) = Site::open("unaccepted", Habits::of(Answer::AsTold(Provider::Gke))).await;
-    site.gateway("shop", &internal(json!({"provider": "GKE"}))).await;
-    site.programmed("shop").await;
+    let (env, _operator) = GatewayEnvironment::open("unaccepted", Habits::of(Answer::AsTold(Provider::Gke))).await;
+    env.gateway("shop", &internal(json!({"provider": "GKE"}))).await;
+    env.programmed("shop").await;
     let bad = json!({"provider": "GKE", "annotations": {SWITCH: "External"}});
-    site.gateway("shop", &internal(bad.clone())).await;
-    site.wait("shop", "Accepted", "False", "ConflictingAnnotation").await;
+    env.gateway("shop", &internal(bad.clone())).await;
+    env.wait("shop", "Accepted", "False", "ConflictingAnnotation").await;
     // Somebody takes the switch away.
     let taken = json!({"metadata": {"annotations": {SWITCH: null}}});
-    site.patch(&site.services(), "shop", &taken).await;
-    site.cluster
-        .wait(&site.services(), "shop", "internal again", SOON, |service| {
+    env.patch(&env.services(), "shop", &taken).await;
+    env.cluster
+        .wait(&env.services(), "shop", "internal again", SOON, |service| {
             service
                 .annotations()
                 .get(SWITCH)
@@ -233,60 +233,60 @@ async fn an_internal_gateway_is_kept_private_while_its_spec_is_not_accepted() {
         })
         .await;
     // And sends the traffic elsewhere.
-    let before = site.services().get("shop").await.unwrap().spec.unwrap().selector;
+    let before = env.services().get("shop").await.unwrap().spec.unwrap().selector;
     let elsewhere = json!({"spec": {"selector": {"app": "elsewhere"}}});
-    site.patch(&site.services(), "shop", &elsewhere).await;
-    site.cluster
-        .wait(&site.services(), "shop", "its own selector again", SOON, |service| {
+    env.patch(&env.services(), "shop", &elsewhere).await;
+    env.cluster
+        .wait(&env.services(), "shop", "its own selector again", SOON, |service| {
             service.spec.as_ref().unwrap().selector == before
         })
         .await;
-    site.wait("shop", "Accepted", "False", "ConflictingAnnotation").await;
-    site.wait("shop", "ExposureVerified", "True", "Internal").await;
+    env.wait("shop", "Accepted", "False", "ConflictingAnnotation").await;
+    env.wait("shop", "ExposureVerified", "True", "Internal").await;
     // It becomes public all the same: told, and withdrawn where that is asked for.
-    site.cloud.answers(Answer::Public);
-    site.wait("shop", "ExposureVerified", "False", "ExposureMismatch").await;
+    env.cloud.answers(Answer::Public);
+    env.wait("shop", "ExposureVerified", "False", "ExposureMismatch").await;
     let mut withdraw = bad;
     withdraw["onMismatch"] = "Withdraw".into();
-    site.gateway("shop", &internal(withdraw)).await;
-    site.cluster
-        .wait(&site.services(), "shop", "a ClusterIP", SOON, |service| {
+    env.gateway("shop", &internal(withdraw)).await;
+    env.cluster
+        .wait(&env.services(), "shop", "a ClusterIP", SOON, |service| {
             service.spec.as_ref().unwrap().type_.as_deref() == Some("ClusterIP")
         })
         .await;
-    site.wait("shop", "Accepted", "False", "ConflictingAnnotation").await;
-    site.wait("shop", "ExposureVerified", "False", "ExposureMismatch").await;
+    env.wait("shop", "Accepted", "False", "ConflictingAnnotation").await;
+    env.wait("shop", "ExposureVerified", "False", "ExposureMismatch").await;
 }
 
 #[tokio::test]
 async fn node_ports_of_an_internal_load_balancer_are_none_or_judged() {
-    let (site, _operator) = Site::open("nodeports", Habits::of(Answer::Private)).await;
-    let node = format!("{}-public", site.namespace);
-    site.node(
+    let (env, _operator) = GatewayEnvironment::open("nodeports", Habits::of(Answer::Private)).await;
+    let node = format!("{}-public", env.namespace);
+    env.node(
         &node,
         None,
         &[("InternalIP", "10.0.8.1"), ("ExternalIP", "203.0.113.77")],
     )
     .await;
     // GKE does without.
-    site.gateway("without", &internal(json!({"provider": "GKE"}))).await;
-    site.programmed("without").await;
-    site.wait("without", "ExposureVerified", "True", "Internal").await;
-    let spec = site.service("without").await.spec.unwrap();
+    env.gateway("without", &internal(json!({"provider": "GKE"}))).await;
+    env.programmed("without").await;
+    env.wait("without", "ExposureVerified", "True", "Internal").await;
+    let spec = env.service("without").await.spec.unwrap();
     assert_eq!(spec.allocate_load_balancer_node_ports, Some(false));
     assert!(spec.ports.unwrap().iter().all(|port| port.node_port.is_none()));
     // AKS does not.
-    site.gateway("with", &internal(json!({"provider": "AKS"}))).await;
-    let with = site.wait("with", "ExposureVerified", "False", "ExposureMismatch").await;
+    env.gateway("with", &internal(json!({"provider": "AKS"}))).await;
+    let with = env.wait("with", "ExposureVerified", "False", "ExposureMismatch").await;
     let words = message(&with, "ExposureVerified");
     assert!(words.contains("203.0.113.77") && words.contains(&node), "{words}");
-    let nodes: Api<Node> = Api::all(site.cluster.client());
+    let nodes: Api<Node> = Api::all(env.cluster.client());
     nodes.delete(&node, &DeleteParams::default()).await.unwrap();
-    site.wait("with", "ExposureVerified", "True", "Internal").await;
+    env.wait("with", "ExposureVerified", "True", "Internal").await;
     // Others' addresses on a Service count, too.
     let more = json!({"spec": {"externalIPs": ["198.51.100.9"]}});
-    site.patch(&site.services(), "without", &more).await;
-    let gateway = site
+    env.patch(&env.services(), "without", &more).await;
+    let gateway = env
         .wait("without", "ExposureVerified", "False", "ExposureMismatch")
         .await;
     assert!(message(&gateway, "ExposureVerified").contains("198.51.100.9"));

@@ -14,10 +14,10 @@ use std::time::Duration;
 use gatehouse_crds::certificate::Certificate;
 use gatehouse_crds::gateway::Provider;
 use gatehouse_tests::cloud::{Answer, Habits};
+use gatehouse_tests::gateway_environment::{SOON, listener_condition, listener_of, message};
 use gatehouse_tests::pki::Ca;
 use gatehouse_tests::process::eventually;
-use gatehouse_tests::site::{SOON, listener_condition, listener_of, message};
-use gatehouse_tests::{Site, chain, manifests};
+use gatehouse_tests::{GatewayEnvironment, chain, manifests};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt as _;
@@ -42,21 +42,19 @@ fn made() -> Value {
 
 #[tokio::test]
 async fn a_listener_gets_its_certificate_and_tells_when_it_ends() {
-    let (site, _operator) = Site::open("tls", Habits::of(Answer::Private)).await;
+    let (env, _operator) = GatewayEnvironment::open("tls", Habits::of(Answer::Private)).await;
     let ca = Ca::new("gateways").unwrap();
-    site.gateway("shop", &https(made())).await;
+    env.gateway("shop", &https(made())).await;
     // The issuer is not there yet: this listener says so, and the Service is there all the same.
-    let waits = site
+    let waits = env
         .listener("shop", "https", "ResolvedRefs", "CertificateNotReady")
         .await;
     assert!(waits["message"].as_str().unwrap().contains("internal"), "{waits}");
-    site.programmed("shop").await;
-    site.cluster
-        .apply(&site.namespace, &manifests::ca("internal", &ca))
-        .await;
-    let found = site.listener("shop", "https", "ResolvedRefs", "ResolvedRefs").await;
+    env.programmed("shop").await;
+    env.cluster.apply(&env.namespace, &manifests::ca("internal", &ca)).await;
+    let found = env.listener("shop", "https", "ResolvedRefs", "ResolvedRefs").await;
     assert_eq!(found["status"], "True");
-    let certificates: Api<Certificate> = site.cluster.api(&site.namespace);
+    let certificates: Api<Certificate> = env.cluster.api(&env.namespace);
     let certificate = certificates.get("shop-https").await.unwrap();
     assert_eq!(certificate.spec.dns_names, ["shop.test"]);
     let owner = &certificate.owner_references()[0];
@@ -64,10 +62,10 @@ async fn a_listener_gets_its_certificate_and_tells_when_it_ends() {
         (owner.kind.as_str(), owner.name.as_str(), owner.controller),
         ("Gateway", "shop", Some(true))
     );
-    let secret = site.cluster.secret(&site.namespace, "shop-https-tls").await.unwrap();
+    let secret = env.cluster.secret(&env.namespace, "shop-https-tls").await.unwrap();
     let chain = chain::assert_chain(&secret, &ca.pem(), &["shop.test"]);
     let told = eventually("the end of it", SOON, || async {
-        let gateway = site.gateways().get("shop").await.ok()?;
+        let gateway = env.gateways().get("shop").await.ok()?;
         let told = listener_of(&gateway, "https")?["certificate"].clone();
         told["notAfter"].is_string().then_some(told)
     })
@@ -76,13 +74,13 @@ async fn a_listener_gets_its_certificate_and_tells_when_it_ends() {
         told,
         json!({"secretName": "shop-https-tls", "notAfter": chain.not_after.to_string()})
     );
-    let gateway = site.gateways().get("shop").await.unwrap();
+    let gateway = env.gateways().get("shop").await.unwrap();
     assert!(listener_of(&gateway, "http").unwrap().get("certificate").is_none());
 
     // By a hand, and back.
     let other = json!({"spec": {"dnsNames": ["evil.test"]}});
-    site.patch(&certificates, "shop-https", &other).await;
-    site.cluster
+    env.patch(&certificates, "shop-https", &other).await;
+    env.cluster
         .wait(&certificates, "shop-https", "healed", SOON, |it| {
             it.spec.dns_names == ["shop.test"]
         })
@@ -91,7 +89,7 @@ async fn a_listener_gets_its_certificate_and_tells_when_it_ends() {
         .delete("shop-https", &DeleteParams::default())
         .await
         .unwrap();
-    site.cluster
+    env.cluster
         .wait(&certificates, "shop-https", "made again", SOON, |it| {
             it.uid() != certificate.uid()
         })
@@ -99,70 +97,66 @@ async fn a_listener_gets_its_certificate_and_tells_when_it_ends() {
     // Another host is another certificate.
     let mut moved = https(made());
     moved["listeners"][0]["hostname"] = json!("new.test");
-    site.gateway("shop", &moved).await;
-    site.cluster
+    env.gateway("shop", &moved).await;
+    env.cluster
         .wait(&certificates, "shop-https", "for the other name", SOON, |it| {
             it.spec.dns_names == ["new.test"]
         })
         .await;
     // Without its listener it goes.
-    site.gateway("shop", &https(Value::Null)).await;
-    site.cluster.wait_gone(&certificates, "shop-https", SOON).await;
-    site.quiet(Duration::from_secs(3)).await;
+    env.gateway("shop", &https(Value::Null)).await;
+    env.cluster.wait_gone(&certificates, "shop-https", SOON).await;
+    env.quiet(Duration::from_secs(3)).await;
 }
 
 #[tokio::test]
 async fn somebody_elses_certificate_is_left_alone() {
-    let (site, _operator) = Site::open("theirs", Habits::of(Answer::Private)).await;
+    let (env, _operator) = GatewayEnvironment::open("theirs", Habits::of(Answer::Private)).await;
     let ca = Ca::new("theirs").unwrap();
-    site.cluster
-        .apply(&site.namespace, &manifests::ca("internal", &ca))
-        .await;
+    env.cluster.apply(&env.namespace, &manifests::ca("internal", &ca)).await;
     let theirs = manifests::certificate("shop-https", "internal", &["theirs.test"]);
-    site.cluster.apply(&site.namespace, &theirs).await;
-    let certificates: Api<Certificate> = site.cluster.api(&site.namespace);
-    let before = site
+    env.cluster.apply(&env.namespace, &theirs).await;
+    let certificates: Api<Certificate> = env.cluster.api(&env.namespace);
+    let before = env
         .cluster
         .wait_condition(&certificates, "shop-https", "Ready", "True", SOON)
         .await;
-    site.gateway("shop", &https(made())).await;
-    let found = site
+    env.gateway("shop", &https(made())).await;
+    let found = env
         .listener("shop", "https", "ResolvedRefs", "CertificateConflict")
         .await;
     assert!(found["message"].as_str().unwrap().contains("shop-https"), "{found}");
-    site.programmed("shop").await;
-    site.quiet(Duration::from_secs(2)).await;
+    env.programmed("shop").await;
+    env.quiet(Duration::from_secs(2)).await;
     let after = certificates.get("shop-https").await.unwrap();
     assert_eq!(after.spec, before.spec);
     assert!(after.owner_references().is_empty());
-    site.gateways().delete("shop", &DeleteParams::default()).await.unwrap();
-    site.cluster.wait_gone(&site.services(), "shop", SOON).await;
+    env.gateways().delete("shop", &DeleteParams::default()).await.unwrap();
+    env.cluster.wait_gone(&env.services(), "shop", SOON).await;
     assert!(certificates.get_opt("shop-https").await.unwrap().is_some());
 }
 
 #[tokio::test]
 async fn secrets_of_the_users_are_looked_at() {
-    let (site, _operator) = Site::open("refs", Habits::of(Answer::Private)).await;
+    let (env, _operator) = GatewayEnvironment::open("refs", Habits::of(Answer::Private)).await;
     let refs = |name: &str| https(json!({"certificateRefs": [{"name": name}]}));
-    site.gateway("shop", &refs("mine")).await;
-    let found = site
+    env.gateway("shop", &refs("mine")).await;
+    let found = env
         .listener("shop", "https", "ResolvedRefs", "InvalidCertificateRef")
         .await;
     assert!(found["message"].as_str().unwrap().contains("mine"), "{found}");
     let ca = Ca::new("refs").unwrap();
-    site.cluster
-        .apply(&site.namespace, &manifests::ca("internal", &ca))
-        .await;
-    site.cluster
+    env.cluster.apply(&env.namespace, &manifests::ca("internal", &ca)).await;
+    env.cluster
         .apply(
-            &site.namespace,
+            &env.namespace,
             &manifests::certificate("mine", "internal", &["shop.test"]),
         )
         .await;
-    site.gateway("shop", &refs("mine-tls")).await;
-    site.listener("shop", "https", "ResolvedRefs", "ResolvedRefs").await;
+    env.gateway("shop", &refs("mine-tls")).await;
+    env.listener("shop", "https", "ResolvedRefs", "ResolvedRefs").await;
     let gateway = eventually("its end", SOON, || async {
-        let gateway = site.gateways().get("shop").await.ok()?;
+        let gateway = env.gateways().get("shop").await.ok()?;
         listener_of(&gateway, "https")?["certificate"]["notAfter"]
             .is_string()
             .then_some(gateway)
@@ -173,17 +167,17 @@ async fn secrets_of_the_users_are_looked_at() {
         "mine-tls"
     );
     // Broken by a hand: this listener says so, and no other.
-    let secrets: Api<Secret> = site.cluster.api(&site.namespace);
+    let secrets: Api<Secret> = env.cluster.api(&env.namespace);
     let made: Secret = serde_json::from_value(json!({"metadata": {"name": "broken"}, "type": "kubernetes.io/tls",
         "stringData": {"tls.crt": "no certificate", "tls.key": "no key"}}))
     .unwrap();
     secrets.create(&kube::api::PostParams::default(), &made).await.unwrap();
-    site.gateway("shop", &refs("broken")).await;
-    let found = site
+    env.gateway("shop", &refs("broken")).await;
+    let found = env
         .listener("shop", "https", "ResolvedRefs", "InvalidCertificateRef")
         .await;
     assert!(!found["message"].as_str().unwrap().contains("no key"), "{found}");
-    let gateway = site.programmed("shop").await;
+    let gateway = env.programmed("shop").await;
     assert_eq!(
         listener_condition(&gateway, "http", "ResolvedRefs").unwrap()["status"],
         "True"
@@ -192,16 +186,16 @@ async fn secrets_of_the_users_are_looked_at() {
 
 #[tokio::test]
 async fn a_network_policy_admits_the_ports_of_the_listeners_while_it_is_wanted() {
-    let (site, _operator) = Site::open("policy", Habits::of(Answer::Private)).await;
-    let policies: Api<NetworkPolicy> = site.cluster.api(&site.namespace);
+    let (env, _operator) = GatewayEnvironment::open("policy", Habits::of(Answer::Private)).await;
+    let policies: Api<NetworkPolicy> = env.cluster.api(&env.namespace);
     let with = |enabled: bool, target: i32, service: Value| {
         json!({"service": service, "target": {"selector": {"app": "shop"}},
             "listeners": [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": target}],
             "networkPolicy": {"enabled": enabled}})
     };
     let gke = || json!({"provider": "GKE"});
-    site.gateway("shop", &with(true, 8080, gke())).await;
-    site.programmed("shop").await;
+    env.gateway("shop", &with(true, 8080, gke())).await;
+    env.programmed("shop").await;
     let policy = policies.get("gatehouse-shop").await.unwrap();
     assert_eq!(
         json!(policy.spec),
@@ -216,28 +210,28 @@ async fn a_network_policy_admits_the_ports_of_the_listeners_while_it_is_wanted()
     };
     // Healed, and changed with the listeners.
     let open = json!({"spec": {"ingress": [{}]}});
-    site.patch(&policies, "gatehouse-shop", &open).await;
-    site.cluster
+    env.patch(&policies, "gatehouse-shop", &open).await;
+    env.cluster
         .wait(&policies, "gatehouse-shop", "healed", SOON, is_at(8080))
         .await;
     policies
         .delete("gatehouse-shop", &DeleteParams::default())
         .await
         .unwrap();
-    site.cluster
+    env.cluster
         .wait(&policies, "gatehouse-shop", "made again", SOON, |it| {
             it.uid() != policy.uid()
         })
         .await;
-    site.gateway("shop", &with(true, 9090, gke())).await;
-    site.cluster
+    env.gateway("shop", &with(true, 9090, gke())).await;
+    env.cluster
         .wait(&policies, "gatehouse-shop", "moved", SOON, is_at(9090))
         .await;
     // Ranges count where the Pods see who comes.
     let local =
         json!({"provider": "GKE", "externalTrafficPolicy": "Local", "loadBalancerSourceRanges": ["198.51.100.0/24"]});
-    site.gateway("shop", &with(true, 9090, local)).await;
-    let limited = site
+    env.gateway("shop", &with(true, 9090, local)).await;
+    let limited = env
         .cluster
         .wait(&policies, "gatehouse-shop", "limited", SOON, |it| {
             json!(it.spec)["ingress"][0]["from"].is_array()
@@ -254,8 +248,8 @@ async fn a_network_policy_admits_the_ports_of_the_listeners_while_it_is_wanted()
         from.as_array().unwrap().len() > 1,
         "the health checks of the provider come in: {from}"
     );
-    site.gateway("shop", &with(false, 9090, gke())).await;
-    site.cluster.wait_gone(&policies, "gatehouse-shop", SOON).await;
+    env.gateway("shop", &with(false, 9090, gke())).await;
+    env.cluster.wait_gone(&policies, "gatehouse-shop", SOON).await;
 
     // Somebody else's of that name is left alone.
     let theirs: NetworkPolicy = serde_json::from_value(
@@ -266,38 +260,38 @@ async fn a_network_policy_admits_the_ports_of_the_listeners_while_it_is_wanted()
         .create(&kube::api::PostParams::default(), &theirs)
         .await
         .unwrap();
-    site.gateway("shop", &with(true, 9090, gke())).await;
-    let gateway = site.wait("shop", "Programmed", "False", "NetworkPolicyRefused").await;
+    env.gateway("shop", &with(true, 9090, gke())).await;
+    let gateway = env.wait("shop", "Programmed", "False", "NetworkPolicyRefused").await;
     let words = message(&gateway, "Programmed");
     assert!(words.contains("NetworkPolicy gatehouse-shop"), "{words}");
-    site.quiet(Duration::from_secs(2)).await;
+    env.quiet(Duration::from_secs(2)).await;
     let still = policies.get("gatehouse-shop").await.unwrap();
     assert_eq!(still.resource_version(), theirs.resource_version());
     policies
         .delete("gatehouse-shop", &DeleteParams::default())
         .await
         .unwrap();
-    site.programmed("shop").await;
-    site.cluster
+    env.programmed("shop").await;
+    env.cluster
         .wait(&policies, "gatehouse-shop", "ours", SOON, is_at(9090))
         .await;
 }
 
 #[tokio::test]
 async fn the_nodes_tell_whose_load_balancer_it_is() {
-    let (site, _operator) = Site::open("detected", Habits::of(Answer::AsTold(Provider::Gke))).await;
+    let (env, _operator) = GatewayEnvironment::open("detected", Habits::of(Answer::AsTold(Provider::Gke))).await;
     let asked = json!({"service": {"scope": "Internal"}, "target": {"selector": {"app": "shop"}},
         "listeners": [{"name": "http", "port": 80, "protocol": "TCP"}]});
-    site.gateway("shop", &asked).await;
-    site.wait("shop", "Accepted", "False", "UnknownProvider").await;
-    assert!(site.cloud.versions().is_empty());
+    env.gateway("shop", &asked).await;
+    env.wait("shop", "Accepted", "False", "UnknownProvider").await;
+    assert!(env.cloud.versions().is_empty());
     // A node joins; within half a minute it is seen.
     let id = "gce://project/europe-west1-b/detected-one";
-    site.node("detected-one", Some(id), &[("InternalIP", "10.0.9.1")]).await;
-    let gateway = site.programmed("shop").await;
-    site.wait("shop", "ExposureVerified", "True", "Internal").await;
+    env.node("detected-one", Some(id), &[("InternalIP", "10.0.9.1")]).await;
+    let gateway = env.programmed("shop").await;
+    env.wait("shop", "ExposureVerified", "True", "Internal").await;
     assert_eq!(gateway.status.unwrap().provider, Some(Provider::Gke));
-    let service = site.service("shop").await;
+    let service = env.service("shop").await;
     assert_eq!(
         service.annotations()["networking.gke.io/load-balancer-type"],
         "Internal"

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use gatehouse::gateway::provider::Exposure;
 use gatehouse_crds::gateway::Provider;
-use gatehouse_tests::Site;
+use gatehouse_tests::GatewayEnvironment;
 use gatehouse_tests::cloud::{self, Answer, Habits};
 use gatehouse_tests::managed::owned_by;
 use k8s_openapi::api::core::v1::Service;
@@ -167,30 +167,30 @@ async fn no_sequence_of_edits_makes_an_internal_gateways_service_public_or_drops
     let seed = seed.unwrap_or(0x9e37_79b9_7f4a_7c15);
     println!("GATEHOUSE_SEED={seed}");
     let mut dice = Dice(seed);
-    let (site, _operator) = Site::open("walk", Habits::of(Answer::Private)).await;
+    let (env, _operator) = GatewayEnvironment::open("walk", Habits::of(Answer::Private)).await;
     let mut told = Vec::new();
-    site.gateway("shop", &internal(json!({"provider": "GKE"}))).await;
-    site.programmed("shop").await;
+    env.gateway("shop", &internal(json!({"provider": "GKE"}))).await;
+    env.programmed("shop").await;
     for step in 0..STEPS {
-        let generation = site.gateways().get("shop").await.unwrap().metadata.generation.unwrap();
+        let generation = env.gateways().get("shop").await.unwrap().metadata.generation.unwrap();
         match dice.roll(10) {
             0..=4 => {
                 let spec = any_spec(&mut dice);
-                let taken = site.try_gateway("shop", &spec).await.is_ok();
+                let taken = env.try_gateway("shop", &spec).await.is_ok();
                 told.push(format!("{step}: {taken} {}", spec["service"]));
             }
             5 | 6 => {
                 let consent = generation - i64::try_from(dice.roll(2)).unwrap();
-                site.annotate("shop", "gatehouse.dev/recreate", &consent.to_string())
+                env.annotate("shop", "gatehouse.dev/recreate", &consent.to_string())
                     .await;
                 told.push(format!("{step}: recreate {consent}"));
             }
             7 => {
-                let there = site.cloud.there();
+                let there = env.cloud.there();
                 if let Some(service) = there.first() {
                     let hand = any_hand(&mut dice);
                     let params = PatchParams::default();
-                    let _ = site
+                    let _ = env
                         .services()
                         .patch(&service.name_any(), &params, &Patch::Merge(&hand))
                         .await;
@@ -198,8 +198,8 @@ async fn no_sequence_of_edits_makes_an_internal_gateways_service_public_or_drops
                 }
             }
             8 => {
-                if let Some(service) = site.cloud.there().first() {
-                    let _ = site
+                if let Some(service) = env.cloud.there().first() {
+                    let _ = env
                         .services()
                         .delete(&service.name_any(), &DeleteParams::default())
                         .await;
@@ -207,7 +207,7 @@ async fn no_sequence_of_edits_makes_an_internal_gateways_service_public_or_drops
                 }
             }
             _ => {
-                site.cloud
+                env.cloud
                     .answers(dice.pick(&[Answer::Private, Answer::Public, Answer::Nothing]).clone());
                 told.push(format!("{step}: the cloud changes"));
             }
@@ -215,16 +215,16 @@ async fn no_sequence_of_edits_makes_an_internal_gateways_service_public_or_drops
         // Sometimes all settles, sometimes the next comes in its midst.
         tokio::time::sleep(Duration::from_millis(*dice.pick(&[0, 20, 100, 400]))).await;
     }
-    site.cloud.answers(Answer::Private);
-    site.gateway("shop", &internal(json!({"provider": "GKE"}))).await;
-    let generation = site.gateways().get("shop").await.unwrap().metadata.generation.unwrap();
-    site.annotate("shop", "gatehouse.dev/recreate", &generation.to_string())
+    env.cloud.answers(Answer::Private);
+    env.gateway("shop", &internal(json!({"provider": "GKE"}))).await;
+    let generation = env.gateways().get("shop").await.unwrap().metadata.generation.unwrap();
+    env.annotate("shop", "gatehouse.dev/recreate", &generation.to_string())
         .await;
-    site.programmed("shop").await;
-    site.wait("shop", "ExposureVerified", "True", "Internal").await;
+    env.programmed("shop").await;
+    env.wait("shop", "ExposureVerified", "True", "Internal").await;
 
     let story = told.join("\n");
-    let versions = site.cloud.versions();
+    let versions = env.cloud.versions();
     // By UID: the first provider that it was a load balancer of, and what the cloud had said.
     let mut balancers: BTreeMap<String, (Provider, BTreeSet<String>)> = BTreeMap::new();
     for version in &versions {

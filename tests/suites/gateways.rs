@@ -9,11 +9,11 @@
     reason = "test code: to panic is how it reports, and a scenario is read from top to bottom"
 )]
 
-use gatehouse_tests::Site;
+use gatehouse_tests::GatewayEnvironment;
 use gatehouse_tests::cloud::{self, Answer, Habits};
+use gatehouse_tests::gateway_environment::{SOON, addresses, listener_of, message};
 use gatehouse_tests::managed::owned_by;
 use gatehouse_tests::process::eventually;
-use gatehouse_tests::site::{SOON, addresses, listener_of, message};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
@@ -30,16 +30,16 @@ fn shop_api() -> Value {
 
 #[tokio::test]
 async fn the_internal_load_balancer_of_the_manual_comes_out_exactly() {
-    let (site, _operator) = Site::open("exact", Habits::of(Answer::Private)).await;
+    let (env, _operator) = GatewayEnvironment::open("exact", Habits::of(Answer::Private)).await;
     for pod in ["one", "two"] {
         let ports = json!([{"name": "web", "containerPort": 3000}]);
-        site.pod(pod, &[("app", "shop-api")], &ports, true).await;
+        env.pod(pod, &[("app", "shop-api")], &ports, true).await;
     }
-    site.gateway("shop-api", &shop_api()).await;
-    site.programmed("shop-api").await;
-    let gateway = site.endpoints("shop-api", "http", 2).await;
+    env.gateway("shop-api", &shop_api()).await;
+    env.programmed("shop-api").await;
+    let gateway = env.endpoints("shop-api", "http", 2).await;
 
-    let service = site.service("shop-api-internal-load-balancer").await;
+    let service = env.service("shop-api-internal-load-balancer").await;
     let spec = serde_json::to_value(service.spec.clone().unwrap()).unwrap();
     assert_eq!(spec["type"], "LoadBalancer");
     assert_eq!(spec["selector"], json!({"app": "shop-api"}));
@@ -60,10 +60,10 @@ async fn the_internal_load_balancer_of_the_manual_comes_out_exactly() {
 
     let given = service.status.unwrap().load_balancer.unwrap().ingress.unwrap();
     assert_eq!(addresses(&gateway), [given[0].ip.clone().unwrap()]);
-    site.wait("shop-api", "Accepted", "True", "Accepted").await;
-    site.wait("shop-api", "ExposureVerified", "True", "Internal").await;
+    env.wait("shop-api", "Accepted", "True", "Accepted").await;
+    env.wait("shop-api", "ExposureVerified", "True", "Internal").await;
     assert_eq!(listener_of(&gateway, "http").unwrap()["readyEndpoints"], 2);
-    site.event("shop-api", "AddressAssigned", &addresses(&gateway)[0]).await;
+    env.event("shop-api", "AddressAssigned", &addresses(&gateway)[0]).await;
 }
 
 /// A public Gateway at port 80.
@@ -77,13 +77,13 @@ fn public() -> Value {
 
 #[tokio::test]
 async fn what_a_hand_changes_is_put_back_and_what_others_add_stays() {
-    let (site, _operator) = Site::open("healing", Habits::of(Answer::Private)).await;
-    site.gateway("shop", &public()).await;
-    site.programmed("shop").await;
+    let (env, _operator) = GatewayEnvironment::open("healing", Habits::of(Answer::Private)).await;
+    env.gateway("shop", &public()).await;
+    env.programmed("shop").await;
     // Others' words: an annotation, a label, a node port's choice, a finalizer and a status (the cloud's).
     let added = json!({"metadata": {"annotations": {"other.test/note": "kept"}, "labels": {"other.test/team": "net"}},
         "spec": {"healthCheckNodePort": null, "sessionAffinity": "ClientIP"}});
-    let before = site.patch(&site.services(), "shop", &added).await;
+    let before = env.patch(&env.services(), "shop", &added).await;
     let port = |service: &Service| service.spec.clone().unwrap().ports.unwrap()[0].clone();
     let is_whole = |service: &Service| {
         let spec = service.spec.clone().unwrap();
@@ -122,10 +122,10 @@ async fn what_a_hand_changes_is_put_back_and_what_others_add_stays() {
         ),
         ("the owner", json!({"metadata": {"ownerReferences": []}})),
     ] {
-        site.patch(&site.services(), "shop", &patch).await;
-        let healed = site
+        env.patch(&env.services(), "shop", &patch).await;
+        let healed = env
             .cluster
-            .wait(&site.services(), "shop", &format!("healed of {what}"), SOON, &is_whole)
+            .wait(&env.services(), "shop", &format!("healed of {what}"), SOON, &is_whole)
             .await;
         assert_eq!(healed.uid(), before.uid(), "{what}");
         assert_eq!(port(&healed).node_port, port(&before).node_port, "{what}");
@@ -147,39 +147,39 @@ async fn what_a_hand_changes_is_put_back_and_what_others_add_stays() {
         assert_eq!(owned_by(&healed, cloud::MANAGER), owned_by(&before, cloud::MANAGER));
     }
     // The whole of it.
-    site.services().delete("shop", &DeleteParams::default()).await.unwrap();
-    let again = site
+    env.services().delete("shop", &DeleteParams::default()).await.unwrap();
+    let again = env
         .cluster
-        .wait(&site.services(), "shop", "there again", SOON, |service| {
+        .wait(&env.services(), "shop", "there again", SOON, |service| {
             service.uid() != before.uid() && service.metadata.deletion_timestamp.is_none()
         })
         .await;
     assert!(is_whole(&again));
-    site.programmed("shop").await;
-    site.quiet(std::time::Duration::from_secs(3)).await;
+    env.programmed("shop").await;
+    env.quiet(std::time::Duration::from_secs(3)).await;
 }
 
 #[tokio::test]
 async fn a_status_that_is_lost_comes_back() {
-    let (site, _operator) = Site::open("lost", Habits::of(Answer::Private)).await;
-    site.gateway("shop", &public()).await;
-    let before = site.programmed("shop").await;
-    site.quiet(std::time::Duration::from_secs(2)).await;
-    let before = site.gateways().get(&before.name_any()).await.unwrap();
+    let (env, _operator) = GatewayEnvironment::open("lost", Habits::of(Answer::Private)).await;
+    env.gateway("shop", &public()).await;
+    let before = env.programmed("shop").await;
+    env.quiet(std::time::Duration::from_secs(2)).await;
+    let before = env.gateways().get(&before.name_any()).await.unwrap();
     for status in [
         Value::Null,
         json!({"addresses": null, "conditions": null}),
         json!({"listeners": null}),
     ] {
         let patch = Patch::Merge(json!({"status": status}));
-        let wiped = site
+        let wiped = env
             .gateways()
             .patch_status("shop", &PatchParams::default(), &patch)
             .await
             .unwrap();
         assert_ne!(wiped.status, before.status);
-        site.cluster
-            .wait(&site.gateways(), "shop", "as before", SOON, |gateway| {
+        env.cluster
+            .wait(&env.gateways(), "shop", "as before", SOON, |gateway| {
                 let (Some(is), Some(was)) = (&gateway.status, &before.status) else {
                     return false;
                 };
@@ -203,85 +203,85 @@ async fn a_status_that_is_lost_comes_back() {
 
 #[tokio::test]
 async fn a_listener_says_why_no_pod_takes_its_traffic() {
-    let (site, _operator) = Site::open("lack", Habits::of(Answer::Private)).await;
+    let (env, _operator) = GatewayEnvironment::open("lack", Habits::of(Answer::Private)).await;
     let ports = json!([{"name": "web", "containerPort": 8080}]);
-    site.pod("near", &[("app", "shop"), ("tier", "front")], &ports, true)
+    env.pod("near", &[("app", "shop"), ("tier", "front")], &ports, true)
         .await;
-    site.pod("far", &[("app", "blog")], &ports, true).await;
+    env.pod("far", &[("app", "blog")], &ports, true).await;
     let spec = |selector: Value, target: Value| {
         json!({"service": {"provider": "GKE"}, "target": {"selector": selector},
             "listeners": [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": target}]})
     };
     let lack = async |reason: &str| {
-        let found = site.listener("shop", "http", "Programmed", reason).await;
+        let found = env.listener("shop", "http", "Programmed", reason).await;
         found["message"].as_str().unwrap().to_owned()
     };
-    site.gateway("shop", &spec(json!({"app": "shop", "tier": "web"}), json!(8080)))
+    env.gateway("shop", &spec(json!({"app": "shop", "tier": "web"}), json!(8080)))
         .await;
     let words = lack("NoMatchingPods").await;
     assert!(
         words.contains("near") && words.contains("tier") && words.contains("front"),
         "{words}"
     );
-    site.programmed("shop").await;
+    env.programmed("shop").await;
 
-    site.gateway("shop", &spec(json!({"app": "shop"}), json!("grpc"))).await;
+    env.gateway("shop", &spec(json!({"app": "shop"}), json!("grpc"))).await;
     let words = lack("TargetPortMissing").await;
     assert!(words.contains("grpc") && words.contains("web (8080/TCP)"), "{words}");
 
-    site.gateway("shop", &spec(json!({"app": "shop"}), json!("web"))).await;
-    site.endpoints("shop", "http", 1).await;
+    env.gateway("shop", &spec(json!({"app": "shop"}), json!("web"))).await;
+    env.endpoints("shop", "http", 1).await;
     lack("Programmed").await;
 
-    site.pod_ready("near", false).await;
+    env.pod_ready("near", false).await;
     let words = lack("PodsNotReady").await;
     assert!(words.contains("near"), "{words}");
-    site.pod_ready("near", true).await;
-    site.endpoints("shop", "http", 1).await;
-    let pods: Api<Pod> = site.cluster.api(&site.namespace);
+    env.pod_ready("near", true).await;
+    env.endpoints("shop", "http", 1).await;
+    let pods: Api<Pod> = env.cluster.api(&env.namespace);
     pods.delete("near", &DeleteParams::default().grace_period(0))
         .await
         .unwrap();
-    site.endpoints("shop", "http", 0).await;
+    env.endpoints("shop", "http", 0).await;
     // Hosts of one port share its endpoints; another port has its own.
-    site.pod(
+    env.pod(
         "dns",
         &[("app", "dns")],
         &json!([{"name": "dns", "containerPort": 53, "protocol": "UDP"}]),
         true,
     )
     .await;
-    site.gateway(
+    env.gateway(
         "dns",
         &json!({"service": {"provider": "GKE"}, "target": {"selector": {"app": "dns"}},
             "listeners": [{"name": "udp", "port": 53, "protocol": "UDP", "targetPort": "dns"},
                           {"name": "tcp", "port": 53, "protocol": "TCP", "targetPort": "dns"}]}),
     )
     .await;
-    site.endpoints("dns", "udp", 1).await;
-    site.listener("dns", "tcp", "Programmed", "TargetPortMissing").await;
+    env.endpoints("dns", "udp", 1).await;
+    env.listener("dns", "tcp", "Programmed", "TargetPortMissing").await;
 }
 
 #[tokio::test]
 async fn addresses_are_those_of_the_kind_of_service() {
-    let (site, _operator) = Site::open("kinds", Habits::of(Answer::Private)).await;
+    let (env, _operator) = GatewayEnvironment::open("kinds", Habits::of(Answer::Private)).await;
     let pair = [("InternalIP", "10.0.7.1"), ("ExternalIP", "198.51.100.7")];
-    site.node("kinds-one", None, &pair).await;
+    env.node("kinds-one", None, &pair).await;
     let spec = |service: Value| {
         json!({"service": service, "target": {"selector": {"app": "shop"}},
             "listeners": [{"name": "http", "port": 80, "protocol": "TCP"}]})
     };
-    site.gateway("inside", &spec(json!({"type": "ClusterIP", "scope": "Internal"})))
+    env.gateway("inside", &spec(json!({"type": "ClusterIP", "scope": "Internal"})))
         .await;
-    let inside = site.programmed("inside").await;
-    let service = site.service("inside").await.spec.unwrap();
+    let inside = env.programmed("inside").await;
+    let service = env.service("inside").await.spec.unwrap();
     assert_eq!(service.type_.as_deref(), Some("ClusterIP"));
     assert_eq!(addresses(&inside), service.cluster_ips.unwrap());
-    site.wait("inside", "ExposureVerified", "True", "Internal").await;
+    env.wait("inside", "ExposureVerified", "True", "Internal").await;
 
-    site.gateway("nodes", &spec(json!({"type": "NodePort"}))).await;
-    let nodes = site.programmed("nodes").await;
-    let port = site.service("nodes").await.spec.unwrap().ports.unwrap()[0]
+    env.gateway("nodes", &spec(json!({"type": "NodePort"}))).await;
+    let nodes = env.programmed("nodes").await;
+    let port = env.service("nodes").await.spec.unwrap().ports.unwrap()[0]
         .node_port
         .unwrap();
     let status = nodes.status.clone().unwrap();
@@ -298,17 +298,16 @@ async fn addresses_are_those_of_the_kind_of_service() {
     assert!(status.addresses.iter().all(|address| address.ports == [port]));
     assert_eq!(listener_of(&nodes, "http").unwrap()["nodePort"], port);
     // Node ports are open on every address of a node: one of them is public.
-    site.gateway("nodes", &spec(json!({"type": "NodePort", "scope": "Internal"})))
+    env.gateway("nodes", &spec(json!({"type": "NodePort", "scope": "Internal"})))
         .await;
-    site.wait("nodes", "ExposureVerified", "False", "ExposureMismatch")
-        .await;
+    env.wait("nodes", "ExposureVerified", "False", "ExposureMismatch").await;
 
-    site.gateway("named", &spec(json!({"provider": "AWS"}))).await;
-    site.cloud
+    env.gateway("named", &spec(json!({"provider": "AWS"}))).await;
+    env.cloud
         .answers_for("named", Answer::Name("lb-1.eu-west-1.elb.amazonaws.com".to_owned()));
-    let named = site
+    let named = env
         .cluster
-        .wait(&site.gateways(), "named", "named", SOON, |gateway| {
+        .wait(&env.gateways(), "named", "named", SOON, |gateway| {
             addresses(gateway) == ["lb-1.eu-west-1.elb.amazonaws.com"]
         })
         .await;
@@ -319,46 +318,46 @@ async fn addresses_are_those_of_the_kind_of_service() {
 async fn an_address_that_changes_is_told_and_one_that_is_slow_is_waited_for() {
     let mut habits = Habits::of(Answer::Private);
     habits.delay = std::time::Duration::from_secs(3);
-    let (site, _operator) = Site::open("slow", habits).await;
-    site.gateway("shop", &public()).await;
-    site.wait("shop", "Programmed", "False", "AddressPending").await;
-    let first = addresses(&site.programmed("shop").await);
-    site.event("shop", "AddressAssigned", &first[0]).await;
-    site.cloud.behave(|habits| habits.delay = std::time::Duration::ZERO);
-    site.cloud.answers(Answer::Public);
-    let second = site
+    let (env, _operator) = GatewayEnvironment::open("slow", habits).await;
+    env.gateway("shop", &public()).await;
+    env.wait("shop", "Programmed", "False", "AddressPending").await;
+    let first = addresses(&env.programmed("shop").await);
+    env.event("shop", "AddressAssigned", &first[0]).await;
+    env.cloud.behave(|habits| habits.delay = std::time::Duration::ZERO);
+    env.cloud.answers(Answer::Public);
+    let second = env
         .cluster
-        .wait(&site.gateways(), "shop", "elsewhere", SOON, |gateway| {
+        .wait(&env.gateways(), "shop", "elsewhere", SOON, |gateway| {
             !addresses(gateway).is_empty() && addresses(gateway) != first
         })
         .await;
-    site.event("shop", "AddressAssigned", &addresses(&second)[0]).await;
-    site.cloud.answers(Answer::Nothing);
-    site.wait("shop", "Programmed", "False", "AddressPending").await;
+    env.event("shop", "AddressAssigned", &addresses(&second)[0]).await;
+    env.cloud.answers(Answer::Nothing);
+    env.wait("shop", "Programmed", "False", "AddressPending").await;
     // What the cloud says of it is passed on, in time.
-    site.cloud
+    env.cloud
         .answers(Answer::Failure("the quota for addresses is 5".to_owned()));
     let pending = eventually("the cloud's words", 2 * SOON, || async {
-        let gateway = site.gateways().get("shop").await.ok()?;
+        let gateway = env.gateways().get("shop").await.ok()?;
         message(&gateway, "Programmed")
             .contains("the quota for addresses is 5")
             .then_some(gateway)
     })
     .await;
     assert!(addresses(&pending).is_empty());
-    site.cloud.answers(Answer::Private);
-    site.programmed("shop").await;
+    env.cloud.answers(Answer::Private);
+    env.programmed("shop").await;
 }
 
 #[tokio::test]
 async fn kubectl_shows_what_matters_in_columns() {
-    let (site, _operator) = Site::open("columns", Habits::of(Answer::Private)).await;
-    site.gateway("shop-api", &shop_api()).await;
-    let gateway = site.programmed("shop-api").await;
-    let shown = site
-        .world
+    let (env, _operator) = GatewayEnvironment::open("columns", Habits::of(Answer::Private)).await;
+    env.gateway("shop-api", &shop_api()).await;
+    let gateway = env.programmed("shop-api").await;
+    let shown = env
+        .test_cluster
         .plane
-        .kubectl(&["get", "ghgw", "-n", &site.namespace])
+        .kubectl(&["get", "ghgw", "-n", &env.namespace])
         .unwrap();
     let lines: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(
@@ -369,10 +368,10 @@ async fn kubectl_shows_what_matters_in_columns() {
         lines[1][..6],
         ["shop-api", "Internal", &addresses(&gateway)[0], "True", "True", "True"]
     );
-    let wide = site
-        .world
+    let wide = env
+        .test_cluster
         .plane
-        .kubectl(&["get", "ghgw", "-n", &site.namespace, "-o", "wide"])
+        .kubectl(&["get", "ghgw", "-n", &env.namespace, "-o", "wide"])
         .unwrap();
     assert!(
         wide.contains("GKE") && wide.contains("shop-api-internal-load-balancer"),

@@ -21,9 +21,9 @@ use std::time::Duration;
 
 use gatehouse_tests::pki::Ca;
 use gatehouse_tests::process::eventually;
+use gatehouse_tests::test_cluster::Options;
 use gatehouse_tests::web::Web;
-use gatehouse_tests::world::Options;
-use gatehouse_tests::{Proxy, World, control_plane, revocation};
+use gatehouse_tests::{Proxy, TestCluster, control_plane, revocation};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ResourceQuota, Secret};
 use kube::api::{Api, DeleteParams, ListParams};
 
@@ -31,8 +31,8 @@ const SOON: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn the_plane_applies_reports_refusals_and_collects_a_deleted_namespace() {
-    let world = World::shared().await;
-    let cluster = world.cluster().await;
+    let test_cluster = TestCluster::shared().await;
+    let cluster = test_cluster.cluster().await;
     let version = cluster.client().apiserver_version().await.unwrap();
     assert_eq!(
         (version.major.as_str(), version.minor.as_str()),
@@ -40,7 +40,7 @@ async fn the_plane_applies_reports_refusals_and_collects_a_deleted_namespace() {
         "{version:?}"
     );
     assert!(
-        world
+        test_cluster
             .plane
             .kubectl(&["version"])
             .unwrap()
@@ -74,8 +74,8 @@ async fn the_plane_applies_reports_refusals_and_collects_a_deleted_namespace() {
 
 #[tokio::test]
 async fn a_service_account_may_do_what_its_role_says_and_nothing_else() {
-    let world = World::shared().await;
-    let cluster = world.cluster().await;
+    let test_cluster = TestCluster::shared().await;
+    let cluster = test_cluster.cluster().await;
     let namespace = cluster.namespace("rbac").await;
     cluster
         .apply(
@@ -98,7 +98,7 @@ subjects: [{kind: ServiceAccount, name: reader}]
 "#,
         )
         .await;
-    let kubeconfig = world.plane.kubeconfig_for(&namespace, "reader").await.unwrap();
+    let kubeconfig = test_cluster.plane.kubeconfig_for(&namespace, "reader").await.unwrap();
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&kubeconfig).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
 
@@ -120,11 +120,11 @@ subjects: [{kind: ServiceAccount, name: reader}]
 
 #[tokio::test]
 async fn a_cut_and_a_hold_are_felt_and_healed() {
-    let world = World::shared().await;
-    let proxy = Proxy::start(world.plane.address()).unwrap();
-    let identity = world.plane.admin().through(proxy.address());
+    let test_cluster = TestCluster::shared().await;
+    let proxy = Proxy::start(test_cluster.plane.address()).unwrap();
+    let identity = test_cluster.plane.admin().through(proxy.address());
     let kubeconfig = identity
-        .write(&world.folder().join("through-proxy.kubeconfig"))
+        .write(&test_cluster.folder().join("through-proxy.kubeconfig"))
         .unwrap();
     let client = control_plane::client(&kubeconfig).await.unwrap();
     let namespaces: Api<Namespace> = Api::all(client);
@@ -156,8 +156,8 @@ async fn a_cut_and_a_hold_are_felt_and_healed() {
 
 #[tokio::test]
 async fn objects_survive_a_crash_a_freeze_and_an_orderly_restart_of_the_api_server() {
-    let world = World::start(Options::default()).await.unwrap();
-    let cluster = world.cluster().await;
+    let test_cluster = TestCluster::start(Options::default()).await.unwrap();
+    let cluster = test_cluster.cluster().await;
     let config_maps = cluster.api::<ConfigMap>("default");
     cluster
         .apply(
@@ -167,25 +167,25 @@ async fn objects_survive_a_crash_a_freeze_and_an_orderly_restart_of_the_api_serv
         .await;
     let kept = Some(BTreeMap::from([("x".to_owned(), "1".to_owned())]));
 
-    world.plane.kill_api_server();
+    test_cluster.plane.kill_api_server();
     assert!(config_maps.get("kept").await.is_err(), "a killed API server answered");
-    world.plane.start_api_server().await.unwrap();
+    test_cluster.plane.start_api_server().await.unwrap();
     assert_eq!(
         cluster.wait(&config_maps, "kept", "there", SOON, |_| true).await.data,
         kept
     );
 
-    world.plane.freeze_api_server();
+    test_cluster.plane.freeze_api_server();
     let frozen = tokio::time::timeout(Duration::from_millis(300), config_maps.get("kept")).await;
     assert!(frozen.is_err(), "a frozen API server answered");
-    world.plane.thaw_api_server();
+    test_cluster.plane.thaw_api_server();
     assert_eq!(
         cluster.wait(&config_maps, "kept", "there", SOON, |_| true).await.data,
         kept
     );
 
-    world.plane.terminate_api_server().await;
-    world.plane.start_api_server().await.unwrap();
+    test_cluster.plane.terminate_api_server().await;
+    test_cluster.plane.start_api_server().await.unwrap();
     assert_eq!(
         cluster.wait(&config_maps, "kept", "there", SOON, |_| true).await.data,
         kept
@@ -194,8 +194,10 @@ async fn objects_survive_a_crash_a_freeze_and_an_orderly_restart_of_the_api_serv
 
 #[tokio::test]
 async fn pebble_answers_counts_and_forgets() {
-    let world = World::shared().await;
-    let pebble = world.another_pebble(gatehouse_tests::pebble::Options::default()).await;
+    let test_cluster = TestCluster::shared().await;
+    let pebble = test_cluster
+        .another_pebble(gatehouse_tests::pebble::Options::default())
+        .await;
     let web = Web::trusting(pebble.ca_pem());
     let (status, directory) = web.get(&pebble.directory()).await.unwrap();
     assert!(status.is_success() && directory.contains("renewalInfo"), "{directory}");
@@ -214,7 +216,7 @@ async fn pebble_answers_counts_and_forgets() {
     // A certificate of somebody else: the signature passes, the certificate is not found.
     let pair = Ca::new("stranger")
         .unwrap()
-        .serving(world.folder(), "stranger")
+        .serving(test_cluster.folder(), "stranger")
         .unwrap();
     let [certificate, key] = [pair.certificate, pair.key].map(|file| std::fs::read_to_string(file).unwrap());
     let refused = revocation::revoke(&pebble, &certificate, &key).await.unwrap_err();
@@ -233,8 +235,8 @@ async fn pebble_answers_counts_and_forgets() {
 
 #[tokio::test]
 async fn knot_takes_a_signed_update_and_refuses_a_wrong_signature() {
-    let world = World::shared().await;
-    let knot = world.knot();
+    let test_cluster = TestCluster::shared().await;
+    let knot = test_cluster.knot();
     let before = knot.updates();
     let name = "_acme-challenge.knot.example.test";
     assert_eq!(knot.txt(name).await.unwrap(), Vec::<String>::new());
@@ -254,8 +256,8 @@ async fn knot_takes_a_signed_update_and_refuses_a_wrong_signature() {
 
 #[tokio::test]
 async fn the_challenge_server_answers_what_it_is_told() {
-    let world = World::shared().await;
-    let server = world.challenge_server();
+    let test_cluster = TestCluster::shared().await;
+    let server = test_cluster.challenge_server();
     server.set_txt("_acme-challenge.told.test", "value").await.unwrap();
     server.set_cname("alias.test", "told.test").await.unwrap();
     server.set_servfail("broken.test").await.unwrap();

@@ -26,12 +26,12 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use gatehouse_crds::alert::AlertPolicy;
 use gatehouse_crds::certificate::Certificate;
 use gatehouse_crds::gateway::Gateway;
+use gatehouse_tests::isolated_operator::SOON;
 use gatehouse_tests::operator::Options;
 use gatehouse_tests::pki::Ca;
 use gatehouse_tests::process::eventually;
-use gatehouse_tests::scene::SOON;
 use gatehouse_tests::{
-    Receiver, World, chain, cluster, cluster::Cluster, control_plane, manifests, pebble, workspace, world,
+    Receiver, TestCluster, chain, cluster, cluster::Cluster, control_plane, manifests, pebble, test_cluster, workspace,
 };
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
@@ -48,8 +48,8 @@ const USER: &str = "system:serviceaccount:gatehouse-system:gatehouse-operator";
 /// Rights that the runs below do not use, each with its reason. A right that is not used and not here is one too many.
 const UNUSED: [(&str, &str); 0] = [];
 
-async fn world() -> World {
-    World::start(world::Options {
+async fn test_cluster() -> TestCluster {
+    TestCluster::start(test_cluster::Options {
         control_plane: control_plane::Options {
             controller_manager: true,
             audit: true,
@@ -61,8 +61,8 @@ async fn world() -> World {
     .unwrap()
 }
 
-fn apply_folder(world: &World, folder: &Path) {
-    let said = world
+fn apply_folder(test_cluster: &TestCluster, folder: &Path) {
+    let said = test_cluster
         .plane
         .kubectl(&["apply", "--server-side", "-k", &folder.display().to_string()])
         .unwrap();
@@ -73,8 +73,8 @@ fn apply_folder(world: &World, folder: &Path) {
 }
 
 /// The operator as its Deployment starts it, as far as a process without a Pod can be.
-async fn installed(world: &World) -> Options {
-    let kubeconfig = world.plane.kubeconfig_for(SYSTEM, ACCOUNT).await.unwrap();
+async fn installed(test_cluster: &TestCluster) -> Options {
+    let kubeconfig = test_cluster.plane.kubeconfig_for(SYSTEM, ACCOUNT).await.unwrap();
     Options::new(&kubeconfig)
         .arg("--leader-elect")
         .arg("--log-level=debug")
@@ -82,8 +82,8 @@ async fn installed(world: &World) -> Options {
 }
 
 /// What the audit log has of the service account, finished requests only.
-fn requests(world: &World) -> Vec<Value> {
-    let log = world.plane.audit_log();
+fn requests(test_cluster: &TestCluster) -> Vec<Value> {
+    let log = test_cluster.plane.audit_log();
     let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     events
         .filter(|event| event["user"]["username"] == USER && event["stage"] != "ResponseStarted" || is_watch(event))
@@ -129,8 +129,8 @@ fn given(rules: &[PolicyRule]) -> BTreeSet<Right> {
     given
 }
 
-fn assert_exact(world: &World, rules: &[PolicyRule]) {
-    let requests = requests(world);
+fn assert_exact(test_cluster: &TestCluster, rules: &[PolicyRule]) {
+    let requests = requests(test_cluster);
     let forbidden: Vec<_> = requests
         .iter()
         .filter(|request| request["responseStatus"]["code"] == 403)
@@ -203,12 +203,12 @@ async fn verified(cluster: &Cluster, namespace: &str, name: &str, root: &str, na
 #[allow(clippy::too_many_lines, reason = "one story, told in order")]
 #[tokio::test]
 async fn the_operator_works_with_exactly_the_rights_of_config_default_and_tells_no_secret() {
-    let world = world().await;
-    let cluster = world.cluster().await;
-    apply_folder(&world, &workspace::root().join("config/default"));
+    let test_cluster = test_cluster().await;
+    let cluster = test_cluster.cluster().await;
+    apply_folder(&test_cluster, &workspace::root().join("config/default"));
     cluster.install_crds().await.unwrap();
-    let options = installed(&world).await.http01(world.http01_port);
-    let mut operator = world.operator(&options).await;
+    let options = installed(&test_cluster).await.http01(test_cluster.http01_port);
+    let mut operator = test_cluster.operator(&options).await;
     eventually("it leads", SOON, || async {
         (operator.metric("gatehouse_leader").await.ok()? == Some(1.0)).then_some(())
     })
@@ -217,11 +217,11 @@ async fn the_operator_works_with_exactly_the_rights_of_config_default_and_tells_
     let app = cluster.namespace("app").await;
     let (ca, knot, root) = (
         Ca::new("installation").unwrap(),
-        world.knot(),
-        world.pebble().root().await.unwrap(),
+        test_cluster.knot(),
+        test_cluster.pebble().root().await.unwrap(),
     );
     let eab = URL_SAFE_NO_PAD.encode([0x5a; 32]);
-    let strict = world
+    let strict = test_cluster
         .another_pebble(pebble::Options {
             external_accounts: vec![("kid-1".to_owned(), eab.clone())],
             dns: Some(knot.address()),
@@ -232,12 +232,12 @@ async fn the_operator_works_with_exactly_the_rights_of_config_default_and_tells_
     // By a ClusterIssuer: its Secrets are the operator's.
     let cluster_ca = manifests::ca("internal", &ca).replace("kind: Issuer", "kind: ClusterIssuer");
     cluster.apply(SYSTEM, &cluster_ca).await;
-    let bundle = STANDARD.encode(world.pebble().ca_pem());
+    let bundle = STANDARD.encode(test_cluster.pebble().ca_pem());
     let http01 = format!(
         "apiVersion: gatehouse.dev/v1alpha1\nkind: ClusterIssuer\nmetadata: {{name: http01}}\nspec:\n  acme:\n    server: \
          {}\n    caBundle: {bundle}\n    privateKeySecretRef: {{name: http01-account}}\n    solvers: [{{http01: {{ingress: \
          {{ingressClassName: nginx}}}}}}]\n",
-        world.pebble().directory()
+        test_cluster.pebble().directory()
     );
     cluster.apply(SYSTEM, &http01).await;
     // In the namespace itself.
@@ -250,7 +250,12 @@ async fn the_operator_works_with_exactly_the_rights_of_config_default_and_tells_
     cluster
         .apply(
             &app,
-            &manifests::acme_dns01("dns01", &world.pebble().directory(), world.pebble().ca_pem(), knot),
+            &manifests::acme_dns01(
+                "dns01",
+                &test_cluster.pebble().directory(),
+                test_cluster.pebble().ca_pem(),
+                knot,
+            ),
         )
         .await;
     let bound = manifests::acme_dns01("bound", &strict.directory(), strict.ca_pem(), knot).replace(
@@ -414,13 +419,18 @@ async fn the_operator_works_with_exactly_the_rights_of_config_default_and_tells_
     }
 
     secrets.extend(every_secret(&cluster, &[&app, SYSTEM]).await);
-    secrets.push(world.plane.service_account(SYSTEM, ACCOUNT).await.unwrap().token);
+    secrets.push(test_cluster.plane.service_account(SYSTEM, ACCOUNT).await.unwrap().token);
     secrets.push(
-        std::fs::read_to_string(world.plane.folder().join(format!("{SYSTEM}.{ACCOUNT}.kubeconfig")))
-            .unwrap()
-            .lines()
-            .find_map(|line| line.trim().strip_prefix("token: ").map(str::to_owned))
-            .unwrap(),
+        std::fs::read_to_string(
+            test_cluster
+                .plane
+                .folder()
+                .join(format!("{SYSTEM}.{ACCOUNT}.kubeconfig")),
+        )
+        .unwrap()
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("token: ").map(str::to_owned))
+        .unwrap(),
     );
     secrets.push(ca.key_pem());
     assert!(secrets.len() > 12, "{}", secrets.len());
@@ -437,7 +447,7 @@ async fn the_operator_works_with_exactly_the_rights_of_config_default_and_tells_
     gateway(&cluster, &app).await;
 
     // A second replica stands by and takes over, with the same rights.
-    let mut second = world.operator(&options.clone().http01(0)).await;
+    let mut second = test_cluster.operator(&options.clone().http01(0)).await;
     assert!(operator.terminate(SOON).await.is_some_and(|status| status.success()));
     eventually("the second leads", SOON, || async {
         (second.metric("gatehouse_leader").await.ok()? == Some(1.0)).then_some(())
@@ -454,7 +464,7 @@ async fn the_operator_works_with_exactly_the_rights_of_config_default_and_tells_
     }
     assert_tells_none(&said, &secrets, "a status or an event");
     assert_tells_none(&metrics, &secrets, "the metrics");
-    assert_exact(&world, &rules(&cluster, true, &[(SYSTEM, ACCOUNT)]).await);
+    assert_exact(&test_cluster, &rules(&cluster, true, &[(SYSTEM, ACCOUNT)]).await);
 }
 
 /// A Gateway of which nothing is known but its listeners, and everything that happens to one later.
@@ -629,8 +639,8 @@ fn copy(from: &Path, to: &Path) {
 
 #[tokio::test]
 async fn with_roles_alone_it_stays_within_its_namespaces() {
-    let world = world().await;
-    let cluster = world.cluster().await;
+    let test_cluster = test_cluster().await;
+    let cluster = test_cluster.cluster().await;
     cluster
         .apply(
             "",
@@ -639,19 +649,22 @@ async fn with_roles_alone_it_stays_within_its_namespaces() {
                 .join("---\n"),
         )
         .await;
-    apply_folder(&world, &workspace::root().join("config/namespaced"));
+    apply_folder(&test_cluster, &workspace::root().join("config/namespaced"));
     let folder = tempfile::tempdir().unwrap();
-    apply_folder(&world, &overlay(folder.path(), &["a", "b"]));
+    apply_folder(&test_cluster, &overlay(folder.path(), &["a", "b"]));
     cluster.install_crds().await.unwrap();
-    let options = installed(&world).await.arg("--namespace=a,b").http01(world.http01_port);
-    let operator = world.operator(&options).await;
+    let options = installed(&test_cluster)
+        .await
+        .arg("--namespace=a,b")
+        .http01(test_cluster.http01_port);
+    let operator = test_cluster.operator(&options).await;
 
     let ca = Ca::new("namespaced").unwrap();
-    let pebble = world.pebble();
+    let pebble = test_cluster.pebble();
     cluster
         .apply(
             "a",
-            &manifests::acme_dns01("acme", &pebble.directory(), pebble.ca_pem(), world.knot()),
+            &manifests::acme_dns01("acme", &pebble.directory(), pebble.ca_pem(), test_cluster.knot()),
         )
         .await;
     for namespace in ["b", "c"] {
@@ -686,7 +699,7 @@ async fn with_roles_alone_it_stays_within_its_namespaces() {
     let elsewhere = cluster.api::<Certificate>("c").get("web").await.unwrap();
     assert!(elsewhere.status.is_none(), "{:?}", elsewhere.status);
     assert!(cluster.secret("c", "web-tls").await.is_none());
-    let strayed: Vec<String> = requests(&world)
+    let strayed: Vec<String> = requests(&test_cluster)
         .iter()
         .filter(|request| {
             let namespace = request["objectRef"]["namespace"].as_str().unwrap_or_default();
@@ -695,7 +708,7 @@ async fn with_roles_alone_it_stays_within_its_namespaces() {
         .map(|request| format!("{} {}", request["verb"], request["requestURI"]))
         .collect();
     assert!(strayed.is_empty(), "{strayed:#?}");
-    let forbidden = requests(&world)
+    let forbidden = requests(&test_cluster)
         .iter()
         .filter(|request| request["responseStatus"]["code"] == 403)
         .count();
@@ -739,13 +752,13 @@ async fn with_roles_alone_it_stays_within_its_namespaces() {
 #[tokio::test]
 async fn a_namespace_without_its_rights_is_told_and_the_others_go_on() {
     const ROLE: &str = "gatehouse-operator-watched";
-    let world = world().await;
-    let cluster = world.cluster().await;
+    let test_cluster = test_cluster().await;
+    let cluster = test_cluster.cluster().await;
     let names = ["good", "unbound", "readonly"];
     let namespaces = names.map(|name| format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n"));
     cluster.apply("", &namespaces.join("---\n")).await;
     let folder = tempfile::tempdir().unwrap();
-    apply_folder(&world, &overlay(folder.path(), &names));
+    apply_folder(&test_cluster, &overlay(folder.path(), &names));
     cluster.install_crds().await.unwrap();
     let binding = cluster.api::<RoleBinding>("unbound").get(ROLE).await.unwrap();
     let unbind = async || {
@@ -776,8 +789,10 @@ async fn a_namespace_without_its_rights_is_told_and_the_others_go_on() {
     }
     unbind().await;
     allow(&readonly).await;
-    let options = installed(&world).await.arg(format!("--namespace={}", names.join(",")));
-    let operator = world.operator(&options).await;
+    let options = installed(&test_cluster)
+        .await
+        .arg(format!("--namespace={}", names.join(",")));
+    let operator = test_cluster.operator(&options).await;
 
     let ca = Ca::new("rights").unwrap();
     for name in names {

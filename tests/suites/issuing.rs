@@ -23,24 +23,24 @@ use gatehouse_crds::issuer::Issuer;
 use gatehouse_tests::chain::verify;
 use gatehouse_tests::cluster::condition;
 use gatehouse_tests::process::eventually;
-use gatehouse_tests::stage::{Outcome, SOON, http01, text};
-use gatehouse_tests::{Pebble, Stage, pebble};
+use gatehouse_tests::shared_operator::{Outcome, SOON, http01, text};
+use gatehouse_tests::{Pebble, SharedOperator, pebble};
 use kube::api::DeleteParams;
 use serde_json::json;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 /// Another Pebble beside the shared one, which asks the same DNS server and looks at the same responder.
-async fn own_pebble(stage: &Stage, options: pebble::Options) -> Pebble {
+async fn own_pebble(shared: &SharedOperator, options: pebble::Options) -> Pebble {
     let options = pebble::Options {
-        dns: Some(stage.world.knot().address()),
-        http_port: Some(stage.world.http01_port),
+        dns: Some(shared.test_cluster.knot().address()),
+        http_port: Some(shared.test_cluster.http01_port),
         ..options
     };
-    stage.world.another_pebble(options).await
+    shared.test_cluster.another_pebble(options).await
 }
 
 /// What else there is to see of a first certificate: who signed, the event, the metrics.
-async fn assert_first(stage: &Stage, name: &str, issuer: &str, outcome: &Outcome) {
+async fn assert_first(shared: &SharedOperator, name: &str, issuer: &str, outcome: &Outcome) {
     let status = outcome.certificate.status.as_ref().unwrap();
     let by = status.issuer.as_ref().unwrap();
     assert_eq!((by.kind.as_str(), by.name.as_str()), ("Issuer", issuer));
@@ -48,13 +48,13 @@ async fn assert_first(stage: &Stage, name: &str, issuer: &str, outcome: &Outcome
     assert_eq!(ready["reason"], "Issued");
     let secret = &outcome.certificate.spec.secret_name;
     assert!(ready["message"].as_str().unwrap().contains(secret), "{ready}");
-    let note = stage.event(name, "Issued").await;
+    let note = shared.event(name, "Issued").await;
     assert!(
         note.contains(&format!("Issuer {issuer}")) && note.contains(secret),
         "{note}"
     );
 
-    let labels = format!("namespace=\"{}\",name=\"{name}\"", stage.namespace);
+    let labels = format!("namespace=\"{}\",name=\"{name}\"", shared.namespace);
     let end = outcome.chain.not_after.as_second();
     #[allow(clippy::cast_precision_loss, reason = "seconds of this century")]
     for (series, value) in [
@@ -70,7 +70,7 @@ async fn assert_first(stage: &Stage, name: &str, issuer: &str, outcome: &Outcome
     ] {
         let what = format!("{series} {value}");
         eventually(&what, SOON, || async {
-            let found = stage.operator.metric(&series).await.unwrap();
+            let found = shared.operator.metric(&series).await.unwrap();
             found.filter(|found| (found - value).abs() < 0.5)
         })
         .await;
@@ -79,7 +79,7 @@ async fn assert_first(stage: &Stage, name: &str, issuer: &str, outcome: &Outcome
         "gatehouse_issuance_total{{issuer_kind=\"Issuer\",issuer=\"{issuer}\",result=\"success\",reason=\"Issued\"}}"
     );
     assert!(
-        stage.operator.metric(&issuances).await.unwrap().unwrap() >= 1.0,
+        shared.operator.metric(&issuances).await.unwrap().unwrap() >= 1.0,
         "{issuances}"
     );
 }
@@ -91,16 +91,16 @@ fn account_uri(issuer: &Issuer) -> String {
 
 #[tokio::test]
 async fn a_self_signed_certificate_is_its_own_root() {
-    let stage = Stage::set("self-signed").await;
-    stage.issuer("alone", json!({"selfSigned": {}})).await;
-    stage
+    let shared = SharedOperator::set("self-signed").await;
+    shared.issuer("alone", json!({"selfSigned": {}})).await;
+    shared
         .certificate(
             "one",
             json!({"issuerRef": {"name": "alone"}, "dnsNames": ["one.test"], "duration": "24h"}),
         )
         .await;
-    stage.ready("one", 1).await;
-    let secret = stage.secret("one-tls").await;
+    shared.ready("one", 1).await;
+    let secret = shared.secret("one-tls").await;
     assert_eq!(text(&secret, "ca.crt"), text(&secret, "tls.crt"));
     // webpki takes no end entity for an anchor, so openssl has the word on this chain.
     let folder = tempfile::tempdir().unwrap();
@@ -116,15 +116,15 @@ async fn a_self_signed_certificate_is_its_own_root() {
 
 #[tokio::test]
 async fn a_ca_signs_and_its_intermediate_sends_the_chain_without_the_root() {
-    let stage = Stage::set("ca").await;
-    let root = stage.internal_ca("first-ca").await;
-    stage
+    let shared = SharedOperator::set("ca").await;
+    let root = shared.internal_ca("first-ca").await;
+    shared
         .certificate(
             "leaf",
             json!({"issuerRef": {"name": "first-ca"}, "dnsNames": ["leaf.test", "*.leaf.test"], "ipAddresses": ["192.0.2.7", "2001:db8::7"]}),
         )
         .await;
-    let outcome = stage
+    let outcome = shared
         .outcome(
             "leaf",
             1,
@@ -134,29 +134,29 @@ async fn a_ca_signs_and_its_intermediate_sends_the_chain_without_the_root() {
         .await;
     assert_eq!(outcome.chain.certificates.len(), 1);
     assert_eq!(text(&outcome.secret, "ca.crt"), root);
-    assert_first(&stage, "leaf", "first-ca", &outcome).await;
+    assert_first(&shared, "leaf", "first-ca", &outcome).await;
     // 90 days, when nobody says otherwise.
     assert_eq!(
         (outcome.chain.not_after.as_second() - outcome.chain.not_before.as_second() + 43_200) / 86_400,
         90
     );
 
-    stage
+    shared
         .certificate(
             "middle",
             json!({"issuerRef": {"name": "first-ca"}, "isCA": true, "commonName": "middle", "duration": "4380h"}),
         )
         .await;
-    stage
+    shared
         .issuer("middle-ca", json!({"ca": {"secretName": "middle-tls"}}))
         .await;
-    stage
+    shared
         .certificate(
             "below",
             json!({"issuerRef": {"name": "middle-ca"}, "dnsNames": ["below.test"]}),
         )
         .await;
-    let outcome = stage.outcome("below", 1, &root, &["below.test"]).await;
+    let outcome = shared.outcome("below", 1, &root, &["below.test"]).await;
     assert_eq!(
         outcome.chain.certificates.len(),
         2,
@@ -167,25 +167,25 @@ async fn a_ca_signs_and_its_intermediate_sends_the_chain_without_the_root() {
         root,
         "ca.crt is the root, not the intermediate"
     );
-    let middle = text(&stage.secret("middle-tls").await, "tls.crt");
+    let middle = text(&shared.secret("middle-tls").await, "tls.crt");
     assert!(
         outcome.chain.pem.ends_with(&middle),
         "the intermediate follows the leaf"
     );
-    assert_first(&stage, "below", "middle-ca", &outcome).await;
+    assert_first(&shared, "below", "middle-ca", &outcome).await;
 }
 
 #[tokio::test]
 async fn http_01_proves_several_names_unicode_and_an_ip_address_in_one_order() {
-    let stage = Stage::set("http").await;
-    let pebble = own_pebble(&stage, pebble::Options::default()).await;
+    let shared = SharedOperator::set("http").await;
+    let pebble = own_pebble(&shared, pebble::Options::default()).await;
     // Nothing listens on port 80 of the address, as with an address that is not reachable from inside.
     let mut solver = http01();
     solver["http01"]["selfCheck"] = json!({"timeout": "1s"});
-    stage
-        .issuer("http", stage.acme(&pebble, "account", json!([solver])))
+    shared
+        .issuer("http", shared.acme(&pebble, "account", json!([solver])))
         .await;
-    stage
+    shared
         .certificate(
             "shop",
             json!({"issuerRef": {"name": "http"}, "ipAddresses": ["127.0.0.1"],
@@ -198,8 +198,8 @@ async fn http_01_proves_several_names_unicode_and_an_ip_address_in_one_order() {
         "xn--bcher-kva.example.test",
         "127.0.0.1",
     ];
-    let outcome = stage.outcome("shop", 1, &pebble.root().await.unwrap(), &names).await;
-    assert_first(&stage, "shop", "http", &outcome).await;
+    let outcome = shared.outcome("shop", 1, &pebble.root().await.unwrap(), &names).await;
+    assert_first(&shared, "shop", "http", &outcome).await;
     assert_eq!((pebble.orders(), pebble.issued()), (1, 1));
     let log = pebble.log();
     for name in names {
@@ -212,38 +212,38 @@ async fn http_01_proves_several_names_unicode_and_an_ip_address_in_one_order() {
         "gatehouse_acme_requests_total{{host=\"{}\",endpoint=\"newOrder\",code=\"201\"}}",
         pebble.address()
     );
-    let metrics = stage.operator.metrics().await.unwrap();
+    let metrics = shared.operator.metrics().await.unwrap();
     assert!(metrics.contains(&format!("{host} 1")), "{host} 1 is not in:\n{metrics}");
     // The key of an order in flight goes with the order.
     let uid = outcome.certificate.metadata.uid.clone().unwrap();
-    stage
+    shared
         .cluster
-        .wait_gone(&stage.secrets(), &format!("gatehouse-order-{uid}"), SOON)
+        .wait_gone(&shared.secrets(), &format!("gatehouse-order-{uid}"), SOON)
         .await;
     let keys = [
         text(&outcome.secret, "tls.key"),
-        text(&stage.secret("account").await, "tls.key"),
+        text(&shared.secret("account").await, "tls.key"),
     ];
-    stage.operator.assert_no_secret(&[&keys[0], &keys[1]]);
+    shared.operator.assert_no_secret(&[&keys[0], &keys[1]]);
 }
 
 /// An ingress controller that reads its Ingress late, played on port 80 of an address of loopback.
 #[tokio::test]
 async fn http_01_asks_the_ca_once_the_path_answers_from_inside() {
-    let stage = Stage::set("late").await;
-    let pebble = own_pebble(&stage, pebble::Options::default()).await;
+    let shared = SharedOperator::set("late").await;
+    let pebble = own_pebble(&shared, pebble::Options::default()).await;
     let mut solver = http01();
     solver["http01"]["selfCheck"] = json!({"timeout": "1m"});
-    stage
-        .issuer("late", stage.acme(&pebble, "account", json!([solver])))
+    shared
+        .issuer("late", shared.acme(&pebble, "account", json!([solver])))
         .await;
-    stage
+    shared
         .certificate(
             "late",
             json!({"issuerRef": {"name": "late"}, "ipAddresses": ["127.0.0.1"]}),
         )
         .await;
-    let api = stage.cluster.api::<Certificate>(&stage.namespace);
+    let api = shared.cluster.api::<Certificate>(&shared.namespace);
     let message = |certificate: &Certificate| {
         let acme = certificate.status.as_ref()?.acme.as_ref()?;
         acme.challenges.iter().find_map(|challenge| challenge.message.clone())
@@ -256,7 +256,7 @@ async fn http_01_asks_the_ca_once_the_path_answers_from_inside() {
     assert_eq!(pebble.issued(), 0, "the CA was not asked yet");
     assert!(!pebble.log().contains("Attempting to validate"));
 
-    let responder = format!("127.0.0.1:{}", stage.world.http01_port);
+    let responder = format!("127.0.0.1:{}", shared.test_cluster.http01_port);
     let Ok(door) = tokio::net::TcpListener::bind("127.0.0.1:80").await else {
         panic!("port 80 of loopback is taken, or needs root")
     };
@@ -270,7 +270,7 @@ async fn http_01_asks_the_ca_once_the_path_answers_from_inside() {
         }
     });
     let started = std::time::Instant::now();
-    stage
+    shared
         .outcome("late", 1, &pebble.root().await.unwrap(), &["127.0.0.1"])
         .await;
     assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
@@ -278,15 +278,15 @@ async fn http_01_asks_the_ca_once_the_path_answers_from_inside() {
 
 #[tokio::test]
 async fn what_a_tenant_may_not_put_on_an_ingress_of_the_operators_makes_the_issuer_not_ready() {
-    let stage = Stage::set("orders").await;
-    let pebble = own_pebble(&stage, pebble::Options::default()).await;
+    let shared = SharedOperator::set("orders").await;
+    let pebble = own_pebble(&shared, pebble::Options::default()).await;
     let mut solver = http01();
     solver["http01"]["ingress"]["ingressTemplate"] = json!({"metadata": {"annotations": {
         "nginx.ingress.kubernetes.io/server-snippet": "location /x { return 200; }"}}});
-    let spec = stage.acme(&pebble, "account", json!([solver]));
-    stage.apply("Issuer", "orders", &spec).await;
-    let api = stage.cluster.api::<Issuer>(&stage.namespace);
-    let issuer = stage
+    let spec = shared.acme(&pebble, "account", json!([solver]));
+    shared.apply("Issuer", "orders", &spec).await;
+    let api = shared.cluster.api::<Issuer>(&shared.namespace);
+    let issuer = shared
         .cluster
         .wait_condition(&api, "orders", "Ready", "False", SOON)
         .await;
@@ -311,57 +311,57 @@ async fn what_a_tenant_may_not_put_on_an_ingress_of_the_operators_makes_the_issu
 
 #[tokio::test]
 async fn dns_01_proves_a_wildcard_and_its_apex_in_one_order_and_cleans_up() {
-    let stage = Stage::set("dns").await;
-    stage.tsig().await;
-    let pebble = own_pebble(&stage, pebble::Options::default()).await;
-    stage
-        .issuer("dns", stage.acme(&pebble, "account", json!([stage.dns01()])))
+    let shared = SharedOperator::set("dns").await;
+    shared.tsig().await;
+    let pebble = own_pebble(&shared, pebble::Options::default()).await;
+    shared
+        .issuer("dns", shared.acme(&pebble, "account", json!([shared.dns01()])))
         .await;
-    stage
+    shared
         .certificate(
             "wild",
             json!({"issuerRef": {"name": "dns"}, "dnsNames": ["*.wild.example.test", "wild.example.test"]}),
         )
         .await;
     let names = ["*.wild.example.test", "wild.example.test"];
-    let outcome = stage.outcome("wild", 1, &pebble.root().await.unwrap(), &names).await;
-    assert_first(&stage, "wild", "dns", &outcome).await;
+    let outcome = shared.outcome("wild", 1, &pebble.root().await.unwrap(), &names).await;
+    assert_first(&shared, "wild", "dns", &outcome).await;
     assert_eq!((pebble.orders(), pebble.issued()), (1, 1));
-    let knot = stage.world.knot();
+    let knot = shared.test_cluster.knot();
     eventually("the answers are taken away", SOON, || async {
         let left = knot.txt("_acme-challenge.wild.example.test").await.unwrap();
         left.is_empty().then_some(())
     })
     .await;
-    stage
+    shared
         .operator
         .assert_no_secret(&[&knot.secret(), &text(&outcome.secret, "tls.key")]);
 }
 
 #[tokio::test]
 async fn a_delegated_challenge_is_answered_where_its_cname_points() {
-    let stage = Stage::set("cname").await;
-    stage.tsig().await;
-    let knot = stage.world.knot();
+    let shared = SharedOperator::set("cname").await;
+    shared.tsig().await;
+    let knot = shared.test_cluster.knot();
     // In one zone, since Knot does not follow a CNAME from one of its zones into another as the resolver of a CA does.
     let (alias, target) = ("_acme-challenge.led.example.test", "led.challenges.example.test");
     assert_eq!(
         knot.add_cname("example.test", alias, target).await.unwrap().to_str(),
         "No Error"
     );
-    let mut solver = stage.dns01();
+    let mut solver = shared.dns01();
     solver["dns01"]["cnameStrategy"] = json!("Follow");
-    let spec = stage.acme(stage.world.pebble(), "account", json!([solver]));
-    stage.issuer("delegated", spec).await;
-    stage
+    let spec = shared.acme(shared.test_cluster.pebble(), "account", json!([solver]));
+    shared.issuer("delegated", spec).await;
+    shared
         .certificate(
             "led",
             json!({"issuerRef": {"name": "delegated"}, "dnsNames": ["led.example.test"]}),
         )
         .await;
-    let root = stage.world.pebble().root().await.unwrap();
-    let outcome = stage.outcome("led", 1, &root, &["led.example.test"]).await;
-    assert_first(&stage, "led", "delegated", &outcome).await;
+    let root = shared.test_cluster.pebble().root().await.unwrap();
+    let outcome = shared.outcome("led", 1, &root, &["led.example.test"]).await;
+    assert_first(&shared, "led", "delegated", &outcome).await;
     eventually("the answer is taken away", SOON, || async {
         knot.txt(target).await.unwrap().is_empty().then_some(())
     })
@@ -370,11 +370,11 @@ async fn a_delegated_challenge_is_answered_where_its_cname_points() {
 
 #[tokio::test]
 async fn the_most_specific_solver_answers() {
-    let stage = Stage::set("selector").await;
-    stage.tsig().await;
-    let pebble = own_pebble(&stage, pebble::Options::default()).await;
+    let shared = SharedOperator::set("selector").await;
+    shared.tsig().await;
+    let pebble = own_pebble(&shared, pebble::Options::default()).await;
     // Whoever chooses one of these fails: nothing listens there.
-    let mut broken = stage.dns01();
+    let mut broken = shared.dns01();
     broken["dns01"]["rfc2136"]["nameserver"] = json!("127.0.0.1:1");
     broken["dns01"]["propagation"]["nameservers"] = json!(["127.0.0.1:1"]);
     let select = |solver: &serde_json::Value, selector: serde_json::Value| {
@@ -386,18 +386,18 @@ async fn the_most_specific_solver_answers() {
         broken,
         select(&broken, json!({"dnsZones": ["example.test"]})),
         select(&http01(), json!({"dnsZones": ["web.example.test"]})),
-        select(&stage.dns01(), json!({"dnsNames": ["exact.example.test"]})),
+        select(&shared.dns01(), json!({"dnsNames": ["exact.example.test"]})),
         select(&broken, json!({"matchLabels": {"team": "other"}})),
         select(&http01(), json!({"matchLabels": {"team": "web"}})),
     ]);
-    stage.issuer("choosy", stage.acme(&pebble, "account", solvers)).await;
+    shared.issuer("choosy", shared.acme(&pebble, "account", solvers)).await;
     let names = ["web.example.test", "exact.example.test", "label.delegated.test"];
     let object = json!({"apiVersion": "gatehouse.dev/v1alpha1", "kind": "Certificate",
         "metadata": {"name": "chosen", "labels": {"team": "web"}},
         "spec": {"secretName": "chosen-tls", "issuerRef": {"name": "choosy"}, "dnsNames": names}});
-    stage.cluster.apply(&stage.namespace, &object.to_string()).await;
-    let outcome = stage.outcome("chosen", 1, &pebble.root().await.unwrap(), &names).await;
-    assert_first(&stage, "chosen", "choosy", &outcome).await;
+    shared.cluster.apply(&shared.namespace, &object.to_string()).await;
+    let outcome = shared.outcome("chosen", 1, &pebble.root().await.unwrap(), &names).await;
+    assert_first(&shared, "chosen", "choosy", &outcome).await;
     let log = pebble.log();
     let over_http = |name: &str| log.contains(&format!("Attempting to validate w/ HTTP: http://{name}:"));
     assert_eq!(
@@ -409,10 +409,10 @@ async fn the_most_specific_solver_answers() {
 
 #[tokio::test]
 async fn a_profile_and_a_preferred_chain_are_asked_for() {
-    let stage = Stage::set("profile").await;
+    let shared = SharedOperator::set("profile").await;
     let day = 24 * 3600;
     let pebble = own_pebble(
-        &stage,
+        &shared,
         pebble::Options {
             alternate_roots: 2,
             chain_length: 2,
@@ -421,22 +421,22 @@ async fn a_profile_and_a_preferred_chain_are_asked_for() {
         },
     )
     .await;
-    let mut spec = stage.acme(&pebble, "account", json!([http01()]));
+    let mut spec = shared.acme(&pebble, "account", json!([http01()]));
     spec["acme"]["profile"] = json!("shortlived");
-    stage.issuer("plain-chain", spec.clone()).await;
+    shared.issuer("plain-chain", spec.clone()).await;
     let other_root = pebble.alternate_root(2).await.unwrap();
     spec["acme"]["preferredChain"] = json!(common_name(&other_root));
     spec["acme"]["profile"] = json!("classic");
-    stage.issuer("other-chain", spec).await;
+    shared.issuer("other-chain", spec).await;
 
     for (name, issuer, days) in [("short", "plain-chain", 6), ("other", "other-chain", 90)] {
         let host = format!("{name}.profile.example.test");
-        stage
+        shared
             .certificate(name, json!({"issuerRef": {"name": issuer}, "dnsNames": [host]}))
             .await;
         let (wanted, unwanted) = if name == "short" { (0, 2) } else { (2, 0) };
         let root = pebble.alternate_root(wanted).await.unwrap();
-        let outcome = stage.outcome(name, 1, &root, &[&host]).await;
+        let outcome = shared.outcome(name, 1, &root, &[&host]).await;
         let unwanted = pebble.alternate_root(unwanted).await.unwrap();
         assert!(
             verify(&outcome.secret, &unwanted, &[]).is_err(),
@@ -445,7 +445,7 @@ async fn a_profile_and_a_preferred_chain_are_asked_for() {
         assert_eq!(outcome.chain.certificates.len(), 3, "leaf and two intermediates");
         let lifetime = outcome.chain.not_after.as_second() - outcome.chain.not_before.as_second();
         assert_eq!((lifetime + 43_200) / 86_400, days, "{name} lives for {lifetime} s");
-        assert_first(&stage, name, issuer, &outcome).await;
+        assert_first(&shared, name, issuer, &outcome).await;
     }
 }
 
@@ -458,24 +458,24 @@ fn common_name(pem: &str) -> String {
 
 #[tokio::test]
 async fn an_external_account_binding_lets_in_and_only_the_right_one() {
-    let stage = Stage::set("eab").await;
+    let shared = SharedOperator::set("eab").await;
     let key = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
     let pebble = own_pebble(
-        &stage,
+        &shared,
         pebble::Options {
             external_accounts: vec![("kid-1".to_owned(), key.to_owned())],
             ..pebble::Options::default()
         },
     )
     .await;
-    let mut spec = stage.acme(&pebble, "account", json!([http01()]));
-    stage.apply("Issuer", "bound", &spec).await;
+    let mut spec = shared.acme(&pebble, "account", json!([http01()]));
+    shared.apply("Issuer", "bound", &spec).await;
     let refused = |reason: &'static str| {
-        let stage = &stage;
+        let shared = &shared;
         async move {
-            let issuer = stage
+            let issuer = shared
                 .cluster
-                .wait(&stage.issuers(), "bound", reason, SOON, |issuer| {
+                .wait(&shared.issuers(), "bound", reason, SOON, |issuer| {
                     condition(issuer, "Ready").is_some_and(|ready| ready["reason"] == reason)
                 })
                 .await;
@@ -489,37 +489,37 @@ async fn an_external_account_binding_lets_in_and_only_the_right_one() {
     assert!(message.contains("set spec.acme.externalAccountBinding"), "{message}");
 
     let wrong = "AAAAZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
-    stage
+    shared
         .make_secret("eab", "Opaque", &[("wrong", wrong), ("right", key)])
         .await;
     spec["acme"]["externalAccountBinding"] = json!({"keyID": "kid-1", "keySecretRef": {"name": "eab", "key": "wrong"}});
-    stage.apply("Issuer", "bound", &spec).await;
+    shared.apply("Issuer", "bound", &spec).await;
     let message = refused("AccountRefused").await;
     assert!(!message.contains("AAAAZM6"), "the key is told");
 
     spec["acme"]["externalAccountBinding"]["keySecretRef"]["key"] = json!("right");
-    stage.issuer("bound", spec).await;
-    stage
+    shared.issuer("bound", spec).await;
+    shared
         .certificate(
             "inside",
             json!({"issuerRef": {"name": "bound"}, "dnsNames": ["inside.example.test"]}),
         )
         .await;
-    let outcome = stage
+    let outcome = shared
         .outcome("inside", 1, &pebble.root().await.unwrap(), &["inside.example.test"])
         .await;
-    assert_first(&stage, "inside", "bound", &outcome).await;
-    stage.operator.assert_no_secret(&[key, wrong]);
+    assert_first(&shared, "inside", "bound", &outcome).await;
+    shared.operator.assert_no_secret(&[key, wrong]);
 }
 
 #[tokio::test]
 async fn an_account_keeps_its_name_over_a_new_contact_and_a_new_issuer() {
-    let stage = Stage::set("account").await;
-    let pebble = own_pebble(&stage, pebble::Options::default()).await;
-    stage
+    let shared = SharedOperator::set("account").await;
+    let pebble = own_pebble(&shared, pebble::Options::default()).await;
+    shared
         .make_secret("bundle", "Opaque", &[("ca.pem", pebble.ca_pem())])
         .await;
-    let mut spec = stage.acme(&pebble, "kept-account", json!([http01()]));
+    let mut spec = shared.acme(&pebble, "kept-account", json!([http01()]));
     let block = spec["acme"].as_object_mut().unwrap();
     block.remove("caBundle");
     block.insert(
@@ -527,14 +527,14 @@ async fn an_account_keeps_its_name_over_a_new_contact_and_a_new_issuer() {
         json!({"name": "bundle", "key": "ca.pem"}),
     );
     block.insert("email".to_owned(), json!("first@example.test"));
-    let first = account_uri(&stage.issuer("kept", spec.clone()).await);
-    let key = text(&stage.secret("kept-account").await, "tls.key");
+    let first = account_uri(&shared.issuer("kept", spec.clone()).await);
+    let key = text(&shared.secret("kept-account").await, "tls.key");
 
     spec["acme"]["email"] = json!("second@example.test");
-    stage.apply("Issuer", "kept", &spec).await;
-    let updated = stage
+    shared.apply("Issuer", "kept", &spec).await;
+    let updated = shared
         .cluster
-        .wait(&stage.issuers(), "kept", "at its new contact", SOON, |issuer| {
+        .wait(&shared.issuers(), "kept", "at its new contact", SOON, |issuer| {
             let acme = issuer.status.as_ref().and_then(|status| status.acme.as_ref());
             acme.and_then(|acme| acme.last_registered_email.as_deref()) == Some("second@example.test")
         })
@@ -547,23 +547,23 @@ async fn an_account_keeps_its_name_over_a_new_contact_and_a_new_issuer() {
         "the CA was not told: {told:?}"
     );
 
-    stage.issuers().delete("kept", &DeleteParams::default()).await.unwrap();
-    stage.cluster.wait_gone(&stage.issuers(), "kept", SOON).await;
-    let again = stage.issuer("kept", spec).await;
+    shared.issuers().delete("kept", &DeleteParams::default()).await.unwrap();
+    shared.cluster.wait_gone(&shared.issuers(), "kept", SOON).await;
+    let again = shared.issuer("kept", spec).await;
     assert_eq!(account_uri(&again), first, "the account is found again by its key");
     assert_eq!(
-        text(&stage.secret("kept-account").await, "tls.key"),
+        text(&shared.secret("kept-account").await, "tls.key"),
         key,
         "the key was replaced"
     );
-    stage
+    shared
         .certificate(
             "still",
             json!({"issuerRef": {"name": "kept"}, "dnsNames": ["still.example.test"]}),
         )
         .await;
-    let outcome = stage
+    let outcome = shared
         .outcome("still", 1, &pebble.root().await.unwrap(), &["still.example.test"])
         .await;
-    assert_first(&stage, "still", "kept", &outcome).await;
+    assert_first(&shared, "still", "kept", &outcome).await;
 }

@@ -19,11 +19,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use gatehouse_tests::isolated_operator::{SOON, through};
 use gatehouse_tests::operator::Options;
 use gatehouse_tests::pki::Ca;
 use gatehouse_tests::process::eventually;
-use gatehouse_tests::scene::{SOON, through};
-use gatehouse_tests::{Gate, Operator, Proxy, World, chain, cluster::Cluster, manifests};
+use gatehouse_tests::{Gate, Operator, Proxy, TestCluster, chain, cluster::Cluster, manifests};
 use http::Method;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::Api;
@@ -65,11 +65,11 @@ struct Pair {
     standby: Replica,
 }
 
-async fn replica(world: &Arc<World>, namespace: &str, number: usize) -> Replica {
-    let gate = Gate::start(world.plane.address(), world.plane.ca_pem()).unwrap();
+async fn replica(test_cluster: &Arc<TestCluster>, namespace: &str, number: usize) -> Replica {
+    let gate = Gate::start(test_cluster.plane.address(), test_cluster.plane.ca_pem()).unwrap();
     let network = Proxy::start(gate.address()).unwrap();
     let name = format!("{namespace}-{number}");
-    let kubeconfig = through(world, &gate, &name).unwrap();
+    let kubeconfig = through(test_cluster, &gate, &name).unwrap();
     let text = std::fs::read_to_string(&kubeconfig).unwrap();
     let text = text.replace(&gate.address().to_string(), &network.address().to_string());
     std::fs::write(&kubeconfig, text).unwrap();
@@ -77,7 +77,7 @@ async fn replica(world: &Arc<World>, namespace: &str, number: usize) -> Replica 
         .arg("--leader-elect")
         .arg(format!("--namespace={namespace}"))
         .arg(format!("--cluster-resource-namespace={namespace}"));
-    let operator = world.operator(&options).await;
+    let operator = test_cluster.operator(&options).await;
     Replica {
         operator,
         network,
@@ -87,18 +87,18 @@ async fn replica(world: &Arc<World>, namespace: &str, number: usize) -> Replica 
 
 /// Two replicas that are ready, and an issuer whose certificates cost no time.
 async fn pair(name: &str) -> Pair {
-    let world = World::shared().await;
-    let cluster = world.cluster().await;
+    let test_cluster = TestCluster::shared().await;
+    let cluster = test_cluster.cluster().await;
     cluster.install_crds().await.unwrap();
     let namespace = cluster.namespace(name).await;
     let ca = Ca::new("leaders").unwrap();
     cluster.apply(&namespace, &manifests::ca("internal", &ca)).await;
-    let leader = replica(&world, &namespace, 1).await;
+    let leader = replica(&test_cluster, &namespace, 1).await;
     eventually("the first replica leads", SOON, || async {
         leader.leads().await.then_some(())
     })
     .await;
-    let standby = replica(&world, &namespace, 2).await;
+    let standby = replica(&test_cluster, &namespace, 2).await;
     let pair = Pair {
         leases: cluster.api(&namespace),
         cluster,
@@ -225,10 +225,15 @@ async fn a_leader_whose_connections_are_closed_ends_too() {
 #[tokio::test]
 async fn a_leader_whose_ca_hangs_hands_over_within_three_seconds() {
     let mut pair = pair("hanging").await;
-    let world = World::shared().await;
-    let pebble = world.pebble();
+    let test_cluster = TestCluster::shared().await;
+    let pebble = test_cluster.pebble();
     let ca = Proxy::start(pebble.address()).unwrap();
-    let yaml = manifests::acme_dns01("acme", &pebble.directory_through(&ca), pebble.ca_pem(), world.knot());
+    let yaml = manifests::acme_dns01(
+        "acme",
+        &pebble.directory_through(&ca),
+        pebble.ca_pem(),
+        test_cluster.knot(),
+    );
     pair.cluster.apply(&pair.namespace, &yaml).await;
     let issuers = pair.cluster.api::<gatehouse_crds::issuer::Issuer>(&pair.namespace);
     pair.cluster

@@ -12,9 +12,9 @@ use std::path::Path;
 use std::process::Command;
 
 use gatehouse_crds::alert::Rule;
+use gatehouse_tests::isolated_operator::SOON;
 use gatehouse_tests::process::eventually;
-use gatehouse_tests::scene::SOON;
-use gatehouse_tests::{Assets, Receiver, Scene, Tool, World, assets, manifests, workspace};
+use gatehouse_tests::{Assets, IsolatedOperator, Receiver, TestCluster, Tool, assets, manifests, workspace};
 use serde_json::{Value, json};
 
 /// Every object that `kubectl kustomize config/monitoring` gives.
@@ -203,8 +203,8 @@ fn documented() -> BTreeSet<String> {
 /// both are told; and there is a Gateway, behind which nobody stands.
 #[tokio::test]
 async fn every_metric_of_the_rules_the_dashboard_and_the_reference_is_one_that_the_operator_has() {
-    let scene = Scene::new(&World::shared().await, "watched").await;
-    let operator = scene.operator().await;
+    let isolated = IsolatedOperator::new(&TestCluster::shared().await, "watched").await;
+    let operator = isolated.operator().await;
     let receiver = Receiver::start().await;
     let policy = json!({
         "apiVersion": "gatehouse.dev/v1alpha1", "kind": "AlertPolicy", "metadata": {"name": "ops"},
@@ -213,12 +213,14 @@ async fn every_metric_of_the_rules_the_dashboard_and_the_reference_is_one_that_t
             "receivers": [{"name": "ops", "webhook": {"url": receiver.url("/hook")}}]
         }
     });
-    scene.apply(&policy.to_string()).await;
-    scene.acme_issuer().await;
-    let host = scene.host("web");
-    scene.apply(&manifests::certificate("web", "acme", &[&host])).await;
-    scene.verified("web", &[&host]).await;
-    scene.apply(&manifests::certificate("lost", "nobody", &[&host])).await;
+    isolated.apply(&policy.to_string()).await;
+    isolated.acme_issuer().await;
+    let host = isolated.host("web");
+    isolated.apply(&manifests::certificate("web", "acme", &[&host])).await;
+    isolated.verified("web", &[&host]).await;
+    isolated
+        .apply(&manifests::certificate("lost", "nobody", &[&host]))
+        .await;
     eventually("told", SOON, || async {
         receiver
             .told()
@@ -234,8 +236,8 @@ async fn every_metric_of_the_rules_the_dashboard_and_the_reference_is_one_that_t
             "listeners": [{"name": "http", "port": 80, "protocol": "TCP"}]
         }
     });
-    scene.apply(&gateway.to_string()).await;
-    let of_gateway = format!("{{namespace=\"{}\",name=\"shop\"", scene.namespace);
+    isolated.apply(&gateway.to_string()).await;
+    let of_gateway = format!("{{namespace=\"{}\",name=\"shop\"", isolated.namespace);
     let of_gateway = [
         format!("gatehouse_gateway_programmed{of_gateway}}} 1"),
         format!("gatehouse_gateway_exposure_verified{of_gateway}}} 1"),
@@ -251,7 +253,7 @@ async fn every_metric_of_the_rules_the_dashboard_and_the_reference_is_one_that_t
     let deliveries = |result: &str| {
         let policy = format!(
             "policy_kind=\"AlertPolicy\",namespace=\"{}\",policy=\"ops\"",
-            scene.namespace
+            isolated.namespace
         );
         format!("gatehouse_alert_deliveries_total{{{policy},receiver=\"ops\",result=\"{result}\"}} 0")
     };

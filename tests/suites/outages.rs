@@ -17,9 +17,9 @@ use gatehouse_crds::certificate::Certificate;
 use gatehouse_crds::issuer::Issuer;
 use gatehouse_tests::cluster::condition;
 use gatehouse_tests::gate::Reply;
+use gatehouse_tests::isolated_operator::SOON;
 use gatehouse_tests::process::eventually;
-use gatehouse_tests::scene::SOON;
-use gatehouse_tests::{Proxy, Scene, World, manifests, operator};
+use gatehouse_tests::{IsolatedOperator, Proxy, TestCluster, manifests, operator};
 use http::Method;
 use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::{Value, json};
@@ -35,10 +35,10 @@ fn deployment(name: &str) -> Value {
 }
 
 /// The serial number that a Deployment was restarted with.
-async fn noted(scene: &Scene, name: &str) -> Option<String> {
-    let deployment = scene
+async fn noted(isolated: &IsolatedOperator, name: &str) -> Option<String> {
+    let deployment = isolated
         .cluster
-        .api::<Deployment>(&scene.namespace)
+        .api::<Deployment>(&isolated.namespace)
         .get(name)
         .await
         .unwrap();
@@ -51,7 +51,7 @@ async fn noted(scene: &Scene, name: &str) -> Option<String> {
 }
 
 /// A Certificate `web` that restarts `workloads`, renewed once.
-async fn renewed(scene: &Scene, workloads: &[&str]) -> Certificate {
+async fn renewed(isolated: &IsolatedOperator, workloads: &[&str]) -> Certificate {
     let rollout: Vec<_> = workloads
         .iter()
         .map(|name| format!("{{kind: Deployment, name: {name}}}"))
@@ -61,23 +61,23 @@ async fn renewed(scene: &Scene, workloads: &[&str]) -> Certificate {
         manifests::certificate("web", "own", &["web.test"]),
         rollout.join(", ")
     );
-    scene
+    isolated
         .apply("apiVersion: gatehouse.dev/v1alpha1\nkind: Issuer\nmetadata: {name: own}\nspec: {selfSigned: {}}\n")
         .await;
-    scene.apply(&web).await;
-    scene
+    isolated.apply(&web).await;
+    isolated
         .cluster
-        .wait_condition(&scene.certificates(), "web", "Ready", "True", SOON)
+        .wait_condition(&isolated.certificates(), "web", "Ready", "True", SOON)
         .await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let request = format!(
         "{{name: web, annotations: {{gatehouse.dev/renew-requested-at: \"{}\"}}}}",
         jiff::Timestamp::now()
     );
-    scene.apply(&web.replacen("{name: web}", &request, 1)).await;
-    scene
+    isolated.apply(&web.replacen("{name: web}", &request, 1)).await;
+    isolated
         .cluster
-        .wait(&scene.certificates(), "web", "renewed", SOON, |certificate| {
+        .wait(&isolated.certificates(), "web", "renewed", SOON, |certificate| {
             certificate.status.as_ref().and_then(|status| status.revision) == Some(2)
         })
         .await
@@ -85,17 +85,17 @@ async fn renewed(scene: &Scene, workloads: &[&str]) -> Certificate {
 
 #[tokio::test]
 async fn a_rollout_that_the_api_server_refuses_is_repeated_until_it_is_done() {
-    let scene = Scene::new(&World::shared().await, "rollout-refused").await;
-    let _operator = scene.operator().await;
-    scene.apply(&deployment("web").to_string()).await;
+    let isolated = IsolatedOperator::new(&TestCluster::shared().await, "rollout-refused").await;
+    let _operator = isolated.operator().await;
+    isolated.apply(&deployment("web").to_string()).await;
     let conflict = Reply {
         status: 409,
         headers: vec![("content-type", "application/json".to_owned())],
         body: json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "code": 409, "reason": "Conflict", "message": "busy"})
             .to_string(),
     };
-    scene.api.answer(Method::PATCH, "/deployments/web", 3, conflict);
-    let certificate = renewed(&scene, &["web"]).await;
+    isolated.api.answer(Method::PATCH, "/deployments/web", 3, conflict);
+    let certificate = renewed(&isolated, &["web"]).await;
     let rolled = condition(&certificate, "RolledOut").expect("the failure is in the status");
     assert_eq!(
         (&rolled["status"], &rolled["reason"]),
@@ -106,21 +106,21 @@ async fn a_rollout_that_the_api_server_refuses_is_repeated_until_it_is_done() {
         rolled["message"].as_str().unwrap().contains("is tried again"),
         "{rolled}"
     );
-    let done = scene
+    let done = isolated
         .cluster
-        .wait_condition(&scene.certificates(), "web", "RolledOut", "True", SOON)
+        .wait_condition(&isolated.certificates(), "web", "RolledOut", "True", SOON)
         .await;
     let status = done.status.unwrap();
     assert_eq!(status.pending_rollouts, []);
-    assert_eq!(noted(&scene, "web").await, status.serial_number);
+    assert_eq!(noted(&isolated, "web").await, status.serial_number);
 }
 
 #[tokio::test]
 async fn a_workload_that_is_missing_is_restarted_when_it_is_there_also_after_a_restart_of_the_operator() {
-    let scene = Scene::new(&World::shared().await, "rollout-missing").await;
-    let mut operator = scene.operator().await;
-    scene.apply(&deployment("web").to_string()).await;
-    let certificate = renewed(&scene, &["web", "late", "later"]).await;
+    let isolated = IsolatedOperator::new(&TestCluster::shared().await, "rollout-missing").await;
+    let mut operator = isolated.operator().await;
+    isolated.apply(&deployment("web").to_string()).await;
+    let certificate = renewed(&isolated, &["web", "late", "later"]).await;
     let rolled = condition(&certificate, "RolledOut").expect("the failure is in the status");
     assert_eq!(
         (&rolled["status"], &rolled["reason"]),
@@ -133,16 +133,16 @@ async fn a_workload_that_is_missing_is_restarted_when_it_is_there_also_after_a_r
         "{message}"
     );
     let serial = certificate.status.unwrap().serial_number;
-    assert_eq!(noted(&scene, "web").await, serial, "the others are restarted");
+    assert_eq!(noted(&isolated, "web").await, serial, "the others are restarted");
     // Its own pauses have grown meanwhile.
     tokio::time::sleep(Duration::from_secs(8)).await;
 
     let began = Instant::now();
-    scene.apply(&deployment("late").to_string()).await;
-    scene
+    isolated.apply(&deployment("late").to_string()).await;
+    isolated
         .cluster
         .wait(
-            &scene.certificates(),
+            &isolated.certificates(),
             "web",
             "late is restarted",
             AWAKE,
@@ -155,44 +155,46 @@ async fn a_workload_that_is_missing_is_restarted_when_it_is_there_also_after_a_r
         )
         .await;
     println!("late: restarted after {:?}", began.elapsed());
-    assert_eq!(noted(&scene, "late").await, serial);
+    assert_eq!(noted(&isolated, "late").await, serial);
 
     operator.kill9();
-    scene.apply(&deployment("later").to_string()).await;
-    let _next = scene.operator().await;
-    scene
+    isolated.apply(&deployment("later").to_string()).await;
+    let _next = isolated.operator().await;
+    isolated
         .cluster
-        .wait_condition(&scene.certificates(), "web", "RolledOut", "True", SOON)
+        .wait_condition(&isolated.certificates(), "web", "RolledOut", "True", SOON)
         .await;
-    assert_eq!(noted(&scene, "later").await, serial);
+    assert_eq!(noted(&isolated, "later").await, serial);
 }
 
 #[tokio::test]
 async fn a_read_that_is_never_answered_holds_up_its_object_for_seconds_only() {
-    let scene = Scene::new(&World::shared().await, "unanswered").await;
-    let _operator = scene.operator().await;
-    scene
+    let isolated = IsolatedOperator::new(&TestCluster::shared().await, "unanswered").await;
+    let _operator = isolated.operator().await;
+    isolated
         .apply("apiVersion: gatehouse.dev/v1alpha1\nkind: Issuer\nmetadata: {name: own}\nspec: {selfSigned: {}}\n")
         .await;
-    let issuers = scene.cluster.api::<Issuer>(&scene.namespace);
-    scene
+    let issuers = isolated.cluster.api::<Issuer>(&isolated.namespace);
+    isolated
         .cluster
         .wait_condition(&issuers, "own", "Ready", "True", SOON)
         .await;
     // One that is in the way has to be read.
     let junk = "apiVersion: v1\nkind: Secret\nmetadata: {name: web-tls}\ntype: kubernetes.io/tls\nstringData: {tls.crt: junk, tls.key: junk}\n";
-    scene.apply(junk).await;
+    isolated.apply(junk).await;
     let began = Instant::now();
     // It stays stopped: only a deadline of the reader's own can end the wait for it.
-    let mut stop = scene.api.hold_request(Method::GET, "/secrets/web-tls");
-    scene.apply(&manifests::certificate("web", "own", &["web.test"])).await;
+    let mut stop = isolated.api.hold_request(Method::GET, "/secrets/web-tls");
+    isolated
+        .apply(&manifests::certificate("web", "own", &["web.test"]))
+        .await;
     stop.reached(SOON).await;
-    scene
+    isolated
         .apply(&manifests::certificate("other", "own", &["other.test"]))
         .await;
-    scene
+    isolated
         .cluster
-        .wait_condition(&scene.certificates(), "other", "Ready", "True", AWAKE)
+        .wait_condition(&isolated.certificates(), "other", "Ready", "True", AWAKE)
         .await;
     eventually("it is tried again", Duration::from_secs(20), || async {
         (stop.count() > 1).then_some(())
@@ -200,9 +202,9 @@ async fn a_read_that_is_never_answered_holds_up_its_object_for_seconds_only() {
     .await;
     println!("web: read again after {:?}", began.elapsed());
     drop(stop);
-    scene
+    isolated
         .cluster
-        .wait(&scene.certificates(), "web", "the conflict", SOON, |certificate| {
+        .wait(&isolated.certificates(), "web", "the conflict", SOON, |certificate| {
             condition(certificate, "Ready").is_some_and(|ready| ready["reason"] == "SecretConflict")
         })
         .await;
@@ -210,18 +212,20 @@ async fn a_read_that_is_never_answered_holds_up_its_object_for_seconds_only() {
 
 #[tokio::test]
 async fn what_is_made_after_an_outage_of_the_api_server_is_seen_within_seconds() {
-    let world = World::shared().await;
-    let scene = Scene::new(&world, "outage").await;
-    let proxy = Proxy::start(world.plane.address()).unwrap();
-    let identity = world.plane.admin().through(proxy.address());
-    let kubeconfig = identity.write(&world.folder().join("outage.kubeconfig")).unwrap();
-    let options = operator::Options::new(&kubeconfig).arg(format!("--namespace={}", scene.namespace));
-    let _operator = world.operator(&options).await;
-    scene
+    let test_cluster = TestCluster::shared().await;
+    let isolated = IsolatedOperator::new(&test_cluster, "outage").await;
+    let proxy = Proxy::start(test_cluster.plane.address()).unwrap();
+    let identity = test_cluster.plane.admin().through(proxy.address());
+    let kubeconfig = identity
+        .write(&test_cluster.folder().join("outage.kubeconfig"))
+        .unwrap();
+    let options = operator::Options::new(&kubeconfig).arg(format!("--namespace={}", isolated.namespace));
+    let _operator = test_cluster.operator(&options).await;
+    isolated
         .apply("apiVersion: gatehouse.dev/v1alpha1\nkind: Issuer\nmetadata: {name: own}\nspec: {selfSigned: {}}\n")
         .await;
-    let issuers = scene.cluster.api::<Issuer>(&scene.namespace);
-    scene
+    let issuers = isolated.cluster.api::<Issuer>(&isolated.namespace);
+    isolated
         .cluster
         .wait_condition(&issuers, "own", "Ready", "True", SOON)
         .await;
@@ -230,10 +234,12 @@ async fn what_is_made_after_an_outage_of_the_api_server_is_seen_within_seconds()
         tokio::time::sleep(Duration::from_secs(outage)).await;
         proxy.heal();
         let began = Instant::now();
-        scene.apply(&manifests::certificate(name, "own", &["web.test"])).await;
-        scene
+        isolated
+            .apply(&manifests::certificate(name, "own", &["web.test"]))
+            .await;
+        isolated
             .cluster
-            .wait_condition(&scene.certificates(), name, "Ready", "True", AWAKE)
+            .wait_condition(&isolated.certificates(), name, "Ready", "True", AWAKE)
             .await;
         println!("{name}: Ready {:?} after the outage", began.elapsed());
     }

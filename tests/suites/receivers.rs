@@ -21,13 +21,13 @@ use gatehouse::alert::target::Target;
 use gatehouse::issuer::solver::{SecretData, SecretReadError, SecretReader};
 use gatehouse_crds::alert::{AlertPolicy, ReceiverStatus, Rule, Severity};
 use gatehouse_tests::cluster::condition;
+use gatehouse_tests::isolated_operator::SOON;
 use gatehouse_tests::manifests::{self, alert_policy, orphan, self_signed};
 use gatehouse_tests::pki::Ca;
 use gatehouse_tests::process::eventually;
 use gatehouse_tests::receiver::{Answer, Received};
-use gatehouse_tests::scene::SOON;
-use gatehouse_tests::stage::base64;
-use gatehouse_tests::{Alertmanager, Operator, Receiver, Scene, Verifier, World, python};
+use gatehouse_tests::shared_operator::base64;
+use gatehouse_tests::{Alertmanager, IsolatedOperator, Operator, Receiver, TestCluster, Verifier, python};
 use jiff::Timestamp;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams};
@@ -38,8 +38,8 @@ const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const NEXT_KEY: &str = "whsec_bmV4dC1rZXktb2YtdGhlLXJlY2VpdmVyLTAx";
 const OTHER_KEY: &str = "whsec_b3RoZXIta2V5LXRoYXQtbm9ib2R5LWtub3dz";
 
-async fn scene(name: &str) -> Scene {
-    Scene::new(&World::shared().await, name).await
+async fn isolated(name: &str) -> IsolatedOperator {
+    IsolatedOperator::new(&TestCluster::shared().await, name).await
 }
 
 /// Tells at once what is not ready.
@@ -48,17 +48,22 @@ fn at_once() -> Value {
 }
 
 /// An Issuer that is there in place of the one that is not.
-async fn mend(scene: &Scene, name: &str) {
-    scene.apply(&self_signed("own")).await;
-    scene.apply(&orphan(name).replace("nobody", "own")).await;
+async fn mend(isolated: &IsolatedOperator, name: &str) {
+    isolated.apply(&self_signed("own")).await;
+    isolated.apply(&orphan(name).replace("nobody", "own")).await;
 }
 
-fn policies(scene: &Scene) -> Api<AlertPolicy> {
-    scene.cluster.api(&scene.namespace)
+fn policies(isolated: &IsolatedOperator) -> Api<AlertPolicy> {
+    isolated.cluster.api(&isolated.namespace)
 }
 
 /// Waits until a receiver in the status of the policy `ops` is such.
-async fn status_of(scene: &Scene, name: &str, what: &str, fits: impl Fn(&ReceiverStatus) -> bool) -> ReceiverStatus {
+async fn status_of(
+    isolated: &IsolatedOperator,
+    name: &str,
+    what: &str,
+    fits: impl Fn(&ReceiverStatus) -> bool,
+) -> ReceiverStatus {
     let found = |policy: &AlertPolicy| {
         let receivers = policy.status.iter().flat_map(|status| &status.receivers);
         receivers
@@ -67,13 +72,16 @@ async fn status_of(scene: &Scene, name: &str, what: &str, fits: impl Fn(&Receive
             .cloned()
     };
     let fits = |policy: &AlertPolicy| found(policy).is_some();
-    let policy = scene.cluster.wait(&policies(scene), "ops", what, SOON, fits).await;
+    let policy = isolated
+        .cluster
+        .wait(&policies(isolated), "ops", what, SOON, fits)
+        .await;
     found(&policy).unwrap()
 }
 
-async fn failure_of(scene: &Scene, name: &str) -> String {
+async fn failure_of(isolated: &IsolatedOperator, name: &str) -> String {
     let failed = |status: &ReceiverStatus| status.consecutive_failures > 0;
-    let status = status_of(scene, name, "failing", failed).await;
+    let status = status_of(isolated, name, "failing", failed).await;
     let message = status.message.unwrap();
     assert!(message.len() < 500, "{message}");
     message
@@ -90,16 +98,16 @@ async fn active(alertmanager: &Alertmanager, expected: usize) -> Vec<Value> {
 
 #[tokio::test]
 async fn an_alertmanager_shows_what_fires_with_its_labels_and_silences_it_and_sees_it_end() {
-    let scene = scene("alertmanager").await;
-    let alertmanager = Alertmanager::start(scene.world.folder()).await.unwrap();
-    let _operator = scene.operator().await;
+    let isolated = isolated("alertmanager").await;
+    let alertmanager = Alertmanager::start(isolated.test_cluster.folder()).await.unwrap();
+    let _operator = isolated.operator().await;
     let receivers = json!([{"name": "am", "webhook": {"url": alertmanager.url(), "format": "Alertmanager"}}]);
-    scene.apply(&alert_policy("ops", &at_once(), &receivers)).await;
-    scene.apply(&orphan("web")).await;
+    isolated.apply(&alert_policy("ops", &at_once(), &receivers)).await;
+    isolated.apply(&orphan("web")).await;
     let alert = active(&alertmanager, 1).await.remove(0);
     let labels = json!({
         "alertname": "GatehouseCertificateNotReady", "severity": "critical", "certificate": "web",
-        "namespace": scene.namespace, "policy": format!("{}/ops", scene.namespace)
+        "namespace": isolated.namespace, "policy": format!("{}/ops", isolated.namespace)
     });
     let mut shown = alert["labels"].clone();
     // A name for the cluster may be there, or none.
@@ -129,28 +137,28 @@ async fn an_alertmanager_shows_what_fires_with_its_labels_and_silences_it_and_se
     assert_eq!(silenced["status"]["silencedBy"], json!([silence]));
     assert_eq!(silenced["fingerprint"], alert["fingerprint"]);
 
-    mend(&scene, "web").await;
+    mend(&isolated, "web").await;
     active(&alertmanager, 0).await;
     let taken = |status: &ReceiverStatus| status.pending == 0 && status.consecutive_failures == 0;
-    status_of(&scene, "am", "idle", taken).await;
+    status_of(&isolated, "am", "idle", taken).await;
 }
 
 #[tokio::test]
 async fn an_alertmanager_that_was_away_and_forgot_learns_all_again() {
     const COUNT: usize = 30;
-    let scene = scene("forgetful").await;
-    let mut alertmanager = Alertmanager::start(scene.world.folder()).await.unwrap();
-    let _operator = scene.operator().await;
+    let isolated = isolated("forgetful").await;
+    let mut alertmanager = Alertmanager::start(isolated.test_cluster.folder()).await.unwrap();
+    let _operator = isolated.operator().await;
     let receivers = json!([{"name": "am", "webhook": {"url": alertmanager.url(), "format": "Alertmanager"}}]);
     let mut policy: Value = serde_json::from_str(&alert_policy("ops", &at_once(), &receivers)).unwrap();
     policy["spec"]["repeatInterval"] = json!("4s");
-    scene.apply(&policy.to_string()).await;
+    isolated.apply(&policy.to_string()).await;
     // More than people are told one by one: an Alertmanager groups by itself, so it is told of each.
     let yaml: Vec<String> = (0..COUNT).map(|number| orphan(&format!("web-{number}"))).collect();
-    scene.apply(&yaml.join("---\n")).await;
+    isolated.apply(&yaml.join("---\n")).await;
     active(&alertmanager, COUNT).await;
     alertmanager.stop();
-    let message = failure_of(&scene, "am").await;
+    let message = failure_of(&isolated, "am").await;
     assert!(message.contains("cannot reach"), "{message}");
     alertmanager.again().await.unwrap();
     let all = active(&alertmanager, COUNT).await;
@@ -163,18 +171,18 @@ async fn an_alertmanager_that_was_away_and_forgot_learns_all_again() {
 
 #[tokio::test]
 async fn after_an_outage_a_new_alert_reaches_an_alertmanager_at_once_with_what_waited() {
-    let scene = scene("outage").await;
-    let mut alertmanager = Alertmanager::start(scene.world.folder()).await.unwrap();
+    let isolated = isolated("outage").await;
+    let mut alertmanager = Alertmanager::start(isolated.test_cluster.folder()).await.unwrap();
     alertmanager.stop();
-    let _operator = scene.operator().await;
+    let _operator = isolated.operator().await;
     let receivers = json!([{"name": "am", "webhook": {"url": alertmanager.url(), "format": "Alertmanager"}}]);
-    scene.apply(&alert_policy("ops", &at_once(), &receivers)).await;
-    scene.apply(&orphan("web")).await;
+    isolated.apply(&alert_policy("ops", &at_once(), &receivers)).await;
+    isolated.apply(&orphan("web")).await;
     // The next try of this one is five minutes away.
     let twice = |status: &ReceiverStatus| status.consecutive_failures >= 2;
-    status_of(&scene, "am", "tried twice", twice).await;
+    status_of(&isolated, "am", "tried twice", twice).await;
     alertmanager.again().await.unwrap();
-    scene.apply(&orphan("api")).await;
+    isolated.apply(&orphan("api")).await;
     let names: Vec<Value> = active(&alertmanager, 2)
         .await
         .iter()
@@ -205,8 +213,8 @@ impl SecretReader for NoSecrets {
 
 #[tokio::test]
 async fn an_alert_fires_and_ends_at_both_of_two_clustered_alertmanagers_behind_one_name() {
-    let world = World::shared().await;
-    let pair = Alertmanager::pair(world.folder()).await.unwrap();
+    let test_cluster = TestCluster::shared().await;
+    let pair = Alertmanager::pair(test_cluster.folder()).await.unwrap();
     let addresses = pair.iter().map(|one| one.address().0).collect();
     let sender = Sender::with_lookup("", true, Box::new(Headless(addresses)));
     let webhook = json!({"url": format!("http://alertmanager.test:{}", pair[0].address().1), "format": "Alertmanager"});
@@ -262,22 +270,22 @@ async fn an_alert_fires_and_ends_at_both_of_two_clustered_alertmanagers_behind_o
 
 #[tokio::test]
 async fn a_pagerduty_receiver_gets_no_heartbeats_which_the_policy_says_and_which_count_as_no_delivery() {
-    let (scene, receiver) = (scene("silent").await, Receiver::start().await);
-    let operator = scene.operator().await;
+    let (isolated, receiver) = (isolated("silent").await, Receiver::start().await);
+    let operator = isolated.operator().await;
     let key =
         json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pd"}, "stringData": {"key": "R0UT1NGKEY"}});
-    scene.apply(&key.to_string()).await;
+    isolated.apply(&key.to_string()).await;
     let receivers = json!([
         {"name": "pager", "webhook": {"url": receiver.url("/pager"), "format": "PagerDuty", "routingKeySecretRef": {"name": "pd", "key": "key"}}},
         {"name": "chat", "webhook": {"url": receiver.url("/chat"), "format": "Slack"}}
     ]);
     let mut policy: Value = serde_json::from_str(&alert_policy("ops", &at_once(), &receivers)).unwrap();
     policy["spec"]["heartbeatInterval"] = json!("1s");
-    scene.apply(&policy.to_string()).await;
+    isolated.apply(&policy.to_string()).await;
     let alive = |status: &ReceiverStatus| status.last_success.is_some();
-    status_of(&scene, "chat", "a heartbeat", alive).await;
-    let policies = policies(&scene);
-    scene
+    status_of(&isolated, "chat", "a heartbeat", alive).await;
+    let policies = policies(&isolated);
+    isolated
         .cluster
         .wait_condition(&policies, "ops", "Heartbeat", "False", SOON)
         .await;
@@ -292,7 +300,7 @@ async fn a_pagerduty_receiver_gets_no_heartbeats_which_the_policy_says_and_which
     assert_eq!((pager.last_success, pager.pending), (None, 0));
     let labels = format!(
         "policy_kind=\"AlertPolicy\",namespace=\"{}\",policy=\"ops\"",
-        scene.namespace
+        isolated.namespace
     );
     let series = format!("gatehouse_alert_deliveries_total{{{labels},receiver=\"pager\",result=\"success\"}}");
     assert_eq!(operator.metric(&series).await.unwrap(), Some(0.0));
@@ -301,23 +309,25 @@ async fn a_pagerduty_receiver_gets_no_heartbeats_which_the_policy_says_and_which
 
 #[tokio::test]
 async fn in_an_alertmanager_the_critical_alert_takes_the_place_of_the_warning() {
-    let scene = scene("rising").await;
-    let alertmanager = Alertmanager::start(scene.world.folder()).await.unwrap();
-    let _operator = scene.operator().await;
-    scene.apply(&self_signed("own")).await;
+    let isolated = isolated("rising").await;
+    let alertmanager = Alertmanager::start(isolated.test_cluster.folder()).await.unwrap();
+    let _operator = isolated.operator().await;
+    isolated.apply(&self_signed("own")).await;
     let yaml = orphan("web")
         .replace("nobody", "own")
         .replace("dnsNames", "duration: 60s, dnsNames");
-    scene.apply(&yaml).await;
-    let certificates = scene.certificates();
-    scene
+    isolated.apply(&yaml).await;
+    let certificates = isolated.certificates();
+    isolated
         .cluster
         .wait_condition(&certificates, "web", "Ready", "True", SOON)
         .await;
-    scene.apply(&yaml.replace("duration", "suspend: true, duration")).await;
+    isolated
+        .apply(&yaml.replace("duration", "suspend: true, duration"))
+        .await;
     let receivers = json!([{"name": "am", "webhook": {"url": alertmanager.url(), "format": "Alertmanager"}}]);
     let rules = json!({"expiring": {"warning": "50s", "critical": "40s"}});
-    scene.apply(&alert_policy("ops", &rules, &receivers)).await;
+    isolated.apply(&alert_policy("ops", &rules, &receivers)).await;
     for severity in ["warning", "critical"] {
         let of = |alerts: &[Value]| {
             alerts
@@ -340,13 +350,13 @@ fn signing(keys: &str) -> String {
 
 #[tokio::test]
 async fn signatures_verify_with_the_library_of_standard_webhooks_also_while_two_keys_are_in_rotation() {
-    let scene = scene("signed").await;
+    let isolated = isolated("signed").await;
     let paths = ["/old", "/new", "/late", "/wrong"];
     let keys = json!({"/old": KEY, "/new": NEXT_KEY, "/late": NEXT_KEY, "/wrong": OTHER_KEY});
-    let verifier = Verifier::start(scene.world.folder(), &keys).await.unwrap();
-    let operator = scene.operator().await;
+    let verifier = Verifier::start(isolated.test_cluster.folder(), &keys).await.unwrap();
+    let operator = isolated.operator().await;
     // As an editor may leave it.
-    scene.apply(&signing(&format!("{KEY}\n {NEXT_KEY}\n"))).await;
+    isolated.apply(&signing(&format!("{KEY}\n {NEXT_KEY}\n"))).await;
     let receivers: Vec<Value> = paths
         .iter()
         .map(|path| {
@@ -354,8 +364,10 @@ async fn signatures_verify_with_the_library_of_standard_webhooks_also_while_two_
                 {"url": verifier.url(path), "signingSecretRef": {"name": "hooks", "key": "signing"}}})
         })
         .collect();
-    scene.apply(&alert_policy("ops", &at_once(), &json!(receivers))).await;
-    scene.apply(&orphan("web")).await;
+    isolated
+        .apply(&alert_policy("ops", &at_once(), &json!(receivers)))
+        .await;
+    isolated.apply(&orphan("web")).await;
 
     let taken = |path: &'static str, count: usize| {
         let verifier = &verifier;
@@ -383,7 +395,7 @@ async fn signatures_verify_with_the_library_of_standard_webhooks_also_while_two_
         assert!((0.0..3.0).contains(&skew), "{request:#?}");
     }
     // A key that the receiver does not have.
-    let wrong = failure_of(&scene, "wrong").await;
+    let wrong = failure_of(&isolated, "wrong").await;
     assert!(wrong.contains("401") && wrong.contains("signingSecretRef"), "{wrong}");
     assert!(
         verifier
@@ -393,25 +405,25 @@ async fn signatures_verify_with_the_library_of_standard_webhooks_also_while_two_
     );
 
     // The rotation ends: the Secret is read for every delivery.
-    scene.apply(&signing(NEXT_KEY)).await;
-    mend(&scene, "web").await;
+    isolated.apply(&signing(NEXT_KEY)).await;
+    mend(&isolated, "web").await;
     let resolved: Value = serde_json::from_str(&taken("/new", 2).await[1].body).unwrap();
     assert_eq!(resolved["data"]["status"], "resolved");
-    let refused = failure_of(&scene, "old").await;
+    let refused = failure_of(&isolated, "old").await;
     assert!(refused.contains("401"), "{refused}");
     operator.assert_no_secret(&[KEY, NEXT_KEY, OTHER_KEY].map(|key| key.trim_start_matches("whsec_")));
 }
 
 #[tokio::test]
 async fn what_teams_gets_is_a_card_by_the_schema_of_microsoft() {
-    let (scene, receiver) = (scene("cards").await, Receiver::start().await);
-    let _operator = scene.operator().await;
+    let (isolated, receiver) = (isolated("cards").await, Receiver::start().await);
+    let _operator = isolated.operator().await;
     let receivers = json!([{"name": "teams", "webhook": {"url": receiver.url("/hook"), "format": "Teams"}}]);
     let mut policy: Value = serde_json::from_str(&alert_policy("ops", &at_once(), &receivers)).unwrap();
     policy["spec"]["heartbeatInterval"] = json!("10s");
     policy["metadata"]["annotations"] = json!({"gatehouse.dev/test-requested-at": Timestamp::now()});
-    scene.apply(&policy.to_string()).await;
-    scene.apply(&orphan("web")).await;
+    isolated.apply(&policy.to_string()).await;
+    isolated.apply(&orphan("web")).await;
     // The sign of life, the test, the alert, its end.
     let came = |count: usize| {
         let receiver = &receiver;
@@ -420,7 +432,7 @@ async fn what_teams_gets_is_a_card_by_the_schema_of_microsoft() {
         })
     };
     came(3).await;
-    mend(&scene, "web").await;
+    mend(&isolated, "web").await;
     came(4).await;
     for received in receiver.received() {
         let message = received.json();
@@ -440,19 +452,19 @@ async fn what_teams_gets_is_a_card_by_the_schema_of_microsoft() {
 #[tokio::test]
 #[allow(clippy::too_many_lines, reason = "one receiver after the other")]
 async fn tls_that_asks_for_a_client_certificate_is_served_and_tls_that_does_not_verify_is_told() {
-    let scene = scene("mutual").await;
+    let isolated = isolated("mutual").await;
     let [ca, clients, strangers] = ["receiver", "clients", "strangers"].map(|name| Ca::new(name).unwrap());
     let receiver = Receiver::start_tls(&ca, &clients).await;
-    let operator = scene.operator().await;
+    let operator = isolated.operator().await;
     // The client certificates are Gatehouse's own: a Certificate's Secret is what a receiver refers to.
     for (name, ca) in [("clients", &clients), ("strangers", &strangers)] {
-        scene.apply(&manifests::ca(name, ca)).await;
+        isolated.apply(&manifests::ca(name, ca)).await;
         let own = manifests::certificate(&format!("of-{name}"), name, &["gatehouse.test"]);
-        scene
+        isolated
             .apply(&format!("{own}  usages: [digital signature, client auth]\n"))
             .await;
-        let (certificates, of) = (scene.certificates(), format!("of-{name}"));
-        scene
+        let (certificates, of) = (isolated.certificates(), format!("of-{name}"));
+        isolated
             .cluster
             .wait_condition(&certificates, &of, "Ready", "True", SOON)
             .await;
@@ -493,8 +505,8 @@ async fn tls_that_asks_for_a_client_certificate_is_served_and_tls_that_does_not_
             .map(|(name, webhook)| json!({"name": name, "webhook": webhook}))
             .collect()
     };
-    scene.apply(&alert_policy("ops", &at_once(), &all(&webhooks))).await;
-    scene.apply(&orphan("web")).await;
+    isolated.apply(&alert_policy("ops", &at_once(), &all(&webhooks))).await;
+    isolated.apply(&orphan("web")).await;
     receiver.wait("an alert", SOON, |_| true).await;
     let words = [
         ("untrusted", "write that CA's certificate into caBundle"),
@@ -509,16 +521,16 @@ async fn tls_that_asks_for_a_client_certificate_is_served_and_tls_that_does_not_
         ("missing", "there is no Secret nowhere"),
     ];
     for (name, words) in words {
-        let message = failure_of(&scene, name).await;
+        let message = failure_of(&isolated, name).await;
         assert!(message.contains(words), "{name} lacks {words:?}: {message}");
         let policy = format!(
             "policy_kind=\"AlertPolicy\",namespace=\"{}\",policy=\"ops\"",
-            scene.namespace
+            isolated.namespace
         );
         let series = format!("gatehouse_alert_deliveries_total{{{policy},receiver=\"{name}\",result=\"failure\"}}");
         assert!(operator.metric(&series).await.unwrap() >= Some(1.0), "{series}");
     }
-    let policy = policies(&scene).get("ops").await.unwrap();
+    let policy = policies(&isolated).get("ops").await.unwrap();
     let delivering = condition(&policy, "Delivering").unwrap();
     assert_eq!(
         (&delivering["status"], &delivering["reason"]),
@@ -535,13 +547,13 @@ async fn tls_that_asks_for_a_client_certificate_is_served_and_tls_that_does_not_
         .iter()
         .map(|(name, _)| (*name, webhooks[0].1.clone()))
         .collect();
-    scene.apply(&alert_policy("ops", &at_once(), &all(&mended))).await;
+    isolated.apply(&alert_policy("ops", &at_once(), &all(&mended))).await;
     eventually("all are told", SOON, || async {
         (receiver.told().len() >= webhooks.len()).then_some(())
     })
     .await;
-    let policies = policies(&scene);
-    scene
+    let policies = policies(&isolated);
+    isolated
         .cluster
         .wait_condition(&policies, "ops", "Delivering", "True", SOON)
         .await;
@@ -549,15 +561,15 @@ async fn tls_that_asks_for_a_client_certificate_is_served_and_tls_that_does_not_
 }
 
 /// Two replicas: the one that leads, and the other.
-async fn pair(scene: &Scene) -> (Operator, Operator) {
-    let options = scene.options().arg("--leader-elect");
-    let leader = scene.world.operator(&options).await;
+async fn pair(isolated: &IsolatedOperator) -> (Operator, Operator) {
+    let options = isolated.options().arg("--leader-elect");
+    let leader = isolated.test_cluster.operator(&options).await;
     eventually("the first replica leads", SOON, || async {
         let leads = leader.metric("gatehouse_leader").await;
         leads.is_ok_and(|leads| leads == Some(1.0)).then_some(())
     })
     .await;
-    (leader, scene.world.operator(&options).await)
+    (leader, isolated.test_cluster.operator(&options).await)
 }
 
 /// What was answered well, once each.
@@ -566,15 +578,15 @@ fn ids(received: &[Received]) -> BTreeSet<&str> {
 }
 
 async fn survives_a_change_of_leader(name: &str, end: impl AsyncFnOnce(&mut Operator)) {
-    let (scene, receiver) = (scene(name).await, Receiver::start().await);
+    let (isolated, receiver) = (isolated(name).await, Receiver::start().await);
     receiver.answer(Answer::of(503));
-    let (mut leader, standby) = pair(&scene).await;
+    let (mut leader, standby) = pair(&isolated).await;
     let receivers = json!([{"name": "ops", "webhook": {"url": receiver.url("/hook")}}]);
-    scene.apply(&alert_policy("ops", &at_once(), &receivers)).await;
-    scene.apply(&orphan("web")).await;
+    isolated.apply(&alert_policy("ops", &at_once(), &receivers)).await;
+    isolated.apply(&orphan("web")).await;
     let first = receiver.wait("a first try", SOON, |_| true).await;
     let waiting = |status: &ReceiverStatus| status.consecutive_failures > 0 && status.pending == 1;
-    status_of(&scene, "ops", "waiting", waiting).await;
+    status_of(&isolated, "ops", "waiting", waiting).await;
 
     end(&mut leader).await;
     receiver.answer(Answer::default());
@@ -588,7 +600,7 @@ async fn survives_a_change_of_leader(name: &str, end: impl AsyncFnOnce(&mut Oper
     let leads = standby.metric("gatehouse_leader").await.unwrap();
     assert_eq!(leads, Some(1.0));
     // The next leader knows what fires: its end is told, and nothing twice.
-    mend(&scene, "web").await;
+    mend(&isolated, "web").await;
     receiver
         .wait("its end", SOON, |received| {
             received.json()["data"]["status"] == "resolved"
@@ -613,22 +625,22 @@ async fn an_alert_that_waits_when_the_leader_hands_over_is_delivered_by_the_next
 
 #[tokio::test]
 async fn a_crash_in_mid_delivery_repeats_it_under_its_id() {
-    let (scene, receiver) = (scene("midway").await, Receiver::start().await);
+    let (isolated, receiver) = (isolated("midway").await, Receiver::start().await);
     // It takes the alert, and the operator is dead before it hears so.
     receiver.answer(Answer {
         after: Duration::from_secs(10),
         ..Answer::default()
     });
-    let mut operator = scene.operator().await;
+    let mut operator = isolated.operator().await;
     let receivers = json!([{"name": "ops", "webhook": {"url": receiver.url("/hook")}}]);
-    scene.apply(&alert_policy("ops", &at_once(), &receivers)).await;
-    scene.apply(&orphan("web")).await;
+    isolated.apply(&alert_policy("ops", &at_once(), &receivers)).await;
+    isolated.apply(&orphan("web")).await;
     receiver.wait("a delivery on its way", SOON, |_| true).await;
     operator.kill9();
     receiver.answer(Answer::default());
-    let _operator = scene.operator().await;
+    let _operator = isolated.operator().await;
     let idle = |status: &ReceiverStatus| status.last_success.is_some() && status.pending == 0;
-    status_of(&scene, "ops", "told", idle).await;
+    status_of(&isolated, "ops", "told", idle).await;
     let received = receiver.received();
     assert_eq!(received.len(), 2, "once by each");
     assert_eq!(ids(&received).len(), 1);
@@ -637,22 +649,22 @@ async fn a_crash_in_mid_delivery_repeats_it_under_its_id() {
 #[tokio::test]
 async fn however_often_it_is_killed_each_alert_arrives_and_always_under_one_id() {
     const ROUNDS: usize = 5;
-    let (scene, receiver) = (scene("mortal").await, Receiver::start().await);
+    let (isolated, receiver) = (isolated("mortal").await, Receiver::start().await);
     receiver.answer(Answer {
         after: Duration::from_millis(200),
         ..Answer::default()
     });
     let receivers = json!([{"name": "ops", "webhook": {"url": receiver.url("/hook")}}]);
-    scene.apply(&alert_policy("ops", &at_once(), &receivers)).await;
+    isolated.apply(&alert_policy("ops", &at_once(), &receivers)).await;
     for round in 0..ROUNDS {
-        let mut operator = scene.operator().await;
+        let mut operator = isolated.operator().await;
         let yaml: Vec<String> = (0..3).map(|number| orphan(&format!("web-{round}-{number}"))).collect();
-        scene.apply(&yaml.join("---\n")).await;
+        isolated.apply(&yaml.join("---\n")).await;
         // Each time a little later: before the alerts begin, while they are saved, while they are sent, after.
         tokio::time::sleep(Duration::from_millis(900 + 300 * round as u64)).await;
         operator.kill9();
     }
-    let _operator = scene.operator().await;
+    let _operator = isolated.operator().await;
     let by_name = || {
         let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for received in receiver.received() {
@@ -669,7 +681,7 @@ async fn however_often_it_is_killed_each_alert_arrives_and_always_under_one_id()
     })
     .await;
     let idle = |status: &ReceiverStatus| status.pending == 0;
-    status_of(&scene, "ops", "idle", idle).await;
+    status_of(&isolated, "ops", "idle", idle).await;
     for (name, ids) in by_name() {
         assert_eq!(ids.len(), 1, "{name}: {ids:?}");
     }
@@ -679,15 +691,15 @@ async fn however_often_it_is_killed_each_alert_arrives_and_always_under_one_id()
 async fn of_a_thousand_policies_in_a_namespace_the_oldest_hundred_work_and_the_neighbours_undisturbed() {
     const COUNT: usize = 1_000;
     const WORKING: usize = 100;
-    let (scene, receiver) = (scene("crowd").await, Receiver::start().await);
-    let neighbour = scene.cluster.namespace("neighbour").await;
-    let options = scene.options().arg(format!("--namespace={neighbour}"));
-    let mut operator = scene.world.operator(&options).await;
+    let (isolated, receiver) = (isolated("crowd").await, Receiver::start().await);
+    let neighbour = isolated.cluster.namespace("neighbour").await;
+    let options = isolated.options().arg(format!("--namespace={neighbour}"));
+    let mut operator = isolated.test_cluster.operator(&options).await;
     let made = |number: usize| {
         let receivers = json!([{"name": "ops", "webhook": {"url": receiver.url(&format!("/crowd/{number}"))}}]);
         serde_json::from_str::<AlertPolicy>(&alert_policy(&format!("p{number}"), &at_once(), &receivers)).unwrap()
     };
-    let (api, parameters) = (policies(&scene), kube::api::PostParams::default());
+    let (api, parameters) = (policies(&isolated), kube::api::PostParams::default());
     let creating = (0..COUNT).map(|number| {
         let (api, policy, parameters) = (api.clone(), made(number), parameters.clone());
         async move { api.create(&parameters, &policy).await.map(drop) }
@@ -723,18 +735,18 @@ async fn of_a_thousand_policies_in_a_namespace_the_oldest_hundred_work_and_the_n
     assert!(message.contains("more than 100 AlertPolicies"), "{message}");
 
     let receivers = json!([{"name": "ops", "webhook": {"url": receiver.url("/neighbour")}}]);
-    scene
+    isolated
         .cluster
         .apply(&neighbour, &alert_policy("ops", &at_once(), &receivers))
         .await;
-    scene.cluster.apply(&neighbour, &orphan("next")).await;
+    isolated.cluster.apply(&neighbour, &orphan("next")).await;
     let asked = std::time::Instant::now();
     receiver
         .wait("the neighbour is told", SOON, |received| received.path == "/neighbour")
         .await;
     assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
 
-    scene.apply(&orphan("web")).await;
+    isolated.apply(&orphan("web")).await;
     let paths = || {
         let received = receiver.received().into_iter();
         received
@@ -748,7 +760,7 @@ async fn of_a_thousand_policies_in_a_namespace_the_oldest_hundred_work_and_the_n
     .await;
     // A restart reads them in the order of their names, and still nobody else is told, nor anybody twice.
     operator.terminate(Duration::from_secs(20)).await;
-    let _operator = scene.world.operator(&options).await;
+    let _operator = isolated.test_cluster.operator(&options).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     let told: BTreeSet<String> = paths().into_iter().collect();
     let expected: BTreeSet<String> = working

@@ -24,30 +24,30 @@ use std::time::Duration;
 
 use gatehouse_crds::certificate::Certificate;
 use gatehouse_tests::cluster::condition;
+use gatehouse_tests::isolated_operator::IsolatedOperator;
 use gatehouse_tests::process::eventually;
-use gatehouse_tests::scene::Scene;
-use gatehouse_tests::stage::{SOON, text};
-use gatehouse_tests::{Stage, World};
+use gatehouse_tests::shared_operator::{SOON, text};
+use gatehouse_tests::{SharedOperator, TestCluster};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 use kube::api::{DeleteParams, ListParams};
 use serde_json::{Value, json};
 
 /// A namespace with an operator that nobody shares.
-async fn alone(name: &str) -> (Scene, Stage) {
-    let world = World::shared().await;
-    let scene = Scene::new(&world, name).await;
-    let stage = Stage {
-        operator: Arc::new(scene.operator().await),
-        cluster: world.cluster().await,
-        namespace: scene.namespace.clone(),
-        world,
+async fn alone(name: &str) -> (IsolatedOperator, SharedOperator) {
+    let test_cluster = TestCluster::shared().await;
+    let isolated = IsolatedOperator::new(&test_cluster, name).await;
+    let shared = SharedOperator {
+        operator: Arc::new(isolated.operator().await),
+        cluster: test_cluster.cluster().await,
+        namespace: isolated.namespace.clone(),
+        test_cluster,
     };
-    (scene, stage)
+    (isolated, shared)
 }
 
-async fn certificates(stage: &Stage) -> BTreeMap<String, Certificate> {
-    let list = stage.certificates().list(&ListParams::default()).await.unwrap();
+async fn certificates(shared: &SharedOperator) -> BTreeMap<String, Certificate> {
+    let list = shared.certificates().list(&ListParams::default()).await.unwrap();
     let ours = list.items.into_iter().filter(|it| !it.name_any().ends_with("-root"));
     ours.map(|it| (it.name_any(), it)).collect()
 }
@@ -64,8 +64,8 @@ fn is_held(certificate: &Certificate) -> bool {
 #[tokio::test]
 async fn when_all_secrets_vanish_ten_come_back_at_once_and_the_rest_slowly() {
     const COUNT: usize = 30;
-    let (_scene, stage) = alone("storm").await;
-    let root = stage.internal_ca("ca").await;
+    let (_scene, shared) = alone("storm").await;
+    let root = shared.internal_ca("ca").await;
     let manifest = |number| {
         format!(
             "apiVersion: gatehouse.dev/v1alpha1\nkind: Certificate\nmetadata: {{name: web-{number}}}\n\
@@ -73,19 +73,19 @@ async fn when_all_secrets_vanish_ten_come_back_at_once_and_the_rest_slowly() {
         )
     };
     let yaml: Vec<String> = (0..COUNT).map(manifest).collect();
-    stage.cluster.apply(&stage.namespace, &yaml.concat()).await;
+    shared.cluster.apply(&shared.namespace, &yaml.concat()).await;
     for number in 0..COUNT {
-        stage.ready(&format!("web-{number}"), 1).await;
+        shared.ready(&format!("web-{number}"), 1).await;
     }
 
     let everything = ListParams::default().fields("type=kubernetes.io/tls,metadata.name!=ca-root");
-    stage
+    shared
         .secrets()
         .delete_collection(&DeleteParams::default(), &everything)
         .await
         .unwrap();
     let sorted = eventually("ten issued and the rest held", SOON, || async {
-        let all = certificates(&stage).await;
+        let all = certificates(&shared).await;
         let (held, issued) = (
             all.values().filter(|it| is_held(it)).count(),
             all.values().filter(|it| revision(it) == 2).count(),
@@ -95,7 +95,7 @@ async fn when_all_secrets_vanish_ten_come_back_at_once_and_the_rest_slowly() {
     let (all, held, issued) = sorted.await;
     assert_eq!((issued, held), (10, COUNT - 10));
     assert_eq!(
-        stage.operator.metric("gatehouse_reissue_held").await.unwrap(),
+        shared.operator.metric("gatehouse_reissue_held").await.unwrap(),
         Some(20.0)
     );
 
@@ -126,29 +126,29 @@ async fn when_all_secrets_vanish_ten_come_back_at_once_and_the_rest_slowly() {
             .contains("gatehouse.dev/renew-requested-at"),
         "{ready}"
     );
-    let note = stage.event(&next, "IssuanceFailed").await;
+    let note = shared.event(&next, "IssuanceFailed").await;
     assert!(note.starts_with("Held until"), "{note}");
 
     // Its owner wants it now.
-    stage.request_renewal(&last).await;
-    stage.outcome(&last, 2, &root, &[&format!("{last}.test")]).await;
+    shared.request_renewal(&last).await;
+    shared.outcome(&last, 2, &root, &[&format!("{last}.test")]).await;
     eventually("one less is held", SOON, || async {
-        let held = stage.operator.metric("gatehouse_reissue_held").await.unwrap();
+        let held = shared.operator.metric("gatehouse_reissue_held").await.unwrap();
         held.filter(|held| *held <= 19.0)
     })
     .await;
 
     // The next comes by itself, at its time.
     let within = Duration::from_secs(100);
-    let through = stage
+    let through = shared
         .cluster
-        .wait(&stage.certificates(), &next, "let through", within, |it| {
+        .wait(&shared.certificates(), &next, "let through", within, |it| {
             revision(it) == 2
         })
         .await;
     assert!(through.status.unwrap().issued_at.unwrap() >= soonest);
-    stage.outcome(&next, 2, &root, &[&format!("{next}.test")]).await;
-    let all = certificates(&stage).await;
+    shared.outcome(&next, 2, &root, &[&format!("{next}.test")]).await;
+    let all = certificates(&shared).await;
     assert!(
         all.values().filter(|it| is_held(it)).count() >= COUNT - 14,
         "the others wait"
@@ -158,8 +158,8 @@ async fn when_all_secrets_vanish_ten_come_back_at_once_and_the_rest_slowly() {
 #[tokio::test]
 async fn who_is_held_stays_held_through_a_restart_and_nobody_slips_through() {
     const COUNT: usize = 13;
-    let (scene, mut stage) = alone("held").await;
-    stage.internal_ca("ca").await;
+    let (isolated, mut shared) = alone("held").await;
+    shared.internal_ca("ca").await;
     let manifest = |number| {
         format!(
             "apiVersion: gatehouse.dev/v1alpha1\nkind: Certificate\nmetadata: {{name: web-{number}}}\n\
@@ -167,37 +167,41 @@ async fn who_is_held_stays_held_through_a_restart_and_nobody_slips_through() {
         )
     };
     let yaml: Vec<String> = (0..COUNT).map(manifest).collect();
-    stage.cluster.apply(&stage.namespace, &yaml.concat()).await;
+    shared.cluster.apply(&shared.namespace, &yaml.concat()).await;
     for number in 0..COUNT {
-        stage.ready(&format!("web-{number}"), 1).await;
+        shared.ready(&format!("web-{number}"), 1).await;
     }
     // Two are left for later.
     for number in 2..COUNT {
         let secret = format!("web-{number}-tls");
-        stage.secrets().delete(&secret, &DeleteParams::default()).await.unwrap();
+        shared
+            .secrets()
+            .delete(&secret, &DeleteParams::default())
+            .await
+            .unwrap();
     }
     let held = |all: &BTreeMap<String, Certificate>| -> BTreeMap<String, Value> {
         let held = all.iter().filter(|(_, it)| is_held(it));
         held.map(|(name, it)| (name.clone(), json!(it.status))).collect()
     };
     let before = eventually("ten issued and one held", SOON, || async {
-        let all = certificates(&stage).await;
+        let all = certificates(&shared).await;
         let issued = all.values().filter(|it| revision(it) == 2).count();
         (issued == 10 && held(&all).len() == 1).then(|| held(&all))
     })
     .await;
 
     for secret in ["web-0-tls", "web-1-tls"] {
-        Arc::get_mut(&mut stage.operator).unwrap().kill9();
-        stage.secrets().delete(secret, &DeleteParams::default()).await.unwrap();
-        stage.operator = Arc::new(scene.operator().await);
+        Arc::get_mut(&mut shared.operator).unwrap().kill9();
+        shared.secrets().delete(secret, &DeleteParams::default()).await.unwrap();
+        shared.operator = Arc::new(isolated.operator().await);
         let name = secret.trim_end_matches("-tls");
-        stage
+        shared
             .cluster
-            .wait(&stage.certificates(), name, "held like the others", SOON, is_held)
+            .wait(&shared.certificates(), name, "held like the others", SOON, is_held)
             .await;
         // Nobody is waited for: the first may go after a minute.
-        let all = certificates(&stage).await;
+        let all = certificates(&shared).await;
         let now = held(&all);
         assert!(now.len() <= 3, "{now:#?}");
         for (name, status) in &before {
@@ -211,23 +215,23 @@ async fn who_is_held_stays_held_through_a_restart_and_nobody_slips_through() {
             assert!(before.keys().all(|name| now.contains_key(name)), "{now:#?}");
         }
     }
-    let held = stage.operator.metric("gatehouse_reissue_held").await.unwrap();
+    let held = shared.operator.metric("gatehouse_reissue_held").await.unwrap();
     assert!(held.is_some_and(|held| held >= 2.0), "{held:?}");
 }
 
 #[tokio::test]
 async fn an_upgraded_operator_issues_nothing_again() {
-    let (scene, mut stage) = alone("upgrade").await;
-    let root = stage.internal_ca("ca").await;
+    let (isolated, mut shared) = alone("upgrade").await;
+    let root = shared.internal_ca("ca").await;
     let names = ["recipe", "bare", "bookless"];
     let mut before = BTreeMap::new();
     for name in names {
         let spec = json!({"issuerRef": {"name": "ca"}, "dnsNames": [format!("{name}.test")]});
-        stage.certificate(name, spec).await;
-        let outcome = stage.outcome(name, 1, &root, &[&format!("{name}.test")]).await;
+        shared.certificate(name, spec).await;
+        let outcome = shared.outcome(name, 1, &root, &[&format!("{name}.test")]).await;
         before.insert(name, outcome.secret);
     }
-    Arc::get_mut(&mut stage.operator)
+    Arc::get_mut(&mut shared.operator)
         .unwrap()
         .terminate(SOON)
         .await
@@ -247,9 +251,9 @@ async fn an_upgraded_operator_issues_nothing_again() {
         ("bookless", note("chain-hash", Value::Null)),
     ] {
         let patch = json!({"metadata": {"annotations": annotations}});
-        stage.patch(&stage.secrets(), &format!("{name}-tls"), &patch).await;
+        shared.patch(&shared.secrets(), &format!("{name}-tls"), &patch).await;
     }
-    stage.operator = Arc::new(scene.operator().await);
+    shared.operator = Arc::new(isolated.operator().await);
     for name in names {
         let kept = &before[name];
         // Why it was once issued is known from its notes only.
@@ -262,15 +266,15 @@ async fn an_upgraded_operator_issues_nothing_again() {
         let secret = format!("{name}-tls");
         // One whose fingerprint of the chain alone is missing is not even written.
         if name != "bookless" {
-            stage
+            shared
                 .cluster
-                .wait(&stage.secrets(), &secret, "as we write it", SOON, mended)
+                .wait(&shared.secrets(), &secret, "as we write it", SOON, mended)
                 .await;
         }
-        let after = stage.outcome(name, 1, &root, &[&format!("{name}.test")]).await;
+        let after = shared.outcome(name, 1, &root, &[&format!("{name}.test")]).await;
         assert_eq!(after.secret.data, kept.data, "{name}");
     }
-    let log = stage.operator.log();
+    let log = shared.operator.log();
     assert!(
         !log.contains("\"cause\":\"Secret") && !log.contains("\"cause\":\"Spec"),
         "nothing was issued"

@@ -21,8 +21,8 @@ use std::time::Duration;
 
 use gatehouse_tests::chain::verify;
 use gatehouse_tests::cluster::condition;
-use gatehouse_tests::stage::{SOON, base64, http01, text};
-use gatehouse_tests::{Record, Stage, pebble};
+use gatehouse_tests::shared_operator::{SOON, base64, http01, text};
+use gatehouse_tests::{Record, SharedOperator, pebble};
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
@@ -30,12 +30,12 @@ use serde_json::{Value, json};
 const A_WHILE: Duration = Duration::from_secs(2);
 
 /// A Certificate by the Issuer `ca`, with a second form of the pair.
-async fn first(stage: &Stage, root: &str, name: &str) -> gatehouse_tests::stage::Outcome {
+async fn first(shared: &SharedOperator, root: &str, name: &str) -> gatehouse_tests::shared_operator::Outcome {
     let host = format!("{name}.test");
     let spec =
         json!({"issuerRef": {"name": "ca"}, "dnsNames": [host], "additionalOutputFormats": [{"type": "CombinedPEM"}]});
-    stage.certificate(name, spec).await;
-    stage.outcome(name, 1, root, &[&host]).await
+    shared.certificate(name, spec).await;
+    shared.outcome(name, 1, root, &[&host]).await
 }
 
 /// A pair as somebody would make one without us.
@@ -75,8 +75,8 @@ fn by_openssl(host: &str) -> (String, String) {
 
 #[tokio::test]
 async fn a_pair_that_is_lost_or_broken_is_made_anew() {
-    let stage = Stage::set("broken").await;
-    let root = stage.internal_ca("ca").await;
+    let shared = SharedOperator::set("broken").await;
+    let root = shared.internal_ca("ca").await;
     let data = |key: &str, value: Value| json!({"data": {key: value}});
     let junk = Value::from(base64(b"junk"));
     for (name, patch) in [
@@ -84,13 +84,19 @@ async fn a_pair_that_is_lost_or_broken_is_made_anew() {
         ("certificate", Some(data("tls.crt", junk.clone()))),
         ("key", Some(data("tls.key", junk.clone()))),
     ] {
-        let before = first(&stage, &root, name).await;
+        let before = first(&shared, &root, name).await;
         let secret = format!("{name}-tls");
         match patch {
-            Some(patch) => drop(stage.patch(&stage.secrets(), &secret, &patch).await),
-            None => drop(stage.secrets().delete(&secret, &DeleteParams::default()).await.unwrap()),
+            Some(patch) => drop(shared.patch(&shared.secrets(), &secret, &patch).await),
+            None => drop(
+                shared
+                    .secrets()
+                    .delete(&secret, &DeleteParams::default())
+                    .await
+                    .unwrap(),
+            ),
         }
-        let after = stage.outcome(name, 2, &root, &[&format!("{name}.test")]).await;
+        let after = shared.outcome(name, 2, &root, &[&format!("{name}.test")]).await;
         assert_ne!(before.chain.serial, after.chain.serial, "{name}");
         assert_eq!(text(&after.secret, "ca.crt"), root, "{name}");
         let cause = if name == "deleted" {
@@ -108,16 +114,16 @@ async fn a_pair_that_is_lost_or_broken_is_made_anew() {
 
 #[tokio::test]
 async fn a_chain_or_ca_that_is_damaged_is_put_back_without_another_certificate() {
-    let stage = Stage::set("put-back").await;
-    let root = stage.internal_ca("ca").await;
+    let shared = SharedOperator::set("put-back").await;
+    let root = shared.internal_ca("ca").await;
     let middle = json!({"issuerRef": {"name": "ca"}, "isCA": true, "commonName": "Middle", "duration": "2000h"});
-    stage.certificate("middle", middle).await;
-    stage
+    shared.certificate("middle", middle).await;
+    shared
         .issuer("middle", json!({"ca": {"secretName": "middle-tls"}}))
         .await;
     let spec = json!({"issuerRef": {"name": "middle"}, "dnsNames": ["web.test"]});
-    stage.certificate("web", spec).await;
-    let before = stage.outcome("web", 1, &root, &["web.test"]).await;
+    shared.certificate("web", spec).await;
+    let before = shared.outcome("web", 1, &root, &["web.test"]).await;
     assert_eq!(before.chain.certificates.len(), 2);
     let whole = text(&before.secret, "tls.crt");
     let end = "-----END CERTIFICATE-----\n";
@@ -135,52 +141,52 @@ async fn a_chain_or_ca_that_is_damaged_is_put_back_without_another_certificate()
         ("the fingerprint of the chain", note("gatehouse.dev/chain-hash")),
         ("the fingerprint of the request", note("gatehouse.dev/request-hash")),
     ] {
-        let broken = stage.patch(&stage.secrets(), "web-tls", &patch).await;
+        let broken = shared.patch(&shared.secrets(), "web-tls", &patch).await;
         let version = broken.metadata.resource_version.unwrap();
-        stage
+        shared
             .cluster
-            .wait(&stage.secrets(), "web-tls", what, SOON, |secret| {
+            .wait(&shared.secrets(), "web-tls", what, SOON, |secret| {
                 secret.metadata.resource_version.as_ref() != Some(&version)
                     && secret.data == before.secret.data
                     && secret.metadata.annotations == before.secret.metadata.annotations
             })
             .await;
-        let after = stage.outcome("web", 1, &root, &["web.test"]).await;
+        let after = shared.outcome("web", 1, &root, &["web.test"]).await;
         assert_eq!(after.chain.serial, before.chain.serial, "{what}");
     }
 }
 
 #[tokio::test]
 async fn the_chain_of_an_acme_certificate_is_put_back_without_another_order() {
-    let stage = Stage::set("put-back-acme").await;
+    let shared = SharedOperator::set("put-back-acme").await;
     let options = pebble::Options {
-        dns: Some(stage.world.knot().address()),
-        http_port: Some(stage.world.http01_port),
+        dns: Some(shared.test_cluster.knot().address()),
+        http_port: Some(shared.test_cluster.http01_port),
         chain_length: 2,
         ..pebble::Options::default()
     };
-    let pebble = stage.world.another_pebble(options).await;
-    stage
-        .issuer("acme", stage.acme(&pebble, "account", json!([http01()])))
+    let pebble = shared.test_cluster.another_pebble(options).await;
+    shared
+        .issuer("acme", shared.acme(&pebble, "account", json!([http01()])))
         .await;
     let spec = json!({"issuerRef": {"name": "acme"}, "dnsNames": ["web.example.test"]});
-    stage.certificate("web", spec).await;
+    shared.certificate("web", spec).await;
     let root = pebble.root().await.unwrap();
-    let before = stage.outcome("web", 1, &root, &["web.example.test"]).await;
+    let before = shared.outcome("web", 1, &root, &["web.example.test"]).await;
     let whole = text(&before.secret, "tls.crt");
     let end = "-----END CERTIFICATE-----\n";
     let leaf = format!("{}{end}", whole.split_once(end).unwrap().0);
     assert!(leaf.len() < whole.len(), "there are intermediates");
     for (what, tls_crt) in [("the leaf alone", leaf.as_str()), ("no certificate at all", "junk")] {
         let patch = json!({"data": {"tls.crt": base64(tls_crt.as_bytes())}});
-        stage.patch(&stage.secrets(), "web-tls", &patch).await;
-        stage
+        shared.patch(&shared.secrets(), "web-tls", &patch).await;
+        shared
             .cluster
-            .wait(&stage.secrets(), "web-tls", what, SOON, |secret| {
+            .wait(&shared.secrets(), "web-tls", what, SOON, |secret| {
                 secret.data == before.secret.data
             })
             .await;
-        let after = stage.outcome("web", 1, &root, &["web.example.test"]).await;
+        let after = shared.outcome("web", 1, &root, &["web.example.test"]).await;
         assert_eq!(after.chain.serial, before.chain.serial, "{what}");
     }
     assert_eq!(pebble.orders(), 1);
@@ -188,26 +194,26 @@ async fn the_chain_of_an_acme_certificate_is_put_back_without_another_order() {
 
 #[tokio::test]
 async fn an_immutable_secret_is_named_before_anything_is_ordered() {
-    let stage = Stage::set("immutable").await;
-    let pebble = stage.world.another_pebble(pebble::Options::default()).await;
-    stage
-        .issuer("acme", stage.acme(&pebble, "account", json!([http01()])))
+    let shared = SharedOperator::set("immutable").await;
+    let pebble = shared.test_cluster.another_pebble(pebble::Options::default()).await;
+    shared
+        .issuer("acme", shared.acme(&pebble, "account", json!([http01()])))
         .await;
     let (certificate, key) = by_openssl("web.example.test");
     let data = [("tls.crt", certificate.as_str()), ("tls.key", &key)];
-    stage.make_secret("web-tls", "kubernetes.io/tls", &data).await;
+    shared.make_secret("web-tls", "kubernetes.io/tls", &data).await;
     let spec = json!({"issuerRef": {"name": "acme"}, "dnsNames": ["web.example.test"]});
-    stage.certificate("web", spec).await;
-    stage.ready("web", 1).await;
-    stage
-        .patch(&stage.secrets(), "web-tls", &json!({"immutable": true}))
+    shared.certificate("web", spec).await;
+    shared.ready("web", 1).await;
+    shared
+        .patch(&shared.secrets(), "web-tls", &json!({"immutable": true}))
         .await;
-    stage.request_renewal("web").await;
+    shared.request_renewal("web").await;
     let words = "Secret web-tls is immutable; delete it so that it can be recreated.";
-    let refused = stage
+    let refused = shared
         .cluster
         .wait(
-            &stage.certificates(),
+            &shared.certificates(),
             "web",
             "refused as immutable",
             SOON,
@@ -223,7 +229,7 @@ async fn an_immutable_secret_is_named_before_anything_is_ordered() {
         "what is there serves"
     );
     assert_eq!(pebble.orders(), 0, "nothing was ordered");
-    stage
+    shared
         .secrets()
         .delete("web-tls", &DeleteParams::default())
         .await
@@ -234,18 +240,18 @@ async fn an_immutable_secret_is_named_before_anything_is_ordered() {
 
 #[tokio::test]
 async fn a_restored_backup_is_adopted_without_another_certificate() {
-    let stage = Stage::set("restored").await;
-    let root = stage.internal_ca("ca").await;
-    first(&stage, &root, "web").await;
-    stage.request_renewal("web").await;
-    let before = stage.outcome("web", 2, &root, &["web.test"]).await;
+    let shared = SharedOperator::set("restored").await;
+    let root = shared.internal_ca("ca").await;
+    first(&shared, &root, "web").await;
+    shared.request_renewal("web").await;
+    let before = shared.outcome("web", 2, &root, &["web.test"]).await;
     let (uid, name) = (before.certificate.metadata.uid.clone().unwrap(), "web-tls");
-    stage
+    shared
         .certificates()
         .delete("web", &DeleteParams::default())
         .await
         .unwrap();
-    stage.secrets().delete(name, &DeleteParams::default()).await.unwrap();
+    shared.secrets().delete(name, &DeleteParams::default()).await.unwrap();
     // As tools for backups restore: names, labels, annotations and content, and no status.
     let mut secret = before.secret.clone();
     secret.metadata = kube::api::ObjectMeta {
@@ -254,7 +260,7 @@ async fn a_restored_backup_is_adopted_without_another_certificate() {
         annotations: secret.metadata.annotations,
         ..kube::api::ObjectMeta::default()
     };
-    stage
+    shared
         .secrets()
         .create(&kube::api::PostParams::default(), &secret)
         .await
@@ -266,12 +272,12 @@ async fn a_restored_backup_is_adopted_without_another_certificate() {
         annotations: certificate.metadata.annotations,
         ..kube::api::ObjectMeta::default()
     };
-    stage
+    shared
         .certificates()
         .create(&kube::api::PostParams::default(), &certificate)
         .await
         .unwrap();
-    let after = stage.outcome("web", 1, &root, &["web.test"]).await;
+    let after = shared.outcome("web", 1, &root, &["web.test"]).await;
     assert_eq!(condition(&after.certificate, "Ready").unwrap()["reason"], "Adopted");
     assert_ne!(after.certificate.metadata.uid, Some(uid));
     let issued_at =
@@ -279,62 +285,71 @@ async fn a_restored_backup_is_adopted_without_another_certificate() {
     assert_eq!(issued_at(&after.certificate), issued_at(&before.certificate));
     // A non-event: the old request for a renewal is not answered again.
     tokio::time::sleep(A_WHILE).await;
-    let later = stage.outcome("web", 1, &root, &["web.test"]).await;
+    let later = shared.outcome("web", 1, &root, &["web.test"]).await;
     assert_eq!(later.chain.serial, before.chain.serial);
     assert_eq!(later.secret.data, before.secret.data);
 }
 
 #[tokio::test]
 async fn keystores_are_rewritten_for_another_password_without_another_certificate() {
-    let stage = Stage::set("password").await;
-    let root = stage.internal_ca("ca").await;
-    stage.make_secret("ks", "Opaque", &[("password", "changeit")]).await;
+    let shared = SharedOperator::set("password").await;
+    let root = shared.internal_ca("ca").await;
+    shared.make_secret("ks", "Opaque", &[("password", "changeit")]).await;
     let reference = json!({"create": true, "passwordSecretRef": {"name": "ks", "key": "password"}});
     let spec = json!({"issuerRef": {"name": "ca"}, "dnsNames": ["web.test"],
         "keystores": {"pkcs12": reference, "jks": reference}});
-    stage.certificate("web", spec).await;
-    let before = stage.outcome("web", 1, &root, &["web.test"]).await;
+    shared.certificate("web", spec).await;
+    let before = shared.outcome("web", 1, &root, &["web.test"]).await;
     let look_again = |value: &'static str| {
         let patch = json!({"metadata": {"labels": {"look": value}}});
-        let stage = &stage;
-        async move { stage.patch(&stage.certificates(), "web", &patch).await }
+        let shared = &shared;
+        async move { shared.patch(&shared.certificates(), "web", &patch).await }
     };
     let opens = |secret: &k8s_openapi::api::core::v1::Secret, password: &str| {
-        gatehouse::pki::keystore::pkcs12_opens(gatehouse_tests::stage::bytes(secret, "keystore.p12"), password)
-            && gatehouse::pki::keystore::jks_opens(gatehouse_tests::stage::bytes(secret, "keystore.jks"), password)
+        gatehouse::pki::keystore::pkcs12_opens(
+            gatehouse_tests::shared_operator::bytes(secret, "keystore.p12"),
+            password,
+        ) && gatehouse::pki::keystore::jks_opens(
+            gatehouse_tests::shared_operator::bytes(secret, "keystore.jks"),
+            password,
+        )
     };
     assert!(opens(&before.secret, "changeit"));
     // Another version of the Secret with the same password changes nothing.
-    stage
+    shared
         .patch(
-            &stage.secrets(),
+            &shared.secrets(),
             "ks",
             &json!({"metadata": {"labels": {"team": "shop"}}}),
         )
         .await;
     look_again("once").await;
     tokio::time::sleep(A_WHILE).await;
-    assert_eq!(stage.secret("web-tls").await, before.secret);
+    assert_eq!(shared.secret("web-tls").await, before.secret);
 
     let other = json!({"data": {"password": base64(b"changed!")}});
-    stage.patch(&stage.secrets(), "ks", &other).await;
+    shared.patch(&shared.secrets(), "ks", &other).await;
     look_again("twice").await;
-    stage
+    shared
         .cluster
-        .wait(&stage.secrets(), "web-tls", "with the other password", SOON, |secret| {
-            opens(secret, "changed!")
-        })
+        .wait(
+            &shared.secrets(),
+            "web-tls",
+            "with the other password",
+            SOON,
+            |secret| opens(secret, "changed!"),
+        )
         .await;
-    let after = stage.outcome("web", 1, &root, &["web.test"]).await;
+    let after = shared.outcome("web", 1, &root, &["web.test"]).await;
     assert_eq!(after.chain.serial, before.chain.serial);
-    stage.operator.assert_no_secret(&["changeit", "changed!"]);
+    shared.operator.assert_no_secret(&["changeit", "changed!"]);
 }
 
 #[tokio::test]
 async fn what_does_not_touch_the_pair_is_mended_without_another_certificate() {
-    let stage = Stage::set("mended").await;
-    let root = stage.internal_ca("ca").await;
-    let before = first(&stage, &root, "web").await;
+    let shared = SharedOperator::set("mended").await;
+    let root = shared.internal_ca("ca").await;
+    let before = first(&shared, &root, "web").await;
     let metadata = |kind: &str, key: &str, value: Value| json!({"metadata": {kind: {key: value}}});
     for (what, patch) in [
         ("the other form", json!({"data": {"tls-combined.pem": base64(b"junk")}})),
@@ -352,11 +367,11 @@ async fn what_does_not_touch_the_pair_is_mended_without_another_certificate() {
             metadata("annotations", "gatehouse.dev/not-after", "2020-01-01T00:00:00Z".into()),
         ),
     ] {
-        let broken = stage.patch(&stage.secrets(), "web-tls", &patch).await;
+        let broken = shared.patch(&shared.secrets(), "web-tls", &patch).await;
         let version = broken.metadata.resource_version.unwrap();
-        stage
+        shared
             .cluster
-            .wait(&stage.secrets(), "web-tls", what, SOON, |secret| {
+            .wait(&shared.secrets(), "web-tls", what, SOON, |secret| {
                 let same = |of: fn(&k8s_openapi::api::core::v1::Secret) -> Value| of(secret) == of(&before.secret);
                 secret.metadata.resource_version.as_ref() != Some(&version)
                     && same(|secret| json!(secret.data))
@@ -364,7 +379,7 @@ async fn what_does_not_touch_the_pair_is_mended_without_another_certificate() {
                     && same(|secret| json!(secret.metadata.annotations))
             })
             .await;
-        let after = stage.outcome("web", 1, &root, &["web.test"]).await;
+        let after = shared.outcome("web", 1, &root, &["web.test"]).await;
         assert_eq!(after.chain.serial, before.chain.serial, "{what}");
         assert_eq!(
             condition(&after.certificate, "Ready").unwrap()["reason"],
@@ -376,14 +391,14 @@ async fn what_does_not_touch_the_pair_is_mended_without_another_certificate() {
 
 #[tokio::test]
 async fn what_the_template_adds_is_put_back_and_what_others_add_stays() {
-    let stage = Stage::set("template").await;
-    let root = stage.internal_ca("ca").await;
+    let shared = SharedOperator::set("template").await;
+    let root = shared.internal_ca("ca").await;
     let template = json!({"labels": {"team": "shop"}, "annotations": {"note": "ours"}});
     let spec = json!({"issuerRef": {"name": "ca"}, "dnsNames": ["web.test"], "secretTemplate": template});
-    stage.certificate("web", spec).await;
-    let before = stage.outcome("web", 1, &root, &["web.test"]).await;
+    shared.certificate("web", spec).await;
+    let before = shared.outcome("web", 1, &root, &["web.test"]).await;
     let theirs = json!({"metadata": {"labels": {"theirs": "too"}, "annotations": {"theirs": "too"}}});
-    stage.patch(&stage.secrets(), "web-tls", &theirs).await;
+    shared.patch(&shared.secrets(), "web-tls", &theirs).await;
     for (kind, key, value) in [
         ("labels", "team", Value::Null),
         ("labels", "team", "hijacked".into()),
@@ -394,10 +409,10 @@ async fn what_the_template_adds_is_put_back_and_what_others_add_stays() {
     ] {
         let what = format!("{key} in {kind}, after it was made {value}");
         let patch = json!({"metadata": {kind: {key: value}}});
-        stage.patch(&stage.secrets(), "web-tls", &patch).await;
-        let healed = stage
+        shared.patch(&shared.secrets(), "web-tls", &patch).await;
+        let healed = shared
             .cluster
-            .wait(&stage.secrets(), "web-tls", &what, SOON, |secret| {
+            .wait(&shared.secrets(), "web-tls", &what, SOON, |secret| {
                 let mut secret = secret.clone();
                 let labels = secret.metadata.labels.get_or_insert_default();
                 let notes = secret.metadata.annotations.get_or_insert_default();
@@ -409,49 +424,49 @@ async fn what_the_template_adds_is_put_back_and_what_others_add_stays() {
             .await;
         assert_eq!(healed.data, before.secret.data, "{what}");
     }
-    let after = stage.outcome("web", 1, &root, &["web.test"]).await;
+    let after = shared.outcome("web", 1, &root, &["web.test"]).await;
     assert_eq!(after.chain.serial, before.chain.serial);
     assert_eq!(after.certificate.status, before.certificate.status);
 }
 
 #[tokio::test]
 async fn pairs_that_were_swapped_are_made_anew() {
-    let stage = Stage::set("swapped").await;
-    let root = stage.internal_ca("ca").await;
-    let (a, b) = (first(&stage, &root, "a").await, first(&stage, &root, "b").await);
+    let shared = SharedOperator::set("swapped").await;
+    let root = shared.internal_ca("ca").await;
+    let (a, b) = (first(&shared, &root, "a").await, first(&shared, &root, "b").await);
     for (into, from) in [("a-tls", &b), ("b-tls", &a)] {
         let data = json!({"data": from.secret.data});
-        stage.patch(&stage.secrets(), into, &data).await;
+        shared.patch(&shared.secrets(), into, &data).await;
     }
     for name in ["a", "b"] {
-        stage.outcome(name, 2, &root, &[&format!("{name}.test")]).await;
+        shared.outcome(name, 2, &root, &[&format!("{name}.test")]).await;
     }
 }
 
 #[tokio::test]
 async fn a_foreign_pair_that_fits_is_adopted_without_an_order() {
-    let stage = Stage::set("adopted").await;
-    let pebble = stage.world.another_pebble(pebble::Options::default()).await;
-    stage
-        .issuer("acme", stage.acme(&pebble, "account", json!([http01()])))
+    let shared = SharedOperator::set("adopted").await;
+    let pebble = shared.test_cluster.another_pebble(pebble::Options::default()).await;
+    shared
+        .issuer("acme", shared.acme(&pebble, "account", json!([http01()])))
         .await;
     let (certificate, key) = by_openssl("fits.example.test");
-    stage
+    shared
         .make_secret(
             "fits-tls",
             "kubernetes.io/tls",
             &[("tls.crt", &certificate), ("tls.key", &key)],
         )
         .await;
-    stage
+    shared
         .certificate(
             "fits",
             json!({"issuerRef": {"name": "acme"}, "dnsNames": ["fits.example.test"]}),
         )
         .await;
-    let adopted = stage.ready("fits", 1).await;
+    let adopted = shared.ready("fits", 1).await;
     assert_eq!(condition(&adopted, "Ready").unwrap()["reason"], "Adopted");
-    let secret = stage.secret("fits-tls").await;
+    let secret = shared.secret("fits-tls").await;
     assert_eq!((text(&secret, "tls.crt"), text(&secret, "tls.key")), (certificate, key));
     assert_eq!(secret.metadata.labels.unwrap()["gatehouse.dev/managed"], "true");
     assert_eq!(
@@ -463,87 +478,87 @@ async fn a_foreign_pair_that_fits_is_adopted_without_an_order() {
 
 #[tokio::test]
 async fn a_foreign_pair_that_does_not_fit_is_left_alone_until_its_owner_consents() {
-    let stage = Stage::set("conflict").await;
-    let root = stage.internal_ca("ca").await;
+    let shared = SharedOperator::set("conflict").await;
+    let root = shared.internal_ca("ca").await;
     let (certificate, key) = by_openssl("other.test");
     let data = [("tls.crt", certificate.as_str()), ("tls.key", key.as_str())];
-    stage.make_secret("pair-tls", "kubernetes.io/tls", &data).await;
-    stage
+    shared.make_secret("pair-tls", "kubernetes.io/tls", &data).await;
+    shared
         .make_secret("opaque-tls", "Opaque", &[("password", "theirs")])
         .await;
     for name in ["pair", "opaque"] {
         let (secret, host) = (format!("{name}-tls"), format!("{name}.test"));
-        let theirs = stage.secret(&secret).await;
-        stage
+        let theirs = shared.secret(&secret).await;
+        shared
             .certificate(name, json!({"issuerRef": {"name": "ca"}, "dnsNames": [host]}))
             .await;
         let words = [secret.as_str(), "gatehouse.dev/adopt=true"];
-        stage.refused(name, "SecretConflict", &words).await;
+        shared.refused(name, "SecretConflict", &words).await;
         assert_eq!(
-            stage.secret(&secret).await,
+            shared.secret(&secret).await,
             theirs,
             "{name}: not a field of it was touched"
         );
 
         let consent = json!({"metadata": {"annotations": {"gatehouse.dev/adopt": "true"}}});
-        stage.patch(&stage.secrets(), &secret, &consent).await;
+        shared.patch(&shared.secrets(), &secret, &consent).await;
         if name == "opaque" {
             // Only TLS Secrets are watched; its owner need not wait for the minute to pass.
-            stage.request_renewal(name).await;
+            shared.request_renewal(name).await;
         }
-        stage.ready(name, 1).await;
-        verify(&stage.secret(&secret).await, &root, &[&host]).unwrap();
+        shared.ready(name, 1).await;
+        verify(&shared.secret(&secret).await, &root, &[&host]).unwrap();
     }
 }
 
 #[tokio::test]
 async fn of_two_certificates_with_one_secret_the_second_is_told_and_the_first_undisturbed() {
-    let stage = Stage::set("two").await;
-    let root = stage.internal_ca("ca").await;
+    let shared = SharedOperator::set("two").await;
+    let root = shared.internal_ca("ca").await;
     let one = |name: &str| {
         json!({"apiVersion": "gatehouse.dev/v1alpha1", "kind": "Certificate", "metadata": {"name": name},
                "spec": {"secretName": "shared", "issuerRef": {"name": "ca"}, "dnsNames": [format!("{name}.test")]}})
     };
     // Together, so that neither finds a Secret.
     let both = format!("{}\n---\n{}\n", one("a"), one("b"));
-    stage.cluster.apply(&stage.namespace, &both).await;
-    let first = stage.outcome("a", 1, &root, &["a.test"]).await;
-    stage
+    shared.cluster.apply(&shared.namespace, &both).await;
+    let first = shared.outcome("a", 1, &root, &["a.test"]).await;
+    shared
         .refused("b", "SecretConflict", &["shared", "another secretName"])
         .await;
     // A non-event: they do not take it from each other.
     tokio::time::sleep(A_WHILE).await;
-    assert_eq!(stage.secret("shared").await, first.secret);
+    assert_eq!(shared.secret("shared").await, first.secret);
     assert_eq!(
-        stage.certificates().get("a").await.unwrap().status,
+        shared.certificates().get("a").await.unwrap().status,
         first.certificate.status
     );
     // When the first goes, the second may have what is left: not its pair, so its owner has to say so.
-    stage
+    shared
         .certificates()
         .delete("a", &DeleteParams::default())
         .await
         .unwrap();
-    stage
+    shared
         .secrets()
         .delete("shared", &DeleteParams::default())
         .await
         .unwrap();
-    stage.outcome("b", 1, &root, &["b.test"]).await;
+    shared.outcome("b", 1, &root, &["b.test"]).await;
 }
 
 #[tokio::test]
 async fn three_rotations_never_show_half_a_pair_nor_lose_what_others_added() {
-    let stage = Stage::set("rotations").await;
-    let root = stage.internal_ca("ca").await;
-    first(&stage, &root, "web").await;
+    let shared = SharedOperator::set("rotations").await;
+    let root = shared.internal_ca("ca").await;
+    first(&shared, &root, "web").await;
     let theirs = json!({"metadata": {"labels": {"team": "shop"}, "annotations": {"note": "theirs"}},
                         "data": {"extra": base64(b"theirs")}});
-    stage.patch(&stage.secrets(), "web-tls", &theirs).await;
-    let record = Record::of(&stage.secrets(), "web-tls").await;
+    shared.patch(&shared.secrets(), "web-tls", &theirs).await;
+    let record = Record::of(&shared.secrets(), "web-tls").await;
     for revision in 2..=4 {
-        stage.request_renewal("web").await;
-        stage.outcome("web", revision, &root, &["web.test"]).await;
+        shared.request_renewal("web").await;
+        shared.outcome("web", revision, &root, &["web.test"]).await;
     }
     let versions = record.versions();
     let mut serials = BTreeSet::new();

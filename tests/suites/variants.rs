@@ -21,8 +21,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use gatehouse_tests::chain::{assert_chain, entry};
-use gatehouse_tests::stage::{SOON, bytes, text};
-use gatehouse_tests::{Stage, process::eventually};
+use gatehouse_tests::shared_operator::{SOON, bytes, text};
+use gatehouse_tests::{SharedOperator, process::eventually};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::DeleteParams;
@@ -71,8 +71,8 @@ fn with(base: &Value, more: Value) -> Value {
 
 #[tokio::test]
 async fn each_kind_of_key_is_made_written_and_certified() {
-    let stage = Stage::set("keys").await;
-    let root = stage.internal_ca("keys-ca").await;
+    let shared = SharedOperator::set("keys").await;
+    let root = shared.internal_ca("keys-ca").await;
     let folder = tempfile::tempdir().unwrap();
     // Algorithm, size, encoding; the PEM's label, and what openssl says of the key in the certificate.
     let variants = [
@@ -92,11 +92,11 @@ async fn each_kind_of_key_is_made_written_and_certified() {
         }
         let name = name(algorithm, size);
         let spec = json!({"issuerRef": {"name": "keys-ca"}, "dnsNames": [format!("{name}.test")], "privateKey": key});
-        stage.certificate(&name, spec).await;
+        shared.certificate(&name, spec).await;
     }
     for (algorithm, size, _, label, words) in variants {
         let name = name(algorithm, size);
-        let outcome = stage.outcome(&name, 1, &root, &[&format!("{name}.test")]).await;
+        let outcome = shared.outcome(&name, 1, &root, &[&format!("{name}.test")]).await;
         let pem = text(&outcome.secret, "tls.key");
         assert!(
             pem.starts_with(&format!("-----BEGIN {label}-----\n")),
@@ -106,38 +106,38 @@ async fn each_kind_of_key_is_made_written_and_certified() {
         run("openssl", &["pkey", "-noout", "-check", "-in", &file]);
         let shown = leaf(folder.path(), &outcome.secret);
         assert!(shown.contains(words), "{name}:\n{shown}");
-        stage.operator.assert_no_secret(&[&pem]);
+        shared.operator.assert_no_secret(&[&pem]);
     }
 }
 
 #[tokio::test]
 async fn a_renewal_changes_the_key_or_keeps_it_as_asked() {
-    let stage = Stage::set("rotation").await;
-    let root = stage.internal_ca("rotation-ca").await;
+    let shared = SharedOperator::set("rotation").await;
+    let root = shared.internal_ca("rotation-ca").await;
     let base = json!({"issuerRef": {"name": "rotation-ca"}, "dnsNames": ["a.test"]});
     for (policy, keeps) in [("Never", true), ("Always", false)] {
         let name = policy.to_lowercase();
         let spec = |size: i32| with(&base, json!({"privateKey": {"size": size, "rotationPolicy": policy}}));
-        stage.certificate(&name, spec(256)).await;
-        let first = stage.outcome(&name, 1, &root, &["a.test"]).await;
-        stage.request_renewal(&name).await;
-        let second = stage.outcome(&name, 2, &root, &["a.test"]).await;
+        shared.certificate(&name, spec(256)).await;
+        let first = shared.outcome(&name, 1, &root, &["a.test"]).await;
+        shared.request_renewal(&name).await;
+        let second = shared.outcome(&name, 2, &root, &["a.test"]).await;
         assert_ne!(first.chain.serial, second.chain.serial);
         assert_eq!(first.chain.public_key == second.chain.public_key, keeps, "{policy}");
-        stage.event(&name, "Renewed").await;
+        shared.event(&name, "Renewed").await;
         // A key that does not fit the spec any more is not kept.
-        stage.certificate(&name, spec(384)).await;
-        let third = stage.outcome(&name, 3, &root, &["a.test"]).await;
+        shared.certificate(&name, spec(384)).await;
+        let third = shared.outcome(&name, 3, &root, &["a.test"]).await;
         assert_ne!(second.chain.public_key, third.chain.public_key, "{policy}");
     }
 }
 
 #[tokio::test]
 async fn subject_usages_and_every_kind_of_name_are_in_the_certificate() {
-    let stage = Stage::set("names").await;
-    let root = stage.internal_ca("names-ca").await;
+    let shared = SharedOperator::set("names").await;
+    let root = shared.internal_ca("names-ca").await;
     let folder = tempfile::tempdir().unwrap();
-    stage
+    shared
         .certificate(
             "full",
             json!({
@@ -156,7 +156,7 @@ async fn subject_usages_and_every_kind_of_name_are_in_the_certificate() {
         )
         .await;
     let names = ["full.test", "xn--bcher-kva.full.test", "192.0.2.7", "2001:db8::7"];
-    let outcome = stage.outcome("full", 1, &root, &names).await;
+    let outcome = shared.outcome("full", 1, &root, &names).await;
     let shown = leaf(folder.path(), &outcome.secret);
     for words in [
         "CN=full.test",
@@ -189,13 +189,13 @@ async fn subject_usages_and_every_kind_of_name_are_in_the_certificate() {
     let seconds = outcome.chain.not_after.as_second() - outcome.chain.not_before.as_second();
     assert!((48 * 3600..49 * 3600).contains(&seconds), "{seconds}");
 
-    stage
+    shared
         .certificate(
             "only",
             json!({"issuerRef": {"name": "names-ca"}, "commonName": "a person, not a host"}),
         )
         .await;
-    let outcome = stage.outcome("only", 1, &root, &[]).await;
+    let outcome = shared.outcome("only", 1, &root, &[]).await;
     let shown = leaf(folder.path(), &outcome.secret);
     assert!(
         shown.contains("a person") && !shown.contains("Subject Alternative Name"),
@@ -205,10 +205,10 @@ async fn subject_usages_and_every_kind_of_name_are_in_the_certificate() {
 
 #[tokio::test]
 async fn name_constraints_of_a_ca_are_written_and_then_enforced() {
-    let stage = Stage::set("constraints").await;
-    let root = stage.internal_ca("wide-ca").await;
+    let shared = SharedOperator::set("constraints").await;
+    let root = shared.internal_ca("wide-ca").await;
     let folder = tempfile::tempdir().unwrap();
-    stage
+    shared
         .certificate(
             "narrow",
             json!({"issuerRef": {"name": "wide-ca"}, "isCA": true, "commonName": "narrow", "duration": "2000h",
@@ -217,10 +217,10 @@ async fn name_constraints_of_a_ca_are_written_and_then_enforced() {
                     "excluded": {"dnsDomains": ["secret.in.test"]}}}),
         )
         .await;
-    stage
+    shared
         .issuer("narrow-ca", json!({"ca": {"secretName": "narrow-tls"}}))
         .await;
-    let shown = leaf(folder.path(), &stage.secret("narrow-tls").await);
+    let shown = leaf(folder.path(), &shared.secret("narrow-tls").await);
     for words in [
         "CA:TRUE",
         "Name Constraints: critical",
@@ -232,13 +232,13 @@ async fn name_constraints_of_a_ca_are_written_and_then_enforced() {
     }
     let base = json!({"issuerRef": {"name": "narrow-ca"}});
     let spec = |names: Value| with(&base, names);
-    stage
+    shared
         .certificate(
             "inside",
             spec(json!({"dnsNames": ["a.in.test"], "ipAddresses": ["10.1.2.3"]})),
         )
         .await;
-    stage.outcome("inside", 1, &root, &["a.in.test", "10.1.2.3"]).await;
+    shared.outcome("inside", 1, &root, &["a.in.test", "10.1.2.3"]).await;
 
     for (name, names, culprit) in [
         (
@@ -257,39 +257,39 @@ async fn name_constraints_of_a_ca_are_written_and_then_enforced() {
             "192.0.2.7",
         ),
     ] {
-        stage.certificate(name, spec(names)).await;
-        stage.refused(name, "Rejected", &[culprit]).await;
+        shared.certificate(name, spec(names)).await;
+        shared.refused(name, "Rejected", &[culprit]).await;
         assert!(
-            stage
+            shared
                 .cluster
-                .secret(&stage.namespace, &format!("{name}-tls"))
+                .secret(&shared.namespace, &format!("{name}-tls"))
                 .await
                 .is_none()
         );
     }
     // Mended in the spec: at once.
-    stage
+    shared
         .certificate("outside", spec(json!({"dnsNames": ["a.in.test", "b.in.test"]})))
         .await;
-    stage.outcome("outside", 1, &root, &["b.in.test"]).await;
+    shared.outcome("outside", 1, &root, &["b.in.test"]).await;
 }
 
 /// The leaf's serial number, which tells whether anything was issued again.
-async fn wait_for(stage: &Stage, what: &str, wanted: impl FnMut(&Secret) -> bool) -> Secret {
-    stage
+async fn wait_for(shared: &SharedOperator, what: &str, wanted: impl FnMut(&Secret) -> bool) -> Secret {
+    shared
         .cluster
-        .wait(&stage.secrets(), "forms-tls", what, SOON, wanted)
+        .wait(&shared.secrets(), "forms-tls", what, SOON, wanted)
         .await
 }
 
 #[tokio::test]
 async fn forms_and_template_come_and_go_without_a_new_certificate() {
-    let stage = Stage::set("forms").await;
-    let root = stage.internal_ca("forms-ca").await;
+    let shared = SharedOperator::set("forms").await;
+    let root = shared.internal_ca("forms-ca").await;
     let folder = tempfile::tempdir().unwrap();
     let base = json!({"issuerRef": {"name": "forms-ca"}, "dnsNames": ["forms.test"]});
-    stage.certificate("forms", base.clone()).await;
-    let first = stage.outcome("forms", 1, &root, &["forms.test"]).await;
+    shared.certificate("forms", base.clone()).await;
+    let first = shared.outcome("forms", 1, &root, &["forms.test"]).await;
     assert_eq!(
         first.secret.data.as_ref().unwrap().keys().collect::<Vec<_>>(),
         ["ca.crt", "tls.crt", "tls.key"]
@@ -297,8 +297,8 @@ async fn forms_and_template_come_and_go_without_a_new_certificate() {
 
     let formats = json!({"additionalOutputFormats": [{"type": "CombinedPEM"}, {"type": "DER"}],
         "secretTemplate": {"labels": {"team": "a"}, "annotations": {"example.com/note": "b"}}});
-    stage.certificate("forms", with(&base, formats)).await;
-    let secret = wait_for(&stage, "in further forms", |secret| {
+    shared.certificate("forms", with(&base, formats)).await;
+    let secret = wait_for(&shared, "in further forms", |secret| {
         entry(secret, "key.der").is_ok() && entry(secret, "tls-combined.pem").is_ok()
     })
     .await;
@@ -317,8 +317,8 @@ async fn forms_and_template_come_and_go_without_a_new_certificate() {
 
     // Another label in place of the first, one form less.
     let fewer = json!({"additionalOutputFormats": [{"type": "DER"}], "secretTemplate": {"labels": {"crew": "c"}}});
-    stage.certificate("forms", with(&base, fewer)).await;
-    let secret = wait_for(&stage, "in fewer forms", |secret| {
+    shared.certificate("forms", with(&base, fewer)).await;
+    let secret = wait_for(&shared, "in fewer forms", |secret| {
         entry(secret, "tls-combined.pem").is_err()
     })
     .await;
@@ -338,14 +338,14 @@ async fn forms_and_template_come_and_go_without_a_new_certificate() {
     );
 
     // The other encoding of the same key is a change of form, too.
-    stage
+    shared
         .certificate("forms", with(&base, json!({"privateKey": {"encoding": "PKCS1"}})))
         .await;
-    wait_for(&stage, "written as SEC 1", |secret| {
+    wait_for(&shared, "written as SEC 1", |secret| {
         text(secret, "tls.key").starts_with("-----BEGIN EC PRIVATE KEY") && entry(secret, "key.der").is_err()
     })
     .await;
-    let last = stage.outcome("forms", 1, &root, &["forms.test"]).await;
+    let last = shared.outcome("forms", 1, &root, &["forms.test"]).await;
     assert_eq!(
         last.chain.pem, first.chain.pem,
         "a certificate was issued for a change of form"
@@ -357,10 +357,10 @@ const PASSWORD: &str = "a password, with words";
 
 #[tokio::test]
 async fn keystores_open_in_openssl_and_keytool_and_come_without_a_new_certificate() {
-    let stage = Stage::set("stores").await;
-    let root = stage.internal_ca("stores-ca").await;
+    let shared = SharedOperator::set("stores").await;
+    let root = shared.internal_ca("stores-ca").await;
     let folder = tempfile::tempdir().unwrap();
-    stage.make_secret("store", "Opaque", &[("password", PASSWORD)]).await;
+    shared.make_secret("store", "Opaque", &[("password", PASSWORD)]).await;
     let password = json!({"name": "store", "key": "password"});
     let base = json!({"issuerRef": {"name": "stores-ca"}, "dnsNames": ["stores.test"]});
     let secret_file = folder.path().join("password");
@@ -369,18 +369,18 @@ async fn keystores_open_in_openssl_and_keytool_and_come_without_a_new_certificat
 
     for profile in [None, Some("Modern2023"), Some("LegacyDES"), Some("LegacyRC2")] {
         let name = profile.map_or_else(|| "default".to_owned(), str::to_lowercase);
-        stage.certificate(&name, base.clone()).await;
-        let first = stage.outcome(&name, 1, &root, &["stores.test"]).await;
+        shared.certificate(&name, base.clone()).await;
+        let first = shared.outcome(&name, 1, &root, &["stores.test"]).await;
         let mut store = json!({"create": true, "passwordSecretRef": password});
         if let Some(profile) = profile {
             store["profile"] = json!(profile);
         }
         let stores = json!({"keystores": {"pkcs12": store, "jks": {"create": true, "passwordSecretRef": password}}});
-        stage.certificate(&name, with(&base, stores)).await;
-        let secret = stage
+        shared.certificate(&name, with(&base, stores)).await;
+        let secret = shared
             .cluster
             .wait(
-                &stage.secrets(),
+                &shared.secrets(),
                 &format!("{name}-tls"),
                 "with keystores",
                 SOON,
@@ -471,41 +471,41 @@ async fn keystores_open_in_openssl_and_keytool_and_come_without_a_new_certificat
         assert!(listed.contains("trustedCertEntry"), "{listed}");
     }
     // And go again.
-    stage.certificate("default", base).await;
-    stage
+    shared.certificate("default", base).await;
+    shared
         .cluster
-        .wait(&stage.secrets(), "default-tls", "without keystores", SOON, |secret| {
+        .wait(&shared.secrets(), "default-tls", "without keystores", SOON, |secret| {
             entry(secret, "keystore.p12").is_err() && entry(secret, "truststore.jks").is_err()
         })
         .await;
-    stage.ready("default", 1).await;
-    stage.operator.assert_no_secret(&[PASSWORD]);
+    shared.ready("default", 1).await;
+    shared.operator.assert_no_secret(&[PASSWORD]);
 }
 
 #[tokio::test]
 async fn a_deleted_certificate_takes_its_secret_along_only_when_told_to() {
-    let stage = Stage::set("deletion").await;
-    let root = stage.internal_ca("deletion-ca").await;
+    let shared = SharedOperator::set("deletion").await;
+    let root = shared.internal_ca("deletion-ca").await;
     let base = json!({"issuerRef": {"name": "deletion-ca"}, "dnsNames": ["a.test"]});
-    stage
+    shared
         .certificate("gone", with(&base, json!({"secretDeletionPolicy": "Delete"})))
         .await;
-    stage
+    shared
         .certificate("kept", with(&base, json!({"secretDeletionPolicy": "Retain"})))
         .await;
-    stage.certificate("default", base.clone()).await;
+    shared.certificate("default", base.clone()).await;
     // Told later, and told otherwise later.
-    stage.certificate("later", base.clone()).await;
-    stage
+    shared.certificate("later", base.clone()).await;
+    shared
         .certificate("spared", with(&base, json!({"secretDeletionPolicy": "Delete"})))
         .await;
     for name in ["gone", "kept", "default", "later", "spared"] {
-        stage.outcome(name, 1, &root, &["a.test"]).await;
+        shared.outcome(name, 1, &root, &["a.test"]).await;
     }
-    stage
+    shared
         .certificate("later", with(&base, json!({"secretDeletionPolicy": "Delete"})))
         .await;
-    stage.certificate("spared", base).await;
+    shared.certificate("spared", base).await;
     let owned = |secret: &Secret| {
         secret
             .metadata
@@ -513,41 +513,41 @@ async fn a_deleted_certificate_takes_its_secret_along_only_when_told_to() {
             .as_ref()
             .is_some_and(|owners| !owners.is_empty())
     };
-    stage
+    shared
         .cluster
-        .wait(&stage.secrets(), "later-tls", "owned", SOON, owned)
+        .wait(&shared.secrets(), "later-tls", "owned", SOON, owned)
         .await;
-    stage
+    shared
         .cluster
-        .wait(&stage.secrets(), "spared-tls", "nobody's", SOON, |secret| {
+        .wait(&shared.secrets(), "spared-tls", "nobody's", SOON, |secret| {
             !owned(secret)
         })
         .await;
 
     for name in ["gone", "kept", "default", "later", "spared"] {
-        stage
+        shared
             .certificates()
             .delete(name, &DeleteParams::default())
             .await
             .unwrap();
     }
     for name in ["gone", "later"] {
-        stage
+        shared
             .cluster
-            .wait_gone(&stage.secrets(), &format!("{name}-tls"), SOON)
+            .wait_gone(&shared.secrets(), &format!("{name}-tls"), SOON)
             .await;
     }
     // The garbage collector has done its work on the others' neighbours; theirs would have been done by then.
     tokio::time::sleep(Duration::from_millis(500)).await;
     for name in ["kept", "default", "spared"] {
-        assert_chain(&stage.secret(&format!("{name}-tls")).await, &root, &["a.test"]);
+        assert_chain(&shared.secret(&format!("{name}-tls")).await, &root, &["a.test"]);
     }
 }
 
 #[tokio::test]
 async fn what_uses_the_secret_is_restarted_on_a_renewal_and_not_before() {
-    let stage = Stage::set("rollout").await;
-    let root = stage.internal_ca("rollout-ca").await;
+    let shared = SharedOperator::set("rollout").await;
+    let root = shared.internal_ca("rollout-ca").await;
     let template = |kind: &str| {
         json!({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "web"}, "spec": {
             "selector": {"matchLabels": {"app": kind}},
@@ -556,17 +556,24 @@ async fn what_uses_the_secret_is_restarted_on_a_renewal_and_not_before() {
     };
     let kinds = ["Deployment", "StatefulSet", "DaemonSet"];
     for kind in kinds {
-        stage.cluster.apply(&stage.namespace, &template(kind).to_string()).await;
+        shared
+            .cluster
+            .apply(&shared.namespace, &template(kind).to_string())
+            .await;
     }
     let rollout: Vec<Value> = kinds.iter().map(|kind| json!({"kind": kind, "name": "web"})).collect();
-    stage
+    shared
         .certificate(
             "web",
             json!({"issuerRef": {"name": "rollout-ca"}, "dnsNames": ["web.test"], "rollout": rollout}),
         )
         .await;
     let noted = async |kind: &str| {
-        let api = stage.cluster.dynamic("apps/v1", kind, &stage.namespace).await.unwrap();
+        let api = shared
+            .cluster
+            .dynamic("apps/v1", kind, &shared.namespace)
+            .await
+            .unwrap();
         let object = api.get("web").await.unwrap();
         let annotations = object.data["spec"]["template"]["metadata"]["annotations"].clone();
         assert_eq!(annotations["mine"], "stays");
@@ -574,7 +581,7 @@ async fn what_uses_the_secret_is_restarted_on_a_renewal_and_not_before() {
             .as_str()
             .map(str::to_owned)
     };
-    stage.outcome("web", 1, &root, &["web.test"]).await;
+    shared.outcome("web", 1, &root, &["web.test"]).await;
     for kind in kinds {
         assert_eq!(
             noted(kind).await,
@@ -582,20 +589,20 @@ async fn what_uses_the_secret_is_restarted_on_a_renewal_and_not_before() {
             "{kind}: Pods that waited for their first certificate are restarted"
         );
     }
-    stage.request_renewal("web").await;
-    let second = stage.outcome("web", 2, &root, &["web.test"]).await;
+    shared.request_renewal("web").await;
+    let second = shared.outcome("web", 2, &root, &["web.test"]).await;
     let serial = second.certificate.status.unwrap().serial_number;
     for kind in kinds {
         assert_eq!(noted(kind).await, serial, "{kind}");
     }
     // A new form is no new pair: nobody is restarted.
-    let before = stage
+    let before = shared
         .cluster
-        .api::<Deployment>(&stage.namespace)
+        .api::<Deployment>(&shared.namespace)
         .get("web")
         .await
         .unwrap();
-    stage
+    shared
         .certificate(
             "web",
             json!({"issuerRef": {"name": "rollout-ca"}, "dnsNames": ["web.test"], "rollout": rollout,
@@ -603,14 +610,14 @@ async fn what_uses_the_secret_is_restarted_on_a_renewal_and_not_before() {
         )
         .await;
     eventually("the label is there", SOON, || async {
-        let labels = stage.secret("web-tls").await.metadata.labels.unwrap();
+        let labels = shared.secret("web-tls").await.metadata.labels.unwrap();
         labels.contains_key("team").then_some(())
     })
     .await;
-    stage.ready("web", 2).await;
-    let after = stage
+    shared.ready("web", 2).await;
+    let after = shared
         .cluster
-        .api::<Deployment>(&stage.namespace)
+        .api::<Deployment>(&shared.namespace)
         .get("web")
         .await
         .unwrap();

@@ -12,10 +12,10 @@
 use std::time::{Duration, Instant};
 
 use gatehouse_crds::certificate::Certificate;
-use gatehouse_tests::Stage;
+use gatehouse_tests::SharedOperator;
 use gatehouse_tests::cluster::condition;
 use gatehouse_tests::pki::Ca;
-use gatehouse_tests::stage::{SOON, base64};
+use gatehouse_tests::shared_operator::{SOON, base64};
 use kube::api::DeleteParams;
 use serde_json::json;
 
@@ -23,54 +23,54 @@ use serde_json::json;
 const AWAKE: Duration = Duration::from_secs(3);
 
 /// Waits until a Certificate says why it waits, and a moment longer: what is only on its way is not waited for.
-async fn waits(stage: &Stage, name: &str, reason: &str) {
+async fn waits(shared: &SharedOperator, name: &str, reason: &str) {
     let is_told = |certificate: &Certificate| {
         condition(certificate, "Issuing").is_some_and(|issuing| issuing["reason"] == reason)
     };
-    stage
+    shared
         .cluster
-        .wait(&stage.certificates(), name, reason, SOON, is_told)
+        .wait(&shared.certificates(), name, reason, SOON, is_told)
         .await;
     tokio::time::sleep(Duration::from_secs(1)).await;
 }
 
 /// Waits for a Certificate, whose wait is over since `began`.
-async fn wakes(stage: &Stage, name: &str, began: Instant) {
-    stage
+async fn wakes(shared: &SharedOperator, name: &str, began: Instant) {
+    shared
         .cluster
-        .wait_condition(&stage.certificates(), name, "Ready", "True", AWAKE)
+        .wait_condition(&shared.certificates(), name, "Ready", "True", AWAKE)
         .await;
     println!("{name}: awake after {:?}", began.elapsed());
 }
 
 #[tokio::test]
 async fn a_keystores_password_that_is_made_or_corrected_later_is_used_at_once() {
-    let stage = Stage::set("password").await;
-    stage.internal_ca("ca").await;
+    let shared = SharedOperator::set("password").await;
+    shared.internal_ca("ca").await;
     let keystores = |kind: &str| {
         let password =
             json!({"create": true, "passwordSecretRef": {"name": format!("{kind}-password"), "key": "password"}});
         json!({"issuerRef": {"name": "ca"}, "dnsNames": [format!("{kind}.test")], "keystores": {kind: password}})
     };
     for kind in ["pkcs12", "jks"] {
-        stage.certificate(kind, keystores(kind)).await;
-        waits(&stage, kind, "KeystoreFailed").await;
+        shared.certificate(kind, keystores(kind)).await;
+        waits(&shared, kind, "KeystoreFailed").await;
         let secret = format!("{kind}-password");
         // There, but not what is needed: that is no reason to wait for the clock either.
-        stage.make_secret(&secret, "Opaque", &[("other", "changeit")]).await;
+        shared.make_secret(&secret, "Opaque", &[("other", "changeit")]).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
-        waits(&stage, kind, "KeystoreFailed").await;
+        waits(&shared, kind, "KeystoreFailed").await;
         let began = Instant::now();
         let correct = json!({"stringData": {"password": "changeit"}});
-        stage.patch(&stage.secrets(), &secret, &correct).await;
-        wakes(&stage, kind, began).await;
+        shared.patch(&shared.secrets(), &secret, &correct).await;
+        wakes(&shared, kind, began).await;
     }
 }
 
 #[tokio::test]
 async fn a_foreign_secret_that_leaves_the_way_is_noticed_whatever_its_type() {
-    let stage = Stage::set("in-the-way").await;
-    stage.internal_ca("ca").await;
+    let shared = SharedOperator::set("in-the-way").await;
+    shared.internal_ca("ca").await;
     let junk = [("tls.crt", "junk"), ("tls.key", "junk")];
     for (name, kind) in [
         ("opaque", "Opaque"),
@@ -78,76 +78,80 @@ async fn a_foreign_secret_that_leaves_the_way_is_noticed_whatever_its_type() {
         ("consent", "Opaque"),
     ] {
         let secret = format!("{name}-tls");
-        stage.make_secret(&secret, kind, &junk).await;
-        stage
+        shared.make_secret(&secret, kind, &junk).await;
+        shared
             .certificate(
                 name,
                 json!({"issuerRef": {"name": "ca"}, "dnsNames": [format!("{name}.test")]}),
             )
             .await;
-        waits(&stage, name, "SecretConflict").await;
+        waits(&shared, name, "SecretConflict").await;
         let began = Instant::now();
         if name == "consent" {
             let consent = json!({"metadata": {"annotations": {"gatehouse.dev/adopt": "true"}}});
-            stage.patch(&stage.secrets(), &secret, &consent).await;
+            shared.patch(&shared.secrets(), &secret, &consent).await;
         } else {
-            stage.secrets().delete(&secret, &DeleteParams::default()).await.unwrap();
+            shared
+                .secrets()
+                .delete(&secret, &DeleteParams::default())
+                .await
+                .unwrap();
         }
-        wakes(&stage, name, began).await;
+        wakes(&shared, name, began).await;
     }
 }
 
 #[tokio::test]
 async fn a_secret_that_another_certificate_gives_up_is_taken_over() {
-    let stage = Stage::set("rival").await;
-    stage.internal_ca("ca").await;
+    let shared = SharedOperator::set("rival").await;
+    shared.internal_ca("ca").await;
     let spec = json!({"secretName": "shared-tls", "issuerRef": {"name": "ca"}, "dnsNames": ["shared.test"]});
-    stage.certificate("elder", spec.clone()).await;
-    stage.ready("elder", 1).await;
-    stage.certificate("younger", spec).await;
-    waits(&stage, "younger", "SecretConflict").await;
+    shared.certificate("elder", spec.clone()).await;
+    shared.ready("elder", 1).await;
+    shared.certificate("younger", spec).await;
+    waits(&shared, "younger", "SecretConflict").await;
     let began = Instant::now();
-    stage
+    shared
         .certificates()
         .delete("elder", &DeleteParams::default())
         .await
         .unwrap();
-    wakes(&stage, "younger", began).await;
+    wakes(&shared, "younger", began).await;
 }
 
 #[tokio::test]
 async fn what_an_issuer_lacks_is_used_as_soon_as_it_is_there() {
-    let stage = Stage::set("issuer").await;
+    let shared = SharedOperator::set("issuer").await;
     let became_ready = async |name: &str, began: Instant| {
-        stage
+        shared
             .cluster
-            .wait_condition(&stage.issuers(), name, "Ready", "True", AWAKE)
+            .wait_condition(&shared.issuers(), name, "Ready", "True", AWAKE)
             .await;
         println!("{name}: ready after {:?}", began.elapsed());
     };
     let missing = async |name: &str| {
-        stage
+        shared
             .cluster
-            .wait_condition(&stage.issuers(), name, "Ready", "False", SOON)
+            .wait_condition(&shared.issuers(), name, "Ready", "False", SOON)
             .await;
         // Its own pauses have grown meanwhile.
         tokio::time::sleep(Duration::from_secs(12)).await;
     };
     // A CA's Secret need not be of type kubernetes.io/tls.
     let ca = Ca::new("late").unwrap();
-    stage
+    shared
         .apply("Issuer", "ca", &json!({"ca": {"secretName": "late-ca"}}))
         .await;
-    let pebble = stage.world.pebble();
-    let mut acme = stage.acme(pebble, "account", json!([stage.dns01()]));
+    let pebble = shared.test_cluster.pebble();
+    let mut acme = shared.acme(pebble, "account", json!([shared.dns01()]));
     acme["acme"].as_object_mut().unwrap().remove("caBundle");
     acme["acme"]["caBundleSecretRef"] = json!({"name": "bundle", "key": "ca.crt"});
-    stage.apply("Issuer", "acme", &acme).await;
+    shared.apply("Issuer", "acme", &acme).await;
     missing("ca").await;
     missing("acme").await;
 
     let began = Instant::now();
-    stage
+    shared
         .make_secret(
             "late-ca",
             "Opaque",
@@ -156,56 +160,56 @@ async fn what_an_issuer_lacks_is_used_as_soon_as_it_is_there() {
         .await;
     became_ready("ca", began).await;
     let began = Instant::now();
-    stage
+    shared
         .make_secret("bundle", "Opaque", &[("ca.crt", pebble.ca_pem())])
         .await;
     became_ready("acme", began).await;
 
     // A wrong key of the DNS server, corrected.
-    stage
+    shared
         .make_secret("tsig", "Opaque", &[("secret", &base64(b"not the key of the server"))])
         .await;
-    stage
+    shared
         .certificate(
             "web",
-            json!({"issuerRef": {"name": "acme"}, "dnsNames": [format!("web.{}.example.test", stage.namespace)]}),
+            json!({"issuerRef": {"name": "acme"}, "dnsNames": [format!("web.{}.example.test", shared.namespace)]}),
         )
         .await;
-    waits(&stage, "web", "ChallengeFailed").await;
+    waits(&shared, "web", "ChallengeFailed").await;
     let began = Instant::now();
-    let correct = json!({"stringData": {"secret": stage.world.knot().secret()}});
-    stage.patch(&stage.secrets(), "tsig", &correct).await;
-    stage
+    let correct = json!({"stringData": {"secret": shared.test_cluster.knot().secret()}});
+    shared.patch(&shared.secrets(), "tsig", &correct).await;
+    shared
         .cluster
-        .wait(&stage.certificates(), "web", "another attempt", AWAKE, |certificate| {
+        .wait(&shared.certificates(), "web", "another attempt", AWAKE, |certificate| {
             condition(certificate, "Issuing").is_some_and(|issuing| issuing["reason"] != "ChallengeFailed")
         })
         .await;
     println!("web: tried again after {:?}", began.elapsed());
-    stage.ready("web", 1).await;
+    shared.ready("web", 1).await;
 
     // A CA that is exchanged signs from then on.
     let other = Ca::new("exchanged").unwrap();
     let exchange = json!({"stringData": {"tls.crt": other.pem(), "tls.key": other.key_pem()}});
-    stage.patch(&stage.secrets(), "late-ca", &exchange).await;
+    shared.patch(&shared.secrets(), "late-ca", &exchange).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
-    stage
+    shared
         .certificate(
             "internal",
             json!({"issuerRef": {"name": "ca"}, "dnsNames": ["internal.test"]}),
         )
         .await;
-    stage.outcome("internal", 1, &other.pem(), &["internal.test"]).await;
+    shared.outcome("internal", 1, &other.pem(), &["internal.test"]).await;
 }
 
 #[tokio::test]
 async fn an_issuer_that_appears_wakes_those_who_want_it() {
-    let stage = Stage::set("appears").await;
-    stage
+    let shared = SharedOperator::set("appears").await;
+    shared
         .certificate("web", json!({"issuerRef": {"name": "own"}, "dnsNames": ["web.test"]}))
         .await;
-    waits(&stage, "web", "IssuerNotReady").await;
+    waits(&shared, "web", "IssuerNotReady").await;
     let began = Instant::now();
-    stage.apply("Issuer", "own", &json!({"selfSigned": {}})).await;
-    wakes(&stage, "web", began).await;
+    shared.apply("Issuer", "own", &json!({"selfSigned": {}})).await;
+    wakes(&shared, "web", began).await;
 }

@@ -51,7 +51,7 @@ pub use endpoint::{Endpoint, RequestObserver};
 pub use error::{AcmeError, MAX_DETAIL};
 pub use http::{HttpClient, HttpOptions};
 pub use key::{AccountKey, Eab};
-pub use limits::{Admission, DEFAULT_IN_FLIGHT, FairQueue, LimitState, Wanted};
+pub use limits::{Admission, DEFAULT_IN_FLIGHT, FairQueue, LimitState, OrderRequest};
 pub use order::OrderSession;
 pub use plan::{Failure, FailureKind, Step, next_step, poll_after};
 pub use problem::{Problem, Subproblem};

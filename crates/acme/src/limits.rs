@@ -65,7 +65,7 @@ pub struct LimitState {
 
 /// A certificate that wants to order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
+pub struct OrderRequest {
     /// Stable and unique, for example the uid.
     pub key: String,
     /// Namespaces take turns.
@@ -93,7 +93,7 @@ pub enum Admission {
 /// A certificate in the queue.
 #[derive(Debug, Clone)]
 struct Waiting {
-    wanted: Wanted,
+    wanted: OrderRequest,
     /// When it first asked, and when it last did.
     since: Timestamp,
     asked: Timestamp,
@@ -156,14 +156,14 @@ impl FairQueue {
     }
 
     /// When `wanted` may order, if not at once.
-    fn held(&self, wanted: &Wanted, now: Timestamp) -> Option<Timestamp> {
+    fn held(&self, wanted: &OrderRequest, now: Timestamp) -> Option<Timestamp> {
         self.not_before(Endpoint::NewOrder, wanted.replaces, now)
             .max(self.holds.names(&wanted.names, now))
     }
 
     /// May `wanted` order now? Asking again refreshes its place and is always allowed; who was
     /// admitted stays so, for example when it goes on with its order after a restart.
-    pub fn admit(&mut self, wanted: &Wanted, now: Timestamp) -> Admission {
+    pub fn admit(&mut self, wanted: &OrderRequest, now: Timestamp) -> Admission {
         if self.in_flight.contains(&wanted.key) {
             return Admission::Go;
         }
@@ -184,12 +184,12 @@ impl FairQueue {
     }
 
     #[cfg(test)]
-    pub(super) fn waiting_for_test(&mut self, wanted: &Wanted, now: Timestamp) {
+    pub(super) fn waiting_for_test(&mut self, wanted: &OrderRequest, now: Timestamp) {
         self.wait(wanted, now);
     }
 
     /// Into the queue. Who is there already keeps the place, unless it is more or less urgent than before.
-    fn wait(&mut self, wanted: &Wanted, now: Timestamp) {
+    fn wait(&mut self, wanted: &OrderRequest, now: Timestamp) {
         if let Some(waiting) = self.waiting.get_mut(&wanted.key)
             && waiting.wanted.not_after == wanted.not_after
             && waiting.since <= now
@@ -243,7 +243,7 @@ impl FairQueue {
     }
 
     /// Learns from a refusal of a request for `wanted`; other errors say nothing of limits. True when the state changed and is to be kept.
-    pub fn refused(&mut self, wanted: &Wanted, endpoint: Endpoint, error: &AcmeError, now: Timestamp) -> bool {
+    pub fn refused(&mut self, wanted: &OrderRequest, endpoint: Endpoint, error: &AcmeError, now: Timestamp) -> bool {
         let before = self.state.clone();
         if let AcmeError::RateLimited { retry_after, detail } = error {
             let wait = retry_after.unwrap_or(DEFAULT_WAIT);
@@ -272,7 +272,7 @@ impl FairQueue {
         self.state != before
     }
 
-    fn refused_order(&mut self, wanted: &Wanted, of_account: bool, wait: Duration, now: Timestamp) {
+    fn refused_order(&mut self, wanted: &OrderRequest, of_account: bool, wait: Duration, now: Timestamp) {
         let last = self.state.last_refused.as_ref();
         let other_before = last.is_some_and(|last| *last != wanted.key) && self.is_near(now);
         let guessed = other_before || self.probing.as_ref() == Some(&wanted.key);

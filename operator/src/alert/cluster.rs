@@ -21,7 +21,7 @@ use super::{
     failure::{Failure, FailureKind},
     message::{Message, Subject},
     policy::{PolicyKey, Receiver},
-    ports::{Hands, Sight},
+    ports::{ClusterView, Effects},
     queue::Outcome,
     send::Sender,
     state::Object,
@@ -41,34 +41,34 @@ use crate::{
 
 /// What is known of one namespace, or of all.
 #[derive(Clone)]
-pub struct Place {
+pub struct WatchScope {
     pub namespace: Option<String>,
     pub certificates: Arc<Cache>,
     pub gateways: Arc<GatewayCache>,
 }
 
 /// Certificates, Gateways and namespaces as the caches have them.
-pub struct ClusterSight {
-    pub places: Vec<Place>,
+pub struct KubernetesView {
+    pub watch_scopes: Vec<WatchScope>,
     /// Labels of namespaces; none where ClusterAlertPolicies are not read.
     pub namespaces: Option<Reflected<PartialObjectMeta<Namespace>>>,
 }
 
-impl ClusterSight {
+impl KubernetesView {
     fn get(&self, namespace: &str, name: &str) -> Option<Arc<Guarded>> {
         let wanted = ObjectRef::new(name).within(namespace);
-        self.places
+        self.watch_scopes
             .iter()
-            .find_map(|place| place.certificates.certificates().get(&wanted))
+            .find_map(|scope| scope.certificates.certificates().get(&wanted))
     }
 }
 
-impl Sight for ClusterSight {
+impl ClusterView for KubernetesView {
     fn knows(&self, kind: AlertKind, namespace: &str) -> bool {
-        let of = |place: &&Place| place.namespace.as_deref().is_none_or(|own| own == namespace);
-        self.places.iter().filter(of).any(|place| match kind {
-            AlertKind::Certificate => place.certificates.has_certificates(),
-            AlertKind::Gateway => place.gateways.has_gateways(),
+        let of = |scope: &&WatchScope| scope.namespace.as_deref().is_none_or(|own| own == namespace);
+        self.watch_scopes.iter().filter(of).any(|scope| match kind {
+            AlertKind::Certificate => scope.certificates.has_certificates(),
+            AlertKind::Gateway => scope.gateways.has_gateways(),
         })
     }
 
@@ -78,16 +78,16 @@ impl Sight for ClusterSight {
 
     fn gateway(&self, namespace: &str, name: &str) -> Option<Arc<GuardedGateway>> {
         let wanted = ObjectRef::new(name).within(namespace);
-        self.places
+        self.watch_scopes
             .iter()
-            .find_map(|place| place.gateways.gateways().get(&wanted))
+            .find_map(|scope| scope.gateways.gateways().get(&wanted))
     }
 
     fn objects(&self, namespace: Option<&str>) -> Vec<Object> {
         let certificates = self
-            .places
+            .watch_scopes
             .iter()
-            .flat_map(|place| place.certificates.certificates().state());
+            .flat_map(|scope| scope.certificates.certificates().state());
         let certificates = certificates.map(|object| {
             (
                 AlertKind::Certificate,
@@ -95,7 +95,10 @@ impl Sight for ClusterSight {
                 object.name_any(),
             )
         });
-        let gateways = self.places.iter().flat_map(|place| place.gateways.gateways().state());
+        let gateways = self
+            .watch_scopes
+            .iter()
+            .flat_map(|scope| scope.gateways.gateways().state());
         let gateways = gateways.map(|object| {
             (
                 AlertKind::Gateway,
@@ -131,12 +134,12 @@ pub fn dependencies(receivers: &[Receiver], namespace: &str) -> BTreeSet<Depende
 }
 
 /// Writes to the API server, and sends.
-pub struct ClusterHands {
+pub struct KubernetesEffects {
     pub client: Client,
     pub writer: Writer,
     pub events: Events,
     pub dependencies: Arc<Dependencies>,
-    pub sight: Arc<ClusterSight>,
+    pub view: Arc<KubernetesView>,
     pub store: Store,
     pub sender: Sender,
     /// Where the Secrets of ClusterAlertPolicies are.
@@ -175,7 +178,7 @@ impl Targets {
     }
 }
 
-impl ClusterHands {
+impl KubernetesEffects {
     async fn try_send(
         &self,
         policy: &PolicyKey,
@@ -206,7 +209,7 @@ impl ClusterHands {
 }
 
 #[async_trait]
-impl Hands for ClusterHands {
+impl Effects for KubernetesEffects {
     async fn save(&self, policy: &PolicyKey, uid: &str, state: Option<Vec<u8>>) -> Result<(), String> {
         let result = match state {
             Some(state) => self.store.save(policy, uid, &state).await,
@@ -271,11 +274,11 @@ impl Hands for ClusterHands {
         let (kind, uid) = match subject.kind() {
             AlertKind::Certificate => (
                 Certificate::kind(&()),
-                self.sight.get(namespace, name).map(|found| found.uid()),
+                self.view.get(namespace, name).map(|found| found.uid()),
             ),
             AlertKind::Gateway => (
                 Gateway::kind(&()),
-                self.sight.gateway(namespace, name).map(|found| found.uid()),
+                self.view.gateway(namespace, name).map(|found| found.uid()),
             ),
         };
         let Some(uid) = uid else { return };

@@ -18,7 +18,7 @@ use super::{
 };
 
 /// A retired receiver is tried for so long.
-pub const CLOSING: Duration = Duration::from_hours(1);
+pub const RESOLVE_TIMEOUT: Duration = Duration::from_hours(1);
 
 /// A larger CA bundle is not kept for the time after the policy: the state of a policy has to fit into one object.
 const LARGE_BUNDLE: usize = 32 * 1024;
@@ -27,7 +27,7 @@ const LARGE_BUNDLE: usize = 32 * 1024;
 pub type Id = u8;
 
 /// So many destinations a policy may have, with those that are retired: twice the receivers that a spec may name.
-const MOST: Id = 32;
+const MAX_DESTINATIONS: Id = 32;
 
 /// A set of destinations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,7 +86,7 @@ impl Destination {
 
     fn retire(&mut self, now: Timestamp) {
         if self.retired_until.is_none() {
-            self.retired_until = Some(now.checked_add(CLOSING).unwrap_or(Timestamp::MAX));
+            self.retired_until = Some(now.checked_add(RESOLVE_TIMEOUT).unwrap_or(Timestamp::MAX));
             self.succeeds = None;
             self.queue.retire(now);
         }
@@ -95,7 +95,7 @@ impl Destination {
     /// Limits what was written by a clock that was ahead.
     pub fn clamp(&mut self, now: Timestamp) {
         self.queue.clamp(now);
-        let latest = now.checked_add(CLOSING).unwrap_or(Timestamp::MAX);
+        let latest = now.checked_add(RESOLVE_TIMEOUT).unwrap_or(Timestamp::MAX);
         self.retired_until = self.retired_until.map(|until| until.min(latest));
     }
 
@@ -184,7 +184,7 @@ impl State {
 
     /// Adds a destination; it takes over what waits for the one that it succeeds.
     fn open(&mut self, receiver: &Receiver, succeeds: Option<Id>, now: Timestamp) {
-        let mut id = (0..MOST).find(|id| self.destinations.iter().all(|other| other.id != *id));
+        let mut id = (0..MAX_DESTINATIONS).find(|id| self.destinations.iter().all(|other| other.id != *id));
         if id.is_none() {
             // Only retired ones can be so many: the one that was retired first goes.
             let retired = self.destinations.iter().filter(|other| other.is_retired());

@@ -211,6 +211,6 @@ fn destinations_are_bounded_however_often_a_spec_changes() {
         state.sync(&receivers, number, at(number));
         let current = state.destinations.iter().filter(|at| !at.is_retired()).count();
         assert_eq!(current, 16);
-        assert!(state.destinations.len() <= usize::from(MOST));
+        assert!(state.destinations.len() <= usize::from(MAX_DESTINATIONS));
     }
 }

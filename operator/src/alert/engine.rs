@@ -1,7 +1,7 @@
 //! Everything that happens about alerts, one thing after the other: an actor that owns the states.
 //!
 //! It runs only when something has changed or is due. What takes time (writes, deliveries) runs beside
-//! it, through [`Hands`], and comes back as [`Done`]. A delivery leaves only when the state that
+//! it, through [`Effects`], and comes back as [`Completion`]. A delivery leaves only when the state that
 //! knows of it is durable, so that after a crash it is sent again under the same id, and never forgotten.
 
 mod completion;
@@ -18,30 +18,30 @@ use jiff::Timestamp;
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use self::completion::Done;
+use self::completion::Completion;
 use super::{
-    entry::{Active, Entry, GivenUp, Spec},
     policy::{PolicyKey, Scope},
-    ports::{Hands, Sight, Watched},
+    policy_state::{Active, GivenUp, PolicyState, Spec},
+    ports::{ClusterView, Effects, Watched},
     state::{Key, Name, Object, State},
 };
 use crate::{certificate::context::until, telemetry::metrics::Metrics};
 
 /// News are gathered for so long, so that what happens together is told together.
-const GATHER: Duration = Duration::from_millis(100);
+const BATCH_WINDOW: Duration = Duration::from_millis(100);
 /// Deliveries under way for one namespace's policies.
-const AT_ONCE: usize = 32;
+const MAX_DELIVERIES_PER_NAMESPACE: usize = 32;
 /// Policies of one namespace that are carried out; the youngest beyond are told so. As many that were deleted are kept until
 /// their receivers are told.
-pub const POLICIES: usize = 100;
+pub const MAX_POLICIES_PER_NAMESPACE: usize = 100;
 /// A clock that is set back by less is not worth a look.
-const SKEW: Duration = Duration::from_secs(1);
+const MAX_CLOCK_SKEW: Duration = Duration::from_secs(1);
 /// The clock is looked at this often: a jump must not let anything wait.
-const CLOCK: Duration = Duration::from_mins(10);
+const CLOCK_CHECK_INTERVAL: Duration = Duration::from_mins(10);
 
 /// What the engine is told.
 #[derive(Debug)]
-pub enum News {
+pub enum Trigger {
     /// A Certificate or a Gateway was made, changed or deleted.
     Changed(Object),
     /// Any of them may have changed.
@@ -61,10 +61,10 @@ pub type Stored = HashMap<String, (PolicyKey, State)>;
 
 /// The actor.
 pub struct Engine<S, H> {
-    sight: Arc<S>,
-    hands: Arc<H>,
+    view: Arc<S>,
+    effects: Arc<H>,
     metrics: Metrics,
-    policies: BTreeMap<PolicyKey, Entry>,
+    policies: BTreeMap<PolicyKey, PolicyState>,
     /// When a Certificate is to be judged again.
     timers: BTreeSet<(Timestamp, Arc<Name>)>,
     timer_of: HashMap<Arc<Name>, Timestamp>,
@@ -76,7 +76,7 @@ pub struct Engine<S, H> {
     in_flight: HashMap<Option<String>, usize>,
     /// Policies that have to wait for others of their namespace.
     starved: BTreeSet<PolicyKey>,
-    work: JoinSet<Done>,
+    work: JoinSet<Completion>,
     /// What the leader before has left, as long as its policy was not seen.
     stored: Stored,
     /// Entries are numbered.
@@ -85,13 +85,13 @@ pub struct Engine<S, H> {
     latest: Timestamp,
 }
 
-impl<S: Sight, H: Hands> Engine<S, H> {
+impl<S: ClusterView, H: Effects> Engine<S, H> {
     /// Makes one that takes up `stored`.
-    pub fn new(sight: Arc<S>, hands: Arc<H>, metrics: Metrics, stored: Stored) -> Self {
+    pub fn new(view: Arc<S>, effects: Arc<H>, metrics: Metrics, stored: Stored) -> Self {
         Self {
-            latest: hands.now(),
-            sight,
-            hands,
+            latest: effects.now(),
+            view,
+            effects,
             metrics,
             policies: BTreeMap::new(),
             timers: BTreeSet::new(),
@@ -109,9 +109,11 @@ impl<S: Sight, H: Hands> Engine<S, H> {
     }
 
     /// Works until `stop`, then until what was sent or saved has ended.
-    pub async fn run(mut self, mut news: mpsc::UnboundedReceiver<News>, stop: CancellationToken) {
+    pub async fn run(mut self, mut news: mpsc::UnboundedReceiver<Trigger>, stop: CancellationToken) {
         loop {
-            let wait = self.next().map(|next| until(next, self.hands.now()).min(CLOCK));
+            let wait = self
+                .next()
+                .map(|next| until(next, self.effects.now()).min(CLOCK_CHECK_INTERVAL));
             let timer = async {
                 match wait {
                     Some(wait) => tokio::time::sleep(wait).await,
@@ -122,7 +124,7 @@ impl<S: Sight, H: Hands> Engine<S, H> {
                 () = stop.cancelled() => break,
                 Some(first) = news.recv() => {
                     self.take(first);
-                    tokio::time::sleep(GATHER).await;
+                    tokio::time::sleep(BATCH_WINDOW).await;
                     while let Ok(more) = news.try_recv() {
                         self.take(more);
                     }
@@ -144,7 +146,7 @@ impl<S: Sight, H: Hands> Engine<S, H> {
         }
     }
 
-    fn finish_all(&mut self, first: Result<Done, tokio::task::JoinError>) {
+    fn finish_all(&mut self, first: Result<Completion, tokio::task::JoinError>) {
         let mut next = Some(first);
         while let Some(done) = next {
             if let Ok(done) = done {
@@ -160,57 +162,57 @@ impl<S: Sight, H: Hands> Engine<S, H> {
         certificates.into_iter().chain(policies).min()
     }
 
-    fn take(&mut self, news: News) {
+    fn take(&mut self, news: Trigger) {
         match news {
-            News::Changed(object) => {
+            Trigger::Changed(object) => {
                 self.dirty.insert(object);
             }
-            News::AllChanged => {
-                self.dirty.extend(self.sight.objects(None));
+            Trigger::AllChanged => {
+                self.dirty.extend(self.view.objects(None));
                 self.dirty
                     .extend(self.policies.values().flat_map(|entry| entry.state.objects()));
             }
-            News::Namespace(namespace) => {
-                if self.policies.values().any(Entry::reads_namespaces) {
-                    self.dirty.extend(self.sight.objects(Some(&namespace)));
+            Trigger::Namespace(namespace) => {
+                if self.policies.values().any(PolicyState::reads_namespaces) {
+                    self.dirty.extend(self.view.objects(Some(&namespace)));
                 }
             }
-            News::Policies(scope, all) => {
+            Trigger::Policies(scope, all) => {
                 for (key, spec) in all {
                     self.policy(key, *spec);
                 }
                 self.close_orphans(&scope);
             }
-            News::SecretChanged(key) => {
-                let now = self.hands.now();
+            Trigger::SecretChanged(key) => {
+                let now = self.effects.now();
                 if let Some(entry) = self.policies.get_mut(&key) {
                     entry.secret_changed(now);
                     self.touched.insert(key);
                 }
             }
-            News::Policy(key, None) => self.remove(&key),
-            News::Policy(key, Some(spec)) => self.policy(key, *spec),
+            Trigger::Policy(key, None) => self.remove(&key),
+            Trigger::Policy(key, Some(spec)) => self.policy(key, *spec),
         }
     }
 
     /// The clock was set back: what was planned by the later time must not wait for it.
     fn check_clock(&mut self) {
-        let now = self.hands.now();
-        if until(self.latest, now) > SKEW {
+        let now = self.effects.now();
+        if until(self.latest, now) > MAX_CLOCK_SKEW {
             for (key, entry) in &mut self.policies {
                 entry.state.clamp(now);
                 self.touched.insert(key.clone());
             }
-            self.dirty.extend(self.sight.objects(None));
+            self.dirty.extend(self.view.objects(None));
         }
         self.latest = now;
     }
 
     fn judge_all(&mut self) {
         for namespace in std::mem::take(&mut self.crowding) {
-            self.crowd(&namespace);
+            self.enforce_limit(&namespace);
         }
-        let now = self.hands.now();
+        let now = self.effects.now();
         while let Some((time, name)) = self.timers.first().cloned() {
             if time > now {
                 break;
@@ -227,10 +229,10 @@ impl<S: Sight, H: Hands> Engine<S, H> {
     }
 
     fn judge(&mut self, kind: AlertKind, namespace: &str, name: &str, now: Timestamp) {
-        if !self.sight.knows(kind, namespace) {
+        if !self.view.knows(kind, namespace) {
             return;
         }
-        let found = Watched::of(&*self.sight, kind, namespace, name);
+        let found = Watched::of(&*self.view, kind, namespace, name);
         // It cannot be read: nothing new is known of it.
         if found.as_ref().is_some_and(|object| !object.is_readable()) {
             return;
@@ -256,7 +258,7 @@ impl<S: Sight, H: Hands> Engine<S, H> {
             };
             let covered = found
                 .as_ref()
-                .filter(|_| policy.covers(namespace, &labels, |namespace| self.sight.labels(namespace)));
+                .filter(|_| policy.covers(namespace, &labels, |namespace| self.view.labels(namespace)));
             let judgement = covered.map(|object| object.judge(&policy.rules, now));
             let observed = known
                 .as_ref()
@@ -291,7 +293,7 @@ impl<S: Sight, H: Hands> Engine<S, H> {
     }
 
     fn settle_all(&mut self) {
-        let now = self.hands.now();
+        let now = self.effects.now();
         while let Some((time, key)) = self.wakes.first().cloned() {
             if time > now {
                 break;
@@ -319,7 +321,7 @@ impl<S: Sight, H: Hands> Engine<S, H> {
         };
         entry.state.fires_elsewhere = elsewhere;
         let changed = !entry.state.news.is_empty() || entry.is_deleted();
-        let dropped = entry.tell(&*self.sight, now);
+        let dropped = entry.tell(&*self.view, now);
         given_up(&self.metrics, key, "dropped", dropped);
         for receiver in entry.uncounted() {
             self.metrics.alert_receiver_gone(key.labels(), &receiver);
@@ -330,38 +332,42 @@ impl<S: Sight, H: Hands> Engine<S, H> {
         }
         if let Some(save) = entry.next_save(now) {
             given_up(&self.metrics, key, "shed", save.shed);
-            let (hands, key, uid) = (self.hands.clone(), key.clone(), entry.uid.clone());
+            let (effects, key, uid) = (self.effects.clone(), key.clone(), entry.uid.clone());
             let removed = save.packed.is_none();
             self.work.spawn(async move {
-                let result = hands.save(&key, &uid, save.packed).await;
-                Done::Saved(key, uid, save.revision, removed, result)
+                let result = effects.save(&key, &uid, save.packed).await;
+                Completion::Saved(key, uid, save.revision, removed, result)
             });
         }
-        while self.in_flight.get(&key.namespace).is_none_or(|count| *count < AT_ONCE) {
-            let Some(delivery) = entry.next_delivery(&*self.sight, now) else {
+        while self
+            .in_flight
+            .get(&key.namespace)
+            .is_none_or(|count| *count < MAX_DELIVERIES_PER_NAMESPACE)
+        {
+            let Some(delivery) = entry.next_delivery(&*self.view, now) else {
                 break;
             };
             *self.in_flight.entry(key.namespace.clone()).or_default() += 1;
-            let (hands, key, number) = (self.hands.clone(), key.clone(), entry.number);
+            let (effects, key, number) = (self.effects.clone(), key.clone(), entry.number);
             self.work.spawn(async move {
-                let outcome = hands
+                let outcome = effects
                     .send(&key, &delivery.receiver, &delivery.message, delivery.retired)
                     .await;
-                Done::Sent(key, number, Box::new(delivery), outcome)
+                Completion::Sent(key, number, Box::new(delivery), outcome)
             });
         }
         if let Some((requested_at, receivers)) = entry.next_test() {
-            let (hands, key, uid) = (self.hands.clone(), key.clone(), entry.uid.clone());
+            let (effects, key, uid) = (self.effects.clone(), key.clone(), entry.uid.clone());
             self.work.spawn(async move {
-                let test = super::test::run(&*hands, &key, requested_at, receivers).await;
-                Done::Tested(key, uid, test)
+                let test = super::test_alert::run(&*effects, &key, requested_at, receivers).await;
+                Completion::Tested(key, uid, test)
             });
         }
         if let Some(status) = entry.next_status(now) {
-            let (hands, key, uid) = (self.hands.clone(), key.clone(), entry.uid.clone());
+            let (effects, key, uid) = (self.effects.clone(), key.clone(), entry.uid.clone());
             self.work.spawn(async move {
-                let result = hands.write_status(&key, &uid, &status).await;
-                Done::Status(key, uid, Box::new(status), result)
+                let result = effects.write_status(&key, &uid, &status).await;
+                Completion::Status(key, uid, Box::new(status), result)
             });
         }
         let before = entry.wake;
@@ -405,11 +411,11 @@ impl<S: Sight, H: Hands> Engine<S, H> {
         for (key, entry) in &mut self.policies {
             if let Some(save) = entry.next_save_now() {
                 given_up(&self.metrics, key, "shed", save.shed);
-                let (hands, key, uid) = (self.hands.clone(), key.clone(), entry.uid.clone());
+                let (effects, key, uid) = (self.effects.clone(), key.clone(), entry.uid.clone());
                 let removed = save.packed.is_none();
                 self.work.spawn(async move {
-                    let result = hands.save(&key, &uid, save.packed).await;
-                    Done::Saved(key, uid, save.revision, removed, result)
+                    let result = effects.save(&key, &uid, save.packed).await;
+                    Completion::Saved(key, uid, save.revision, removed, result)
                 });
             }
         }

@@ -17,7 +17,7 @@ use super::{
 use crate::{certificate::cache::Guarded, gateway::cache::Guarded as GuardedGateway};
 
 /// What the engine sees of the cluster.
-pub trait Sight: Send + Sync + 'static {
+pub trait ClusterView: Send + Sync + 'static {
     /// Whether the objects of a namespace have been listed: else nothing can be said of them, also not that they are gone.
     fn knows(&self, kind: AlertKind, namespace: &str) -> bool;
     /// The Certificate of that name, when it is there.
@@ -32,13 +32,13 @@ pub trait Sight: Send + Sync + 'static {
 
 /// What the engine does in the world.
 #[async_trait]
-pub trait Hands: Send + Sync + 'static {
+pub trait Effects: Send + Sync + 'static {
     /// Makes the state durable; none removes it.
     async fn save(&self, policy: &PolicyKey, uid: &str, state: Option<Vec<u8>>) -> Result<(), String>;
     async fn write_status(&self, policy: &PolicyKey, uid: &str, status: &AlertPolicyStatus) -> Result<(), String>;
     /// Sends `message`. A `retired` receiver may be called with what its Secrets held before they were deleted.
     async fn send(&self, policy: &PolicyKey, receiver: &Receiver, message: &Message, retired: bool) -> Outcome;
-    /// Has [`News::SecretChanged`](super::engine::News) sent when a Secret of these receivers changes; none when the policy is
+    /// Has [`Trigger::SecretChanged`](super::engine::News) sent when a Secret of these receivers changes; none when the policy is
     /// gone.
     fn follow_secrets(&self, policy: &PolicyKey, receivers: &[Receiver]);
     /// Forgets what was kept of the Secrets of a policy's receivers.
@@ -56,10 +56,10 @@ pub(super) enum Watched {
 
 impl Watched {
     /// The object of that name, when it is there.
-    pub(super) fn of(sight: &impl Sight, kind: AlertKind, namespace: &str, name: &str) -> Option<Self> {
+    pub(super) fn of(view: &impl ClusterView, kind: AlertKind, namespace: &str, name: &str) -> Option<Self> {
         match kind {
-            AlertKind::Certificate => sight.certificate(namespace, name).map(Self::Certificate),
-            AlertKind::Gateway => sight.gateway(namespace, name).map(Self::Gateway),
+            AlertKind::Certificate => view.certificate(namespace, name).map(Self::Certificate),
+            AlertKind::Gateway => view.gateway(namespace, name).map(Self::Gateway),
         }
     }
 

@@ -25,7 +25,7 @@ use super::{
 pub use outcome::{Outcome, Verdict};
 
 /// So many wait at most, as long as some of them may be dropped: critical ones never are.
-pub const LIMIT: usize = 1_000;
+pub const MAX_QUEUED: usize = 1_000;
 
 /// A delivery waits as long as the receiver asks. What comes after it waits for so long at most: a receiver that asks for a
 /// day of silence gets one request in this time, and only when there is something new.
@@ -37,7 +37,7 @@ const MAX_PAUSE: Duration = Duration::from_hours(29);
 /// One delivery that waits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Entry {
+pub struct QueuedDelivery {
     pub message: Message,
     #[serde(default)]
     attempts: u32,
@@ -59,7 +59,7 @@ pub struct Entry {
 #[serde(rename_all = "camelCase")]
 pub struct Queue {
     #[serde(default)]
-    entries: VecDeque<Entry>,
+    entries: VecDeque<QueuedDelivery>,
     #[serde(default)]
     pub failures: i64,
     #[serde(default)]
@@ -98,7 +98,7 @@ impl Queue {
         } else {
             self.expedite(&message.content, now);
         }
-        self.entries.push_back(Entry {
+        self.entries.push_back(QueuedDelivery {
             message,
             attempts: 0,
             next: now,
@@ -107,7 +107,7 @@ impl Queue {
             revision,
         });
         let mut dropped = 0;
-        while self.entries.len() > LIMIT {
+        while self.entries.len() > MAX_QUEUED {
             let Some(position) = self.least() else { break };
             self.entries.remove(position);
             dropped += 1;
@@ -172,7 +172,7 @@ impl Queue {
     /// of them is given up where the newer one says more.
     fn expedite(&mut self, newer: &Content, now: Timestamp) {
         let Some(line) = line(newer) else { return };
-        let of_line = |entry: &Entry| concerns(&entry.message.content, line);
+        let of_line = |entry: &QueuedDelivery| concerns(&entry.message.content, line);
         let last = self.entries.iter().rposition(of_line);
         let replaced = last.filter(|place| {
             self.entries.get(*place).is_some_and(|entry| {
@@ -192,7 +192,7 @@ impl Queue {
 
     /// The oldest of the least important ones; none when all are critical.
     fn least(&self) -> Option<usize> {
-        let sendable = |entry: &Entry| self.in_flight.as_ref() != Some(&entry.message.id);
+        let sendable = |entry: &QueuedDelivery| self.in_flight.as_ref() != Some(&entry.message.id);
         [Severity::Info, Severity::Warning].into_iter().find_map(|severity| {
             self.entries
                 .iter()
@@ -229,7 +229,7 @@ impl Queue {
     }
 
     /// Those that the durable state has, and before which nothing waits that concerns the same alert.
-    fn sendable(&self, saved: u64) -> impl Iterator<Item = (usize, &Entry)> {
+    fn sendable(&self, saved: u64) -> impl Iterator<Item = (usize, &QueuedDelivery)> {
         let mut blocked = HashSet::new();
         self.entries
             .iter()

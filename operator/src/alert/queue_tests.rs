@@ -209,7 +209,7 @@ fn a_rise_takes_the_place_of_a_warning_that_waits_and_an_end_is_tried_at_once() 
 #[test]
 fn what_is_new_does_not_wait_behind_a_thousand_that_failed_and_the_most_severe_goes_first() {
     let mut queue = Queue::default();
-    for number in 0..LIMIT {
+    for number in 0..MAX_QUEUED {
         queue.push(firing(&format!("old-{number}"), &number.to_string()), 0, at(0));
     }
     while let Some(id) = started(&mut queue, 0) {
@@ -300,7 +300,7 @@ fn a_full_queue_loses_its_oldest_info_then_its_oldest_warning_and_never_a_critic
         queue.push(message(&name, alert(&name, Status::Firing, severity)), 0, at(0))
     };
     assert_eq!(
-        (0..LIMIT - 2)
+        (0..MAX_QUEUED - 2)
             .map(|number| push(number, Severity::Critical))
             .sum::<usize>(),
         0
@@ -313,7 +313,7 @@ fn a_full_queue_loses_its_oldest_info_then_its_oldest_warning_and_never_a_critic
     assert_eq!(push(5_005, Severity::Info), 1);
     let left = queue.entries.iter().map(|entry| severity(&entry.message.content));
     assert!(left.clone().all(|severity| severity == Severity::Critical));
-    assert_eq!(left.count(), LIMIT + 1);
+    assert_eq!(left.count(), MAX_QUEUED + 1);
 }
 
 #[test]

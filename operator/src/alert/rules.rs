@@ -11,16 +11,16 @@ use jiff::Timestamp;
 
 use crate::{
     certificate::{
-        outcome::{ISSUING, READY},
         renewal,
         rollout::ROLLED_OUT,
+        status::{ISSUING, READY},
     },
     gateway::status::{EXPOSURE_MISMATCH, EXPOSURE_VERIFIED},
     kubernetes::conditions,
 };
 
 /// How long a renewal is told of.
-const NEWS: Duration = Duration::from_secs(300);
+const RENEWED_WINDOW: Duration = Duration::from_secs(300);
 /// A renewed certificate that its workloads do not have after this time is told, and after the second it is critical.
 const ROLLOUT_LATE: Duration = Duration::from_secs(600);
 const ROLLOUT_CRITICAL: Duration = Duration::from_secs(86_400);
@@ -251,7 +251,7 @@ fn renewed(certificate: &Certificate, rules: &RuleSet, now: Timestamp, judgement
     let Some(issued_at) = status.issued_at.filter(|_| status.revision.unwrap_or_default() > 1) else {
         return;
     };
-    let over = issued_at.checked_add(NEWS).unwrap_or(issued_at);
+    let over = issued_at.checked_add(RENEWED_WINDOW).unwrap_or(issued_at);
     if over > now {
         // Our own clock wrote it; one that is ahead of now is of this moment.
         judgement.at(Rule::Renewed, Severity::Info, issued_at.min(now), now);

@@ -31,7 +31,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tower::Service;
 
 use super::failure::{Failure, FailureKind};
-use super::format::{self, Body, Face};
+use super::format::{self, Body, RequestContext};
 use super::message::Message;
 use super::target::Target;
 use crate::egress::tls::{self, TlsError, Trust};
@@ -97,13 +97,13 @@ impl Sender {
     /// body has the time that its alerts are to be believed and, after a restart, what is known of the Certificates then.
     pub async fn send(&self, target: &Target, message: &Message, now: Timestamp) -> Result<Accepted, Failure> {
         let started = Instant::now();
-        let face = Face {
+        let context = RequestContext {
             cluster: &self.cluster,
             routing_key: target.routing_key.as_deref().map(String::as_str),
             now,
         };
         let mut status = None;
-        for body in format::bodies(target.format, message, &face) {
+        for body in format::bodies(target.format, message, &context) {
             status = Some(match target.format {
                 Format::Alertmanager => self.post_everywhere(target, body, now).await?,
                 _ => self.post(target, body, None, now).await?,

@@ -17,7 +17,7 @@ const PREFIX: &str = "whsec_";
 const LENGTH: std::ops::RangeInclusive<usize> = 24..=64;
 
 /// More would not be a rotation, and each makes the header longer.
-const MOST: usize = 8;
+const MAX_KEYS: usize = 8;
 
 /// Some generators leave the padding out.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -30,7 +30,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 pub enum KeyError {
     #[error("it is empty; write one key whsec_<base64 of 24 to 64 bytes>, or several parted by white space")]
     None,
-    #[error("it has {0} keys; {MOST} at most sign")]
+    #[error("it has {0} keys; {MAX_KEYS} at most sign")]
     TooMany(usize),
     #[error("key {0} is for signatures v1a, which Gatehouse does not make; write whsec_<base64 of 24 to 64 bytes>")]
     Asymmetric(usize),
@@ -52,7 +52,7 @@ impl SigningKeys {
         let keys: Vec<_> = keys.collect::<Result<_, _>>()?;
         match keys.len() {
             0 => Err(KeyError::None),
-            1..=MOST => Ok(Self(keys)),
+            1..=MAX_KEYS => Ok(Self(keys)),
             many => Err(KeyError::TooMany(many)),
         }
     }

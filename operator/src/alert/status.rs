@@ -4,8 +4,8 @@ use gatehouse_crds::alert::{AlertKind, AlertPolicyStatus, FiringAlert, ReceiverS
 use jiff::Timestamp;
 use std::cmp::Reverse;
 
-use super::{engine::POLICIES, policy::Policy, state::State};
-use crate::kubernetes::conditions::{self, Status, Verdict};
+use super::{engine::MAX_POLICIES_PER_NAMESPACE, policy::Policy, state::State};
+use crate::kubernetes::conditions::{self, ConditionUpdate, Status};
 
 /// The policy can be carried out.
 pub const READY: &str = "Ready";
@@ -16,11 +16,11 @@ pub const DELIVERING: &str = "Delivering";
 pub const HEARTBEAT: &str = "Heartbeat";
 
 /// So many of the alerts that fire are named.
-const NAMED: usize = 50;
+const MAX_LISTED: usize = 50;
 
 /// Why a policy is not carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unfit {
+pub struct Inactive {
     /// `CamelCase`.
     pub reason: &'static str,
     pub message: String,
@@ -54,7 +54,7 @@ pub fn status(
         })
         .collect();
     let mut conditions = before.conditions.clone();
-    let ready = Verdict {
+    let ready = ConditionUpdate {
         type_: READY,
         status: Status::True,
         reason: "Accepted",
@@ -76,7 +76,7 @@ pub fn status(
 }
 
 /// Whether every receiver gets heartbeats; none where none are asked for.
-fn heartbeat(policy: &Policy) -> Option<Verdict> {
+fn heartbeat(policy: &Policy) -> Option<ConditionUpdate> {
     policy.heartbeat?;
     let unable = policy.receivers.iter().filter(|receiver| !receiver.takes_heartbeats());
     let unable: Vec<&str> = unable.map(|receiver| receiver.name.as_str()).collect();
@@ -89,7 +89,7 @@ fn heartbeat(policy: &Policy) -> Option<Verdict> {
         );
         (Status::False, "NotSupported", message)
     };
-    Some(Verdict {
+    Some(ConditionUpdate {
         type_: HEARTBEAT,
         status,
         reason,
@@ -98,31 +98,36 @@ fn heartbeat(policy: &Policy) -> Option<Verdict> {
 }
 
 /// Of one that is not: its alerts have ended, and the rest of what was known stays.
-pub fn unfit(before: &AlertPolicyStatus, unfit: &Unfit, generation: Option<i64>, now: Timestamp) -> AlertPolicyStatus {
+pub fn inactive(
+    before: &AlertPolicyStatus,
+    inactive: &Inactive,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> AlertPolicyStatus {
     let mut status = before.clone();
     status.firing.clear();
     status.firing_count = Some(0);
-    let verdict = Verdict {
+    let verdict = ConditionUpdate {
         type_: READY,
         status: Status::False,
-        reason: unfit.reason,
-        message: unfit.message.clone(),
+        reason: inactive.reason,
+        message: inactive.message.clone(),
     };
     conditions::set(&mut status.conditions, &verdict, generation, now);
     status
 }
 
 /// Of one that is one too many in its namespace.
-pub fn crowded() -> Unfit {
-    Unfit {
+pub fn crowded() -> Inactive {
+    Inactive {
         reason: "TooManyPolicies",
         message: format!(
-            "There are more than {POLICIES} AlertPolicies in this namespace, and this is one of the youngest: it is not carried out. Delete some, or give one policy several receivers."
+            "There are more than {MAX_POLICIES_PER_NAMESPACE} AlertPolicies in this namespace, and this is one of the youngest: it is not carried out. Delete some, or give one policy several receivers."
         ),
     }
 }
 
-fn delivering(receivers: &[ReceiverStatus]) -> Verdict {
+fn delivering(receivers: &[ReceiverStatus]) -> ConditionUpdate {
     let failing = receivers.iter().filter(|receiver| receiver.consecutive_failures > 0);
     let told: Vec<String> = failing
         .map(|receiver| {
@@ -142,7 +147,7 @@ fn delivering(receivers: &[ReceiverStatus]) -> Verdict {
     } else {
         (Status::False, "DeliveryFailed", told.join("; "))
     };
-    Verdict {
+    ConditionUpdate {
         type_: DELIVERING,
         status,
         reason,
@@ -155,7 +160,7 @@ fn firing(state: &State) -> Vec<FiringAlert> {
     let mut all: Vec<_> = state.firing.iter().collect();
     all.sort_by_key(|(key, firing)| (Reverse(firing.severity), firing.since, *key));
     all.into_iter()
-        .take(NAMED)
+        .take(MAX_LISTED)
         .map(|(key, firing)| FiringAlert {
             certificate: (key.rule.kind() == AlertKind::Certificate).then(|| key.name.path()),
             gateway: (key.rule.kind() == AlertKind::Gateway).then(|| key.name.path()),

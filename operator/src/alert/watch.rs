@@ -17,15 +17,19 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
     Spec,
-    engine::News,
+    engine::Trigger,
     policy::{AnyPolicy, Policy, PolicyKey, Scope, key},
-    status::Unfit,
+    status::Inactive,
 };
 use crate::kubernetes::{client::Recovery, watch::watch};
 
 /// Watches the policies of `scope` for ever.
-pub async fn policies<P>(api: Api<DeserializeGuard<P>>, scope: Scope, news: UnboundedSender<News>, recovery: Recovery)
-where
+pub async fn policies<P>(
+    api: Api<DeserializeGuard<P>>,
+    scope: Scope,
+    news: UnboundedSender<Trigger>,
+    recovery: Recovery,
+) where
     P: AnyPolicy + Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let mut events = watch(api, watcher::Config::default(), "AlertPolicy", &recovery).boxed();
@@ -36,11 +40,11 @@ where
         let told = match event {
             Event::Apply(object) => {
                 known.insert(key(&object));
-                vec![News::Policy(key(&object), Some(Box::new(spec(&object))))]
+                vec![Trigger::Policy(key(&object), Some(Box::new(spec(&object))))]
             }
             Event::Delete(object) => {
                 known.remove(&key(&object));
-                vec![News::Policy(key(&object), None)]
+                vec![Trigger::Policy(key(&object), None)]
             }
             Event::Init => {
                 listed.clear();
@@ -54,8 +58,8 @@ where
             Event::InitDone => {
                 let all = std::mem::take(&mut listed);
                 let before = std::mem::replace(&mut known, all.keys().cloned().collect());
-                let gone = before.difference(&known).map(|key| News::Policy(key.clone(), None));
-                gone.chain([News::Policies(scope.clone(), all.into_iter().collect())])
+                let gone = before.difference(&known).map(|key| Trigger::Policy(key.clone(), None));
+                gone.chain([Trigger::Policies(scope.clone(), all.into_iter().collect())])
                     .collect()
             }
         };
@@ -68,18 +72,18 @@ where
 }
 
 fn spec<P: AnyPolicy + Resource<DynamicType = ()>>(object: &DeserializeGuard<P>) -> Spec {
-    let unfit = |message: String| Unfit {
+    let inactive = |message: String| Inactive {
         reason: "Invalid",
         message,
     };
     let (status, policy) = match &object.0 {
         Ok(policy) => (
             policy.status().cloned().unwrap_or_default(),
-            Policy::parse(policy).map_err(|error| unfit(format!("{error}. Mend the spec."))),
+            Policy::parse(policy).map_err(|error| inactive(format!("{error}. Mend the spec."))),
         ),
         Err(error) => (
             AlertPolicyStatus::default(),
-            Err(unfit(format!("This policy cannot be read: {error}. Mend its spec."))),
+            Err(inactive(format!("This policy cannot be read: {error}. Mend its spec."))),
         ),
     };
     Spec {

@@ -15,9 +15,9 @@ const TRANSIENT: [u64; 3] = [60, 300, 810];
 /// A step of a day, for what only a changed spec helps.
 const DAILY: u64 = 86_400;
 /// No attempt sooner than this, whatever is left of the lifetime.
-const SHORTEST: u64 = 5;
+const MIN_SECONDS: u64 = 5;
 /// A server that asks for more than a week is asked again after a week.
-const LONGEST: u64 = 7 * 86_400;
+const MAX_SECONDS: u64 = 7 * 86_400;
 
 /// When to try again after `attempts` failures in a row (1 for the first) at `now`.
 ///
@@ -27,10 +27,10 @@ const LONGEST: u64 = 7 * 86_400;
 /// `seed` spreads the attempts of many over a tenth of the pause.
 pub fn next_attempt(class: Class, attempts: u32, not_after: Option<Timestamp>, seed: u64, now: Timestamp) -> Timestamp {
     let pause = match class {
-        Class::RetryAfter(told) => return after(now, told.as_secs().clamp(1, LONGEST) * 1000 + seed % 1000),
+        Class::RetryAfter(told) => return after(now, told.as_secs().clamp(1, MAX_SECONDS) * 1000 + seed % 1000),
         // Its server's outage, or its account's queue, has reckoned with everything.
         Class::Away(pause) | Class::Held(pause) => {
-            let millis = pause.as_secs().clamp(1, LONGEST) * 1000;
+            let millis = pause.as_secs().clamp(1, MAX_SECONDS) * 1000;
             return after(now, millis + seed % (millis / 10).max(1));
         }
         Class::Waiting(pause) => pause.as_secs(),
@@ -40,7 +40,7 @@ pub fn next_attempt(class: Class, attempts: u32, not_after: Option<Timestamp>, s
     };
     let pause = match class {
         Class::Transient | Class::Waiting(_) => {
-            hurry(not_after, now).map_or(pause, |hurry| pause.min(hurry.as_secs().max(SHORTEST)))
+            urgency(not_after, now).map_or(pause, |urgency| pause.min(urgency.as_secs().max(MIN_SECONDS)))
         }
         _ => pause,
     };
@@ -49,7 +49,7 @@ pub fn next_attempt(class: Class, attempts: u32, not_after: Option<Timestamp>, s
 }
 
 /// What a certificate that ends at `not_after` can spare between two attempts; none when it has ended.
-pub fn hurry(not_after: Option<Timestamp>, now: Timestamp) -> Option<Duration> {
+pub fn urgency(not_after: Option<Timestamp>, now: Timestamp) -> Option<Duration> {
     let left = not_after?.duration_since(now);
     (left > SignedDuration::ZERO).then(|| left.unsigned_abs() / 10)
 }

@@ -10,9 +10,9 @@ use gatehouse_crds::certificate::Certificate;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    outcome::{HELD, ISSUING},
-    plan::Cause,
+    decide::IssuanceReason,
     renewal,
+    status::{HELD, ISSUING},
 };
 use crate::{clock::Horizon, kubernetes::conditions};
 
@@ -23,7 +23,7 @@ const REFILL: Duration = Duration::from_secs(600);
 
 /// What the breaker says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Admission {
     /// Go on.
     Pass,
     /// Not before this time.
@@ -53,7 +53,7 @@ impl Breaker {
     }
 
     /// Asks for `uid`, one of `total` Certificates. Asking again while held gives the same time.
-    pub fn ask(&mut self, uid: &str, total: usize, now: Timestamp) -> Verdict {
+    pub fn ask(&mut self, uid: &str, total: usize, now: Timestamp) -> Admission {
         let size = self.size(total);
         self.taken = drained(self.taken, self.filled, now, size);
         self.filled = now;
@@ -67,27 +67,27 @@ impl Breaker {
             }
             Some(until) if *until <= now => {
                 self.held.remove(uid);
-                Verdict::Pass
+                Admission::Pass
             }
-            Some(until) => Verdict::Held { until: *until },
+            Some(until) => Admission::Held { until: *until },
             None => {
                 self.taken += 1.0;
                 if self.taken <= size {
-                    return Verdict::Pass;
+                    return Admission::Pass;
                 }
                 let wait = (self.taken - size) * REFILL.as_secs_f64() / size;
                 let until = now.checked_add(Duration::from_secs_f64(wait)).unwrap_or(Timestamp::MAX);
                 // As the status says it: whoever reads it there after a restart comes to the same moment.
                 let until = renewal::whole_seconds_up(until);
                 self.held.insert(uid.to_owned(), until);
-                Verdict::Held { until }
+                Admission::Held { until }
             }
         }
     }
 
     /// Takes up what an operator before this one had come to, by what the statuses tell of it: a restart, or a crash in a
     /// loop, does not fill the bucket.
-    pub fn recall(&mut self, traces: Vec<(String, Trace)>, total: usize, now: Timestamp) {
+    pub fn recall(&mut self, traces: Vec<(String, PastReissue)>, total: usize, now: Timestamp) {
         let size = self.size(total);
         let rate = size / REFILL.as_secs_f64();
         let mut passed: Vec<Timestamp> = Vec::new();
@@ -96,9 +96,9 @@ impl Breaker {
         let mut ahead: f64 = 0.0;
         for (uid, trace) in traces {
             match trace {
-                Trace::Passed { at } => passed.push(at.min(now)),
-                Trace::Held { until } if longest(size, total.max(count)).believe(Some(until), now).is_none() => {}
-                Trace::Held { until } => {
+                PastReissue::Passed { at } => passed.push(at.min(now)),
+                PastReissue::Held { until } if longest(size, total.max(count)).believe(Some(until), now).is_none() => {}
+                PastReissue::Held { until } => {
                     ahead = ahead.max(size + until.duration_since(now).as_secs_f64() * rate);
                     self.held.insert(uid, until);
                 }
@@ -148,14 +148,14 @@ fn drained(taken: f64, since: Timestamp, now: Timestamp, size: f64) -> f64 {
 
 /// What a status tells of the breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trace {
+pub enum PastReissue {
     /// It was let through, and was issued then or goes on with it now.
     Passed { at: Timestamp },
     /// It is held.
     Held { until: Timestamp },
 }
 
-impl Trace {
+impl PastReissue {
     /// Reads it off a Certificate; `cause` is why what is in its Secret was issued. None when it is of no account any more.
     pub fn of(certificate: &Certificate, cause: Option<&str>, now: Timestamp) -> Option<Self> {
         let status = certificate.status.as_ref()?;
@@ -165,17 +165,17 @@ impl Trace {
             return Some(Self::Held { until });
         }
         if issuing.status == "True" {
-            return is_unasked(&issuing.reason).then_some(Self::Passed { at: now });
+            return is_unrequested(&issuing.reason).then_some(Self::Passed { at: now });
         }
         let at = status
             .issued_at
             .filter(|at| now.duration_since(*at).unsigned_abs() < REFILL)?;
-        is_unasked(cause?).then_some(Self::Passed { at })
+        is_unrequested(cause?).then_some(Self::Passed { at })
     }
 }
 
-fn is_unasked(cause: &str) -> bool {
-    [Cause::SecretMissing, Cause::SecretDamaged]
+fn is_unrequested(cause: &str) -> bool {
+    [IssuanceReason::SecretMissing, IssuanceReason::SecretDamaged]
         .into_iter()
         .any(|unasked| unasked.as_str() == cause)
 }

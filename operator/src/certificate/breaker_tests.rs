@@ -2,7 +2,7 @@
 use super::*;
 use proptest::prelude::*;
 
-use crate::certificate::{outcome::Before, samples};
+use crate::certificate::{samples, status::StatusBuilder};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + seconds).unwrap()
@@ -10,7 +10,7 @@ fn at(seconds: i64) -> Timestamp {
 
 fn storm(breaker: &mut Breaker, count: usize, total: usize, now: Timestamp) -> usize {
     (0..count)
-        .filter(|n| breaker.ask(&n.to_string(), total, now) == Verdict::Pass)
+        .filter(|n| breaker.ask(&n.to_string(), total, now) == Admission::Pass)
         .count()
 }
 
@@ -28,10 +28,10 @@ fn the_held_are_let_through_one_by_one() {
     let mut breaker = Breaker::new(20, at(0));
     storm(&mut breaker, 12, 10, at(0));
     // Ten in ten minutes: one a minute.
-    assert_eq!(breaker.ask("10", 10, at(59)), Verdict::Held { until: at(60) });
-    assert_eq!(breaker.ask("10", 10, at(60)), Verdict::Pass);
-    assert_eq!(breaker.ask("11", 10, at(60)), Verdict::Held { until: at(120) });
-    assert_eq!(breaker.ask("11", 10, at(120)), Verdict::Pass);
+    assert_eq!(breaker.ask("10", 10, at(59)), Admission::Held { until: at(60) });
+    assert_eq!(breaker.ask("10", 10, at(60)), Admission::Pass);
+    assert_eq!(breaker.ask("11", 10, at(60)), Admission::Held { until: at(120) });
+    assert_eq!(breaker.ask("11", 10, at(120)), Admission::Pass);
     assert_eq!(breaker.held(), 0);
 }
 
@@ -42,16 +42,16 @@ fn one_that_was_mended_is_forgotten() {
     breaker.forget("10");
     assert_eq!(breaker.held(), 0);
     // Its place is the next one's.
-    assert_eq!(breaker.ask("11", 10, at(0)), Verdict::Held { until: at(60) });
+    assert_eq!(breaker.ask("11", 10, at(0)), Admission::Held { until: at(60) });
 }
 
 /// What the statuses tell after `count` were asked for at `now`.
-fn traces(breaker: &mut Breaker, count: usize, now: Timestamp) -> Vec<(String, Trace)> {
+fn traces(breaker: &mut Breaker, count: usize, now: Timestamp) -> Vec<(String, PastReissue)> {
     (0..count)
         .map(|n| {
             let trace = match breaker.ask(&n.to_string(), 10, now) {
-                Verdict::Pass => Trace::Passed { at: now },
-                Verdict::Held { until } => Trace::Held { until },
+                Admission::Pass => PastReissue::Passed { at: now },
+                Admission::Held { until } => PastReissue::Held { until },
             };
             (n.to_string(), trace)
         })
@@ -67,19 +67,23 @@ fn a_restart_fills_no_bucket_and_frees_nobody() {
     for (uid, seconds) in [("10", 60), ("11", 120), ("12", 180)] {
         assert_eq!(
             breaker.ask(uid, 10, at(30)),
-            Verdict::Held { until: at(seconds) },
+            Admission::Held { until: at(seconds) },
             "{uid}"
         );
     }
     // Who comes new comes last.
-    assert_eq!(breaker.ask("new", 10, at(30)), Verdict::Held { until: at(240) });
-    assert_eq!(breaker.ask("10", 10, at(60)), Verdict::Pass);
+    assert_eq!(breaker.ask("new", 10, at(30)), Admission::Held { until: at(240) });
+    assert_eq!(breaker.ask("10", 10, at(60)), Admission::Pass);
 
     // Nobody was held, but the bucket is empty all the same.
     let mut breaker = Breaker::new(20, at(60));
     breaker.recall(traces.into_iter().take(10).collect(), 10, at(60));
-    assert_eq!(breaker.ask("new", 10, at(60)), Verdict::Pass, "one place was refilled");
-    assert_eq!(breaker.ask("newer", 10, at(60)), Verdict::Held { until: at(120) });
+    assert_eq!(
+        breaker.ask("new", 10, at(60)),
+        Admission::Pass,
+        "one place was refilled"
+    );
+    assert_eq!(breaker.ask("newer", 10, at(60)), Admission::Held { until: at(120) });
 }
 
 #[test]
@@ -91,9 +95,9 @@ fn operators_that_crash_again_and_again_let_no_more_through_than_one() {
         breaker.recall(past.clone(), 10, now);
         for n in 0..10 {
             let uid = format!("{crash}-{n}");
-            if breaker.ask(&uid, 10, now) == Verdict::Pass {
+            if breaker.ask(&uid, 10, now) == Admission::Pass {
                 passed += 1;
-                past.push((uid, Trace::Passed { at: now }));
+                past.push((uid, PastReissue::Passed { at: now }));
             }
         }
     }
@@ -105,17 +109,20 @@ fn a_trace_is_what_the_status_and_the_secret_tell() {
     let now = samples::issued_at();
     let held = samples::pair(&samples::certificate(""), now);
     let issued = samples::with_issued(samples::certificate(""), &held, now);
-    let missing = Some(Cause::SecretMissing.as_str());
+    let missing = Some(IssuanceReason::SecretMissing.as_str());
     let soon = samples::after(Duration::from_secs(599));
-    assert_eq!(Trace::of(&issued, missing, soon), Some(Trace::Passed { at: now }));
-    assert_eq!(Trace::of(&issued, Some("Due"), soon), None);
-    assert_eq!(Trace::of(&issued, None, soon), None);
     assert_eq!(
-        Trace::of(&issued, missing, samples::after(Duration::from_secs(600))),
+        PastReissue::of(&issued, missing, soon),
+        Some(PastReissue::Passed { at: now })
+    );
+    assert_eq!(PastReissue::of(&issued, Some("Due"), soon), None);
+    assert_eq!(PastReissue::of(&issued, None, soon), None);
+    assert_eq!(
+        PastReissue::of(&issued, missing, samples::after(Duration::from_secs(600))),
         None
     );
 
-    let before = Before {
+    let before = StatusBuilder {
         certificate: &issued,
         now,
     };
@@ -125,17 +132,17 @@ fn a_trace_is_what_the_status_and_the_secret_tell() {
         certificate
     };
     let until = samples::after(Duration::from_secs(90));
-    let held = with(before.held(Cause::SecretMissing, until));
-    assert_eq!(Trace::of(&held, None, now), Some(Trace::Held { until }));
-    assert_eq!(Trace::of(&held, missing, until), None, "its time has come");
+    let held = with(before.held(IssuanceReason::SecretMissing, until));
+    assert_eq!(PastReissue::of(&held, None, now), Some(PastReissue::Held { until }));
+    assert_eq!(PastReissue::of(&held, missing, until), None, "its time has come");
     for (cause, trace) in [
-        (Cause::SecretDamaged, Some(Trace::Passed { at: soon })),
-        (Cause::Due, None),
+        (IssuanceReason::SecretDamaged, Some(PastReissue::Passed { at: soon })),
+        (IssuanceReason::Due, None),
     ] {
         let ordering = with(before.issuing(cause, &samples::ca(), None));
-        assert_eq!(Trace::of(&ordering, missing, soon), trace, "{cause:?}");
+        assert_eq!(PastReissue::of(&ordering, missing, soon), trace, "{cause:?}");
     }
-    assert_eq!(Trace::of(&samples::certificate(""), missing, now), None);
+    assert_eq!(PastReissue::of(&samples::certificate(""), missing, now), None);
 }
 
 proptest! {
@@ -145,7 +152,7 @@ proptest! {
         let (mut now, mut passed) = (0, 0);
         for (uid, pause) in asks {
             now += pause;
-            passed += i64::from(breaker.ask(&uid.to_string(), 100, at(now)) == Verdict::Pass);
+            passed += i64::from(breaker.ask(&uid.to_string(), 100, at(now)) == Admission::Pass);
             // 20 at once, then 20 in 600 s.
             prop_assert!(passed <= 20 + now / 30 + 1, "{passed} after {now} s");
         }
@@ -157,11 +164,11 @@ fn a_clock_that_was_a_year_ahead_holds_nobody_for_a_year() {
     let year = SignedDuration::from_hours(365 * 24);
     let (now, then) = (at(0), at(0).checked_add(year).unwrap());
     let mut breaker = Breaker::new(1, now);
-    let held = (0..30).filter(|uid| breaker.ask(&uid.to_string(), 30, then) != Verdict::Pass);
+    let held = (0..30).filter(|uid| breaker.ask(&uid.to_string(), 30, then) != Admission::Pass);
     assert_eq!(held.count(), 20);
     // Asked by the right clock, all have a time within what thirty can take.
     for uid in 0..30 {
-        if let Verdict::Held { until } = breaker.ask(&uid.to_string(), 30, now) {
+        if let Admission::Held { until } = breaker.ask(&uid.to_string(), 30, now) {
             assert!(
                 until.duration_since(now) <= SignedDuration::from_hours(1),
                 "{uid}: {until}"
@@ -170,6 +177,6 @@ fn a_clock_that_was_a_year_ahead_holds_nobody_for_a_year() {
     }
     // The same from the statuses, after a restart.
     let mut after = Breaker::new(1, now);
-    after.recall(vec![("a".into(), Trace::Held { until: then })], 30, now);
-    assert_eq!(after.ask("a", 30, now), Verdict::Pass);
+    after.recall(vec![("a".into(), PastReissue::Held { until: then })], 30, now);
+    assert_eq!(after.ask("a", 30, now), Admission::Pass);
 }

@@ -1,9 +1,9 @@
-//! What the operator remembers of the cluster: Certificates whole, their Secrets as [`Facts`].
+//! What the operator remembers of the cluster: Certificates whole, their Secrets as [`SecretMetadata`].
 //!
 //! One cache for each watched namespace, or one for all of them. Certificates that the API server
 //! holds but that cannot be decoded are kept as such, so that they disturb no other.
 
-mod awaited;
+mod pending_writes;
 
 use std::{
     collections::HashMap,
@@ -25,8 +25,8 @@ use kube::{
 };
 use tokio::sync::{mpsc, watch};
 
-use self::awaited::{Awaited, Part};
-use super::holding::Facts;
+use self::pending_writes::{Part, PendingWrites};
+use super::observed_secret::SecretMetadata;
 use crate::kubernetes::{client::Recovery, watch::watch as watch_all};
 
 /// A Certificate, or why it is none.
@@ -43,9 +43,9 @@ type Key = (String, String);
 /// Certificates and Secrets of one scope.
 pub struct Cache {
     certificates: Store<Guarded>,
-    secrets: Store<Facts>,
+    secrets: Store<SecretMetadata>,
     by_secret: Mutex<HashMap<Key, Vec<String>>>,
-    awaited: Awaited,
+    pending_writes: PendingWrites,
     touched: mpsc::UnboundedSender<Ref>,
     changes: mpsc::UnboundedSender<Change>,
     listed: watch::Sender<Listed>,
@@ -79,32 +79,32 @@ impl Drop for LastWord<'_> {
 }
 
 /// The cache's inlets.
-pub struct Inlets {
+pub struct StoreWriters {
     certificates: Writer<Guarded>,
-    secrets: Writer<Facts>,
+    secrets: Writer<SecretMetadata>,
     touched: mpsc::UnboundedReceiver<Ref>,
     changes: mpsc::UnboundedReceiver<Change>,
 }
 
 impl Cache {
     /// An empty cache.
-    pub fn new() -> (Arc<Self>, Inlets) {
+    pub fn new() -> (Arc<Self>, StoreWriters) {
         let (certificates, certificates_in) = store();
-        let secrets_in = Writer::<Facts>::default();
+        let secrets_in = Writer::<SecretMetadata>::default();
         let (touched, touched_out) = mpsc::unbounded_channel();
         let (changes, changes_out) = mpsc::unbounded_channel();
         let cache = Self {
             certificates,
             secrets: secrets_in.as_reader(),
             by_secret: Mutex::default(),
-            awaited: Awaited::default(),
+            pending_writes: PendingWrites::default(),
             touched,
             changes,
             listed: watch::Sender::default(),
         };
         (
             Arc::new(cache),
-            Inlets {
+            StoreWriters {
                 certificates: certificates_in,
                 secrets: secrets_in,
                 touched: touched_out,
@@ -133,7 +133,7 @@ impl Cache {
     }
 
     /// A Secret's facts.
-    pub fn secret(&self, namespace: &str, name: &str) -> Option<Arc<Facts>> {
+    pub fn secret(&self, namespace: &str, name: &str) -> Option<Arc<SecretMetadata>> {
         self.secrets.get(&ObjectRef::new(name).within(namespace))
     }
 
@@ -191,7 +191,7 @@ impl Cache {
     pub async fn watch_secrets(
         self: Arc<Self>,
         api: Api<PartialObjectMeta<Secret>>,
-        mut inlet: Writer<Facts>,
+        mut inlet: Writer<SecretMetadata>,
         changed: mpsc::UnboundedSender<(String, String)>,
         recovery: Recovery,
     ) {
@@ -201,12 +201,12 @@ impl Cache {
             .page_size(PAGE);
         let mut events = watch_all(api, config, "Secret", &recovery).boxed();
         while let Some(event) = events.next().await {
-            let event = facts(event);
+            let event = metadata(event);
             inlet.apply_watcher_event(&event);
             self.note_secret(&event);
-            if let Event::Apply(facts) | Event::Delete(facts) = &event {
+            if let Event::Apply(metadata) | Event::Delete(metadata) = &event {
                 // No issuer listens: the process is on its way out.
-                let _ = changed.send((facts.namespace.clone(), facts.name.clone()));
+                let _ = changed.send((metadata.namespace.clone(), metadata.name.clone()));
             }
         }
     }
@@ -230,7 +230,7 @@ impl Cache {
         self.note_certificate(event);
         inlet.apply_watcher_event(event);
         if let Some((namespace, secret)) = claimed {
-            self.touch_claimants(&namespace, &secret);
+            self.enqueue_claimants(&namespace, &secret);
         }
         if matches!(event, Event::InitDone) {
             self.index_all();
@@ -307,11 +307,11 @@ impl Cache {
     }
 
     /// Enqueues those that claim a Secret: one that had it may have given it up.
-    fn touch_claimants(&self, namespace: &str, secret: &str) {
+    fn enqueue_claimants(&self, namespace: &str, secret: &str) {
         let key = (namespace.to_owned(), secret.to_owned());
         let names = self.lock_index().get(&key).cloned().unwrap_or_default();
         for name in names {
-            self.touch(&ObjectRef::new(&name).within(namespace));
+            self.enqueue(&ObjectRef::new(&name).within(namespace));
         }
     }
 
@@ -322,35 +322,36 @@ impl Cache {
                 self.unindex(&namespace, &name);
                 self.index(object);
                 let version = object.resource_version();
-                self.awaited
+                self.pending_writes
                     .seen(&namespace, &name, Part::Certificate, version.as_deref());
             }
             Event::Delete(object) => {
                 let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
                 self.unindex(&namespace, &name);
-                self.awaited.forget(&namespace, &name);
+                self.pending_writes.forget(&namespace, &name);
             }
-            Event::InitDone => self.awaited.clear(),
+            Event::InitDone => self.pending_writes.clear(),
             Event::Init | Event::InitApply(_) => {}
         }
     }
 
-    fn note_secret(&self, event: &Event<Facts>) {
-        let touch = |facts: &Facts| {
-            for certificate in self.interested(facts) {
-                let version = Some(facts.resource_version.as_str());
-                self.awaited.seen(&facts.namespace, &certificate, Part::Secret, version);
-                self.touch(&ObjectRef::new(&certificate).within(&facts.namespace));
+    fn note_secret(&self, event: &Event<SecretMetadata>) {
+        let enqueue_interested = |metadata: &SecretMetadata| {
+            for certificate in self.interested(metadata) {
+                let version = Some(metadata.resource_version.as_str());
+                self.pending_writes
+                    .seen(&metadata.namespace, &certificate, Part::Secret, version);
+                self.enqueue(&ObjectRef::new(&certificate).within(&metadata.namespace));
             }
         };
         match event {
-            Event::Apply(facts) | Event::Delete(facts) => touch(facts),
+            Event::Apply(metadata) | Event::Delete(metadata) => enqueue_interested(metadata),
             // After an interruption anything may have changed meanwhile.
             Event::InitDone => {
                 self.listed.send_modify(|listed| listed.secrets = true);
-                self.awaited.clear();
+                self.pending_writes.clear();
                 for certificate in self.certificates.state() {
-                    self.touch(&ObjectRef::from_obj(certificate.as_ref()));
+                    self.enqueue(&ObjectRef::from_obj(certificate.as_ref()));
                 }
             }
             Event::Init | Event::InitApply(_) => {}
@@ -358,7 +359,7 @@ impl Cache {
     }
 
     /// Has a Certificate looked at now, if it is here.
-    pub fn touch(&self, certificate: &Ref) {
+    pub fn enqueue(&self, certificate: &Ref) {
         if self.certificates.get(certificate).is_some() {
             // Its controller is gone: the process is on its way out.
             let _ = self.touched.send(certificate.clone());
@@ -366,10 +367,10 @@ impl Cache {
     }
 
     /// Certificates that want this Secret, and the one that it names as its own.
-    fn interested(&self, facts: &Facts) -> Vec<String> {
-        let key = (facts.namespace.clone(), facts.name.clone());
+    fn interested(&self, metadata: &SecretMetadata) -> Vec<String> {
+        let key = (metadata.namespace.clone(), metadata.name.clone());
         let mut names = self.lock_index().get(&key).cloned().unwrap_or_default();
-        names.extend(facts.certificate.clone().filter(|name| !names.contains(name)));
+        names.extend(metadata.certificate.clone().filter(|name| !names.contains(name)));
         names
     }
 
@@ -413,7 +414,7 @@ impl Cache {
             .get(&ObjectRef::new(&name).within(&namespace))
             .and_then(|stored| stored.resource_version());
         let written = certificate.resource_version();
-        self.awaited.expect(
+        self.pending_writes.expect(
             (namespace, name),
             Part::Certificate,
             stored.as_deref(),
@@ -422,18 +423,18 @@ impl Cache {
     }
 
     /// We wrote the Certificate's Secret.
-    pub fn await_secret(&self, certificate: &Certificate, written: &Facts) {
+    pub fn await_secret(&self, certificate: &Certificate, written: &SecretMetadata) {
         let stored = self
             .secret(&written.namespace, &written.name)
-            .map(|facts| facts.resource_version.clone());
+            .map(|metadata| metadata.resource_version.clone());
         let key = (written.namespace.clone(), certificate.name_any());
-        self.awaited
+        self.pending_writes
             .expect(key, Part::Secret, stored.as_deref(), Some(&written.resource_version));
     }
 
     /// How long to wait before the caches can be trusted about this Certificate; none when they can.
-    pub fn lag(&self, namespace: &str, name: &str) -> Option<Duration> {
-        self.awaited.lag(namespace, name)
+    pub fn staleness(&self, namespace: &str, name: &str) -> Option<Duration> {
+        self.pending_writes.staleness(namespace, name)
     }
 
     fn lock_index(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Vec<String>>> {
@@ -441,14 +442,14 @@ impl Cache {
     }
 }
 
-impl Inlets {
+impl StoreWriters {
     /// For [`Cache::watch_certificates`] and [`Cache::watch_secrets`], the Certificates that are touched, and what changes.
     #[allow(clippy::type_complexity, reason = "taken apart on the spot")]
     pub fn split(
         self,
     ) -> (
         Writer<Guarded>,
-        Writer<Facts>,
+        Writer<SecretMetadata>,
         mpsc::UnboundedReceiver<Ref>,
         mpsc::UnboundedReceiver<Change>,
     ) {
@@ -474,8 +475,8 @@ fn prune(object: &mut Guarded) {
         .remove("kubectl.kubernetes.io/last-applied-configuration");
 }
 
-fn facts(event: Event<PartialObjectMeta<Secret>>) -> Event<Facts> {
-    let of = |object: PartialObjectMeta<Secret>| Facts::of(&object.metadata);
+fn metadata(event: Event<PartialObjectMeta<Secret>>) -> Event<SecretMetadata> {
+    let of = |object: PartialObjectMeta<Secret>| SecretMetadata::of(&object.metadata);
     match event {
         Event::Apply(object) => Event::Apply(of(object)),
         Event::Delete(object) => Event::Delete(of(object)),

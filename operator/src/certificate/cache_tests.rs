@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use super::{awaited::PATIENCE, *};
+use super::{pending_writes::MAX_STALENESS, *};
 
 /// A Certificate as the watch gives it.
 fn certificate(name: &str, uid: &str, secret: &str, made: &str) -> Guarded {
@@ -14,14 +14,14 @@ fn certificate(name: &str, uid: &str, secret: &str, made: &str) -> Guarded {
 }
 
 /// A cache, and what comes out of it as gone.
-struct World {
+struct TestStore {
     cache: Arc<Cache>,
     certificates: Writer<Guarded>,
     gone: mpsc::UnboundedReceiver<String>,
     gone_in: mpsc::UnboundedSender<String>,
 }
 
-impl World {
+impl TestStore {
     fn new() -> Self {
         let (cache, inlets) = Cache::new();
         let (certificates, _, _, _) = inlets.split();
@@ -58,50 +58,50 @@ const LATE: &str = "2026-01-01T00:00:01Z";
 
 #[test]
 fn of_two_that_want_one_secret_the_first_may_make_it() {
-    let mut world = World::new();
-    world.list(vec![
+    let mut store = TestStore::new();
+    store.list(vec![
         certificate("a", "1", "tls", LATE),
         certificate("b", "2", "tls", EARLY),
         certificate("c", "3", "other", EARLY),
     ]);
-    assert_eq!(world.cache.first_claim("app", "tls").as_deref(), Some("b"));
-    world.see(Event::Delete(certificate("b", "2", "tls", EARLY)));
-    assert_eq!(world.cache.first_claim("app", "tls").as_deref(), Some("a"));
-    assert_eq!(world.cache.first_claim("elsewhere", "tls"), None);
+    assert_eq!(store.cache.first_claim("app", "tls").as_deref(), Some("b"));
+    store.see(Event::Delete(certificate("b", "2", "tls", EARLY)));
+    assert_eq!(store.cache.first_claim("app", "tls").as_deref(), Some("a"));
+    assert_eq!(store.cache.first_claim("elsewhere", "tls"), None);
 }
 
 #[test]
 fn an_order_is_known_by_the_status_of_this_very_certificate() {
-    let mut world = World::new();
+    let mut store = TestStore::new();
     let mut ordering = certificate("a", "1", "a-tls", EARLY);
     let status = serde_json::json!({"acme": {"orderURL": "https://ca.test/order/1"}});
     ordering.0.as_mut().unwrap().status = Some(serde_json::from_value(status).unwrap());
-    world.list(vec![ordering, certificate("b", "2", "b-tls", EARLY)]);
-    assert!(world.cache.has_order("app", "a", "1"));
+    store.list(vec![ordering, certificate("b", "2", "b-tls", EARLY)]);
+    assert!(store.cache.has_order("app", "a", "1"));
     for (name, uid) in [("a", "0"), ("b", "2"), ("c", "3")] {
-        assert!(!world.cache.has_order("app", name, uid), "{name}");
+        assert!(!store.cache.has_order("app", name, uid), "{name}");
     }
 }
 
 #[test]
 fn what_went_while_the_watch_was_interrupted_is_gone_too() {
-    let mut world = World::new();
-    world.list(vec![
+    let mut store = TestStore::new();
+    store.list(vec![
         certificate("a", "1", "a-tls", EARLY),
         certificate("b", "2", "b-tls", EARLY),
         certificate("c", "3", "c-tls", EARLY),
     ]);
-    assert_eq!(world.gone(), Vec::<String>::new());
+    assert_eq!(store.gone(), Vec::<String>::new());
     // b went, c was made anew.
-    world.list(vec![
+    store.list(vec![
         certificate("a", "1", "a-tls", EARLY),
         certificate("c", "4", "c-tls", LATE),
     ]);
-    let mut gone = world.gone();
+    let mut gone = store.gone();
     gone.sort();
     assert_eq!(gone, ["app/b/2", "app/c/3"]);
-    world.see(Event::Delete(certificate("a", "1", "a-tls", EARLY)));
-    assert_eq!(world.gone(), ["app/a/1"]);
+    store.see(Event::Delete(certificate("a", "1", "a-tls", EARLY)));
+    assert_eq!(store.gone(), ["app/a/1"]);
 }
 
 /// The same Certificate, at a later version.
@@ -112,67 +112,67 @@ fn version_of(version: u64) -> Guarded {
 }
 
 /// What our write of the status gave back.
-fn wrote(world: &World, version: u64) {
-    world.cache.await_certificate(&version_of(version).0.unwrap());
+fn wrote(store: &TestStore, version: u64) {
+    store.cache.await_certificate(&version_of(version).0.unwrap());
 }
 
 /// Its Secret, as a watch or a write gives it.
-fn secret(version: u64) -> Facts {
-    Facts {
+fn secret(version: u64) -> SecretMetadata {
+    SecretMetadata {
         namespace: "app".into(),
         name: "a-tls".into(),
         certificate: Some("a".into()),
         resource_version: version.to_string(),
-        ..Facts::default()
+        ..SecretMetadata::default()
     }
 }
 
-fn lag(world: &World) -> Option<Duration> {
-    world.cache.lag("app", "a")
+fn staleness(store: &TestStore) -> Option<Duration> {
+    store.cache.staleness("app", "a")
 }
 
 #[tokio::test(start_paused = true)]
 async fn after_a_write_the_cache_lags_until_the_watch_shows_it() {
-    let mut world = World::new();
-    world.list(vec![version_of(1)]);
-    assert_eq!(lag(&world), None);
-    wrote(&world, 7);
-    assert_eq!(lag(&world), Some(PATIENCE));
-    world.see(Event::Apply(version_of(6)));
-    assert!(lag(&world).is_some(), "an older version is not ours");
-    world.see(Event::Apply(version_of(7)));
-    assert_eq!(lag(&world), None);
+    let mut store = TestStore::new();
+    store.list(vec![version_of(1)]);
+    assert_eq!(staleness(&store), None);
+    wrote(&store, 7);
+    assert_eq!(staleness(&store), Some(MAX_STALENESS));
+    store.see(Event::Apply(version_of(6)));
+    assert!(staleness(&store).is_some(), "an older version is not ours");
+    store.see(Event::Apply(version_of(7)));
+    assert_eq!(staleness(&store), None);
 
     // The watch was faster than the answer.
-    world.see(Event::Apply(version_of(9)));
-    wrote(&world, 9);
-    assert_eq!(lag(&world), None);
+    store.see(Event::Apply(version_of(9)));
+    wrote(&store, 9);
+    assert_eq!(staleness(&store), None);
 }
 
 #[tokio::test(start_paused = true)]
 async fn both_writes_are_waited_for() {
-    let mut world = World::new();
-    world.list(vec![version_of(1)]);
+    let mut store = TestStore::new();
+    store.list(vec![version_of(1)]);
     let certificate = version_of(1).0.unwrap();
-    world.cache.await_secret(&certificate, &secret(5));
-    wrote(&world, 6);
-    world.see(Event::Apply(version_of(6)));
-    assert!(lag(&world).is_some(), "the Secret is still to come");
-    world.cache.note_secret(&Event::Apply(secret(4)));
-    assert!(lag(&world).is_some());
-    world.cache.note_secret(&Event::Apply(secret(5)));
-    assert_eq!(lag(&world), None);
+    store.cache.await_secret(&certificate, &secret(5));
+    wrote(&store, 6);
+    store.see(Event::Apply(version_of(6)));
+    assert!(staleness(&store).is_some(), "the Secret is still to come");
+    store.cache.note_secret(&Event::Apply(secret(4)));
+    assert!(staleness(&store).is_some());
+    store.cache.note_secret(&Event::Apply(secret(5)));
+    assert_eq!(staleness(&store), None);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_watch_that_never_shows_it_is_not_waited_for_longer_than_patience() {
-    let mut world = World::new();
-    world.list(vec![version_of(1)]);
-    wrote(&world, 7);
-    tokio::time::advance(PATIENCE.checked_sub(Duration::from_millis(1)).unwrap()).await;
-    assert_eq!(lag(&world), Some(Duration::from_millis(1)));
+    let mut store = TestStore::new();
+    store.list(vec![version_of(1)]);
+    wrote(&store, 7);
+    tokio::time::advance(MAX_STALENESS.checked_sub(Duration::from_millis(1)).unwrap()).await;
+    assert_eq!(staleness(&store), Some(Duration::from_millis(1)));
     tokio::time::advance(Duration::from_millis(1)).await;
-    assert_eq!(lag(&world), None);
+    assert_eq!(staleness(&store), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -181,31 +181,31 @@ async fn a_fresh_list_or_a_deletion_ends_the_waiting() {
         vec![Event::Init, Event::InitApply(version_of(3)), Event::InitDone],
         vec![Event::Delete(version_of(3))],
     ] {
-        let mut world = World::new();
-        world.list(vec![version_of(1)]);
-        wrote(&world, 7);
-        assert!(lag(&world).is_some());
+        let mut store = TestStore::new();
+        store.list(vec![version_of(1)]);
+        wrote(&store, 7);
+        assert!(staleness(&store).is_some());
         for event in end {
-            world.see(event);
+            store.see(event);
         }
-        assert_eq!(lag(&world), None);
+        assert_eq!(staleness(&store), None);
     }
 }
 
 /// kube's own store wakes only one of those who wait for it: the others would hang for ever.
 #[tokio::test]
 async fn all_who_wait_for_the_lists_are_woken_and_none_before_both_are_there() {
-    let mut world = World::new();
+    let mut store = TestStore::new();
     let waiting: Vec<_> = (0..3)
         .map(|_| {
-            let cache = world.cache.clone();
+            let cache = store.cache.clone();
             tokio::spawn(async move { cache.synced().await })
         })
         .collect();
-    world.list(vec![certificate("a", "1", "tls", EARLY)]);
+    store.list(vec![certificate("a", "1", "tls", EARLY)]);
     tokio::task::yield_now().await;
     assert!(waiting.iter().all(|waiter| !waiter.is_finished()));
-    world.cache.note_secret(&Event::InitDone);
+    store.cache.note_secret(&Event::InitDone);
     for waiter in waiting {
         waiter.await.unwrap();
     }

@@ -15,10 +15,10 @@ use tokio::sync::Semaphore;
 use super::{
     breaker::Breaker,
     cache::{Cache, Ref},
+    decide::Pause,
     failure::{Class, Failure},
     order::Orders,
-    plan::Pause,
-    rollout::Tries,
+    rollout::RolloutAttempts,
 };
 use crate::{
     issuer::{
@@ -37,11 +37,11 @@ use crate::{
 
 /// Writes of certificates that are under way at once: enough to keep an API server busy, too few to
 /// crowd out everybody else's.
-const WRITES: usize = 48;
+const MAX_CONCURRENT_WRITES: usize = 48;
 /// Those who waited for a CA that is back are woken so many at a time, so far apart, and all within half a minute.
-const TOGETHER: usize = 10;
-const APART: Duration = Duration::from_millis(100);
-const BATCHES: usize = 300;
+const WAKE_BATCH: usize = 10;
+const WAKE_INTERVAL: Duration = Duration::from_millis(100);
+const WAKE_BATCHES: usize = 300;
 
 /// Shared by all reconciles, of all scopes.
 pub struct Context {
@@ -67,7 +67,7 @@ pub struct Context {
     /// Those that are looked at again when the API server answers again.
     pub waiting: Mutex<HashSet<Ref>>,
     /// By UID: the tries of rollouts that have not succeeded.
-    pub rollouts: Mutex<HashMap<String, Tries>>,
+    pub rollouts: Mutex<HashMap<String, RolloutAttempts>>,
     /// By UID: what is remembered of a failed attempt, as long as there is no better one.
     pub pauses: Mutex<HashMap<String, Pause>>,
     /// By UID: the passwords' Secrets for which the keystores were found to open, where the Secret's note says others.
@@ -112,7 +112,7 @@ impl Default for Attempt {
 impl Context {
     /// The permits for [`Context::writes`].
     pub fn write_permits() -> Semaphore {
-        Semaphore::new(WRITES)
+        Semaphore::new(MAX_CONCURRENT_WRITES)
     }
 
     /// Secrets of one namespace.
@@ -216,16 +216,16 @@ impl Context {
             pauses.entry(uid_of(name).to_owned()).or_default().is_over = true;
         }
         drop(pauses);
-        let (first, rest) = names.split_at(names.len().min(TOGETHER));
-        self.wake_named(first);
+        let (first, rest) = names.split_at(names.len().min(WAKE_BATCH));
+        self.enqueue_named(first);
         if rest.is_empty() {
             return;
         }
         let (caches, rest) = (self.caches.clone(), rest.to_vec());
         tokio::spawn(async move {
-            for batch in rest.chunks((rest.len() / BATCHES).max(TOGETHER)) {
-                tokio::time::sleep(APART).await;
-                wake_named(&caches, batch);
+            for batch in rest.chunks((rest.len() / WAKE_BATCHES).max(WAKE_BATCH)) {
+                tokio::time::sleep(WAKE_INTERVAL).await;
+                enqueue_named(&caches, batch);
             }
         });
     }
@@ -233,16 +233,16 @@ impl Context {
     /// Gives up a place in a queue, waiting or in flight: the next may go.
     pub fn leave(&self, signer: &AcmeSigner, name: &str) {
         let next = signer.queue(|queue| queue.done(name, (self.now)()));
-        self.wake_named(&next);
+        self.enqueue_named(&next);
     }
 
     /// Has those looked at that a queue names.
-    pub fn wake_named(&self, identities: &[String]) {
-        wake_named(&self.caches, identities);
+    pub fn enqueue_named(&self, identities: &[String]) {
+        enqueue_named(&self.caches, identities);
     }
 
     /// Works on the tries of rollouts.
-    pub fn rollouts<T>(&self, work: impl FnOnce(&mut HashMap<String, Tries>) -> T) -> T {
+    pub fn rollouts<T>(&self, work: impl FnOnce(&mut HashMap<String, RolloutAttempts>) -> T) -> T {
         work(&mut self.rollouts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -268,15 +268,15 @@ impl Context {
     }
 
     /// Tells the user about `certificate` by an event.
-    pub fn tell(&self, certificate: &Certificate, type_: EventType, reason: &str, note: &str) {
+    pub fn publish_event(&self, certificate: &Certificate, type_: EventType, reason: &str, note: &str) {
         self.events
             .publish(&reference(certificate), type_, reason, "Issue", note);
     }
 
     /// Has a Certificate looked at now.
-    pub fn wake(&self, certificate: &Ref) {
+    pub fn enqueue(&self, certificate: &Ref) {
         for cache in &self.caches {
-            cache.touch(certificate);
+            cache.enqueue(certificate);
         }
     }
 
@@ -297,17 +297,17 @@ pub struct Slot<'a> {
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
         let next = self.ctx.slots.give_back(&self.step);
-        self.ctx.wake_named(&next);
+        self.ctx.enqueue_named(&next);
     }
 }
 
-fn wake_named(caches: &[Arc<Cache>], identities: &[String]) {
+fn enqueue_named(caches: &[Arc<Cache>], identities: &[String]) {
     for identity in identities {
         let mut parts = identity.splitn(3, '/');
         if let (Some(namespace), Some(name)) = (parts.next(), parts.next()) {
             let certificate = Ref::new(name).within(namespace);
             for cache in caches {
-                cache.touch(&certificate);
+                cache.enqueue(&certificate);
             }
         }
     }

@@ -11,18 +11,18 @@ use jiff::Timestamp;
 use kube::{ResourceExt, runtime::controller::Action};
 
 use super::{
-    advice,
-    breaker::Trace,
+    breaker::PastReissue,
     cache::{Cache, Guarded, identity},
     context::Context,
-    delivery::{self, Delivery},
+    decide::{Decision, IssuanceReason},
     dependencies,
+    desired::{DesiredCertificate, SpecError},
     failure::{Class, Failure},
     issue, keystores,
-    look::{Known, Look},
-    plan::{Cause, Plan},
-    rollout, unreadable,
-    wanted::{SpecError, Wanted},
+    reconcile::{ObservedSecret, Reconcile},
+    renewal_info, rollout,
+    secret_writer::{self, SecretContent},
+    unreadable,
 };
 use crate::{
     clock,
@@ -35,9 +35,9 @@ use crate::{
 };
 
 /// Longest pause after writes to the API server failed.
-pub const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+pub const MAX_BACKOFF: Duration = Duration::from_secs(60);
 /// So many refusals in a row are no passing trouble of the API server.
-const REFUSALS: u32 = 4;
+const MAX_REFUSALS: u32 = 4;
 
 /// One scope's reconciles: all namespaces, or one.
 pub struct Scope {
@@ -64,9 +64,9 @@ impl Scope {
                 let certificate = object.0.as_ref().ok()?;
                 let namespace = certificate.namespace().unwrap_or_default();
                 issue::recall(&self.ctx, certificate, now);
-                let facts = self.cache.secret(&namespace, &certificate.spec.secret_name);
-                let cause = facts.as_ref().and_then(|facts| facts.cause.as_deref());
-                Some((certificate.uid()?, Trace::of(certificate, cause, now)?))
+                let metadata = self.cache.secret(&namespace, &certificate.spec.secret_name);
+                let cause = metadata.as_ref().and_then(|metadata| metadata.cause.as_deref());
+                Some((certificate.uid()?, PastReissue::of(certificate, cause, now)?))
             };
             let traces = certificates.iter().filter_map(trace).collect();
             let total = self.ctx.total();
@@ -80,16 +80,16 @@ pub async fn reconcile(object: Arc<Guarded>, scope: Arc<Scope>) -> Result<Action
     let started = tokio::time::Instant::now();
     let (action, failed) = match &object.0 {
         Ok(certificate) => {
-            let look = Look {
+            let reconcile = Reconcile {
                 scope: &scope,
                 certificate,
                 now: (scope.ctx.now)(),
                 changed: false,
                 revision: scope.ctx.registry.revision(),
             };
-            let outcome = match Box::pin(look.reconcile()).await {
+            let outcome = match Box::pin(reconcile.reconcile()).await {
                 Ok(action) => (action, false),
-                Err(error) => (look.write_failed(&error).await, true),
+                Err(error) => (reconcile.write_failed(&error).await, true),
             };
             // It went while we were at it: what this look has left in memory goes with it.
             let identity = identity(certificate);
@@ -98,26 +98,26 @@ pub async fn reconcile(object: Arc<Guarded>, scope: Arc<Scope>) -> Result<Action
             }
             outcome
         }
-        Err(error) => (unreadable::tell(&object, &error.to_string(), &scope).await, true),
+        Err(error) => (unreadable::report(&object, &error.to_string(), &scope).await, true),
     };
     scope.ctx.metrics.reconciled("Certificate", started.elapsed(), failed);
     Ok(action)
 }
 
-impl Look<'_> {
+impl Reconcile<'_> {
     async fn reconcile(&self) -> Result<Action, WriteError> {
         let (ctx, cache) = (self.ctx(), &self.scope.cache);
         if !cache.synced().await {
             return Ok(Action::await_change());
         }
         self.scope.recall(self.now);
-        if let Some(lag) = cache.lag(&self.namespace(), &self.certificate.name_any()) {
-            return Ok(Action::requeue(lag));
+        if let Some(staleness) = cache.staleness(&self.namespace(), &self.certificate.name_any()) {
+            return Ok(Action::requeue(staleness));
         }
         let dependent = dependencies::dependent(&self.namespace(), &self.certificate.name_any());
         ctx.dependencies.set(&dependent, dependencies::of(self.certificate));
         let changed = ctx.dependencies.take_change(&dependent);
-        let outcome = Look { changed, ..*self }.step().await;
+        let outcome = Reconcile { changed, ..*self }.step().await;
         if changed && outcome.is_err() {
             ctx.dependencies.put_back_change(dependent);
         }
@@ -132,22 +132,24 @@ impl Look<'_> {
         {
             // Its change brings the next look.
             self.write_status(&status).await?;
-            return Ok(Action::requeue(LONGEST_PAUSE));
+            return Ok(Action::requeue(MAX_BACKOFF));
         }
-        let wanted = Wanted::parse(&self.certificate.spec);
-        let mut known = Known {
-            facts: cache.secret(&self.namespace(), &self.certificate.spec.secret_name),
+        let desired = DesiredCertificate::parse(&self.certificate.spec);
+        let mut observed = ObservedSecret {
+            metadata: cache.secret(&self.namespace(), &self.certificate.spec.secret_name),
             contents: None,
             passwords: None,
         };
-        known.passwords = self.passwords(&known).await?;
-        let mut decision = self.decide(&wanted, &known);
-        if decision == Plan::ReadSecret
-            && let Some(mark) = known.passwords.take()
+        observed.passwords = self.passwords(&observed).await?;
+        let mut decision = self.decide(&desired, &observed);
+        if decision == Decision::ReadSecret
+            && let Some(mark) = observed.passwords.take()
         {
             // Nothing else may be the matter, and the keystores may open all the same.
-            let otherwise = self.decide(&wanted, &known);
-            if matches!(otherwise, Plan::Serve { .. } | Plan::AskAdvice { .. }) && self.keystores_open(mark).await? {
+            let otherwise = self.decide(&desired, &observed);
+            if matches!(otherwise, Decision::UpToDate { .. } | Decision::AskAdvice { .. })
+                && self.keystores_open(mark).await?
+            {
                 decision = otherwise;
             }
         }
@@ -155,34 +157,34 @@ impl Look<'_> {
         // of that, and before an order is spent, ask.
         let doubtful = !ctx.orders.has(self.uid())
             && match decision {
-                Plan::Issue(Cause::SecretMissing) => true,
-                Plan::Issue(Cause::First) => issue::orders(self),
+                Decision::Issue(IssuanceReason::SecretMissing) => true,
+                Decision::Issue(IssuanceReason::First) => issue::orders(self),
                 _ => false,
             };
-        if decision == Plan::ReadSecret || doubtful {
-            known = self.read_secret().await?;
-            decision = self.decide(&wanted, &known);
+        if decision == Decision::ReadSecret || doubtful {
+            observed = self.read_secret().await?;
+            decision = self.decide(&desired, &observed);
         }
-        Box::pin(self.carry_out(decision, wanted, known)).await
+        Box::pin(self.carry_out(decision, desired, observed)).await
     }
 
     /// The passwords' Secrets that the keystores in the Secret may not be made with.
-    async fn passwords(&self, known: &Known) -> Result<Option<String>, WriteError> {
-        let own = known
-            .facts
+    async fn passwords(&self, observed: &ObservedSecret) -> Result<Option<String>, WriteError> {
+        let own = observed
+            .metadata
             .as_ref()
-            .is_some_and(|facts| facts.certificate == self.certificate.metadata.name);
+            .is_some_and(|metadata| metadata.certificate == self.certificate.metadata.name);
         if !own {
             return Ok(None);
         }
-        let mark = delivery::passwords_mark(self).await?;
+        let mark = secret_writer::passwords_mark(self).await?;
         Ok(mark.filter(|mark| !self.ctx().passwords_fit(self.uid(), mark)))
     }
 
     /// Whether the keystores that are there open with the passwords as they are now: a password's Secret may change
     /// without its password. Passwords that cannot be read change nothing.
     async fn keystores_open(&self, mark: String) -> Result<bool, WriteError> {
-        let Ok(passwords) = delivery::passwords(self).await? else {
+        let Ok(passwords) = secret_writer::passwords(self).await? else {
             return Ok(true);
         };
         let open = self.read_data(|data| keystores::open(data, &passwords)).await?;
@@ -194,59 +196,63 @@ impl Look<'_> {
 
     async fn carry_out(
         &self,
-        decision: Plan,
-        wanted: Result<Wanted, SpecError>,
-        known: Known,
+        decision: Decision,
+        desired: Result<DesiredCertificate, SpecError>,
+        observed: ObservedSecret,
     ) -> Result<Action, WriteError> {
         let ctx = self.ctx();
-        if !matches!(decision, Plan::Issue(_) | Plan::Hold { .. } | Plan::ReadSecret) {
+        if !matches!(
+            decision,
+            Decision::Issue(_) | Decision::BackOff { .. } | Decision::ReadSecret
+        ) {
             issue::abandon(self, "it is not needed any more").await;
         }
         match decision {
-            Plan::Leave => {
+            Decision::Ignore => {
                 ctx.forget(self.uid());
                 ctx.outages.forget(&identity(self.certificate));
                 if self.certificate.metadata.deletion_timestamp.is_none() {
-                    self.write_status(&self.before().suspended()).await?;
+                    self.write_status(&self.status_builder().suspended()).await?;
                 }
                 Ok(Action::await_change())
             }
             // The second look was taken already; what changed meanwhile comes by the watch.
-            Plan::ReadSecret => Ok(Action::requeue(Duration::from_secs(5))),
-            Plan::Refuse(failure) => self.fail(&failure, None).await,
-            Plan::Hold { until: time } => Ok(self.rest(time)),
-            Plan::Write => {
-                let (Ok(wanted), Some(held)) = (&wanted, known.held()) else {
+            Decision::ReadSecret => Ok(Action::requeue(Duration::from_secs(5))),
+            Decision::Refuse(failure) => self.fail(&failure, None).await,
+            Decision::BackOff { until: time } => Ok(self.rest(time)),
+            Decision::Write => {
+                let (Ok(desired), Some(pair)) = (&desired, observed.pair()) else {
                     return Ok(Action::requeue(Duration::from_secs(5)));
                 };
-                let delivery = Delivery {
-                    wanted,
-                    held,
-                    facts: known.facts.as_deref(),
+                let delivery = SecretContent {
+                    desired,
+                    pair,
+                    metadata: observed.metadata.as_deref(),
                     issuer: None,
                     cause: None,
                 };
-                match delivery::deliver(self, &delivery).await? {
+                match secret_writer::publish(self, &delivery).await? {
                     Ok(action) => Ok(action),
                     Err(failure) => self.fail(&failure, None).await,
                 }
             }
-            Plan::Issue(cause) => match &wanted {
+            Decision::Issue(cause) => match &desired {
                 // Boxed: an order's future is large, and most looks need none of it.
-                Ok(wanted) => Box::pin(issue::obtain(self, wanted, &known, cause)).await,
+                Ok(desired) => Box::pin(issue::issue(self, desired, &observed, cause)).await,
                 Err(_) => Ok(Action::await_change()),
             },
-            Plan::Serve { renewal, next } => {
+            Decision::UpToDate { renewal, next } => {
                 ctx.forget(self.uid());
                 ctx.outages.forget(&identity(self.certificate));
                 let issuer = self.status().issuer.and_then(|issuer| self.ready_issuer(&issuer));
-                self.write_status(&self.before().serving(renewal, issuer.as_ref()))
+                self.write_status(&self.status_builder().serving(renewal, issuer.as_ref()))
                     .await?;
                 Ok(self.rest(next))
             }
-            Plan::AskAdvice { renewal } => {
-                let Some(status) = Box::pin(advice::ask(self, known.facts.as_deref(), renewal)).await else {
-                    return Ok(Action::requeue(issue::LOOK_AGAIN));
+            Decision::AskAdvice { renewal } => {
+                let Some(status) = Box::pin(renewal_info::ask(self, observed.metadata.as_deref(), renewal)).await
+                else {
+                    return Ok(Action::requeue(issue::REQUEUE_AFTER));
                 };
                 self.write_status(&status).await?;
                 Ok(Action::requeue(Duration::from_millis(100)))
@@ -274,7 +280,7 @@ impl Look<'_> {
     }
 
     /// The attempt failed, and this is its record.
-    pub async fn fail(&self, failure: &Failure, cause: Option<Cause>) -> Result<Action, WriteError> {
+    pub async fn fail(&self, failure: &Failure, cause: Option<IssuanceReason>) -> Result<Action, WriteError> {
         let ctx = self.ctx();
         let before = self.status();
         // A request that came since is answered by this failure, and has to find it: else it would be made again and again.
@@ -288,19 +294,19 @@ impl Look<'_> {
             && !asked_since(last.time)
             && (last.reason.as_str(), last.message.as_str()) == (failure.reason, failure.message.as_str())
             && next > self.now
-            && conditions::find(&before.conditions, super::outcome::ISSUING).is_some_and(|issuing| {
+            && conditions::find(&before.conditions, super::status::ISSUING).is_some_and(|issuing| {
                 issuing.status == "False" && issuing.observed_generation == self.certificate.metadata.generation
             })
         {
             return Ok(self.rest(next));
         }
-        let status = self.before().failed(failure, cause);
+        let status = self.status_builder().failed(failure, cause);
         self.write_status(&status).await?;
         ctx.end_attempt(self.uid());
         ctx.note_failure(self.uid(), self.revision, failure.class);
         let next = status.next_attempt_time.unwrap_or(self.now);
         // Without the time of the next attempt, which is in the status: what is said again and again is one event an hour.
-        ctx.tell(
+        ctx.publish_event(
             self.certificate,
             EventType::Warning,
             failure.event(),
@@ -331,7 +337,7 @@ impl Look<'_> {
         }
         if error.is_not_found() || error.reason() == "NamespaceTerminating" {
             // It is gone, most likely; an API server that starts may say so of what is there, too.
-            return Action::requeue(LONGEST_PAUSE);
+            return Action::requeue(MAX_BACKOFF);
         }
         let count = self.ctx().attempt(self.uid(), |attempt| {
             attempt.write_failures = attempt.write_failures.saturating_add(1).min(16);
@@ -345,7 +351,7 @@ impl Look<'_> {
         self.ctx().wait_for_api(self.certificate);
         let pause = Duration::from_millis(500)
             .saturating_mul(2u32.saturating_pow(count))
-            .min(LONGEST_PAUSE);
+            .min(MAX_BACKOFF);
         tracing::warn!(namespace = self.namespace(), certificate = self.certificate.name_any(), %error, ?pause, "a write failed and will be tried again");
         Action::requeue(pause)
     }
@@ -357,14 +363,14 @@ fn lasting(error: &WriteError, count: u32) -> Option<Failure> {
     let WriteError::Refused { reason, .. } = error else {
         return None;
     };
-    let patience = if *reason == "Forbidden" { 1 } else { REFUSALS };
+    let patience = if *reason == "Forbidden" { 1 } else { MAX_REFUSALS };
     (!error.is_conflict() && count >= patience).then(|| Failure::new(Class::Transient, reason, error.to_string()))
 }
 
 /// No failure of anybody's: nothing can be made in a namespace that is being deleted, and no alert is due for it.
 fn terminating(namespace: &str) -> Failure {
     Failure::new(
-        Class::Held(LONGEST_PAUSE),
+        Class::Held(MAX_BACKOFF),
         "SecretWriteFailed",
         format!(
             "Namespace {namespace} is being deleted, so that no Secret can be made in it; create the Certificate in another namespace."
@@ -409,7 +415,7 @@ mod tests {
         for (error, count, told) in [
             (refused("Forbidden"), 1, Some("Forbidden")),
             (refused("ServerError"), 1, None),
-            (refused("ServerError"), REFUSALS, Some("ServerError")),
+            (refused("ServerError"), MAX_REFUSALS, Some("ServerError")),
             (refused("Conflict"), 16, None),
             (unreachable, 16, None),
         ] {

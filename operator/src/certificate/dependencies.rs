@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use gatehouse_crds::certificate::{Certificate, RolloutKind};
 
-use super::outcome::{ISSUING, READY};
+use super::status::{ISSUING, READY};
 use crate::kubernetes::{
     conditions,
     dependency::{Dependency, Dependent, Kind},
@@ -79,7 +79,7 @@ mod tests {
     }
 
     fn failed(mut certificate: Certificate, type_: &'static str, reason: &'static str) -> Certificate {
-        let verdict = conditions::Verdict {
+        let verdict = conditions::ConditionUpdate {
             type_,
             status: Status::False,
             reason,
@@ -93,9 +93,9 @@ mod tests {
     #[test]
     fn a_certificate_that_is_well_costs_no_watch() {
         let certificate = samples::certificate("rollout: [{kind: Deployment, name: web}]");
-        let held = samples::pair(&certificate, samples::issued_at());
+        let pair = samples::pair(&certificate, samples::issued_at());
         assert_eq!(names(&certificate), [""; 0]);
-        let issued = samples::with_issued(certificate, &held, samples::issued_at());
+        let issued = samples::with_issued(certificate, &pair, samples::issued_at());
         assert_eq!(names(&issued), [""; 0]);
     }
 

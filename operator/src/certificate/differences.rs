@@ -5,13 +5,13 @@ use std::time::Duration;
 use gatehouse_crds::certificate::CertificateSpec;
 use jiff::{SignedDuration, Timestamp};
 
-use super::wanted::Wanted;
+use super::desired::DesiredCertificate;
 use crate::{egress::printable, pki};
 
 /// Differences that are listed; the others are counted.
-const LISTED: usize = 10;
+const MAX_DIFFERENCES: usize = 10;
 /// Characters of one difference: a CA chooses how long its names are.
-const LONGEST: usize = 300;
+const MAX_CHARACTERS: usize = 300;
 /// Differences up to this part of the lifetime come from clocks and backdating.
 const TOLERANCE: i32 = 20;
 
@@ -19,21 +19,21 @@ const TOLERANCE: i32 = 20;
 /// from then, or from a `notBefore` that it put back.
 pub fn differences(
     leaf: &pki::Certificate,
-    wanted: &Wanted,
+    desired: &DesiredCertificate,
     spec: &CertificateSpec,
     issued_at: Timestamp,
 ) -> Vec<String> {
-    let deviations = leaf.deviations(&wanted.request, !spec.usages.is_empty());
+    let deviations = leaf.deviations(&desired.request, !spec.usages.is_empty());
     let validity = (leaf.not_before, leaf.not_after);
-    let mut all: Vec<String> = wanted
+    let mut all: Vec<String> = desired
         .duration
         .and_then(|asked| lifetime(validity, asked, issued_at))
         .into_iter()
         .chain(deviations.iter().map(ToString::to_string))
-        .map(|difference| printable(&difference, LONGEST))
+        .map(|difference| printable(&difference, MAX_CHARACTERS))
         .collect();
-    let more = all.len().saturating_sub(LISTED);
-    all.truncate(LISTED);
+    let more = all.len().saturating_sub(MAX_DIFFERENCES);
+    all.truncate(MAX_DIFFERENCES);
     if more > 0 {
         all.push(format!("and {more} more"));
     }

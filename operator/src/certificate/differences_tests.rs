@@ -7,8 +7,8 @@ fn between(made: &str, asked: &str, names: &[&str]) -> String {
     let mut made = samples::certificate(made);
     made.spec.dns_names.extend(names.iter().map(|name| (*name).to_owned()));
     let asked = samples::certificate(asked);
-    let held = samples::pair(&made, issued_at());
-    differences(held.leaf(), &samples::wanted(&asked), &asked.spec, issued_at()).join("; ")
+    let pair = samples::pair(&made, issued_at());
+    differences(pair.leaf(), &samples::desired(&asked), &asked.spec, issued_at()).join("; ")
 }
 
 #[test]
@@ -101,10 +101,10 @@ fn the_lifetime_is_compared_with_room_for_clocks_and_backdating() {
     }
     // Put back by an hour, the certificate lasts as long as asked from its issue on.
     let asked = samples::certificate("duration: 3h");
-    let held = samples::pair(&asked, issued_at());
-    let wanted = samples::wanted(&samples::certificate("duration: 2h"));
+    let pair = samples::pair(&asked, issued_at());
+    let desired = samples::desired(&samples::certificate("duration: 2h"));
     let later = issued_at().checked_add(SignedDuration::from_hours(1)).unwrap();
-    assert!(differences(held.leaf(), &wanted, &asked.spec, later).is_empty());
+    assert!(differences(pair.leaf(), &desired, &asked.spec, later).is_empty());
 }
 
 #[test]

@@ -8,9 +8,9 @@ use super::failure::{Class, Failure};
 
 /// Failures in a row after which a CA counts as one that cannot: the default of the alert rule's
 /// `criticalAfterAttempts`.
-const FAILURES: u32 = 3;
+const MIN_FAILURES: u32 = 3;
 /// A pause that is waited for also when no certificate serves.
-const MOMENT: Duration = Duration::from_secs(30);
+const SHORT_WAIT: Duration = Duration::from_secs(30);
 
 /// An attempt that failed.
 #[derive(Clone, Copy, Debug)]
@@ -28,18 +28,18 @@ pub struct Attempt<'a> {
 ///
 /// - for everything but our own side's trouble, which would be the same there;
 /// - at once when the CA looked and said no;
-/// - after [`FAILURES`] failures in a row;
+/// - after [`MIN_FAILURES`] failures in a row;
 /// - when no certificate serves, unless the pause is a moment;
 /// - when less than a sixth of the lifetime is left, or the pause is more than half of what is left.
 pub fn is_due(attempt: &Attempt<'_>) -> bool {
     if !attempt.failure.may_fall_back() {
         return false;
     }
-    if attempt.failure.class == Class::Refused || attempt.failures >= FAILURES {
+    if attempt.failure.class == Class::Refused || attempt.failures >= MIN_FAILURES {
         return true;
     }
     match attempt.serves {
-        None => attempt.pause > MOMENT,
+        None => attempt.pause > SHORT_WAIT,
         Some((lifetime, left)) => {
             let pause = SignedDuration::try_from(attempt.pause).unwrap_or(SignedDuration::MAX);
             left < lifetime / 6 || pause > left / 2

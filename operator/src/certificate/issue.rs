@@ -8,22 +8,22 @@ use kube::{ResourceExt, runtime::controller::Action};
 use super::{
     acme::Acme,
     backoff,
-    breaker::Verdict,
+    breaker::Admission,
     cache::identity,
     context::{Context, uid_of, until},
     controller::sentence,
-    delivery::{self, Delivery, Signed},
+    decide::{self, IssuanceReason},
     dependencies,
+    desired::DesiredCertificate,
     failure::{Class, Failure},
     fallback,
-    holding::Held,
-    look::{Known, Look},
-    order::Flight,
+    observed_secret::KeyPair,
+    order::InFlightOrder,
     order_key,
-    outcome::keeps_order,
-    plan::{self, Cause},
+    reconcile::{ObservedSecret, Reconcile},
+    secret_writer::{self, SecretContent, SignedBy},
     signing,
-    wanted::Wanted,
+    status::keeps_order,
 };
 use crate::{
     issuer::registry::{Key, Signer, State},
@@ -33,79 +33,85 @@ use crate::{
 };
 
 /// An issuer that is not known yet may be on its way: applied a moment later, or not yet listed.
-const GRACE: Duration = Duration::from_secs(1);
+const ISSUER_GRACE_PERIOD: Duration = Duration::from_secs(1);
 /// An order in flight is looked at again at least this often.
-pub const LOOK_AGAIN: Duration = Duration::from_secs(60);
+pub const REQUEUE_AFTER: Duration = Duration::from_secs(60);
 
 /// One step towards a new certificate.
-pub async fn obtain(look: &Look<'_>, wanted: &Wanted, known: &Known, cause: Cause) -> Result<Action, WriteError> {
-    let ctx = look.ctx();
+pub async fn issue(
+    reconcile: &Reconcile<'_>,
+    desired: &DesiredCertificate,
+    observed: &ObservedSecret,
+    cause: IssuanceReason,
+) -> Result<Action, WriteError> {
+    let ctx = reconcile.ctx();
     // What goes to a CA or a name server is a write as well.
     ctx.writer.check()?;
-    let is_unasked = cause.is_unasked() && !plan::is_requested(look.certificate, look.now);
+    let is_unrequested = cause.is_unrequested() && !decide::is_requested(reconcile.certificate, reconcile.now);
     // Asked once for an attempt, however many steps it takes, and restarts.
-    let under_way = || ctx.orders.has(look.uid()) || look.status().acme.is_some_and(|acme| acme.order_url.is_some());
-    if is_unasked && !under_way() && !ctx.attempt(look.uid(), |attempt| attempt.passed) {
+    let under_way =
+        || ctx.orders.has(reconcile.uid()) || reconcile.status().acme.is_some_and(|acme| acme.order_url.is_some());
+    if is_unrequested && !under_way() && !ctx.attempt(reconcile.uid(), |attempt| attempt.passed) {
         let total = ctx.total();
-        if let Verdict::Held { until } = ctx.breaker(|breaker| breaker.ask(look.uid(), total, look.now)) {
-            return hold(look, cause, until).await;
+        if let Admission::Held { until } = ctx.breaker(|breaker| breaker.ask(reconcile.uid(), total, reconcile.now)) {
+            return hold(reconcile, cause, until).await;
         }
-        ctx.attempt(look.uid(), |attempt| attempt.passed = true);
+        ctx.attempt(reconcile.uid(), |attempt| attempt.passed = true);
     }
-    let issuers: Vec<IssuerRef> = issuers(look.certificate).cloned().collect();
-    let index = ctx.attempt(look.uid(), |attempt| attempt.issuer.min(issuers.len() - 1));
+    let issuers: Vec<IssuerRef> = issuers(reconcile.certificate).cloned().collect();
+    let index = ctx.attempt(reconcile.uid(), |attempt| attempt.issuer.min(issuers.len() - 1));
     let Some(reference) = issuers.get(index) else {
         return Ok(Action::await_change());
     };
-    let issuer = Key::of(reference, &look.namespace());
+    let issuer = Key::of(reference, &reconcile.namespace());
     let signer = match ctx.registry.get(&issuer) {
         Some(State::Ready(signer)) => signer,
-        Some(State::Examining) => return Ok(Action::requeue(LOOK_AGAIN)),
+        Some(State::Examining) => return Ok(Action::requeue(REQUEUE_AFTER)),
         Some(State::Refused(message)) => {
             let message = format!("{issuer} cannot sign: {message}");
             let failure = Failure::new(Class::Refused, "IssuerNotReady", message);
-            return refused(look, &issuers, failure, cause).await;
+            return refused(reconcile, &issuers, failure, cause).await;
         }
         Some(State::NotReady(message)) => {
             let failure = not_ready(format!("{issuer} cannot sign: {message}"));
-            return refused(look, &issuers, failure, cause).await;
+            return refused(reconcile, &issuers, failure, cause).await;
         }
-        None if ctx.attempt(look.uid(), |attempt| attempt.since.elapsed()) < GRACE => {
-            return Ok(Action::requeue(GRACE / 4));
+        None if ctx.attempt(reconcile.uid(), |attempt| attempt.since.elapsed()) < ISSUER_GRACE_PERIOD => {
+            return Ok(Action::requeue(ISSUER_GRACE_PERIOD / 4));
         }
         None => {
-            let failure = not_ready(missing(look, &issuer));
-            return refused(look, &issuers, failure, cause).await;
+            let failure = not_ready(missing(reconcile, &issuer));
+            return refused(reconcile, &issuers, failure, cause).await;
         }
     };
     let authority = signer.authority();
     let outcome = match signer {
-        Signer::Ca(ca) if let Some(failure) = signing::in_vain(&issuer, &ca, cause, look.status().not_after) => {
+        Signer::Ca(ca) if let Some(failure) = signing::in_vain(&issuer, &ca, cause, reconcile.status().not_after) => {
             Err(failure)
         }
         Signer::Ca(ca) => {
             let Ok(permit) = ctx.writes.acquire().await else {
                 return Ok(Action::await_change());
             };
-            let signed = match generate(look, wanted, known, cause).await? {
-                Ok(key) => signing::by_ca(&ca, wanted, key, look.now),
+            let signed = match generate(reconcile, desired, observed, cause).await? {
+                Ok(key) => signing::by_ca(&ca, desired, key, reconcile.now),
                 Err(failure) => Err(failure),
             };
             drop(permit);
-            deliver(look, wanted, known, cause, signed, at_once(&issuer, authority)).await?
+            deliver(reconcile, desired, observed, cause, signed, at_once(&issuer, authority)).await?
         }
         Signer::SelfSigned => {
-            let signed = match generate(look, wanted, known, cause).await? {
-                Ok(key) => signing::by_itself(wanted, key, look.now),
+            let signed = match generate(reconcile, desired, observed, cause).await? {
+                Ok(key) => signing::by_itself(desired, key, reconcile.now),
                 Err(failure) => Err(failure),
             };
-            deliver(look, wanted, known, cause, signed, at_once(&issuer, authority)).await?
+            deliver(reconcile, desired, observed, cause, signed, at_once(&issuer, authority)).await?
         }
         Signer::Acme(signer) => {
             let step = Acme {
-                look,
-                wanted,
-                known,
+                reconcile,
+                desired,
+                observed,
                 cause,
                 issuer: &issuer,
                 signer,
@@ -116,16 +122,19 @@ pub async fn obtain(look: &Look<'_>, wanted: &Wanted, known: &Known, cause: Caus
     };
     match outcome {
         Ok(action) => Ok(action),
-        Err(failure) => refused(look, &issuers, failure, cause).await,
+        Err(failure) => refused(reconcile, &issuers, failure, cause).await,
     }
 }
 
 /// Whether the issuer that is asked next spends an order.
-pub fn orders(look: &Look<'_>) -> bool {
-    let index = look.ctx().attempt(look.uid(), |attempt| attempt.issuer);
-    let reference = issuers(look.certificate).nth(index);
+pub fn orders(reconcile: &Reconcile<'_>) -> bool {
+    let index = reconcile.ctx().attempt(reconcile.uid(), |attempt| attempt.issuer);
+    let reference = issuers(reconcile.certificate).nth(index);
     reference.is_some_and(|reference| {
-        let state = look.ctx().registry.get(&Key::of(reference, &look.namespace()));
+        let state = reconcile
+            .ctx()
+            .registry
+            .get(&Key::of(reference, &reconcile.namespace()));
         matches!(state, Some(State::Ready(Signer::Acme(_))))
     })
 }
@@ -139,14 +148,14 @@ fn not_ready(message: String) -> Failure {
     Failure::new(Class::Waiting(Duration::from_secs(300)), "IssuerNotReady", message)
 }
 
-fn missing(look: &Look<'_>, issuer: &Key) -> String {
+fn missing(reconcile: &Reconcile<'_>, issuer: &Key) -> String {
     use gatehouse_crds::certificate::IssuerKind::{ClusterIssuer, Issuer};
     match issuer.kind {
         Issuer => format!(
             "there is no Issuer {} in namespace {}; make it, or correct spec.issuerRef (kind: ClusterIssuer names one for the whole cluster)",
             issuer.name, issuer.namespace
         ),
-        ClusterIssuer if look.ctx().cluster_issuers => format!(
+        ClusterIssuer if reconcile.ctx().cluster_issuers => format!(
             "there is no ClusterIssuer {}; make it, or correct spec.issuerRef",
             issuer.name
         ),
@@ -158,12 +167,12 @@ fn missing(look: &Look<'_>, issuer: &Key) -> String {
 }
 
 /// The breaker holds it: said once, and asked again when it may go.
-async fn hold(look: &Look<'_>, cause: Cause, until: jiff::Timestamp) -> Result<Action, WriteError> {
-    let status = look.before().held(cause, until);
-    if look.certificate.status.as_ref() != Some(&status) {
-        look.write_status(&status).await?;
-        look.ctx().tell(
-            look.certificate,
+async fn hold(reconcile: &Reconcile<'_>, cause: IssuanceReason, until: jiff::Timestamp) -> Result<Action, WriteError> {
+    let status = reconcile.status_builder().held(cause, until);
+    if reconcile.certificate.status.as_ref() != Some(&status) {
+        reconcile.write_status(&status).await?;
+        reconcile.ctx().publish_event(
+            reconcile.certificate,
             EventType::Warning,
             "IssuanceFailed",
             &format!(
@@ -172,24 +181,29 @@ async fn hold(look: &Look<'_>, cause: Cause, until: jiff::Timestamp) -> Result<A
             ),
         );
     }
-    Ok(look.rest(plan::or_requested(look.certificate, look.now, until)))
+    Ok(reconcile.rest(decide::or_requested(reconcile.certificate, reconcile.now, until)))
 }
 
 /// The issuer cannot or will not: the next one is asked when that is due, and else the attempt has failed.
-async fn refused(look: &Look<'_>, issuers: &[IssuerRef], failure: Failure, cause: Cause) -> Result<Action, WriteError> {
-    let ctx = look.ctx();
-    let (said, index) = ctx.attempt(look.uid(), |attempt| (attempt.refusals.clone(), attempt.issuer));
+async fn refused(
+    reconcile: &Reconcile<'_>,
+    issuers: &[IssuerRef],
+    failure: Failure,
+    cause: IssuanceReason,
+) -> Result<Action, WriteError> {
+    let ctx = reconcile.ctx();
+    let (said, index) = ctx.attempt(reconcile.uid(), |attempt| (attempt.refusals.clone(), attempt.issuer));
     if let Some(next) = issuers.get(index + 1)
-        && falls_back(look, &failure, cause)
+        && falls_back(reconcile, &failure, cause)
     {
-        abandon(look, "the next issuer is asked").await;
+        abandon(reconcile, "the next issuer is asked").await;
         let note = format!(
             "{} {} {} is asked instead.",
             sentence(&failure.message),
             next.kind(),
             next.name
         );
-        let queued = ctx.attempt(look.uid(), |attempt| {
+        let queued = ctx.attempt(reconcile.uid(), |attempt| {
             attempt.issuer = index + 1;
             attempt.refusals.push(failure.clone());
             attempt.queued.take()
@@ -197,33 +211,33 @@ async fn refused(look: &Look<'_>, issuers: &[IssuerRef], failure: Failure, cause
         if let Some((signer, name)) = queued {
             ctx.leave(&signer, &name);
         }
-        ctx.tell(look.certificate, EventType::Warning, "FallbackIssuer", &note);
+        ctx.publish_event(reconcile.certificate, EventType::Warning, "FallbackIssuer", &note);
         return Ok(Action::requeue(Duration::ZERO));
     }
     // An order that was only interrupted stays where it is, unless others were asked before: the next attempt begins with the first.
-    if !(ctx.orders.has_landed(look.uid()) || said.is_empty() && keeps_order(failure.class)) {
-        abandon(look, "it failed").await;
+    if !(ctx.orders.has_landed(reconcile.uid()) || said.is_empty() && keeps_order(failure.class)) {
+        abandon(reconcile, "it failed").await;
     }
-    look.fail(&together(failure, &said), Some(cause)).await
+    reconcile.fail(&together(failure, &said), Some(cause)).await
 }
 
 /// Whether the next issuer is asked after this failure.
-fn falls_back(look: &Look<'_>, failure: &Failure, cause: Cause) -> bool {
-    let status = look.status();
+fn falls_back(reconcile: &Reconcile<'_>, failure: &Failure, cause: IssuanceReason) -> bool {
+    let status = reconcile.status();
     let attempts = status.failed_attempts.unwrap_or_default().saturating_add(1);
     let attempts = u32::try_from(attempts).unwrap_or(1);
-    let serves = look.before().serving_until(cause).and_then(|end| {
+    let serves = reconcile.status_builder().serving_until(cause).and_then(|end| {
         // Its lifetime, and what is left of it.
-        fallback::serves(status.not_before, Some(end), look.now)
+        fallback::serves(status.not_before, Some(end), reconcile.now)
     });
-    let next = backoff::next_attempt(failure.class, attempts, status.not_after, 0, look.now);
+    let next = backoff::next_attempt(failure.class, attempts, status.not_after, 0, reconcile.now);
     fallback::is_due(&fallback::Attempt {
         failure,
         failures: failure
             .tries
-            .max(look.ctx().pause(look.uid()).failures.saturating_add(1)),
+            .max(reconcile.ctx().pause(reconcile.uid()).failures.saturating_add(1)),
         serves,
-        pause: until(next, look.now),
+        pause: until(next, reconcile.now),
     })
 }
 
@@ -264,20 +278,20 @@ pub fn recall(ctx: &Context, certificate: &Certificate, now: jiff::Timestamp) {
 
 /// The key to be certified. One that is to be kept is read from the Secret.
 pub async fn generate(
-    look: &Look<'_>,
-    wanted: &Wanted,
-    known: &Known,
-    cause: Cause,
+    reconcile: &Reconcile<'_>,
+    desired: &DesiredCertificate,
+    observed: &ObservedSecret,
+    cause: IssuanceReason,
 ) -> Result<Result<Arc<PrivateKey>, Failure>, WriteError> {
-    let mut kept = known.held().map(|held| held.key.clone());
+    let mut kept = observed.pair().map(|pair| pair.key.clone());
     // A certificate that cannot be read takes no key with it.
-    if wanted.keep_key && kept.is_none() && known.facts.is_some() && cause != Cause::Consent {
-        kept = look.read_key().await?;
+    if desired.keep_key && kept.is_none() && observed.metadata.is_some() && cause != IssuanceReason::Consent {
+        kept = reconcile.read_key().await?;
     }
-    if let Some(key) = kept.filter(|key| wanted.keep_key && key.parameters() == wanted.key) {
+    if let Some(key) = kept.filter(|key| desired.keep_key && key.parameters() == desired.key) {
         return Ok(Ok(key));
     }
-    let parameters = wanted.key;
+    let parameters = desired.key;
     let made = if let KeyParameters::Rsa(_) = parameters {
         // Seconds of arithmetic, which would hold up the others.
         tokio::task::spawn_blocking(move || PrivateKey::generate(parameters))
@@ -293,8 +307,8 @@ pub async fn generate(
 }
 
 /// Signed by an issuer in this process.
-fn at_once(issuer: &Key, authority: SigningAuthority) -> Signed {
-    Signed {
+fn at_once(issuer: &Key, authority: SigningAuthority) -> SignedBy {
+    SignedBy {
         issuer: issuer.signing(),
         authority,
         ordered: false,
@@ -305,38 +319,38 @@ fn at_once(issuer: &Key, authority: SigningAuthority) -> Signed {
 
 /// Brings a signed pair home, and counts it.
 pub async fn deliver(
-    look: &Look<'_>,
-    wanted: &Wanted,
-    known: &Known,
-    cause: Cause,
-    signed: Result<Held, Failure>,
-    by: Signed,
+    reconcile: &Reconcile<'_>,
+    desired: &DesiredCertificate,
+    observed: &ObservedSecret,
+    cause: IssuanceReason,
+    signed: Result<KeyPair, Failure>,
+    by: SignedBy,
 ) -> Result<Result<Action, Failure>, WriteError> {
-    let held = match signed {
-        Ok(held) => held,
+    let pair = match signed {
+        Ok(pair) => pair,
         Err(failure) => return Ok(Err(failure)),
     };
-    let delivery = Delivery {
-        wanted,
-        held: &held,
-        facts: known.facts.as_deref(),
+    let delivery = SecretContent {
+        desired,
+        pair: &pair,
+        metadata: observed.metadata.as_deref(),
         issuer: Some(&by),
         cause: Some(cause),
     };
-    let outcome = delivery::deliver(look, &delivery).await?;
+    let outcome = secret_writer::publish(reconcile, &delivery).await?;
     if outcome.is_ok() {
-        let took = look
+        let took = reconcile
             .ctx()
-            .end_attempt(look.uid())
+            .end_attempt(reconcile.uid())
             .map(|attempt| attempt.since.elapsed());
-        look.ctx().forget(look.uid());
-        look.ctx().outages.forget(&queue_key(look));
-        let reason = if look.status().revision.is_some() {
+        reconcile.ctx().forget(reconcile.uid());
+        reconcile.ctx().outages.forget(&queue_key(reconcile));
+        let reason = if reconcile.status().revision.is_some() {
             "Renewed"
         } else {
             "Issued"
         };
-        look.ctx().metrics.issuance(Issuance {
+        reconcile.ctx().metrics.issuance(Issuance {
             issuer_kind: by.issuer.kind.as_str(),
             issuer: &by.issuer.name,
             reason,
@@ -347,27 +361,27 @@ pub async fn deliver(
 }
 
 /// Gives up an order that is in flight, if there is one: answers are taken away, and the next in the queue may go.
-pub async fn abandon(look: &Look<'_>, why: &str) {
-    if let Some(mut flight) = look.ctx().orders.take(look.uid()) {
+pub async fn abandon(reconcile: &Reconcile<'_>, why: &str) {
+    if let Some(mut flight) = reconcile.ctx().orders.take(reconcile.uid()) {
         tracing::info!(
-            namespace = look.namespace(),
-            certificate = look.certificate.name_any(),
+            namespace = reconcile.namespace(),
+            certificate = reconcile.certificate.name_any(),
             order = flight.url(),
             why,
             "an order is given up"
         );
-        end(look, &mut flight);
-        order_key::delete(look).await;
-    } else if look.status().acme.is_some_and(|acme| acme.order_url.is_some()) {
+        end(reconcile, &mut flight);
+        order_key::delete(reconcile).await;
+    } else if reconcile.status().acme.is_some_and(|acme| acme.order_url.is_some()) {
         // Of before a restart: its key at least is not left lying about.
-        order_key::delete(look).await;
+        order_key::delete(reconcile).await;
     }
 }
 
 /// An order has ended: answers are taken away, and the next in the queue may go.
-pub fn end(look: &Look<'_>, flight: &mut Flight) {
+pub fn end(reconcile: &Reconcile<'_>, flight: &mut InFlightOrder) {
     flight.clean_up();
-    look.ctx().leave(&flight.signer, &queue_key(look));
+    reconcile.ctx().leave(&flight.signer, &queue_key(reconcile));
 }
 
 /// A Certificate is gone, by its key in the queue: so is what was under way for it.
@@ -392,6 +406,6 @@ pub fn gone(ctx: &Context, key: &str) {
 }
 
 /// Its name in the queue of an account.
-pub fn queue_key(look: &Look<'_>) -> String {
-    identity(look.certificate)
+pub fn queue_key(reconcile: &Reconcile<'_>) -> String {
+    identity(reconcile.certificate)
 }

@@ -11,10 +11,10 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{
+    desired::hash,
     failure::{Class, Failure},
-    holding::Held,
+    observed_secret::KeyPair,
     secret::Passwords,
-    wanted::hash,
 };
 use crate::pki::{
     chain::read_bundle,
@@ -28,11 +28,11 @@ use crate::pki::{
 type Keystore = (&'static str, Zeroizing<Vec<u8>>);
 
 /// Makes them: names and contents. The creation time of JKS entries is the certificate's notBefore.
-pub fn made(wanted: Option<&Keystores>, held: &Held, passwords: &Passwords) -> Result<Vec<Keystore>, Failure> {
+pub fn made(desired: Option<&Keystores>, pair: &KeyPair, passwords: &Passwords) -> Result<Vec<Keystore>, Failure> {
     let mut made = Vec::new();
-    let Some(wanted) = wanted else { return Ok(made) };
-    let chain = held.chain.der();
-    let authorities: Vec<Vec<u8>> = held
+    let Some(desired) = desired else { return Ok(made) };
+    let chain = pair.chain.der();
+    let authorities: Vec<Vec<u8>> = pair
         .ca
         .as_deref()
         .and_then(|pem| read_bundle(pem.as_bytes()).ok())
@@ -41,11 +41,11 @@ pub fn made(wanted: Option<&Keystores>, held: &Held, passwords: &Passwords) -> R
         .map(|certificate| certificate.der)
         .collect();
     let content = KeystoreContent {
-        key: &held.key,
+        key: &pair.key,
         chain: &chain,
         authorities: &authorities,
     };
-    if let (Some(pkcs12), Some(password)) = (&wanted.pkcs12, &passwords.pkcs12) {
+    if let (Some(pkcs12), Some(password)) = (&desired.pkcs12, &passwords.pkcs12) {
         let profile = match pkcs12.profile.unwrap_or_default() {
             Profile::Modern2023 => Pkcs12Profile::Modern2023,
             Profile::LegacyDES => Pkcs12Profile::LegacyDES,
@@ -62,7 +62,7 @@ pub fn made(wanted: Option<&Keystores>, held: &Held, passwords: &Passwords) -> R
             ));
         }
     }
-    if let (Some(_), Some(password)) = (&wanted.jks, &passwords.jks) {
+    if let (Some(_), Some(password)) = (&desired.jks, &passwords.jks) {
         made.push((
             "keystore.jks",
             Zeroizing::new(jks_keystore(content, password).map_err(failure)?),
@@ -78,9 +78,9 @@ pub fn made(wanted: Option<&Keystores>, held: &Held, passwords: &Passwords) -> R
 }
 
 /// The keystores that are wanted, each with where its password is.
-pub fn password_refs(wanted: Option<&Keystores>) -> [Option<&SecretKeySelector>; 2] {
-    let pkcs12 = wanted.and_then(|wanted| wanted.pkcs12.as_ref());
-    let jks = wanted.and_then(|wanted| wanted.jks.as_ref());
+pub fn password_refs(desired: Option<&Keystores>) -> [Option<&SecretKeySelector>; 2] {
+    let pkcs12 = desired.and_then(|desired| desired.pkcs12.as_ref());
+    let jks = desired.and_then(|desired| desired.jks.as_ref());
     [
         pkcs12
             .filter(|pkcs12| pkcs12.create)
@@ -133,9 +133,9 @@ mod tests {
                 "keystores: {{pkcs12: {{create: true, profile: {profile}, passwordSecretRef: {{name: p, key: k}}}}, \
                  jks: {{create: true, passwordSecretRef: {{name: p, key: k}}}}}}"
             ));
-            let held = samples::pair(&certificate, samples::issued_at());
+            let pair = samples::pair(&certificate, samples::issued_at());
             let keystores = certificate.spec.keystores.as_ref();
-            let data: BTreeMap<_, _> = made(keystores, &held, &passwords("secret", "changeit"))
+            let data: BTreeMap<_, _> = made(keystores, &pair, &passwords("secret", "changeit"))
                 .unwrap()
                 .into_iter()
                 .map(|(name, content)| (name.to_owned(), ByteString(content.to_vec())))

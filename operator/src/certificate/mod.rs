@@ -1,6 +1,6 @@
 //! `Certificate`: a pair in a Secret that is always there, always valid, always fresh.
 //!
-//! The data flows one way: [`wanted`] parses what the user asks for, [`holding`] what the Secret
+//! The data flows one way: [`desired`] parses what the user asks for, [`holding`] what the Secret
 //! has, [`plan`] decides purely what to do next, and [`controller`] carries it out at the rim.
 //! - [`renewal`]: when a certificate is due. [`backoff`]: when a failed one is tried again.
 //! - [`breaker`]: holds a re-issue of too many at once.
@@ -10,32 +10,32 @@
 //! - [`differences`], [`remarks`]: what a CA chose otherwise than the spec, and how that is reported. [`rollout`]: restarting what uses the Secret.
 
 mod acme;
-pub mod advice;
 pub mod backoff;
 pub mod breaker;
 pub mod cache;
 pub mod context;
 pub mod controller;
-pub mod delivery;
+pub mod decide;
 pub mod dependencies;
+pub mod desired;
 pub mod differences;
 pub mod failure;
 pub mod fallback;
-pub mod holding;
 pub mod issue;
 mod keystores;
-pub mod look;
+pub mod observed_secret;
 pub mod order;
 pub mod order_key;
-pub mod outcome;
-pub mod plan;
 mod put_back;
+pub mod reconcile;
 pub mod remarks;
 pub mod renewal;
+pub mod renewal_info;
 pub mod rollout;
 #[cfg(test)]
 mod samples;
 pub mod secret;
+pub mod secret_writer;
 pub mod signing;
+pub mod status;
 mod unreadable;
-pub mod wanted;

@@ -26,10 +26,10 @@ pub use self::{
     ending::{failure, interrupted, outage},
 };
 use super::{
+    desired::DesiredCertificate,
     failure::{Class, Failure},
-    holding::Held,
+    observed_secret::KeyPair,
     renewal,
-    wanted::Wanted,
 };
 use crate::{
     issuer::{
@@ -44,20 +44,20 @@ use crate::{
 };
 
 /// Steps that one call takes at most: a certificate of a hundred names needs seven.
-const STEPS: usize = 32;
+const MAX_STEPS: usize = 32;
 
 /// Orders in flight, by the UID of their Certificate.
 #[derive(Default)]
-pub struct Orders(Mutex<HashMap<String, Flight>>);
+pub struct Orders(Mutex<HashMap<String, InFlightOrder>>);
 
 impl Orders {
     /// Takes an order out, to work on it.
-    pub fn take(&self, uid: &str) -> Option<Flight> {
+    pub fn take(&self, uid: &str) -> Option<InFlightOrder> {
         self.lock().remove(uid)
     }
 
     /// Puts it back.
-    pub fn put(&self, uid: &str, flight: Flight) {
+    pub fn put(&self, uid: &str, flight: InFlightOrder) {
         self.lock().insert(uid.to_owned(), flight);
     }
 
@@ -73,7 +73,7 @@ impl Orders {
 
     /// Whether the certificate of the one in flight is there, and only has yet to be written.
     pub fn has_landed(&self, uid: &str) -> bool {
-        self.lock().get(uid).is_some_and(|flight| flight.held.is_some())
+        self.lock().get(uid).is_some_and(|flight| flight.pair.is_some())
     }
 
     /// Challenges that are in place and not yet decided, by type.
@@ -87,13 +87,13 @@ impl Orders {
         counts.to_vec()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Flight>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, InFlightOrder>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// An order in flight.
-pub struct Flight {
+pub struct InFlightOrder {
     pub issuer: Key,
     pub signer: Arc<AcmeSigner>,
     /// What it is for.
@@ -114,7 +114,7 @@ pub struct Flight {
     /// How often the CA was not ready for what its own answer had asked for.
     unready: u32,
     /// The certificate, when it is there and has yet to be written.
-    pub held: Option<Held>,
+    pub pair: Option<KeyPair>,
     /// Where the CA has the certificate.
     pub certificate_url: Option<String>,
     /// Why the certificate's chain is not the preferred one, to be reported with it.
@@ -133,7 +133,7 @@ pub struct Flight {
 pub enum Progress {
     /// Call again after this time.
     Again(Duration),
-    /// The certificate is in [`Flight::held`].
+    /// The certificate is in [`InFlightOrder::pair`].
     Issued,
     /// The order goes on, but not now.
     Paused(Failure),
@@ -144,8 +144,8 @@ pub enum Progress {
 }
 
 /// Returns what the CA has to verify.
-pub fn identifiers(wanted: &Wanted) -> Vec<acme::Identifier> {
-    let request = wanted.for_acme();
+pub fn identifiers(desired: &DesiredCertificate) -> Vec<acme::Identifier> {
+    let request = desired.for_acme();
     let names = request
         .dns_names
         .iter()
@@ -158,45 +158,45 @@ pub fn identifiers(wanted: &Wanted) -> Vec<acme::Identifier> {
 }
 
 /// Returns what is ordered. The duration is requested only where the issuer says so: most CAs refuse it.
-fn new_order(signer: &AcmeSigner, wanted: &Wanted, replaces: Option<String>, now: Timestamp) -> NewOrder {
+fn new_order(signer: &AcmeSigner, desired: &DesiredCertificate, replaces: Option<String>, now: Timestamp) -> NewOrder {
     let requested = signer.spec.enable_duration_feature == Some(true);
-    let duration = wanted.duration.filter(|_| requested);
+    let duration = desired.duration.filter(|_| requested);
     NewOrder {
-        identifiers: identifiers(wanted),
+        identifiers: identifiers(desired),
         profile: signer.spec.profile.clone(),
         replaces,
         not_after: duration.and_then(|lifetime| renewal::whole_seconds_up(now).checked_add(lifetime).ok()),
     }
 }
 
-impl Flight {
+impl InFlightOrder {
     /// Places an order. Its URL must be kept before anything else is done.
     pub async fn begin(
         issuer: Key,
         signer: Arc<AcmeSigner>,
-        wanted: &Wanted,
+        desired: &DesiredCertificate,
         key: Arc<PrivateKey>,
         replaces: Option<String>,
         now: Timestamp,
     ) -> Result<Self, AcmeError> {
-        let session = AcmeAccount::begin(&signer.account, &new_order(&signer, wanted, replaces, now)).await?;
-        Ok(Self::new(issuer, signer, wanted, key, session))
+        let session = AcmeAccount::begin(&signer.account, &new_order(&signer, desired, replaces, now)).await?;
+        Ok(Self::new(issuer, signer, desired, key, session))
     }
 
     /// Takes up an order that was placed before a restart.
     pub async fn resume(
         issuer: Key,
         signer: Arc<AcmeSigner>,
-        wanted: &Wanted,
+        desired: &DesiredCertificate,
         key: Arc<PrivateKey>,
         (url, waiting_since): (&str, Option<Timestamp>),
     ) -> Result<Self, AcmeError> {
-        let identifiers = identifiers(wanted);
+        let identifiers = identifiers(desired);
         let mut session = AcmeAccount::resume(&signer.account, url, &identifiers).await?;
         if let Err(error) = session.read_decided().await {
             tracing::warn!(order = url, %error, "authorizations cannot be read; answers to their challenges may be left behind");
         }
-        let mut flight = Self::new(issuer, signer, wanted, key, session);
+        let mut flight = Self::new(issuer, signer, desired, key, session);
         flight.resumed = true;
         flight.waiting = waiting_since.map(|since| Waiting::resumed(since, flight.session.view()));
         Ok(flight)
@@ -205,14 +205,14 @@ impl Flight {
     fn new(
         issuer: Key,
         signer: Arc<AcmeSigner>,
-        wanted: &Wanted,
+        desired: &DesiredCertificate,
         key: Arc<PrivateKey>,
         session: Box<dyn AcmeOrder>,
     ) -> Self {
         Self {
             issuer,
             signer,
-            request_hash: wanted.request_hash.clone(),
+            request_hash: desired.request_hash.clone(),
             key,
             session,
             presented: HashMap::new(),
@@ -222,7 +222,7 @@ impl Flight {
             waiting: None,
             finalized: false,
             unready: 0,
-            held: None,
+            pair: None,
             certificate_url: None,
             chain_note: None,
             at: Endpoint::Order,
@@ -265,16 +265,16 @@ impl Flight {
     /// Takes as many steps as can be taken without waiting. After an error it is as it was before the last of them.
     pub async fn advance(
         &mut self,
-        wanted: &Wanted,
+        desired: &DesiredCertificate,
         labels: &BTreeMap<String, String>,
         now: Timestamp,
     ) -> Result<Progress, AcmeError> {
-        if self.held.is_some() {
+        if self.pair.is_some() {
             return Ok(Progress::Issued);
         }
         self.labels.clone_from(labels);
-        for _ in 0..STEPS {
-            if let Some(progress) = self.step(wanted, labels, now).await? {
+        for _ in 0..MAX_STEPS {
+            if let Some(progress) = self.step(desired, labels, now).await? {
                 return Ok(progress);
             }
         }
@@ -283,7 +283,7 @@ impl Flight {
 
     async fn step(
         &mut self,
-        wanted: &Wanted,
+        desired: &DesiredCertificate,
         labels: &BTreeMap<String, String>,
         now: Timestamp,
     ) -> Result<Option<Progress>, AcmeError> {
@@ -305,7 +305,7 @@ impl Flight {
             }
             Step::Finalize => {
                 let csr =
-                    match pki::certificate_signing_request(&wanted.for_acme(), &self.key, SubjectIn::CommonNameOnly) {
+                    match pki::certificate_signing_request(&desired.for_acme(), &self.key, SubjectIn::CommonNameOnly) {
                         Ok(csr) => csr,
                         Err(error) => {
                             return Ok(Some(Progress::Failed(Failure::new(
@@ -332,7 +332,7 @@ impl Flight {
                 };
                 self.heard.push(self.at);
                 return Ok(Some(
-                    match chosen(&chains.all, preferred.as_deref(), wanted, &self.key, now) {
+                    match chosen(&chains.all, preferred.as_deref(), desired, &self.key, now) {
                         Ok(chain) => {
                             let is_chosen = |pem: &String| {
                                 Chain::read(pem.as_bytes(), Some(&self.key)).is_ok_and(|read| read == chain)
@@ -343,7 +343,7 @@ impl Flight {
                                 .find(|(pem, _)| is_chosen(pem))
                                 .map(|(_, url)| url.clone());
                             self.chain_note = unchosen(&chain, preferred.as_deref(), chains.unread.as_deref());
-                            self.held = Some(Held::new(self.key.clone(), chain));
+                            self.pair = Some(KeyPair::new(self.key.clone(), chain));
                             Progress::Issued
                         }
                         Err(failure) => Progress::Failed(failure),

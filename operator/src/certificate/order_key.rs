@@ -7,7 +7,7 @@ use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::me
 use kube::{Api, Resource, ResourceExt, api::ListParams};
 use zeroize::Zeroizing;
 
-use super::{cache::Cache, context::Context, look::Look};
+use super::{cache::Cache, context::Context, reconcile::Reconcile};
 use crate::{
     kubernetes::{
         apply::{Conflicts, Target, WriteError},
@@ -23,16 +23,16 @@ const PREFIX: &str = "gatehouse-order-";
 const ORDER: &str = "acme-order";
 
 /// The Secret that holds the key of an order in flight.
-fn secret_name(look: &Look<'_>) -> String {
-    format!("{PREFIX}{}", look.uid())
+fn secret_name(reconcile: &Reconcile<'_>) -> String {
+    format!("{PREFIX}{}", reconcile.uid())
 }
 
 /// The key, when it is there and can be read.
-pub async fn read(look: &Look<'_>) -> Result<Option<Arc<PrivateKey>>, WriteError> {
-    let name = secret_name(look);
-    let secret = look
+pub async fn read(reconcile: &Reconcile<'_>) -> Result<Option<Arc<PrivateKey>>, WriteError> {
+    let name = secret_name(reconcile);
+    let secret = reconcile
         .ctx()
-        .secrets(&look.namespace())
+        .secrets(&reconcile.namespace())
         .get_opt(&name)
         .await
         .map_err(|error| WriteError::reading("Secret", &name, error))?;
@@ -41,8 +41,8 @@ pub async fn read(look: &Look<'_>) -> Result<Option<Arc<PrivateKey>>, WriteError
 }
 
 /// Keeps `key`.
-pub async fn write(look: &Look<'_>, key: &PrivateKey) -> Result<(), WriteError> {
-    let name = secret_name(look);
+pub async fn write(reconcile: &Reconcile<'_>, key: &PrivateKey) -> Result<(), WriteError> {
+    let name = secret_name(reconcile);
     let pem = key
         .to_pem(KeyEncoding::Pkcs8)
         .map(|pem| pem.as_bytes().to_vec())
@@ -56,20 +56,21 @@ pub async fn write(look: &Look<'_>, key: &PrivateKey) -> Result<(), WriteError> 
         metadata: ObjectMeta {
             name: Some(name.clone()),
             labels: Some(labels.map(|(key, value)| (key.into(), value.into())).into()),
-            annotations: Some([(names::CERTIFICATE.into(), look.certificate.name_any())].into()),
-            owner_references: look.certificate.owner_ref(&()).map(|owner| vec![owner]),
+            annotations: Some([(names::CERTIFICATE.into(), reconcile.certificate.name_any())].into()),
+            owner_references: reconcile.certificate.owner_ref(&()).map(|owner| vec![owner]),
             ..ObjectMeta::default()
         },
         data: Some([(KEY.into(), ByteString(pem))].into()),
         type_: Some("Opaque".into()),
         ..Secret::default()
     };
-    let api = look.ctx().secrets(&look.namespace());
-    match look.ctx().writer.create(&api, &secret).await {
+    let api = reconcile.ctx().secrets(&reconcile.namespace());
+    match reconcile.ctx().writer.create(&api, &secret).await {
         Err(error) if error.is_already_exists() => {
             // Of an order that came to nothing.
             let body = serde_json::to_value(&secret).unwrap_or_default();
-            look.ctx()
+            reconcile
+                .ctx()
                 .writer
                 .apply::<Secret>(&api, Target::named(&name), body, Conflicts::Take)
                 .await
@@ -123,12 +124,12 @@ pub async fn sweep(ctx: &Context, cache: &Cache, namespace: Option<&str>) {
 }
 
 /// Best effort: it belongs to the Certificate and goes with it at the latest.
-pub async fn delete(look: &Look<'_>) {
-    let name = secret_name(look);
-    if let Err(error) = look
+pub async fn delete(reconcile: &Reconcile<'_>) {
+    let name = secret_name(reconcile);
+    if let Err(error) = reconcile
         .ctx()
         .writer
-        .delete::<Secret>(&look.ctx().secrets(&look.namespace()), Target::named(&name))
+        .delete::<Secret>(&reconcile.ctx().secrets(&reconcile.namespace()), Target::named(&name))
         .await
     {
         tracing::debug!(%error, secret = name, "the key of a finished order could not be deleted");

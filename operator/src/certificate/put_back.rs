@@ -8,10 +8,10 @@ use zeroize::Zeroizing;
 
 use super::{
     acme::Acme,
-    delivery::{self, Delivery},
+    decide::IssuanceReason,
     failure::Failure,
-    holding::{Facts, Held},
-    plan::Cause,
+    observed_secret::{KeyPair, SecretMetadata},
+    secret_writer::{self, SecretContent},
 };
 use crate::{
     clock,
@@ -20,18 +20,18 @@ use crate::{
 };
 
 /// Pause after our last write of the Secret: whoever goes on damaging it makes few requests to the CA.
-const PAUSE: SignedDuration = SignedDuration::from_secs(10);
+const MIN_INTERVAL: SignedDuration = SignedDuration::from_secs(10);
 
 /// Reads the chain from the CA and writes it to the Secret, when the key is there, and the certificate is the one of the status.
 /// None when an order is needed.
 pub(super) async fn put_back(acme: &Acme<'_>) -> Result<Option<Result<Action, Failure>>, WriteError> {
-    let look = acme.look;
-    let status = look.status();
-    let Some(facts) = acme
-        .known
-        .facts
+    let reconcile = acme.reconcile;
+    let status = reconcile.status();
+    let Some(metadata) = acme
+        .observed
+        .metadata
         .as_deref()
-        .filter(|_| acme.cause == Cause::SecretDamaged)
+        .filter(|_| acme.cause == IssuanceReason::SecretDamaged)
     else {
         return Ok(None);
     };
@@ -44,13 +44,13 @@ pub(super) async fn put_back(acme: &Acme<'_>) -> Result<Option<Result<Action, Fa
     let Some(url) = url.filter(|_| is_its) else {
         return Ok(None);
     };
-    let Some(key) = look
+    let Some(key) = reconcile
         .read_data(|data| data.get("tls.key").and_then(|pem| read_key(&pem.0)))
         .await?
     else {
         return Ok(None);
     };
-    if let Some(left) = pause_left(facts, look.now) {
+    if let Some(left) = pause_left(metadata, reconcile.now) {
         return Ok(Some(Ok(Action::requeue(left))));
     }
     let chain = match acme.signer.account.chain(url).await {
@@ -60,23 +60,23 @@ pub(super) async fn put_back(acme: &Acme<'_>) -> Result<Option<Result<Action, Fa
             return Ok(None);
         }
     };
-    let Some(held) = restored(&chain, key, status.serial_number.as_deref(), look.now) else {
+    let Some(pair) = restored(&chain, key, status.serial_number.as_deref(), reconcile.now) else {
         return Ok(None);
     };
     tracing::info!(
-        namespace = look.namespace(),
-        certificate = look.certificate.name_any(),
+        namespace = reconcile.namespace(),
+        certificate = reconcile.certificate.name_any(),
         url,
         "the chain is put back as the CA has it"
     );
-    let delivery = Delivery {
-        wanted: acme.wanted,
-        held: &held,
-        facts: Some(facts),
+    let delivery = SecretContent {
+        desired: acme.desired,
+        pair: &pair,
+        metadata: Some(metadata),
         issuer: None,
         cause: None,
     };
-    delivery::deliver(look, &delivery).await.map(Some)
+    secret_writer::publish(reconcile, &delivery).await.map(Some)
 }
 
 fn read_key(pem: &[u8]) -> Option<Arc<PrivateKey>> {
@@ -84,19 +84,19 @@ fn read_key(pem: &[u8]) -> Option<Arc<PrivateKey>> {
     PrivateKey::from_pem(&pem).ok().map(Arc::new)
 }
 
-fn pause_left(facts: &Facts, now: Timestamp) -> Option<Duration> {
-    let written = clock::past(facts.written, now)?;
-    let left = PAUSE.checked_sub(now.duration_since(written))?;
+fn pause_left(metadata: &SecretMetadata, now: Timestamp) -> Option<Duration> {
+    let written = clock::past(metadata.written, now)?;
+    let left = MIN_INTERVAL.checked_sub(now.duration_since(written))?;
     left.is_positive().then(|| left.unsigned_abs())
 }
 
 /// The pair with the CA's chain, when it is for the key, and the certificate that was issued.
-fn restored(pem: &str, key: Arc<PrivateKey>, serial: Option<&str>, now: Timestamp) -> Option<Held> {
+fn restored(pem: &str, key: Arc<PrivateKey>, serial: Option<&str>, now: Timestamp) -> Option<KeyPair> {
     let chain = Chain::read(pem.as_bytes(), Some(&key)).ok()?;
     let is_same = serial == Some(chain.leaf.serial_hex().as_str()) && chain.leaf.not_after > now;
-    is_same.then(|| Held {
+    is_same.then(|| KeyPair {
         is_restored: true,
-        ..Held::new(key, chain)
+        ..KeyPair::new(key, chain)
     })
 }
 
@@ -111,13 +111,13 @@ mod tests {
 
     #[test]
     fn whoever_goes_on_damaging_a_secret_makes_few_requests_to_the_ca() {
-        let written = |seconds| Facts {
+        let written = |seconds| SecretMetadata {
             written: Some(at(seconds)),
-            ..Facts::default()
+            ..SecretMetadata::default()
         };
         assert_eq!(pause_left(&written(0), at(4)), Some(Duration::from_secs(6)));
         assert_eq!(pause_left(&written(0), at(10)), None);
-        assert_eq!(pause_left(&Facts::default(), at(0)), None);
+        assert_eq!(pause_left(&SecretMetadata::default(), at(0)), None);
         // A clock that was ahead.
         assert_eq!(pause_left(&written(3600), at(0)), None);
     }
@@ -127,8 +127,8 @@ mod tests {
         let key = || Arc::new(PrivateKey::generate(crate::pki::KeyParameters::Ed25519).unwrap());
         let (own, other) = (key(), key());
         let spec = "secretName: a\nissuerRef: {name: ca}\ndnsNames: [a.test]\nduration: 1h";
-        let wanted = super::super::wanted::Wanted::parse(&serde_saphyr::from_str(spec).unwrap()).unwrap();
-        let issued = super::super::signing::by_itself(&wanted, own.clone(), at(0)).unwrap();
+        let desired = super::super::desired::DesiredCertificate::parse(&serde_saphyr::from_str(spec).unwrap()).unwrap();
+        let issued = super::super::signing::by_itself(&desired, own.clone(), at(0)).unwrap();
         let (pem, serial) = (issued.chain.pem(), issued.leaf().serial_hex());
         let restored = |key: &Arc<PrivateKey>, serial: &str, now| restored(&pem, key.clone(), Some(serial), now);
         assert!(restored(&own, &serial, at(60)).unwrap().is_restored);

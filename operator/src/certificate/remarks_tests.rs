@@ -1,8 +1,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 use super::*;
 use crate::certificate::{
-    outcome::{Before, READY},
     samples::{self, after, days, issued_at},
+    status::{READY, StatusBuilder},
 };
 use crate::kubernetes::conditions;
 
@@ -44,15 +44,15 @@ const PRODUCTION: &str = "https://production.test/directory";
 
 /// Issued for 90 days by `signed`; the spec has `more`.
 fn issued(signed: Option<&ReadyIssuer>, more: &str) -> Certificate {
-    let held = samples::pair(&samples::certificate(""), issued_at());
-    let mut certificate = samples::with_issued(samples::certificate(more), &held, issued_at());
+    let pair = samples::pair(&samples::certificate(""), issued_at());
+    let mut certificate = samples::with_issued(samples::certificate(more), &pair, issued_at());
     certificate.status.as_mut().unwrap().authority = signed.map(|issuer| issuer.authority.clone());
     certificate
 }
 
 /// The status after another look, a day later.
 fn looked_at(certificate: &Certificate, issuer: Option<&ReadyIssuer>) -> CertificateStatus {
-    let before = Before {
+    let before = StatusBuilder {
         certificate,
         now: after(days(1)),
     };

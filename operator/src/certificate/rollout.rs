@@ -12,10 +12,10 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{cache::Ref, holding::Held, look::Look, renewal};
+use super::{cache::Ref, observed_secret::KeyPair, reconcile::Reconcile, renewal};
 use crate::kubernetes::{
     apply::WriteError,
-    conditions::{self, Status, Verdict},
+    conditions::{self, ConditionUpdate, Status},
     events::EventType,
 };
 
@@ -24,14 +24,14 @@ pub const ROLLED_OUT: &str = "RolledOut";
 /// The reason of a failure.
 const FAILED: &str = "RolloutFailed";
 /// First and longest pause after a failure.
-const FIRST_PAUSE: Duration = Duration::from_secs(2);
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+const MIN_BACKOFF: Duration = Duration::from_secs(2);
+const MAX_BACKOFF: Duration = Duration::from_secs(300);
 /// A workload that changes does not have it tried more often.
-const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+const MIN_REQUEUE_AFTER: Duration = Duration::from_secs(1);
 
 /// The tries of one Certificate, and when the last was and the next is.
 #[derive(Clone, Copy, Debug)]
-pub struct Tries {
+pub struct RolloutAttempts {
     failures: u32,
     last: Instant,
     next: Instant,
@@ -76,14 +76,14 @@ pub struct Outcome {
     serial: String,
 }
 
-/// Restarts the workloads that are to have `held`, when it is another certificate than before or some are left.
+/// Restarts the workloads that are to have `pair`, when it is another certificate than before or some are left.
 ///
 /// A first certificate restarts nothing: Pods that mount the Secret were waiting for it.
-pub async fn restart(look: &Look<'_>, held: &Held) -> Option<Outcome> {
-    let status = look.status();
-    let serial = held.leaf().serial_hex();
+pub async fn restart(reconcile: &Reconcile<'_>, pair: &KeyPair) -> Option<Outcome> {
+    let status = reconcile.status();
+    let serial = pair.leaf().serial_hex();
     let known = status.serial_number.as_deref()?;
-    let all = &look.certificate.spec.rollout;
+    let all = &reconcile.certificate.spec.rollout;
     let targets = if known == serial {
         left(&status, all)
     } else {
@@ -92,29 +92,36 @@ pub async fn restart(look: &Look<'_>, held: &Held) -> Option<Outcome> {
     if targets.is_empty() {
         return None;
     }
-    Some(attempt(look, &targets, &serial).await)
+    Some(attempt(reconcile, &targets, &serial).await)
 }
 
 /// Tries again what is left to do, when it is time. Returns the status when it differs.
-pub async fn resume(look: &Look<'_>) -> Option<CertificateStatus> {
-    let before = look.certificate.status.as_ref()?;
+pub async fn resume(reconcile: &Reconcile<'_>) -> Option<CertificateStatus> {
+    let before = reconcile.certificate.status.as_ref()?;
     if before.pending_rollouts.is_empty() {
         return None;
     }
-    let targets = left(before, &look.certificate.spec.rollout);
+    let targets = left(before, &reconcile.certificate.spec.rollout);
     let mut status = before.clone();
     if targets.is_empty() {
         status.pending_rollouts.clear();
         status.conditions.retain(|condition| condition.type_ != ROLLED_OUT);
         return Some(status);
     }
-    let tries = look.ctx().rollouts(|rollouts| rollouts.get(look.uid()).copied());
-    if let Some(wait) = tries.and_then(|tries| wait(&tries, look.changed, Instant::now())) {
-        enqueue_after(look, wait);
+    let tries = reconcile
+        .ctx()
+        .rollouts(|rollouts| rollouts.get(reconcile.uid()).copied());
+    if let Some(wait) = tries.and_then(|tries| wait(&tries, reconcile.changed, Instant::now())) {
+        enqueue_after(reconcile, wait);
         return None;
     }
-    let outcome = attempt(look, &targets, before.serial_number.as_deref()?).await;
-    note(&mut status, &outcome, look.certificate.metadata.generation, look.now);
+    let outcome = attempt(reconcile, &targets, before.serial_number.as_deref()?).await;
+    note(
+        &mut status,
+        &outcome,
+        reconcile.certificate.metadata.generation,
+        reconcile.now,
+    );
     (status != *before).then_some(status)
 }
 
@@ -125,9 +132,9 @@ fn left(status: &CertificateStatus, all: &[RolloutTarget]) -> Vec<RolloutTarget>
 }
 
 /// How long to wait for the next try; none when it may be made now.
-fn wait(tries: &Tries, changed: bool, now: Instant) -> Option<Duration> {
+fn wait(tries: &RolloutAttempts, changed: bool, now: Instant) -> Option<Duration> {
     let due = if changed {
-        tries.next.min(tries.last + SHORTEST_PAUSE)
+        tries.next.min(tries.last + MIN_REQUEUE_AFTER)
     } else {
         tries.next
     };
@@ -150,14 +157,14 @@ pub fn note(status: &mut CertificateStatus, outcome: &Outcome, generation: Optio
                 message: message.clone(),
             });
         }
-        Verdict {
+        ConditionUpdate {
             type_: ROLLED_OUT,
             status: Status::False,
             reason: if same { first.reason() } else { FAILED },
             message,
         }
     } else {
-        Verdict {
+        ConditionUpdate {
             type_: ROLLED_OUT,
             status: Status::True,
             reason: ROLLED_OUT,
@@ -172,13 +179,13 @@ pub fn note(status: &mut CertificateStatus, outcome: &Outcome, generation: Optio
 
 /// Notes the serial number on the Pod template of each workload, which rolls it where the number is new. The same number twice
 /// changes nothing, so it is safe to repeat.
-async fn attempt(look: &Look<'_>, targets: &[RolloutTarget], serial: &str) -> Outcome {
+async fn attempt(reconcile: &Reconcile<'_>, targets: &[RolloutTarget], serial: &str) -> Outcome {
     let mut failed = Vec::new();
     for target in targets {
         let result = match target.kind {
-            RolloutKind::Deployment => roll::<Deployment>(look, &target.name, serial).await,
-            RolloutKind::StatefulSet => roll::<StatefulSet>(look, &target.name, serial).await,
-            RolloutKind::DaemonSet => roll::<DaemonSet>(look, &target.name, serial).await,
+            RolloutKind::Deployment => roll::<Deployment>(reconcile, &target.name, serial).await,
+            RolloutKind::StatefulSet => roll::<StatefulSet>(reconcile, &target.name, serial).await,
+            RolloutKind::DaemonSet => roll::<DaemonSet>(reconcile, &target.name, serial).await,
         };
         if let Err(error) = result {
             failed.push(Failed {
@@ -188,25 +195,27 @@ async fn attempt(look: &Look<'_>, targets: &[RolloutTarget], serial: &str) -> Ou
         }
     }
     if failed.is_empty() {
-        look.ctx().rollouts(|rollouts| rollouts.remove(look.uid()));
+        reconcile.ctx().rollouts(|rollouts| rollouts.remove(reconcile.uid()));
     } else {
         let now = Instant::now();
-        let pause = look.ctx().rollouts(|rollouts| {
-            let failures = rollouts.get(look.uid()).map_or(0, |tries| tries.failures);
+        let pause = reconcile.ctx().rollouts(|rollouts| {
+            let failures = rollouts.get(reconcile.uid()).map_or(0, |tries| tries.failures);
             let pause = pause(failures);
-            let tries = Tries {
+            let tries = RolloutAttempts {
                 failures: failures.saturating_add(1),
                 last: now,
                 next: now + pause,
             };
-            rollouts.insert(look.uid().to_owned(), tries);
+            rollouts.insert(reconcile.uid().to_owned(), tries);
             pause
         });
-        look.ctx().wait_for_api(look.certificate);
-        enqueue_after(look, pause);
+        reconcile.ctx().wait_for_api(reconcile.certificate);
+        enqueue_after(reconcile, pause);
         for failed in &failed {
             let note = format!("The Secret changed, but {}.", failed.message().trim_end_matches('.'));
-            look.ctx().tell(look.certificate, EventType::Warning, FAILED, &note);
+            reconcile
+                .ctx()
+                .publish_event(reconcile.certificate, EventType::Warning, FAILED, &note);
         }
     }
     Outcome {
@@ -216,35 +225,35 @@ async fn attempt(look: &Look<'_>, targets: &[RolloutTarget], serial: &str) -> Ou
 }
 
 fn pause(failures: u32) -> Duration {
-    FIRST_PAUSE
+    MIN_BACKOFF
         .saturating_mul(2u32.saturating_pow(failures))
-        .min(LONGEST_PAUSE)
+        .min(MAX_BACKOFF)
 }
 
 /// Has the Certificate looked at later, whatever else it waits for meanwhile.
-fn enqueue_after(look: &Look<'_>, pause: Duration) {
-    let cache = look.scope.cache.clone();
-    let certificate = Ref::new(&look.certificate.name_any()).within(&look.namespace());
+fn enqueue_after(reconcile: &Reconcile<'_>, pause: Duration) {
+    let cache = reconcile.scope.cache.clone();
+    let certificate = Ref::new(&reconcile.certificate.name_any()).within(&reconcile.namespace());
     tokio::spawn(async move {
         tokio::time::sleep(pause).await;
-        cache.touch(&certificate);
+        cache.enqueue(&certificate);
     });
 }
 
-async fn roll<K>(look: &Look<'_>, name: &str, serial: &str) -> Result<(), WriteError>
+async fn roll<K>(reconcile: &Reconcile<'_>, name: &str, serial: &str) -> Result<(), WriteError>
 where
     K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
         + Clone
         + serde::de::DeserializeOwned
         + std::fmt::Debug,
 {
-    let api: Api<K> = Api::namespaced(look.ctx().client.clone(), &look.namespace());
+    let api: Api<K> = Api::namespaced(reconcile.ctx().client.clone(), &reconcile.namespace());
     let annotation = format!(
         "gatehouse.dev/serial-number.{}",
-        shortened(&look.certificate.name_any())
+        shortened(&reconcile.certificate.name_any())
     );
     let patch = json!({ "spec": { "template": { "metadata": { "annotations": { annotation: serial } } } } });
-    look.ctx().writer.merge::<K>(&api, name, &patch).await
+    reconcile.ctx().writer.merge::<K>(&api, name, &patch).await
 }
 
 fn kind(kind: RolloutKind) -> &'static str {
@@ -379,7 +388,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn it_is_tried_again_ever_more_rarely_and_at_once_when_the_workload_appears() {
         let last = Instant::now();
-        let tries = Tries {
+        let tries = RolloutAttempts {
             failures: 3,
             last,
             next: last + pause(3),
@@ -393,7 +402,7 @@ mod tests {
         assert_eq!(seconds(true, 1), None);
         let pauses: Vec<_> = (0..10).map(|failures| pause(failures).as_secs()).collect();
         assert_eq!(pauses, [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
-        assert_eq!(pause(u32::MAX), LONGEST_PAUSE);
+        assert_eq!(pause(u32::MAX), MAX_BACKOFF);
     }
 
     #[test]

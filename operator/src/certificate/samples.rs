@@ -15,13 +15,13 @@ use k8s_openapi::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    holding::Held,
-    outcome::{Before, Issued},
-    plan::Cause,
+    decide::IssuanceReason,
+    desired::DesiredCertificate,
+    observed_secret::KeyPair,
     remarks::ReadyIssuer,
-    secret::{self, Notes, Passwords},
+    secret::{self, Passwords, SecretAnnotations},
     signing,
-    wanted::Wanted,
+    status::{Issued, StatusBuilder},
 };
 use crate::{
     kubernetes::{conditions, names},
@@ -61,15 +61,15 @@ pub(super) fn certificate(more: &str) -> Certificate {
     certificate
 }
 
-pub(super) fn wanted(certificate: &Certificate) -> Wanted {
-    Wanted::parse(&certificate.spec).unwrap()
+pub(super) fn desired(certificate: &Certificate) -> DesiredCertificate {
+    DesiredCertificate::parse(&certificate.spec).unwrap()
 }
 
 /// The pair that `certificate` asks for, signed at `now` for 90 days unless its spec says otherwise.
-pub(super) fn pair(certificate: &Certificate, now: Timestamp) -> Held {
-    let wanted = wanted(certificate);
-    let key = PrivateKey::generate(wanted.key).unwrap();
-    signing::by_itself(&wanted, key.into(), now).unwrap()
+pub(super) fn pair(certificate: &Certificate, now: Timestamp) -> KeyPair {
+    let desired = desired(certificate);
+    let key = PrivateKey::generate(desired.key).unwrap();
+    signing::by_itself(&desired, key.into(), now).unwrap()
 }
 
 pub(super) fn ca() -> SigningIssuer {
@@ -91,14 +91,14 @@ pub(super) fn ready_issuer() -> ReadyIssuer {
     }
 }
 
-/// `certificate` with the status of after `held` came into its Secret.
-pub(super) fn with_issued(mut certificate: Certificate, held: &Held, now: Timestamp) -> Certificate {
-    let before = Before {
+/// `certificate` with the status of after `pair` came into its Secret.
+pub(super) fn with_issued(mut certificate: Certificate, pair: &KeyPair, now: Timestamp) -> Certificate {
+    let before = StatusBuilder {
         certificate: &certificate,
         now,
     };
     let status = before.issued(&Issued {
-        held,
+        pair,
         issuer: Some(ca()),
         is_new: true,
         answers_request: false,
@@ -125,8 +125,8 @@ pub(super) fn fail(certificate: &mut Certificate, reason: &str, until: Timestamp
     });
     status.failed_attempts = Some(1);
     status.next_attempt_time = Some(until);
-    let verdict = conditions::Verdict {
-        type_: super::outcome::ISSUING,
+    let verdict = conditions::ConditionUpdate {
+        type_: super::status::ISSUING,
         status: conditions::Status::False,
         reason: "Rejected",
         message: "no".into(),
@@ -135,16 +135,16 @@ pub(super) fn fail(certificate: &mut Certificate, reason: &str, until: Timestamp
 }
 
 /// The Secret as the API server has it after our apply.
-pub(super) fn written(certificate: &Certificate, held: &Held, cause: Cause) -> Secret {
-    let wanted = wanted(certificate);
-    let notes = Notes {
+pub(super) fn written(certificate: &Certificate, pair: &KeyPair, cause: IssuanceReason) -> Secret {
+    let desired = desired(certificate);
+    let notes = SecretAnnotations {
         issuer: Some("Issuer/ca".into()),
         cause: Some(cause.as_str().into()),
         ari_identifier: Some("aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE".into()),
         issued_at: None,
-        wanted: &wanted,
+        desired: &desired,
     };
-    let body = secret::body(certificate, held, &Passwords::default(), &notes).unwrap();
+    let body = secret::body(certificate, pair, &Passwords::default(), &notes).unwrap();
     let mut secret: Secret = serde_json::from_value(body.clone()).unwrap();
     secret.metadata.namespace = Some("app".into());
     secret.metadata.name = Some("web-tls".into());

@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::{
+    desired::DesiredCertificate,
     failure::{Class, Failure},
-    holding::{
-        ARI_IDENTIFIER, CAUSE, CHAIN_HASH, DATA_KEYS, Held, ISSUED_AT, KEYSTORE_PASSWORDS, OUTPUT_HASH, REQUEST_HASH,
-        TLS,
+    observed_secret::{
+        ARI_IDENTIFIER, CAUSE, CHAIN_HASH, DATA_KEYS, ISSUED_AT, KEYSTORE_PASSWORDS, KeyPair, OUTPUT_HASH,
+        REQUEST_HASH, TLS,
     },
-    wanted::Wanted,
 };
 use crate::{kubernetes::names, pki};
 
@@ -29,7 +29,7 @@ pub struct Passwords {
 
 /// What is noted on the Secret beside the pair.
 #[derive(Clone, Debug)]
-pub struct Notes<'a> {
+pub struct SecretAnnotations<'a> {
     /// Who signed, as `<kind>/<name>`, when known.
     pub issuer: Option<String>,
     /// Why it was issued, when known.
@@ -38,7 +38,7 @@ pub struct Notes<'a> {
     pub ari_identifier: Option<String>,
     /// When it was issued, when known.
     pub issued_at: Option<Timestamp>,
-    pub wanted: &'a Wanted,
+    pub desired: &'a DesiredCertificate,
 }
 
 /// The body of the apply that writes the Secret, all of it in one write.
@@ -47,14 +47,14 @@ pub struct Notes<'a> {
 /// When a keystore cannot be made, for want of a password for example.
 pub fn body(
     certificate: &Certificate,
-    held: &Held,
+    pair: &KeyPair,
     passwords: &Passwords,
-    notes: &Notes<'_>,
+    notes: &SecretAnnotations<'_>,
 ) -> Result<Value, Failure> {
-    let wanted = notes.wanted;
-    let data = data(certificate, wanted, held, passwords)?;
+    let desired = notes.desired;
+    let data = data(certificate, desired, pair, passwords)?;
     let keys = data.keys().map(String::as_str).collect::<Vec<_>>().join(",");
-    let leaf = held.leaf();
+    let leaf = pair.leaf();
     let template = certificate.spec.secret_template.clone().unwrap_or_default();
 
     let mut labels = template.labels;
@@ -72,9 +72,9 @@ pub fn body(
         Some(super::renewal::whole_seconds(leaf.not_after).to_string()),
     );
     note(names::SERIAL_NUMBER, Some(leaf.serial_hex()));
-    note(REQUEST_HASH, Some(wanted.request_hash.clone()));
-    note(OUTPUT_HASH, Some(wanted.output_hash.clone()));
-    note(CHAIN_HASH, Some(held.chain_hash()));
+    note(REQUEST_HASH, Some(desired.request_hash.clone()));
+    note(OUTPUT_HASH, Some(desired.output_hash.clone()));
+    note(CHAIN_HASH, Some(pair.chain_hash()));
     note(DATA_KEYS, Some(keys));
     note(CAUSE, notes.cause.clone());
     note(ARI_IDENTIFIER, notes.ari_identifier.clone());
@@ -96,8 +96,8 @@ pub fn body(
 /// Values in base64, as the API takes them.
 fn data(
     certificate: &Certificate,
-    wanted: &Wanted,
-    held: &Held,
+    desired: &DesiredCertificate,
+    pair: &KeyPair,
     passwords: &Passwords,
 ) -> Result<BTreeMap<String, String>, Failure> {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -106,11 +106,11 @@ fn data(
         data.insert(name.to_owned(), STANDARD.encode(value));
     };
     let spec = &certificate.spec;
-    let chain = held.chain.pem();
-    let key = held.key.to_pem(wanted.encoding).map_err(key_failure)?;
+    let chain = pair.chain.pem();
+    let key = pair.key.to_pem(desired.encoding).map_err(key_failure)?;
     put("tls.crt", chain.as_bytes());
     put("tls.key", key.as_bytes());
-    if let Some(ca) = &held.ca {
+    if let Some(ca) = &pair.ca {
         put("ca.crt", ca.as_bytes());
     }
     for format in &spec.additional_output_formats {
@@ -121,10 +121,10 @@ fn data(
                     &Zeroizing::new([key.as_bytes(), chain.as_bytes()].concat()),
                 );
             }
-            OutputFormatType::DER => put("key.der", &held.key.to_der(wanted.encoding).map_err(key_failure)?),
+            OutputFormatType::DER => put("key.der", &pair.key.to_der(desired.encoding).map_err(key_failure)?),
         }
     }
-    for (name, value) in super::keystores::made(spec.keystores.as_ref(), held, passwords)? {
+    for (name, value) in super::keystores::made(spec.keystores.as_ref(), pair, passwords)? {
         put(name, &value);
     }
     Ok(data)

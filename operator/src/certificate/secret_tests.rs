@@ -3,30 +3,30 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::*;
 use crate::certificate::{
-    plan::Cause,
+    decide::IssuanceReason,
     samples::{self, issued_at},
 };
 
 /// The body for a spec with `more`, without what is another each time: keys and certificates by their kind only.
 fn written(more: &str) -> Value {
     let certificate = samples::certificate(more);
-    let held = samples::pair(&certificate, issued_at());
-    let wanted = samples::wanted(&certificate);
-    let notes = Notes {
+    let pair = samples::pair(&certificate, issued_at());
+    let desired = samples::desired(&certificate);
+    let notes = SecretAnnotations {
         issuer: Some("Issuer/ca".into()),
-        cause: Some(Cause::First.as_str().into()),
+        cause: Some(IssuanceReason::First.as_str().into()),
         ari_identifier: None,
         issued_at: None,
-        wanted: &wanted,
+        desired: &desired,
     };
-    let mut body = body(&certificate, &held, &Passwords::default(), &notes).unwrap();
+    let mut body = body(&certificate, &pair, &Passwords::default(), &notes).unwrap();
     for value in body["data"].as_object_mut().unwrap().values_mut() {
         *value = kind(&STANDARD.decode(value.as_str().unwrap()).unwrap()).into();
     }
     let notes = body["metadata"]["annotations"].as_object_mut().unwrap();
     for (key, value, known) in [
-        (names::SERIAL_NUMBER, "[serial]", held.leaf().serial_hex()),
-        (CHAIN_HASH, "[fingerprint]", held.chain_hash()),
+        (names::SERIAL_NUMBER, "[serial]", pair.leaf().serial_hex()),
+        (CHAIN_HASH, "[fingerprint]", pair.chain_hash()),
     ] {
         assert_eq!(notes.insert(key.into(), value.into()), Some(known.into()), "{key}");
     }

@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 
 use super::{
+    decide::IssuanceReason,
+    desired::DesiredCertificate,
     failure::{Class, Failure},
-    holding::Held,
-    plan::Cause,
+    observed_secret::KeyPair,
     renewal,
-    wanted::Wanted,
 };
 use crate::{
     issuer::registry::{CaSigner, Key},
@@ -24,9 +24,9 @@ const BACKDATED: Duration = Duration::from_secs(60);
 
 /// Why a renewal would be in vain: the CA's end caps the new certificate's, which would end no later than the old.
 /// Renewed at half of what is left again and again, it would keep everybody busy to the CA's last second.
-pub fn in_vain(issuer: &Key, ca: &CaSigner, cause: Cause, not_after: Option<Timestamp>) -> Option<Failure> {
+pub fn in_vain(issuer: &Key, ca: &CaSigner, cause: IssuanceReason, not_after: Option<Timestamp>) -> Option<Failure> {
     let end = ca.authority.not_after();
-    let by_time = matches!(cause, Cause::Due | Cause::Advised);
+    let by_time = matches!(cause, IssuanceReason::Due | IssuanceReason::Advised);
     (by_time && not_after.is_some_and(|not_after| end <= not_after)).then(|| {
         Failure::new(
             Class::Waiting(Duration::from_secs(300)),
@@ -37,32 +37,42 @@ pub fn in_vain(issuer: &Key, ca: &CaSigner, cause: Cause, not_after: Option<Time
 }
 
 /// Signs with the CA, whose end caps the certificate's.
-pub fn by_ca(ca: &CaSigner, wanted: &Wanted, key: Arc<PrivateKey>, now: Timestamp) -> Result<Held, Failure> {
+pub fn by_ca(
+    ca: &CaSigner,
+    desired: &DesiredCertificate,
+    key: Arc<PrivateKey>,
+    now: Timestamp,
+) -> Result<KeyPair, Failure> {
     ca.authority.check_time(now).map_err(|error| refused(&error))?;
     let issued = ca
         .authority
-        .sign(&wanted.request, key.public_key_der(), validity(wanted, now), &ca.extras)
+        .sign(
+            &desired.request,
+            key.public_key_der(),
+            validity(desired, now),
+            &ca.extras,
+        )
         .map_err(|error| refused(&error))?;
-    held(key, &issued)
+    key_pair(key, &issued)
 }
 
 /// Signs with the key that is certified.
-pub fn by_itself(wanted: &Wanted, key: Arc<PrivateKey>, now: Timestamp) -> Result<Held, Failure> {
-    let issued = pki::self_sign(&wanted.request, &key, validity(wanted, now)).map_err(|error| refused(&error))?;
-    held(key, &issued)
+pub fn by_itself(desired: &DesiredCertificate, key: Arc<PrivateKey>, now: Timestamp) -> Result<KeyPair, Failure> {
+    let issued = pki::self_sign(&desired.request, &key, validity(desired, now)).map_err(|error| refused(&error))?;
+    key_pair(key, &issued)
 }
 
 /// The lifetime counts from the issue: a certificate for an hour is valid for that hour, and for the minute before.
-fn validity(wanted: &Wanted, now: Timestamp) -> Validity {
+fn validity(desired: &DesiredCertificate, now: Timestamp) -> Validity {
     let now = renewal::whole_seconds(now);
-    let lifetime = wanted.duration.unwrap_or(DEFAULT_LIFETIME);
+    let lifetime = desired.duration.unwrap_or(DEFAULT_LIFETIME);
     Validity {
         not_before: now.checked_sub(BACKDATED).unwrap_or(now),
         not_after: now.checked_add(lifetime).unwrap_or(Timestamp::MAX),
     }
 }
 
-fn held(key: Arc<PrivateKey>, issued: &Issued) -> Result<Held, Failure> {
+fn key_pair(key: Arc<PrivateKey>, issued: &Issued) -> Result<KeyPair, Failure> {
     let read = |der: &[u8]| {
         pki::Certificate::from_der(der)
             .map_err(|error: CertificateError| Failure::new(Class::Transient, "Invalid", error.to_string()))
@@ -77,7 +87,7 @@ fn held(key: Arc<PrivateKey>, issued: &Issued) -> Result<Held, Failure> {
         root: issued.root.as_ref().map(|der| read(der)).transpose()?,
         others: Vec::new(),
     };
-    Ok(Held::new(key, chain))
+    Ok(KeyPair::new(key, chain))
 }
 
 /// A CA that may not sign this: its owner or the Certificate's has to mend something.
@@ -99,16 +109,16 @@ mod tests {
     use super::*;
     use crate::pki::{Authority, Extras, KeyEncoding};
 
-    fn wanted(more: &str) -> Wanted {
+    fn desired(more: &str) -> DesiredCertificate {
         let spec = format!("secretName: a\nissuerRef: {{name: ca}}\n{more}");
-        Wanted::parse(&serde_saphyr::from_str(&spec).unwrap()).unwrap()
+        DesiredCertificate::parse(&serde_saphyr::from_str(&spec).unwrap()).unwrap()
     }
 
     #[test]
     fn notbefore_is_a_minute_back_and_the_lifetime_counts_from_the_issue() {
         let now: Timestamp = "2026-01-01T00:00:00.7Z".parse().unwrap();
         let at = |text: &str| text.parse::<Timestamp>().unwrap();
-        let root = wanted("commonName: root\nisCA: true\nduration: 24h");
+        let root = desired("commonName: root\nisCA: true\nduration: 24h");
         let key = Arc::new(PrivateKey::generate(root.key).unwrap());
         let pem = key.to_pem(KeyEncoding::Pkcs8).unwrap();
         let root = by_itself(&root, key, now).unwrap();
@@ -119,10 +129,10 @@ mod tests {
             extras: Extras::default(),
         };
         let by_ca = |spec: &str, time: &str| {
-            let wanted = wanted(spec);
-            let key = Arc::new(PrivateKey::generate(wanted.key).unwrap());
-            let held = by_ca(&ca, &wanted, key, at(time)).unwrap();
-            (held.leaf().not_before, held.leaf().not_after)
+            let desired = desired(spec);
+            let key = Arc::new(PrivateKey::generate(desired.key).unwrap());
+            let pair = by_ca(&ca, &desired, key, at(time)).unwrap();
+            (pair.leaf().not_before, pair.leaf().not_after)
         };
         for (spec, time, from, to) in [
             (
@@ -158,7 +168,7 @@ mod tests {
     #[test]
     fn a_ca_that_ends_with_the_certificate_is_not_asked_for_another() {
         let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let root = wanted("commonName: root\nisCA: true\nduration: 2h");
+        let root = desired("commonName: root\nisCA: true\nduration: 2h");
         let key = Arc::new(PrivateKey::generate(root.key).unwrap());
         let pem = key.to_pem(KeyEncoding::Pkcs8).unwrap();
         let root = by_itself(&root, key, now).unwrap();
@@ -172,21 +182,21 @@ mod tests {
             name: "ca".into(),
         };
         let ends = |spec: &str| {
-            let wanted = wanted(spec);
-            let key = Arc::new(PrivateKey::generate(wanted.key).unwrap());
-            Some(by_ca(&ca, &wanted, key, now).unwrap().leaf().not_after)
+            let desired = desired(spec);
+            let key = Arc::new(PrivateKey::generate(desired.key).unwrap());
+            Some(by_ca(&ca, &desired, key, now).unwrap().leaf().not_after)
         };
         let (capped, short) = (ends("dnsNames: [a.test]"), ends("dnsNames: [a.test]\nduration: 1h"));
         assert_eq!(
-            in_vain(&issuer, &ca, Cause::Due, capped).unwrap().reason,
+            in_vain(&issuer, &ca, IssuanceReason::Due, capped).unwrap().reason,
             "IssuerNotReady"
         );
-        assert_eq!(in_vain(&issuer, &ca, Cause::Due, short), None);
+        assert_eq!(in_vain(&issuer, &ca, IssuanceReason::Due, short), None);
         for cause in [
-            Cause::SpecChanged,
-            Cause::Requested,
-            Cause::SecretDamaged,
-            Cause::Expired,
+            IssuanceReason::SpecChanged,
+            IssuanceReason::Requested,
+            IssuanceReason::SecretDamaged,
+            IssuanceReason::Expired,
         ] {
             assert_eq!(in_vain(&issuer, &ca, cause, capped), None, "{cause:?}");
         }

@@ -11,17 +11,17 @@ use kube::{
 
 use super::{
     cache::Guarded,
-    controller::{LONGEST_PAUSE, Scope},
-    outcome::READY,
+    controller::{MAX_BACKOFF, Scope},
+    status::READY,
 };
 use crate::kubernetes::{
-    conditions::{Status, Verdict},
+    conditions::{ConditionUpdate, Status},
     events::EventType,
-    raw,
+    undecodable,
 };
 
 /// Says in its status and in an event what is wrong with `object`.
-pub async fn tell(object: &Guarded, error: &str, scope: &Scope) -> Action {
+pub async fn report(object: &Guarded, error: &str, scope: &Scope) -> Action {
     let ctx = &scope.ctx;
     let (uid, generation) = (object.uid().unwrap_or_default(), object.meta().generation);
     if generation.is_some() && ctx.attempt(&uid, |attempt| attempt.unreadable) == generation {
@@ -45,7 +45,7 @@ pub async fn tell(object: &Guarded, error: &str, scope: &Scope) -> Action {
     };
     ctx.events
         .publish(&reference, EventType::Warning, "IssuanceFailed", "Read", &message);
-    let verdict = Verdict {
+    let verdict = ConditionUpdate {
         type_: READY,
         status: Status::False,
         reason: "Invalid",
@@ -54,7 +54,7 @@ pub async fn tell(object: &Guarded, error: &str, scope: &Scope) -> Action {
     let kind = ApiResource::erase::<Certificate>(&());
     let raw: Api<DynamicObject> = Api::namespaced_with(ctx.client.clone(), &namespace, &kind);
     let bare: Api<PartialObjectMeta<Certificate>> = Api::namespaced(ctx.client.clone(), &namespace);
-    match raw::set_condition(&ctx.writer, (&raw, &bare), &name, &verdict, generation, (ctx.now)()).await {
+    match undecodable::set_condition(&ctx.writer, (&raw, &bare), &name, &verdict, generation, (ctx.now)()).await {
         Ok(()) => {
             ctx.attempt(&uid, |attempt| attempt.unreadable = generation);
             Action::await_change()
@@ -62,7 +62,7 @@ pub async fn tell(object: &Guarded, error: &str, scope: &Scope) -> Action {
         Err(error) if error.is_not_found() => Action::await_change(),
         Err(error) => {
             tracing::warn!(%error, namespace, certificate = name, "its status could not be written");
-            Action::requeue(LONGEST_PAUSE)
+            Action::requeue(MAX_BACKOFF)
         }
     }
 }

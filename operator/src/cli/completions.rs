@@ -37,7 +37,7 @@ pub(super) const HOOK: &str = "__complete";
 const NO_FILES: &str = ":4\n";
 
 /// Who presses Tab does not wait longer for a cluster.
-const PATIENCE: Duration = Duration::from_secs(3);
+const COMPLETION_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Answers it: `words` are those so far, the last of them is to be completed.
 pub(super) fn complete(words: &[String], command: &Command) -> ExitCode {
@@ -107,7 +107,7 @@ fn names(words: &[String]) -> Vec<String> {
     };
     let prefix = begun.split_once('/').map_or("", |(kind, _)| kind);
     let mut found = Vec::new();
-    let _ = connection::quietly(PATIENCE, async {
+    let _ = connection::quietly(COMPLETION_TIMEOUT, async {
         let connection = reach.connect().await?;
         for kind in kinds {
             let (api, word) = match kind {

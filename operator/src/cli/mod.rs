@@ -3,6 +3,7 @@
 mod completions;
 mod connection;
 mod crds;
+mod describe;
 mod grid;
 mod inspect;
 mod manifest;
@@ -12,7 +13,6 @@ mod renew;
 #[cfg(test)]
 mod samples;
 mod status;
-mod story;
 mod subject;
 mod terminal;
 mod test_alert;

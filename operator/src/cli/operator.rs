@@ -10,7 +10,7 @@ use crate::{
         IngressPolicy,
         policy::{self, Permit},
     },
-    operator::{self, Settings},
+    manager::{self, Settings},
     telemetry::logs::{self, LogFormat},
 };
 
@@ -117,7 +117,7 @@ pub(super) fn run(flags: &Flags) -> ExitCode {
                 return ExitCode::from(USAGE);
             }
         };
-        match operator::run(config, settings(flags)).await {
+        match manager::run(config, settings(flags)).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 tracing::error!(%error, "the operator ends");

@@ -2,7 +2,7 @@
 //! EndpointSlices a count, and their NetworkPolicies.
 
 mod index;
-mod inflow;
+mod watches;
 
 use std::{
     collections::HashMap,
@@ -19,7 +19,10 @@ use kube::{
 use tokio::sync::{mpsc, watch};
 
 use self::index::Index;
-use super::{endpoints::Slice, live::Live, packed::Packed, plan::Foreign, service::label_value};
+use super::{
+    compact_service::CompactService, decide::Foreign, endpoints::Slice, observed_service::ObservedService,
+    service::label_value,
+};
 use crate::{certificate::cache::Change, kubernetes::names};
 
 /// A Gateway, or why it is none.
@@ -31,7 +34,7 @@ type Key = (String, String);
 
 /// A NetworkPolicy of ours.
 #[derive(Clone, Debug, PartialEq)]
-pub struct LivePolicy {
+pub struct ObservedPolicy {
     pub uid: String,
     pub owner: Option<String>,
     pub spec: serde_json::Value,
@@ -67,13 +70,13 @@ impl Other {
 
 #[derive(Default)]
 struct Known {
-    services: HashMap<Key, Packed>,
+    services: HashMap<Key, CompactService>,
     /// By the UID of the Gateway: names of its Services.
     by_owner: HashMap<String, Vec<Key>>,
     others: HashMap<Key, Other>,
     /// By Service: each with its name. There are few of one Service.
     slices: HashMap<Key, Vec<(String, Slice)>>,
-    policies: HashMap<Key, LivePolicy>,
+    policies: HashMap<Key, ObservedPolicy>,
     index: Index,
     /// The index of a list that is under way.
     listing: Index,
@@ -106,7 +109,7 @@ pub struct Cache {
 }
 
 /// The cache's inlets.
-pub struct Inlets {
+pub struct StoreWriters {
     pub gateways: Writer<Guarded>,
     /// Gateways to be looked at.
     pub touched: mpsc::UnboundedReceiver<Ref>,
@@ -116,7 +119,7 @@ pub struct Inlets {
 
 impl Cache {
     /// An empty cache.
-    pub fn new() -> (Arc<Self>, Inlets) {
+    pub fn new() -> (Arc<Self>, StoreWriters) {
         let (reader, gateways) = store();
         let (touched, touched_out) = mpsc::unbounded_channel();
         let (changes, changes_out) = mpsc::unbounded_channel();
@@ -127,7 +130,7 @@ impl Cache {
             changes,
             listed: watch::Sender::default(),
         };
-        let inlets = Inlets {
+        let inlets = StoreWriters {
             gateways,
             touched: touched_out,
             changes: changes_out,
@@ -159,7 +162,7 @@ impl Cache {
     }
 
     /// The Services that the Gateway of this UID owns.
-    pub fn services(&self, owner: &str) -> Vec<Arc<Live>> {
+    pub fn services(&self, owner: &str) -> Vec<Arc<ObservedService>> {
         let known = self.lock();
         let keys = known.by_owner.get(owner).into_iter().flatten();
         keys.filter_map(|key| known.services.get(key).map(|packed| Arc::new(packed.unpack())))
@@ -174,7 +177,7 @@ impl Cache {
             .services
             .get(&key)
             .filter(|packed| packed.live.owner.as_deref() != Some(owner));
-        let labelled = labelled.map(Packed::unpack).map(|live| {
+        let labelled = labelled.map(CompactService::unpack).map(|live| {
             let consents = live.annotation(names::ADOPT) == Some(names::TRUE);
             // We have written it, for a Gateway of this name, and it has lost its owner: by a hand, or with `--cascade=orphan`.
             let lost = !live.owned.is_empty() && live.labels().get(names::GATEWAY) == Some(&label_value(gateway));
@@ -213,7 +216,7 @@ impl Cache {
         slices.unwrap_or_default().into_iter().map(|(_, slice)| slice).collect()
     }
 
-    pub fn policy(&self, namespace: &str, name: &str) -> Option<LivePolicy> {
+    pub fn policy(&self, namespace: &str, name: &str) -> Option<ObservedPolicy> {
         self.lock()
             .policies
             .get(&(namespace.to_owned(), name.to_owned()))
@@ -222,7 +225,7 @@ impl Cache {
 
     /// Takes in a Service that we wrote, before the watch shows it.
     pub fn wrote_service(&self, namespace: &str, service: &Service) {
-        let live = Live::of(service);
+        let live = ObservedService::of(service);
         let key = (namespace.to_owned(), live.name.clone());
         let mut known = self.lock();
         let kept = known.is_kept(&key, &live);
@@ -236,7 +239,7 @@ impl Cache {
         }
         drop(known);
         if !kept {
-            self.touch_named(service);
+            self.enqueue_named(service);
         }
     }
 
@@ -247,7 +250,7 @@ impl Cache {
     }
 
     /// Has a Gateway looked at now, if it is here.
-    pub fn touch(&self, namespace: &str, name: &str) {
+    pub fn enqueue(&self, namespace: &str, name: &str) {
         let gateway = Ref::new(name).within(namespace);
         if self.gateways.get(&gateway).is_some() {
             // Its controller is gone: the process is on its way out.
@@ -256,47 +259,47 @@ impl Cache {
     }
 
     /// Enqueues every Gateway.
-    fn touch_all(&self) {
+    fn enqueue_all(&self) {
         for object in self.gateways.state().iter().filter(|object| object.0.is_ok()) {
             let _ = self.touched.send(Ref::from_obj(object.as_ref()));
         }
     }
 
     /// Enqueues the Gateways whose listeners have a Certificate or a Secret of this name.
-    pub fn touch_certificate(&self, namespace: &str, name: &str) {
+    pub fn enqueue_certificate(&self, namespace: &str, name: &str) {
         let gateways = self
             .lock()
             .index
             .of_certificate(&(namespace.to_owned(), name.to_owned()));
         for gateway in gateways {
-            self.touch(namespace, &gateway);
+            self.enqueue(namespace, &gateway);
         }
     }
 
     /// Enqueues all Gateways whose listeners have a certificate.
-    pub fn touch_certificates(&self) {
+    pub fn enqueue_certificates(&self) {
         let gateways = self.lock().index.with_certificates();
         for (namespace, gateway) in gateways {
-            self.touch(&namespace, &gateway);
+            self.enqueue(&namespace, &gateway);
         }
     }
 
-    fn touch_owner(&self, object: &impl ResourceExt) {
+    fn enqueue_owner(&self, object: &impl ResourceExt) {
         let owner = object.owner_references().iter().find(|owner| owner.kind == "Gateway");
         if let Some(owner) = owner {
-            self.touch(&object.namespace().unwrap_or_default(), &owner.name);
+            self.enqueue(&object.namespace().unwrap_or_default(), &owner.name);
         }
     }
 
     /// Enqueues the Gateways that want a Service of this name.
-    fn touch_named(&self, service: &impl ResourceExt) {
+    fn enqueue_named(&self, service: &impl ResourceExt) {
         let service = key(service);
         let gateways = self.lock().index.of_service(&service);
         let (namespace, name) = service;
         for gateway in gateways {
-            self.touch(&namespace, &gateway);
+            self.enqueue(&namespace, &gateway);
         }
-        self.touch(&namespace, &name);
+        self.enqueue(&namespace, &name);
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -305,13 +308,13 @@ impl Cache {
 }
 
 impl Known {
-    fn put(&mut self, key: Key, live: Live) {
+    fn put(&mut self, key: Key, live: ObservedService) {
         self.drop_service(&key);
         if let Some(owner) = &live.owner {
             let keys = self.by_owner.entry(owner.clone());
             keys.or_insert_with(|| Vec::with_capacity(1)).push(key.clone());
         }
-        self.services.insert(key, Packed::of(live));
+        self.services.insert(key, CompactService::of(live));
     }
 
     /// Gives whether it differs from what was known of it.
@@ -330,7 +333,7 @@ impl Known {
     }
 
     /// Whether a Service is what it was to all but its owner.
-    fn is_kept(&self, key: &Key, live: &Live) -> bool {
+    fn is_kept(&self, key: &Key, live: &ObservedService) -> bool {
         let there = self.services.get(key).map(|packed| &packed.live);
         live.owner.is_some() && there.is_some_and(|there| there.uid == live.uid && there.owner == live.owner)
     }
@@ -357,12 +360,12 @@ fn version(text: &str) -> u64 {
     text.parse().unwrap_or_default()
 }
 
-fn live_policy(policy: &NetworkPolicy) -> LivePolicy {
+fn live_policy(policy: &NetworkPolicy) -> ObservedPolicy {
     let owner = policy
         .owner_references()
         .iter()
         .find(|owner| owner.kind == "Gateway" && owner.controller == Some(true));
-    LivePolicy {
+    ObservedPolicy {
         uid: policy.uid().unwrap_or_default(),
         owner: owner.map(|owner| owner.uid.clone()),
         spec: serde_json::to_value(&policy.spec).unwrap_or_default(),

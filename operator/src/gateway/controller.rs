@@ -22,19 +22,19 @@ use serde_json::Value;
 
 use super::{
     cache::{Cache, Guarded},
-    look::{LOOK_AGAIN, Look},
+    cluster_reader::ClusterReader,
     lookup::Lookup,
+    reconcile::{REQUEUE_AFTER, Reconcile},
     safeguard::Applied,
-    sight::Sight,
     status,
 };
 use crate::{
     certificate::cache::Cache as Certificates,
     kubernetes::{
         apply::Writer,
-        conditions::{Status, Verdict},
+        conditions::{ConditionUpdate, Status},
         events::{EventType, Events},
-        raw,
+        undecodable,
     },
     telemetry::metrics::Metrics,
 };
@@ -47,7 +47,7 @@ pub struct Context {
     pub metrics: Metrics,
     pub lookup: Arc<Lookup>,
     /// What is asked for rather than watched.
-    pub sight: Sight,
+    pub cluster_reader: ClusterReader,
     pub now: fn() -> Timestamp,
     /// By UID.
     pub attempts: Mutex<HashMap<String, Attempt>>,
@@ -70,10 +70,10 @@ pub(super) struct CreatingOne<'a>(&'a Creating);
 
 impl Creating {
     /// With so many at once the API server is the bottleneck.
-    const MANY: usize = 24;
+    const BUSY_THRESHOLD: usize = 24;
 
     pub(super) fn begin(&self) -> CreatingOne<'_> {
-        if self.count.fetch_add(1, Ordering::Relaxed) + 1 >= Self::MANY {
+        if self.count.fetch_add(1, Ordering::Relaxed) + 1 >= Self::BUSY_THRESHOLD {
             self.are_many.store(true, Ordering::Relaxed);
         }
         CreatingOne(self)
@@ -116,7 +116,7 @@ impl Attempt {
     pub(super) fn is_contested(&self, body: &Value, now: Timestamp) -> bool {
         self.contested
             .as_ref()
-            .is_some_and(|(contested, at)| contested == body && now.duration_since(*at).unsigned_abs() < LOOK_AGAIN)
+            .is_some_and(|(contested, at)| contested == body && now.duration_since(*at).unsigned_abs() < REQUEUE_AFTER)
     }
 }
 
@@ -157,10 +157,10 @@ pub async fn reconcile(object: Arc<Guarded>, scope: Arc<Scope>) -> Result<Action
     let started = tokio::time::Instant::now();
     let (action, failed) = match &object.0 {
         Ok(gateway) => {
-            let look = Look::new(gateway, &scope);
-            match Box::pin(look.reconcile()).await {
+            let reconcile = Reconcile::new(gateway, &scope);
+            match Box::pin(reconcile.reconcile()).await {
                 Ok(action) => (action, false),
-                Err(error) => (look.write_failed(&error), true),
+                Err(error) => (reconcile.write_failed(&error), true),
             }
         }
         Err(error) => (unreadable(&object, &error.to_string(), &scope.ctx).await, true),
@@ -183,7 +183,7 @@ async fn unreadable(object: &Guarded, error: &str, ctx: &Context) -> Action {
         "a Gateway that cannot be read is left alone"
     );
     let message = format!("This Gateway cannot be read: {error}. Mend its spec.");
-    let verdict = Verdict {
+    let verdict = ConditionUpdate {
         type_: status::ACCEPTED,
         status: Status::False,
         reason: "Invalid",
@@ -203,7 +203,7 @@ async fn unreadable(object: &Guarded, error: &str, ctx: &Context) -> Action {
     };
     ctx.events
         .publish(&reference, EventType::Warning, "Invalid", "Read", &message);
-    match raw::set_condition(&ctx.writer, (&raw, &bare), &name, &verdict, generation, (ctx.now)()).await {
+    match undecodable::set_condition(&ctx.writer, (&raw, &bare), &name, &verdict, generation, (ctx.now)()).await {
         Ok(()) => {
             ctx.attempt(&uid, |attempt| attempt.unreadable = generation);
             Action::await_change()
@@ -211,7 +211,7 @@ async fn unreadable(object: &Guarded, error: &str, ctx: &Context) -> Action {
         Err(error) if error.is_not_found() => Action::await_change(),
         Err(error) => {
             tracing::warn!(%error, namespace, gateway = name, "its status could not be written");
-            Action::requeue(LOOK_AGAIN)
+            Action::requeue(REQUEUE_AFTER)
         }
     }
 }
@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn services_are_many_until_the_last_one_is_created() {
         let creating = Creating::default();
-        let mut begun: Vec<_> = (1..Creating::MANY).map(|_| creating.begin()).collect();
+        let mut begun: Vec<_> = (1..Creating::BUSY_THRESHOLD).map(|_| creating.begin()).collect();
         assert!(!creating.are_many());
         begun.push(creating.begin());
         assert!(creating.are_many());

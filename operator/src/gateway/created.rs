@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use gatehouse_crds::gateway::{Provider, Scope};
 use serde::{Deserialize, Serialize};
 
-use super::{live::Live, provider::create_only, service::Wanted};
+use super::{observed_service::ObservedService, provider::create_only, service::DesiredService};
 
 /// Annotation on a Service: a [`Created`] as JSON.
 pub const CREATED_WITH: &str = "gatehouse.dev/created-with";
@@ -24,20 +24,20 @@ pub struct Created {
 
 impl Created {
     /// What a Service that is made now is made with; none where the provider goes on reading all of it.
-    pub fn of(wanted: &Wanted) -> Option<Self> {
-        let provider = wanted.provider?;
+    pub fn of(desired: &DesiredService) -> Option<Self> {
+        let provider = desired.provider?;
         let only = create_only(provider);
-        let annotations = &wanted.template.annotations;
+        let annotations = &desired.template.annotations;
         let matters = only.scope || only.annotations.iter().any(|key| annotations.contains_key(*key));
         matters.then(|| Self {
             provider,
-            scope: wanted.scope,
+            scope: desired.scope,
             annotations: annotations.clone(),
         })
     }
 
     /// What a Service says of itself.
-    pub fn on(live: &Live) -> Option<Self> {
+    pub fn on(live: &ObservedService) -> Option<Self> {
         serde_json::from_str(live.annotation(CREATED_WITH)?).ok()
     }
 

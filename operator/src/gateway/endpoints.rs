@@ -123,7 +123,7 @@ pub fn lack(pods: &[PodFacts], selector: &BTreeMap<String, String>, port: &Port)
     if matching.is_empty() {
         return lack("NoMatchingPods", nearest(&alive, selector));
     }
-    let wanted = matching.len();
+    let desired = matching.len();
     if let Some(message) = portless(&matching, port) {
         return lack("TargetPortMissing", message);
     }
@@ -134,8 +134,8 @@ pub fn lack(pods: &[PodFacts], selector: &BTreeMap<String, String>, port: &Port)
         Some(first) => lack(
             "PodsNotReady",
             format!(
-                "{wanted} {} the selector and none is ready: {first}",
-                if wanted == 1 { "Pod matches" } else { "Pods match" }
+                "{desired} {} the selector and none is ready: {first}",
+                if desired == 1 { "Pod matches" } else { "Pods match" }
             ),
         ),
         None => lack(
@@ -157,15 +157,15 @@ fn missing<'a>(pod: &'a PodFacts, selector: &'a BTreeMap<String, String>) -> Vec
 
 /// Which Pod all but matches, and what differs.
 fn nearest(pods: &[&PodFacts], selector: &BTreeMap<String, String>) -> String {
-    let wanted: Vec<String> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    let none = format!("No Pod of this namespace matches {}", wanted.join(","));
+    let desired: Vec<String> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let none = format!("No Pod of this namespace matches {}", desired.join(","));
     // Fewest labels differ, of those the most in value only, of those the most alike, of those the first by name.
     let nearest = pods.iter().min_by_key(|pod| {
         let missing = missing(pod, selector);
         let absent = missing.iter().filter(|(_, _, has)| has.is_none()).count();
         let unlike: usize = missing
             .iter()
-            .map(|(_, wanted, has)| has.map_or(64, |has| distance(wanted, has)))
+            .map(|(_, desired, has)| has.map_or(64, |has| distance(desired, has)))
             .sum();
         (missing.len(), absent, unlike, pod.name.clone())
     });
@@ -173,8 +173,8 @@ fn nearest(pods: &[&PodFacts], selector: &BTreeMap<String, String>) -> String {
         return format!("{none}: there are no Pods here");
     };
     let missing = missing(pod, selector);
-    let differ = |(key, wanted, has): &(&str, &str, Option<&str>)| match has {
-        Some(has) => format!("{key} is {has} there, not {wanted}"),
+    let differ = |(key, desired, has): &(&str, &str, Option<&str>)| match has {
+        Some(has) => format!("{key} is {has} there, not {desired}"),
         None => format!("it has no label {key}"),
     };
     if missing.iter().all(|(_, _, has)| has.is_none()) && missing.len() == selector.len() {

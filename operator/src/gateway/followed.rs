@@ -249,7 +249,7 @@ impl<T: Clone + PartialEq> Run<T> {
     }
 
     /// Wakes all readers; each reads again if it still needs to.
-    fn wake(&self) {
+    fn enqueue(&self) {
         let waiting = std::mem::take(&mut self.lock().waiting);
         for wake in waiting.into_values() {
             wake();
@@ -291,7 +291,7 @@ async fn follow<K, T>(
                     changed |= run.take(event, &mut list, project);
                 }
                 if changed {
-                    run.wake();
+                    run.enqueue();
                 }
                 if run.is_refused() {
                     tokio::time::sleep(REFUSED).await;

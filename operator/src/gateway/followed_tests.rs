@@ -37,7 +37,7 @@ impl Told {
         self.run.lock().waiting.insert("reader".into(), wake);
         for event in events {
             if self.run.take(event, &mut self.list, value) {
-                self.run.wake();
+                self.run.enqueue();
             }
         }
         self.woken.swap(0, Ordering::Relaxed)
@@ -102,6 +102,6 @@ async fn a_watch_without_a_reader_ends_and_one_that_is_waited_for_does_not() {
     assert!(run.is_unused());
     run.lock().waiting.insert("reader".into(), Arc::new(|| ()));
     assert!(!run.is_unused());
-    run.wake();
+    run.enqueue();
     assert!(run.is_unused());
 }

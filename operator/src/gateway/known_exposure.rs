@@ -7,16 +7,16 @@ use jiff::Timestamp;
 
 use super::{
     exposure::Verdict,
-    live::{Ingress, Live},
+    observed_service::{Ingress, ObservedService},
     status::{EXPOSURE_MISMATCH, EXPOSURE_VERIFIED},
 };
-use crate::kubernetes::conditions::{self, Status, Verdict as Condition};
+use crate::kubernetes::conditions::{self, ConditionUpdate as Condition, Status};
 
 /// For so long an address that was private counts as private while it cannot be checked.
 const BELIEVED: Duration = Duration::from_secs(3600);
 
 /// Returns the addresses and names of Services, as they are remembered.
-pub fn addresses<'a>(services: impl IntoIterator<Item = &'a Live>) -> Vec<String> {
+pub fn addresses<'a>(services: impl IntoIterator<Item = &'a ObservedService>) -> Vec<String> {
     let ingress = services.into_iter().flat_map(|live| &live.ingress);
     let mut all: Vec<String> = ingress
         .map(|ingress| match ingress {

@@ -13,11 +13,11 @@ use jiff::Timestamp;
 use super::exposure::{self, Known, Reach};
 
 /// How long an answer is believed.
-pub const FRESH: Duration = Duration::from_secs(5 * 60);
+pub const CACHE_TTL: Duration = Duration::from_secs(5 * 60);
 /// After a look-up failed.
-pub const AGAIN: Duration = Duration::from_secs(20);
+pub const RETRY_AFTER: Duration = Duration::from_secs(20);
 /// Longest wait for an answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 
 struct Answer {
     at: Timestamp,
@@ -51,8 +51,8 @@ impl Lookup {
             Some(Some(answer)) => {
                 let age = now.duration_since(answer.at);
                 let (known, fresh) = match &answer.found {
-                    Ok(found) => (Known::Name(name.to_owned(), found.clone()), FRESH),
-                    Err(error) => (Known::Unresolved(name.to_owned(), error.clone()), AGAIN),
+                    Ok(found) => (Known::Name(name.to_owned(), found.clone()), CACHE_TTL),
+                    Err(error) => (Known::Unresolved(name.to_owned(), error.clone()), RETRY_AFTER),
                 };
                 (known, age.unsigned_abs() >= fresh)
             }
@@ -91,7 +91,7 @@ impl Lookup {
         self.lock().retain(|_, answer| {
             answer
                 .as_ref()
-                .is_none_or(|answer| now.duration_since(answer.at).unsigned_abs() < FRESH.saturating_mul(4))
+                .is_none_or(|answer| now.duration_since(answer.at).unsigned_abs() < CACHE_TTL.saturating_mul(4))
         });
     }
 
@@ -110,14 +110,14 @@ enum Half {
 }
 
 async fn half(asked: impl Future<Output = Result<Records, NetError>>) -> Half {
-    match tokio::time::timeout(PATIENCE, asked).await {
+    match tokio::time::timeout(LOOKUP_TIMEOUT, asked).await {
         Ok(Ok(found)) => {
             let records = found.answers().iter();
             Half::Found(records.filter_map(|record| record.data.ip_addr()).collect())
         }
         Ok(Err(error)) if error.is_no_records_found() => Half::None(error.to_string()),
         Ok(Err(error)) => Half::Failed(error.to_string()),
-        Err(_) => Half::Failed(format!("no answer within {PATIENCE:?}")),
+        Err(_) => Half::Failed(format!("no answer within {LOOKUP_TIMEOUT:?}")),
     }
 }
 

@@ -3,28 +3,28 @@
 //! [`plan`] decides, from what [`cache`] has seen and [`controller`] has asked for; [`controller`] carries it out.
 
 pub mod cache;
-mod certificates;
+pub mod cluster_reader;
+mod compact_service;
 pub mod controller;
 mod created;
+mod decide;
 mod endpoints;
 pub mod exposure;
-mod fields;
+mod field_ownership;
 mod followed;
 mod known_exposure;
-mod live;
-mod look;
+mod listener_certificates;
 pub mod lookup;
 mod network_policy;
 mod nodes;
-mod packed;
+mod observed_service;
 mod parts;
-mod plan;
 pub mod ports;
 pub mod provider;
+mod reconcile;
 mod recreate;
 mod safeguard;
 mod service;
-pub mod sight;
 pub mod status;
-mod tell;
+mod status_writer;
 mod verify;

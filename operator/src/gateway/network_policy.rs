@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     provider::{Clients, clients, health_check_ranges},
-    service::{Wanted, labels, owner},
+    service::{DesiredService, labels, owner},
 };
 
 /// Its name.
@@ -19,18 +19,18 @@ pub fn name(gateway: &str) -> String {
 ///
 /// Ranges admit by address only where Pods see the addresses of clients: behind a proxy, or after the nodes have put their own
 /// in, the load balancer alone can keep them, and the Pods would see nobody that is in them.
-pub fn body(gateway: &Gateway, wanted: &Wanted) -> Option<Value> {
+pub fn body(gateway: &Gateway, desired: &DesiredService) -> Option<Value> {
     gateway.spec.network_policy.as_ref().filter(|policy| policy.enabled)?;
-    let ports: Vec<Value> = wanted
+    let ports: Vec<Value> = desired
         .ports
         .ports
         .iter()
         .map(|port| json!({"protocol": port.transport.as_str(), "port": port.target}))
         .collect();
     let mut rule = json!({"ports": ports});
-    let ranges = wanted.source_ranges();
-    if !ranges.is_empty() && sees_clients(wanted) {
-        let health = wanted.provider.map(health_check_ranges).unwrap_or_default();
+    let ranges = desired.source_ranges();
+    if !ranges.is_empty() && sees_clients(desired) {
+        let health = desired.provider.map(health_check_ranges).unwrap_or_default();
         let from: Vec<Value> = ranges
             .iter()
             .map(String::as_str)
@@ -64,8 +64,8 @@ pub fn kept(gateway: &Gateway, spec: &Value) -> Value {
 
 /// Whether a policy's spec says what is wanted, whatever others have added to it.
 pub fn is_as_wanted(body: &Value, spec: &Value) -> bool {
-    let wanted = body.get("spec").and_then(Value::as_object);
-    wanted
+    let desired = body.get("spec").and_then(Value::as_object);
+    desired
         .into_iter()
         .flatten()
         .all(|(field, value)| spec.get(field) == Some(value))
@@ -78,10 +78,10 @@ pub fn object(name: &str, body: Value) -> Option<NetworkPolicy> {
     Some(policy)
 }
 
-fn sees_clients(wanted: &Wanted) -> bool {
-    wanted.type_ == ServiceType::LoadBalancer
-        && wanted.is_local()
-        && wanted
+fn sees_clients(desired: &DesiredService) -> bool {
+    desired.type_ == ServiceType::LoadBalancer
+        && desired.is_local()
+        && desired
             .provider
             .is_some_and(|provider| clients(provider) == Clients::Seen)
 }
@@ -92,13 +92,13 @@ mod tests {
 
     #[test]
     fn what_others_add_to_a_policy_is_no_difference_and_what_they_change_is() {
-        let wanted = json!({"spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{"ports": []}]}});
+        let desired = json!({"spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{"ports": []}]}});
         let with = |field: &str, value: Value| {
-            let mut spec = wanted.get("spec").cloned().unwrap_or_default();
+            let mut spec = desired.get("spec").cloned().unwrap_or_default();
             if let Some(spec) = spec.as_object_mut() {
                 spec.insert(field.into(), value);
             }
-            is_as_wanted(&wanted, &spec)
+            is_as_wanted(&desired, &spec)
         };
         assert!(with("egress", json!([{}])));
         assert!(!with("ingress", json!([])));

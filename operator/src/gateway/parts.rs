@@ -8,10 +8,9 @@ use kube::{Api, ResourceExt};
 use serde_json::Value;
 
 use super::{
-    certificates,
-    look::{Look, is_refusal},
-    network_policy,
-    service::Wanted,
+    listener_certificates, network_policy,
+    reconcile::{Reconcile, is_refusal},
+    service::DesiredService,
     status::Certificate as State,
 };
 use crate::{
@@ -27,10 +26,10 @@ pub(super) struct PolicyRefusal {
     pub(super) is_watched: bool,
 }
 
-impl Look<'_> {
+impl Reconcile<'_> {
     /// Makes the NetworkPolicy as it should be; gives why that could not be done.
-    pub(super) async fn network_policy(&self, wanted: &Wanted) -> Result<Option<PolicyRefusal>, WriteError> {
-        self.put_network_policy(network_policy::body(&self.gateway, wanted))
+    pub(super) async fn network_policy(&self, desired: &DesiredService) -> Result<Option<PolicyRefusal>, WriteError> {
+        self.put_network_policy(network_policy::body(&self.gateway, desired))
             .await
     }
 
@@ -53,13 +52,13 @@ impl Look<'_> {
     }
 
     /// Makes the NetworkPolicy so, or takes ours away.
-    async fn put_network_policy(&self, wanted: Option<Value>) -> Result<Option<PolicyRefusal>, WriteError> {
+    async fn put_network_policy(&self, desired: Option<Value>) -> Result<Option<PolicyRefusal>, WriteError> {
         let ctx = self.ctx();
         let name = network_policy::name(&self.gateway.name_any());
         let api: Api<NetworkPolicy> = Api::namespaced(ctx.client.clone(), &self.namespace);
         let live = self.scope.cache.policy(&self.namespace, &name);
         let ours = live.as_ref().filter(|live| live.owner.as_deref() == Some(&*self.uid));
-        match (wanted, &live) {
+        match (desired, &live) {
             (None, _) => {
                 if let Some(live) = ours {
                     let target = Target {
@@ -107,21 +106,21 @@ impl Look<'_> {
 
     /// Another has the name; when it goes, the Gateway is woken.
     async fn policy_conflict(&self, name: &str) -> PolicyRefusal {
-        let sight = &self.ctx().sight;
+        let cluster_reader = &self.ctx().cluster_reader;
         PolicyRefusal {
             message: format!(
                 "There is a NetworkPolicy {name} already that this Gateway did not make: rename or delete it"
             ),
-            is_watched: sight.await_policy(&self.namespace, name, &self.reader()).await,
+            is_watched: cluster_reader.await_policy(&self.namespace, name, &self.reader()).await,
         }
     }
 
     /// Makes the listeners' Certificates as they should be, takes away those of listeners that are gone, and tells how they
     /// stand, by listener.
     pub(super) async fn certificates(&self) -> Result<BTreeMap<String, State>, WriteError> {
-        let wanted = certificates::wanted(&self.gateway);
+        let desired = listener_certificates::desired(&self.gateway);
         let told = self.gateway.status.iter().flat_map(|status| &status.listeners);
-        let concerned = !wanted.is_empty()
+        let concerned = !desired.is_empty()
             || told.clone().any(|listener| listener.certificate.is_some())
             || self
                 .gateway
@@ -134,17 +133,17 @@ impl Look<'_> {
         }
         let gateway = self.gateway.name_any();
         for listener in told {
-            let name = certificates::name(&gateway, &listener.name);
-            if !wanted.iter().any(|wanted| wanted.name == name) {
+            let name = listener_certificates::name(&gateway, &listener.name);
+            if !desired.iter().any(|desired| desired.name == name) {
                 self.take_away(&name).await?;
             }
         }
         let mut found = BTreeMap::new();
         for listener in &self.gateway.spec.listeners {
             let Some(tls) = &listener.tls else { continue };
-            let name = certificates::name(&gateway, &listener.name);
-            let state = match wanted.iter().find(|wanted| wanted.name == name) {
-                Some(wanted) => Some(self.certificate(wanted).await?),
+            let name = listener_certificates::name(&gateway, &listener.name);
+            let state = match desired.iter().find(|desired| desired.name == name) {
+                Some(desired) => Some(self.certificate(desired).await?),
                 None => self.secrets(tls).await,
             };
             if let Some(state) = state {
@@ -154,32 +153,35 @@ impl Look<'_> {
         Ok(found)
     }
 
-    async fn certificate(&self, wanted: &certificates::Wanted) -> Result<State, WriteError> {
-        let there = self.find(&wanted.name);
+    async fn certificate(&self, desired: &listener_certificates::DesiredCertificate) -> Result<State, WriteError> {
+        let there = self.find(&desired.name);
         if there.as_ref().is_some_and(|there| !self.owns(there)) {
             let message = format!(
                 "There is a Certificate {} already that this Gateway did not make: rename or delete it",
-                wanted.name
+                desired.name
             );
             return Ok(State::Bad("CertificateConflict", message));
         }
         let readable = there.as_ref().and_then(|there| there.0.as_ref().ok());
-        if !readable.is_some_and(|there| certificates::is_as_wanted(there, &wanted.body)) {
+        if !readable.is_some_and(|there| listener_certificates::is_as_wanted(there, &desired.body)) {
             let conflicts = if there.is_some() {
                 Conflicts::Take
             } else {
                 Conflicts::Refuse
             };
-            let target = Target::named(&wanted.name);
+            let target = Target::named(&desired.name);
             let api = self.certificate_api();
-            let written = self.ctx().writer.apply(&api, target, wanted.body.clone(), conflicts);
+            let written = self.ctx().writer.apply(&api, target, desired.body.clone(), conflicts);
             match written.await {
                 Ok(_) => {}
                 Err(error) if is_refusal(&error) => return Ok(State::Bad("CertificateRefused", error.to_string())),
                 Err(error) => return Err(error),
             }
         }
-        Ok(readable.map_or_else(|| certificates::pending(&wanted.name), certificates::state))
+        Ok(readable.map_or_else(
+            || listener_certificates::pending(&desired.name),
+            listener_certificates::state,
+        ))
     }
 
     /// Deletes a Certificate that was made for a listener that is gone.
@@ -222,7 +224,12 @@ impl Look<'_> {
                         reference.name
                     ),
                 ),
-                Some(facts) => self.ctx().sight.secret(&self.namespace, &facts, self.now).await,
+                Some(facts) => {
+                    self.ctx()
+                        .cluster_reader
+                        .secret(&self.namespace, &facts, self.now)
+                        .await
+                }
             };
             let rank = |state: &State| match state {
                 State::Bad(..) | State::Unread(_) => (0, None),

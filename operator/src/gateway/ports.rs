@@ -59,14 +59,14 @@ impl Ports {
 pub fn ports(listeners: &[Listener]) -> Ports {
     let mut result = Ports::default();
     for (position, listener) in listeners.iter().enumerate() {
-        let wanted = port(listener);
-        let same = |port: &Port| (port.number, port.transport) == (wanted.number, wanted.transport);
+        let desired = port(listener);
+        let same = |port: &Port| (port.number, port.transport) == (desired.number, desired.transport);
         let outcome = match result.ports.iter().position(same) {
             None => {
-                result.ports.push(wanted);
+                result.ports.push(desired);
                 Ok(result.ports.len() - 1)
             }
-            Some(index) => shared(listeners, position, index, &result, &wanted).map(|()| index),
+            Some(index) => shared(listeners, position, index, &result, &desired).map(|()| index),
         };
         result.of_listeners.push(outcome);
     }
@@ -89,20 +89,20 @@ fn port(listener: &Listener) -> Port {
 }
 
 /// Whether the listener at `position` may share the port at `index`.
-fn shared(listeners: &[Listener], position: usize, index: usize, so_far: &Ports, wanted: &Port) -> Result<(), String> {
+fn shared(listeners: &[Listener], position: usize, index: usize, so_far: &Ports, desired: &Port) -> Result<(), String> {
     let (Some(listener), Some(there)) = (listeners.get(position), so_far.ports.get(index)) else {
         return Ok(());
     };
     let number = format!("Port {} ({})", there.number, there.transport.as_str());
-    if there.target != wanted.target {
+    if there.target != desired.target {
         return Err(format!(
             "{number} belongs to the listener {}, which goes to the Pods' port {}; this one would go to {}. Give them one targetPort, or different ports",
             there.name,
             target(&there.target),
-            target(&wanted.target),
+            target(&desired.target),
         ));
     }
-    if there.app_protocol != wanted.app_protocol {
+    if there.app_protocol != desired.app_protocol {
         return Err(format!(
             "{number} belongs to the listener {}, which speaks another protocol. Give them one protocol, or different ports",
             there.name

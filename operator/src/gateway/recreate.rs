@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::{
     created::{CREATED_WITH, Created},
-    live::Live,
-    provider::{ALL, Exposure, by_key, create_only, key, says},
-    service::Wanted,
+    observed_service::ObservedService,
+    provider::{ALL, Exposure, annotation_exposure, by_key, create_only, key},
+    service::DesiredService,
 };
 use crate::kubernetes::names;
 
@@ -35,7 +35,7 @@ pub enum Difference {
 }
 
 impl Difference {
-    /// In words: `annotation a/b (now x, wanted y)`.
+    /// In words: `annotation a/b (now x, desired y)`.
     pub fn words(&self) -> String {
         let or_none = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".into());
         match self {
@@ -52,26 +52,26 @@ impl Difference {
 }
 
 /// All of them. None while the Service is no load balancer and keeps its name: then there is nothing that a provider has read.
-pub fn differences(wanted: &Wanted, live: &Live) -> Vec<Difference> {
+pub fn differences(desired: &DesiredService, live: &ObservedService) -> Vec<Difference> {
     let mut found = Vec::new();
-    if let Some(name) = wanted.fixed_name.as_ref().filter(|name| **name != live.name) {
+    if let Some(name) = desired.fixed_name.as_ref().filter(|name| **name != live.name) {
         found.push(Difference::Name {
             from: live.name.clone(),
             to: name.clone(),
         });
     }
-    if let (Some(wanted), Some(there)) = (wanted.first_family(), live.families().first())
-        && wanted != *there
+    if let (Some(desired), Some(there)) = (desired.first_family(), live.families().first())
+        && desired != *there
     {
         found.push(Difference::Family {
             from: (*there).to_owned(),
-            to: wanted.to_owned(),
+            to: desired.to_owned(),
         });
     }
-    let Some(provider) = wanted.provider.filter(|_| live.is_load_balancer()) else {
+    let Some(provider) = desired.provider.filter(|_| live.is_load_balancer()) else {
         return found;
     };
-    let class = wanted.template.load_balancer_class.as_deref();
+    let class = desired.template.load_balancer_class.as_deref();
     // One that another has set, as clouds' webhooks do, is not ours to compare where none is wanted.
     if class.is_some() && class != live.class() || class.is_none() && our_class(live).is_some() {
         found.push(Difference::Class {
@@ -81,8 +81,8 @@ pub fn differences(wanted: &Wanted, live: &Live) -> Vec<Difference> {
     }
     let record = Created::on(live);
     let (other_provider, other_scope) = match &record {
-        Some(record) => (record.provider != provider, record.scope != wanted.scope),
-        None => (is_anothers(wanted, live), says_otherwise(provider, wanted, live)),
+        Some(record) => (record.provider != provider, record.scope != desired.scope),
+        None => (is_anothers(desired, live), says_otherwise(provider, desired, live)),
     };
     if other_provider {
         found.push(Difference::Provider);
@@ -90,10 +90,10 @@ pub fn differences(wanted: &Wanted, live: &Live) -> Vec<Difference> {
     }
     let only = create_only(provider);
     if only.scope && other_scope {
-        found.push(Difference::Scope { to: wanted.scope });
+        found.push(Difference::Scope { to: desired.scope });
     }
     for key in only.annotations {
-        let to = wanted.template.annotations.get(*key).map(String::as_str);
+        let to = desired.template.annotations.get(*key).map(String::as_str);
         let (from, ours) = match &record {
             Some(record) => (record.annotations.get(*key).map(String::as_str), true),
             // What we have not written is another's and stays: to want nothing is no difference.
@@ -114,23 +114,23 @@ pub fn differences(wanted: &Wanted, live: &Live) -> Vec<Difference> {
 }
 
 /// The class that we have written.
-fn our_class(live: &Live) -> Option<&str> {
+fn our_class(live: &ObservedService) -> Option<&str> {
     live.class().filter(|_| live.owned.contains("spec/loadBalancerClass"))
 }
 
 /// Whether a Service without a record was made for another provider: the last status says so, or what we have written on it is
 /// not what would be written now, and does not make it internal.
-fn is_anothers(wanted: &Wanted, live: &Live) -> bool {
-    let Some(provider) = wanted.provider else { return false };
+fn is_anothers(desired: &DesiredService, live: &ObservedService) -> bool {
+    let Some(provider) = desired.provider else { return false };
     // What one provider reads as internal is never taken away for another's sake, whatever else has been said meanwhile.
-    if wanted.scope == Scope::Internal {
+    if desired.scope == Scope::Internal {
         match made_for(live) {
             Some(made_for) if made_for != Provider::Other => return made_for != provider,
-            None if is_unsaid_for_any(wanted, live) => return true,
+            None if is_unsaid_for_any(desired, live) => return true,
             _ => {}
         }
     }
-    let template = &wanted.template.annotations;
+    let template = &desired.template.annotations;
     let carries = template.iter().all(|(key, value)| live.annotation(key) == Some(value));
     let strange = || {
         let ours = live
@@ -139,45 +139,50 @@ fn is_anothers(wanted: &Wanted, live: &Live) -> bool {
             .filter_map(|path| path.strip_prefix("metadata/annotations/"));
         ours.into_iter().any(|key| !template.contains_key(key))
     };
-    match wanted.known_provider {
+    match desired.known_provider {
         // Of one that nobody knew, nothing was written for anybody.
         Some(known) => known != Provider::Other && known != provider && !carries,
-        None => wanted.scope == Scope::Internal && exposure_of(provider, live) != Exposure::Internal && strange(),
+        None => desired.scope == Scope::Internal && exposure_of(provider, live) != Exposure::Internal && strange(),
     }
 }
 
 /// Whether any provider that reads the Service as internal now would not any more: somebody took away our word of whose it is.
-fn is_unsaid_for_any(wanted: &Wanted, live: &Live) -> bool {
+fn is_unsaid_for_any(desired: &DesiredService, live: &ObservedService) -> bool {
     let mut annotations = live.annotations();
     annotations.retain(|key, _| !live.owned.contains(&format!("metadata/annotations/{key}")));
-    annotations.extend(wanted.template.annotations.clone());
+    annotations.extend(desired.template.annotations.clone());
     ALL.into_iter().any(|provider| {
         exposure_of(provider, live) == Exposure::Internal
-            && says(provider, &annotations, &live.labels(), our_class(live)) != Exposure::Internal
+            && annotation_exposure::parse(provider, &annotations, &live.labels(), our_class(live)) != Exposure::Internal
     })
 }
 
 /// The provider that we have last written for, as far as it is our word.
-pub fn made_for(live: &Live) -> Option<Provider> {
+pub fn made_for(live: &ObservedService) -> Option<Provider> {
     let ours = live.owned.contains(&format!("metadata/labels/{}", names::PROVIDER));
     by_key(live.labels().get(names::PROVIDER).filter(|_| ours)?)
 }
 
-fn says_otherwise(provider: Provider, wanted: &Wanted, live: &Live) -> bool {
-    let template = &wanted.template;
+fn says_otherwise(provider: Provider, desired: &DesiredService, live: &ObservedService) -> bool {
+    let template = &desired.template;
     let class = template.load_balancer_class.as_deref();
-    let asked = says(provider, &template.annotations, &template.labels, class);
+    let asked = annotation_exposure::parse(provider, &template.annotations, &template.labels, class);
     // To say nothing about the exposure is to be External, where there is a word for Internal.
     (asked == Exposure::Internal) != (exposure_of(provider, live) == Exposure::Internal)
 }
 
 /// What the Service says, but for a class that another has set: whoever reads that reads another's words.
-fn exposure_of(provider: Provider, live: &Live) -> Exposure {
-    says(provider, &live.annotations(), &live.labels(), our_class(live))
+fn exposure_of(provider: Provider, live: &ObservedService) -> Exposure {
+    annotation_exposure::parse(provider, &live.annotations(), &live.labels(), our_class(live))
 }
 
 /// `body` with what cannot be changed in place left as it is in `live`.
-pub fn pinned(mut body: Value, wanted: &Wanted, live: &Live, differences: &[Difference]) -> Value {
+pub fn retain_immutable(
+    mut body: Value,
+    desired: &DesiredService,
+    live: &ObservedService,
+    differences: &[Difference],
+) -> Value {
     let keep = |body: &mut Value, section: &str, field: &str, value: Option<Value>| {
         let Some(section) = body.get_mut(section).and_then(Value::as_object_mut) else {
             return;
@@ -221,7 +226,7 @@ pub fn pinned(mut body: Value, wanted: &Wanted, live: &Live, differences: &[Diff
                         .collect()
                 };
                 let keep: BTreeMap<String, String> = record.unwrap_or_else(there);
-                for key in wanted.template.annotations.keys() {
+                for key in desired.template.annotations.keys() {
                     keep_annotation(&mut body, key, None);
                 }
                 for (key, value) in &keep {

@@ -11,10 +11,10 @@ use serde_json::{Map, Value, json};
 
 use super::{
     created::{CREATED_WITH, Created},
-    exposure, fields,
-    live::Live,
-    plan::{Plan, Seen, asks_to_withdraw, has_public_address, update},
-    provider::{Exposure, Protocols, create_only, says, template},
+    decide::{Decision, Observed, asks_to_withdraw, has_public_address, update},
+    exposure, field_ownership,
+    observed_service::ObservedService,
+    provider::{Exposure, Protocols, annotation_exposure, create_only, template},
     recreate::made_for,
     service::{WITHDRAWN, owner},
 };
@@ -38,29 +38,29 @@ pub struct Applied {
 
 impl Applied {
     /// Adds what is applied to the Services that are new to it. What it has remains: that may have been changed since.
-    pub fn see(&mut self, services: &[Arc<Live>]) {
+    pub fn see(&mut self, services: &[Arc<ObservedService>]) {
         for live in services.iter().filter(|live| !live.deleting) {
-            let body = || fields::retained(&live.value, &live.owned);
+            let body = || field_ownership::retained(&live.value, &live.owned);
             self.services.entry(live.uid.clone()).or_insert_with(body);
         }
     }
 }
 
 /// Decides.
-pub fn safeguard(gateway: &Gateway, seen: &Seen<'_>, applied: &Applied) -> Plan {
-    let serving = seen
+pub fn safeguard(gateway: &Gateway, observed: &Observed<'_>, applied: &Applied) -> Decision {
+    let serving = observed
         .services
         .iter()
         .min_by_key(|live| (live.deleting, live.ingress.is_empty()))
         .cloned();
-    let mut plan = Plan {
+    let mut plan = Decision {
         serving,
-        ..Plan::default()
+        ..Decision::default()
     };
     let spec = gateway.spec.service.clone().unwrap_or_default();
     let internal = spec.scope.unwrap_or_default() == Scope::Internal;
-    for live in seen.services.iter().filter(|live| !live.deleting) {
-        let withdrawn = withdrawal(gateway, live, seen).filter(|_| internal);
+    for live in observed.services.iter().filter(|live| !live.deleting) {
+        let withdrawn = withdrawal(gateway, live, observed).filter(|_| internal);
         plan.withdrawn |= withdrawn.is_some();
         let before = as_applied(gateway, live, applied);
         let body = match withdrawn {
@@ -77,11 +77,11 @@ pub fn safeguard(gateway: &Gateway, seen: &Seen<'_>, applied: &Applied) -> Plan 
 }
 
 /// The generation for which the address is taken away.
-fn withdrawal(gateway: &Gateway, live: &Arc<Live>, seen: &Seen<'_>) -> Option<i64> {
+fn withdrawal(gateway: &Gateway, live: &Arc<ObservedService>, observed: &Observed<'_>) -> Option<i64> {
     let generation = gateway.metadata.generation.filter(|_| asks_to_withdraw(gateway))?;
     let before = live.annotation(WITHDRAWN).and_then(|text| text.parse::<i64>().ok()) == Some(generation);
-    let alone = seen.services.iter().all(|other| other.uid == live.uid);
-    let public = has_public_address(live) || (alone && matches!(seen.exposure, exposure::Verdict::Public(_)));
+    let alone = observed.services.iter().all(|other| other.uid == live.uid);
+    let public = has_public_address(live) || (alone && matches!(observed.exposure, exposure::Verdict::Public(_)));
     (before || (public && live.type_() != "ClusterIP")).then_some(generation)
 }
 
@@ -105,12 +105,12 @@ fn without_address(mut body: Value, generation: i64) -> Value {
 }
 
 /// The switch that the Service was made with; none when it says Internal, or cannot be made to.
-fn missing_switch(gateway: &Gateway, spec: &ServiceSpec, live: &Live) -> Option<BTreeMap<String, String>> {
+fn missing_switch(gateway: &Gateway, spec: &ServiceSpec, live: &ObservedService) -> Option<BTreeMap<String, String>> {
     let known = gateway.status.as_ref().and_then(|status| status.provider);
     let provider = made_for(live)
         .or(known)
         .filter(|provider| *provider != Provider::Other)?;
-    let said = says(provider, &live.annotations(), &live.labels(), live.class());
+    let said = annotation_exposure::parse(provider, &live.annotations(), &live.labels(), live.class());
     if !live.is_load_balancer() || said == Exposure::Internal {
         return None;
     }
@@ -137,9 +137,9 @@ fn with_switch(mut body: Value, switch: BTreeMap<String, String>) -> Option<Valu
 }
 
 /// What was applied to it last; when that is not known, what we own of it.
-fn as_applied(gateway: &Gateway, live: &Live, applied: &Applied) -> Value {
+fn as_applied(gateway: &Gateway, live: &ObservedService, applied: &Applied) -> Value {
     let before = applied.services.get(&live.uid).cloned();
-    let mut body = before.unwrap_or_else(|| fields::retained(&live.value, &live.owned));
+    let mut body = before.unwrap_or_else(|| field_ownership::retained(&live.value, &live.owned));
     if !body.is_object() {
         body = json!({});
     }

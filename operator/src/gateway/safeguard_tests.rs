@@ -3,7 +3,7 @@ use k8s_openapi::api::core::v1::Service;
 use serde_json::Value;
 
 use super::*;
-use crate::gateway::{exposure::Verdict, service::Wanted};
+use crate::gateway::{exposure::Verdict, service::DesiredService};
 
 const SWITCH: &str = "networking.gke.io/load-balancer-type";
 
@@ -18,11 +18,11 @@ fn gateway(service: Value) -> Gateway {
 }
 
 /// The Service of a Gateway as it was when its spec was good, changed by `change`.
-fn made(service: Value, ingress: &[&str], change: impl FnOnce(&mut Value)) -> Arc<Live> {
+fn made(service: Value, ingress: &[&str], change: impl FnOnce(&mut Value)) -> Arc<ObservedService> {
     let gateway = gateway(service);
     let provider = gateway.spec.service.as_ref().unwrap().provider.unwrap();
-    let body = Wanted::of(&gateway, Ok(provider)).unwrap().body(None, None);
-    let owned = fields::of(&body).into_iter().map(|(path, _)| path).collect();
+    let body = DesiredService::of(&gateway, Ok(provider)).unwrap().body(None, None);
+    let owned = field_ownership::of(&body).into_iter().map(|(path, _)| path).collect();
     let mut object = body;
     object["metadata"]["name"] = "shop".into();
     object["metadata"]["uid"] = "uid".into();
@@ -32,19 +32,19 @@ fn made(service: Value, ingress: &[&str], change: impl FnOnce(&mut Value)) -> Ar
     object["status"] = json!({"loadBalancer": {"ingress": ingress}});
     change(&mut object);
     let service: Service = serde_json::from_value(object).unwrap();
-    let mut live = Live::of(&service);
+    let mut live = ObservedService::of(&service);
     live.owned = owned;
     Arc::new(live)
 }
 
-fn decide(gateway: &Gateway, live: &Arc<Live>, exposure: Verdict) -> Plan {
+fn decide(gateway: &Gateway, live: &Arc<ObservedService>, exposure: Verdict) -> Decision {
     decide_after(gateway, live, exposure, &Applied::default())
 }
 
-fn decide_after(gateway: &Gateway, live: &Arc<Live>, exposure: Verdict, applied: &Applied) -> Plan {
+fn decide_after(gateway: &Gateway, live: &Arc<ObservedService>, exposure: Verdict, applied: &Applied) -> Decision {
     safeguard(
         gateway,
-        &Seen {
+        &Observed {
             services: std::slice::from_ref(live),
             foreign: &|_| None,
             exposure: &exposure,
@@ -136,7 +136,7 @@ fn a_public_address_is_withdrawn_where_that_is_asked_for_and_stays_so_for_this_g
     let mut gone = (*live).clone();
     gone.value["spec"] = body["spec"].clone();
     gone.value["metadata"]["annotations"] = body["metadata"]["annotations"].clone();
-    gone.owned = fields::of(&body).into_iter().map(|(path, _)| path).collect();
+    gone.owned = field_ownership::of(&body).into_iter().map(|(path, _)| path).collect();
     gone.ingress.clear();
     let plan = decide(&withdraw, &Arc::new(gone), Verdict::Private);
     assert_eq!((plan.write, plan.withdrawn), (None, true));
@@ -191,7 +191,7 @@ fn what_was_applied_when_the_spec_was_accepted_is_put_back_of_every_scope() {
                 .write
                 .unwrap()
                 .body;
-            let mut before = fields::retained(&live.value, &live.owned);
+            let mut before = field_ownership::retained(&live.value, &live.owned);
             before["metadata"]["ownerReferences"] = body["metadata"]["ownerReferences"].clone();
             assert_eq!(body, before, "{scope} {path}");
         }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     created::{CREATED_WITH, Created},
-    live::Live,
+    observed_service::ObservedService,
     ports::{Port, Ports, Transport},
     provider::{self, Protocols, Refusal, Template, template},
 };
@@ -19,7 +19,7 @@ const LABEL: usize = 63;
 
 /// What was asked for, ready to be written.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Wanted {
+pub struct DesiredService {
     /// The user's, where the user gave one.
     pub fixed_name: Option<String>,
     pub type_: ServiceType,
@@ -39,7 +39,7 @@ pub struct Wanted {
     default_name: String,
 }
 
-impl Wanted {
+impl DesiredService {
     /// Reads a Gateway. `provider` is the one it names, or the one that was detected; without one there is no load balancer
     /// that is Internal.
     ///
@@ -114,7 +114,7 @@ impl Wanted {
 
     /// The body of the write that makes the Service so. Node ports stay what they are in `live`. As a `ClusterIP`, whatever
     /// was asked for, when it is withdrawn.
-    pub fn body(&self, live: Option<&Live>, withdrawn: Option<i64>) -> Value {
+    pub fn body(&self, live: Option<&ObservedService>, withdrawn: Option<i64>) -> Value {
         let type_ = if withdrawn.is_some() {
             ServiceType::ClusterIp
         } else {
@@ -189,7 +189,7 @@ impl Wanted {
         json!({"metadata": {"labels": self.labels, "ownerReferences": [self.owner]}})
     }
 
-    fn port_list(&self, live: Option<&Live>, type_: ServiceType) -> Value {
+    fn port_list(&self, live: Option<&ObservedService>, type_: ServiceType) -> Value {
         let ports = self.ports.ports.iter().map(|port| {
             let transport = port.transport.as_str();
             let mut entry = json!({
@@ -210,9 +210,9 @@ impl Wanted {
                     return live.node_port_at(port.number, transport).filter(|_| said);
                 }
                 let before = live.number_of(&port.name, transport)?;
-                let wanted = |other: &Port| (other.number, other.transport) == (before, port.transport);
+                let desired = |other: &Port| (other.number, other.transport) == (before, port.transport);
                 live.node_port_at(before, transport)
-                    .filter(|_| !self.ports.ports.iter().any(wanted))
+                    .filter(|_| !self.ports.ports.iter().any(desired))
             };
             let node_port = if type_ == ServiceType::ClusterIp {
                 None

@@ -9,18 +9,17 @@ use gatehouse_crds::gateway::{
 use jiff::Timestamp;
 
 use super::{
-    certificates,
+    decide::Decision,
     endpoints::Lack,
     exposure::Verdict as Exposure,
-    known_exposure,
-    live::{Ingress, Live},
+    known_exposure, listener_certificates,
     nodes::NodeFacts,
-    plan::Plan,
+    observed_service::{Ingress, ObservedService},
     ports::Ports,
     provider::Refusal,
-    service::Wanted,
+    service::DesiredService,
 };
-use crate::kubernetes::conditions::{self, Status, Verdict};
+use crate::kubernetes::conditions::{self, ConditionUpdate, Status};
 
 pub const ACCEPTED: &str = "Accepted";
 pub const PROGRAMMED: &str = "Programmed";
@@ -47,12 +46,12 @@ pub enum Certificate {
 
 /// What the status is made of, beside the plan.
 pub struct Facts<'a> {
-    pub wanted: Result<&'a Wanted, &'a Refusal>,
+    pub desired: Result<&'a DesiredService, &'a Refusal>,
     pub ports: &'a Ports,
-    pub plan: &'a Plan,
+    pub plan: &'a Decision,
     pub exposure: &'a Exposure,
     /// The Gateway's own.
-    pub services: &'a [Arc<Live>],
+    pub services: &'a [Arc<ObservedService>],
     pub nodes: &'a [NodeFacts],
     /// Ready endpoints by the name of the port.
     pub ready: &'a (dyn Fn(&str) -> u32 + Sync),
@@ -114,15 +113,15 @@ pub fn status(gateway: &Gateway, facts: &Facts<'_>) -> GatewayStatus {
 }
 
 fn provider(facts: &Facts<'_>, before: &GatewayStatus) -> Option<Provider> {
-    match facts.wanted {
-        Ok(wanted) if facts.plan.pending.is_empty() => wanted.provider,
+    match facts.desired {
+        Ok(desired) if facts.plan.pending.is_empty() => desired.provider,
         // The load balancer that is there is still the other's.
         _ => before.provider,
     }
 }
 
-fn verdict(type_: &'static str, status: Status, reason: &'static str, message: impl Into<String>) -> Verdict {
-    Verdict {
+fn verdict(type_: &'static str, status: Status, reason: &'static str, message: impl Into<String>) -> ConditionUpdate {
+    ConditionUpdate {
         type_,
         status,
         reason,
@@ -130,8 +129,8 @@ fn verdict(type_: &'static str, status: Status, reason: &'static str, message: i
     }
 }
 
-fn accepted(facts: &Facts<'_>) -> Verdict {
-    let refusal = facts.wanted.err().or(facts.plan.blocked.as_ref());
+fn accepted(facts: &Facts<'_>) -> ConditionUpdate {
+    let refusal = facts.desired.err().or(facts.plan.blocked.as_ref());
     if let Some(refusal) = refusal {
         return verdict(ACCEPTED, Status::False, refusal.reason, refusal.message.clone());
     }
@@ -147,9 +146,9 @@ fn accepted(facts: &Facts<'_>) -> Verdict {
     verdict(ACCEPTED, Status::True, "Accepted", "What is asked for can be made")
 }
 
-fn programmed(gateway: &Gateway, facts: &Facts<'_>, addresses: &[GatewayAddress]) -> Verdict {
+fn programmed(gateway: &Gateway, facts: &Facts<'_>, addresses: &[GatewayAddress]) -> ConditionUpdate {
     let no = |reason, message: String| verdict(PROGRAMMED, Status::False, reason, message);
-    if facts.wanted.is_err() || facts.plan.blocked.is_some() {
+    if facts.desired.is_err() || facts.plan.blocked.is_some() {
         return no(
             "NotAccepted",
             "What is asked for is not carried out: see Accepted".into(),
@@ -204,9 +203,9 @@ fn programmed(gateway: &Gateway, facts: &Facts<'_>, addresses: &[GatewayAddress]
     }
     if addresses.is_empty() {
         let class = facts
-            .wanted
+            .desired
             .ok()
-            .and_then(|wanted| wanted.template.load_balancer_class.clone());
+            .and_then(|desired| desired.template.load_balancer_class.clone());
         let message = match (facts.cloud, class) {
             (Some(said), _) => format!("There is no address yet. The last that was said of the Service: {said}"),
             (None, Some(class)) => format!(
@@ -232,7 +231,7 @@ fn programmed(gateway: &Gateway, facts: &Facts<'_>, addresses: &[GatewayAddress]
 
 /// Why everybody is admitted although there are source ranges: the cloud has said so, now or earlier of this spec.
 fn ranges_ignored(gateway: &Gateway, facts: &Facts<'_>) -> Option<String> {
-    if facts.wanted.is_ok_and(|wanted| wanted.source_ranges().is_empty()) {
+    if facts.desired.is_ok_and(|desired| desired.source_ranges().is_empty()) {
         return None;
     }
     if let Some(said) = facts.ignored {
@@ -247,7 +246,7 @@ fn ranges_ignored(gateway: &Gateway, facts: &Facts<'_>) -> Option<String> {
     is_same.then(|| said.message.clone())
 }
 
-fn exposure(gateway: &Gateway, scope: Scope, facts: &Facts<'_>) -> (Verdict, Option<GatewayExposure>) {
+fn exposure(gateway: &Gateway, scope: Scope, facts: &Facts<'_>) -> (ConditionUpdate, Option<GatewayExposure>) {
     let type_ = EXPOSURE_VERIFIED;
     let before = gateway.status.as_ref();
     let addresses = known_exposure::addresses(facts.services.iter().map(AsRef::as_ref));
@@ -287,7 +286,7 @@ fn exposure(gateway: &Gateway, scope: Scope, facts: &Facts<'_>) -> (Verdict, Opt
     known_exposure::conclude(facts.exposure, before, &addresses, facts.now)
 }
 
-fn addresses(scope: Scope, serving: Option<&Live>, nodes: &[NodeFacts]) -> Vec<GatewayAddress> {
+fn addresses(scope: Scope, serving: Option<&ObservedService>, nodes: &[NodeFacts]) -> Vec<GatewayAddress> {
     let address = |type_, value: String, ports: &[i32]| GatewayAddress {
         type_,
         value,
@@ -366,7 +365,7 @@ fn listener_status(
     }
     let secret = listener.tls.as_ref().and_then(|tls| {
         let of_ours =
-            || certificates::secret_name(gateway.metadata.name.as_deref().unwrap_or_default(), &listener.name);
+            || listener_certificates::secret_name(gateway.metadata.name.as_deref().unwrap_or_default(), &listener.name);
         let of_theirs = || tls.certificate_refs.first().map(|reference| reference.name.clone());
         if tls.certificate.is_some() {
             Some(of_ours())

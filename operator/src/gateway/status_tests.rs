@@ -17,13 +17,13 @@ fn http() -> Value {
     json!([{"name": "http", "port": 80, "protocol": "TCP"}])
 }
 
-fn live(ingress: &[&str]) -> Live {
+fn live(ingress: &[&str]) -> ObservedService {
     let ingress = ingress.iter().map(|ip| Ingress::Address(ip.parse().unwrap())).collect();
-    Live {
+    ObservedService {
         name: "shop".into(),
         value: json!({"spec": {"type": "LoadBalancer", "ports": [{"name": "http", "port": 80, "protocol": "TCP", "nodePort": 30080}]}}),
         ingress,
-        ..Live::default()
+        ..ObservedService::default()
     }
 }
 
@@ -35,11 +35,11 @@ fn said(conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition]
         .collect()
 }
 
-fn look(gateway: &Gateway, plan: &Plan, exposure: &Exposure, ready: u32) -> GatewayStatus {
+fn reconcile(gateway: &Gateway, plan: &Decision, exposure: &Exposure, ready: u32) -> GatewayStatus {
     let provider = gateway.spec.service.as_ref().unwrap().provider.unwrap();
-    let wanted = Wanted::of(gateway, Ok(provider));
+    let desired = DesiredService::of(gateway, Ok(provider));
     let facts = Facts {
-        wanted: wanted.as_ref(),
+        desired: desired.as_ref(),
         ports: &ports(&gateway.spec.listeners),
         plan,
         exposure,
@@ -57,17 +57,17 @@ fn look(gateway: &Gateway, plan: &Plan, exposure: &Exposure, ready: u32) -> Gate
     status(gateway, &facts)
 }
 
-fn serving(ingress: &[&str]) -> Plan {
-    Plan {
+fn serving(ingress: &[&str]) -> Decision {
+    Decision {
         serving: Some(std::sync::Arc::new(live(ingress))),
-        ..Plan::default()
+        ..Decision::default()
     }
 }
 
 #[test]
 fn a_gateway_that_is_well_says_so_in_every_condition() {
     let gateway = gateway(http(), "Internal");
-    let status = look(&gateway, &serving(&["10.1.2.3"]), &Exposure::Private, 2);
+    let status = reconcile(&gateway, &serving(&["10.1.2.3"]), &Exposure::Private, 2);
     assert_eq!(
         said(&status.conditions),
         [
@@ -92,7 +92,7 @@ fn a_gateway_that_is_well_says_so_in_every_condition() {
 #[test]
 fn a_public_address_of_an_internal_gateway_is_a_mismatch_and_no_address_is_no_verdict() {
     let gateway = gateway(http(), "Internal");
-    let public = look(
+    let public = reconcile(
         &gateway,
         &serving(&["203.0.113.7"]),
         &Exposure::Public("203.0.113.7".into()),
@@ -104,7 +104,7 @@ fn a_public_address_of_an_internal_gateway_is_a_mismatch_and_no_address_is_no_ve
         "{}",
         public.conditions[2].message
     );
-    let waiting = look(
+    let waiting = reconcile(
         &gateway,
         &serving(&[]),
         &Exposure::Unknown("There is no address yet".into()),
@@ -117,21 +117,21 @@ fn a_public_address_of_an_internal_gateway_is_a_mismatch_and_no_address_is_no_ve
             "ExposureVerified=Unknown NotVerified"
         ]
     );
-    let nothing = look(&gateway, &Plan::default(), &Exposure::Unknown(String::new()), 0);
+    let nothing = reconcile(&gateway, &Decision::default(), &Exposure::Unknown(String::new()), 0);
     assert_eq!(said(&nothing.conditions)[2], "ExposureVerified=Unknown NoAddress");
 }
 
 #[test]
 fn what_waits_for_consent_is_named_with_the_command_that_gives_it() {
     let gateway = gateway(http(), "External");
-    let plan = Plan {
+    let plan = Decision {
         pending: vec![super::super::recreate::Difference::Class {
             from: None,
             to: Some("new.example/lb".into()),
         }],
         ..serving(&["203.0.113.7"])
     };
-    let status = look(&gateway, &plan, &Exposure::Private, 1);
+    let status = reconcile(&gateway, &plan, &Exposure::Private, 1);
     let programmed = &status.conditions[1];
     assert_eq!(said(&status.conditions)[1], "Programmed=False RecreateRequired");
     assert!(
@@ -156,7 +156,7 @@ fn a_listener_that_clashes_says_so_and_the_others_go_on() {
         {"name": "http", "port": 80, "protocol": "TCP"},
         {"name": "more", "port": 80, "protocol": "TCP", "targetPort": 9}
     ]);
-    let status = look(
+    let status = reconcile(
         &gateway(listeners, "External"),
         &serving(&["203.0.113.7"]),
         &Exposure::Private,
@@ -171,9 +171,12 @@ fn a_listener_that_clashes_says_so_and_the_others_go_on() {
 #[test]
 fn what_was_said_before_keeps_its_time_and_saying_it_again_is_no_change() {
     let mut gateway = gateway(http(), "External");
-    let first = look(&gateway, &serving(&["203.0.113.7"]), &Exposure::Private, 1);
+    let first = reconcile(&gateway, &serving(&["203.0.113.7"]), &Exposure::Private, 1);
     gateway.status = Some(first.clone());
-    assert_eq!(look(&gateway, &serving(&["203.0.113.7"]), &Exposure::Private, 1), first);
+    assert_eq!(
+        reconcile(&gateway, &serving(&["203.0.113.7"]), &Exposure::Private, 1),
+        first
+    );
 }
 
 #[test]
@@ -182,11 +185,11 @@ fn source_ranges_that_the_cloud_ignores_are_said_and_stay_so_for_this_spec() {
     let service = gateway.spec.service.as_mut().unwrap();
     service.provider = Some(Provider::OpenStack);
     service.load_balancer_source_ranges = vec!["192.0.2.0/24".into()];
-    let look = |gateway: &Gateway, ignored: Option<&str>| {
-        let wanted = Wanted::of(gateway, Ok(Provider::OpenStack));
+    let reconcile = |gateway: &Gateway, ignored: Option<&str>| {
+        let desired = DesiredService::of(gateway, Ok(Provider::OpenStack));
         let plan = serving(&["203.0.113.7"]);
         let facts = Facts {
-            wanted: wanted.as_ref(),
+            desired: desired.as_ref(),
             ports: &ports(&gateway.spec.listeners),
             plan: &plan,
             exposure: &Exposure::Unknown(String::new()),
@@ -203,7 +206,7 @@ fn source_ranges_that_the_cloud_ignores_are_said_and_stay_so_for_this_spec() {
         };
         status(gateway, &facts)
     };
-    let told = look(&gateway, Some("LoadBalancerSourceRangesIgnored: not supported"));
+    let told = reconcile(&gateway, Some("LoadBalancerSourceRangesIgnored: not supported"));
     assert_eq!(said(&told.conditions)[1], "Programmed=False SourceRangesIgnored");
     assert!(
         told.conditions[1].message.contains("admits everybody"),
@@ -212,7 +215,10 @@ fn source_ranges_that_the_cloud_ignores_are_said_and_stay_so_for_this_spec() {
     );
     // The event has expired.
     gateway.status = Some(told.clone());
-    assert_eq!(look(&gateway, None), told);
+    assert_eq!(reconcile(&gateway, None), told);
     gateway.metadata.generation = Some(4);
-    assert_eq!(said(&look(&gateway, None).conditions)[1], "Programmed=True Programmed");
+    assert_eq!(
+        said(&reconcile(&gateway, None).conditions)[1],
+        "Programmed=True Programmed"
+    );
 }

@@ -9,16 +9,16 @@ use kube::ResourceExt;
 
 use super::{
     exposure::{self, Known, Verdict},
-    live::{Ingress, Live},
-    look::Look,
     nodes::NodeFacts,
-    provider::{Exposure, says},
+    observed_service::{Ingress, ObservedService},
+    provider::{Exposure, annotation_exposure},
+    reconcile::Reconcile,
     recreate::made_for,
 };
 
-impl Look<'_> {
+impl Reconcile<'_> {
     /// Judges the addresses of the Services.
-    pub(super) async fn exposure(&self, services: &[Arc<Live>]) -> Verdict {
+    pub(super) async fn exposure(&self, services: &[Arc<ObservedService>]) -> Verdict {
         let spec = self.gateway.spec.service.as_ref();
         if spec.and_then(|spec| spec.scope).unwrap_or_default() == Scope::External {
             return Verdict::Unknown(String::new());
@@ -32,7 +32,7 @@ impl Look<'_> {
             );
         }
         if services.iter().any(|live| !live.node_ports().is_empty()) {
-            match self.ctx().sight.nodes(&self.reader()).await {
+            match self.ctx().cluster_reader.nodes(&self.reader()).await {
                 Ok(nodes) => known.extend(open_at(&nodes)),
                 Err(error) => known.push(Known::Unread(format!("the nodes cannot be read: {error}"))),
             }
@@ -49,7 +49,7 @@ impl Look<'_> {
         }
     }
 
-    fn known(&self, live: &Live, ingress: &Ingress) -> Known {
+    fn known(&self, live: &ObservedService, ingress: &Ingress) -> Known {
         let name = match ingress {
             Ingress::Address(address) => return Known::Address(*address),
             Ingress::Name(name) if exposure::is_internal_name(name) => return Known::Internal(name.clone()),
@@ -60,7 +60,7 @@ impl Look<'_> {
             self.namespace.clone(),
             self.gateway.name_any(),
         );
-        let done = move || cache.touch(&namespace, &gateway);
+        let done = move || cache.enqueue(&namespace, &gateway);
         match self.ctx().lookup.get(name, self.now, done) {
             Known::Name(name, addresses) if is_internal_in_vpc(live, &name) => Known::Vpc(name, addresses),
             known => known,
@@ -77,14 +77,15 @@ fn open_at(nodes: &[NodeFacts]) -> impl Iterator<Item = Known> {
 }
 
 /// Whether the name is of a load balancer in a VPC of AWS that its Service makes internal.
-fn is_internal_in_vpc(live: &Live, name: &str) -> bool {
+fn is_internal_in_vpc(live: &ObservedService, name: &str) -> bool {
     const AMAZON: [Provider; 3] = [
         Provider::AwsLoadBalancerController,
         Provider::EksAutoMode,
         Provider::Aws,
     ];
-    let says_internal =
-        |provider: &Provider| says(*provider, &live.annotations(), &live.labels(), live.class()) == Exposure::Internal;
+    let says_internal = |provider: &Provider| {
+        annotation_exposure::parse(*provider, &live.annotations(), &live.labels(), live.class()) == Exposure::Internal
+    };
     made_for(live).is_some_and(|provider| AMAZON.contains(&provider))
         && exposure::is_aws_name(name)
         && AMAZON.iter().any(says_internal)

@@ -22,13 +22,13 @@ use super::{
 use crate::kubernetes::{apply::Writer, names};
 
 /// Pause between two orders that find out whether a user has done what the CA asks for.
-pub const USER_ACTION_AGAIN: Duration = Duration::from_mins(15);
+pub const USER_ACTION_RETRY_AFTER: Duration = Duration::from_mins(15);
 
 /// Where the key is in its Secret, as in cert-manager.
 const KEY: &str = "tls.key";
 
 /// What it takes to establish an account.
-pub struct Means<'a> {
+pub struct AccountContext<'a> {
     pub writer: &'a Writer,
     pub api: Api<Secret>,
     pub secrets: &'a dyn SecretReader,
@@ -43,23 +43,23 @@ pub struct Means<'a> {
 pub async fn establish(
     spec: &AcmeIssuer,
     known: Option<&AcmeAccountStatus>,
-    means: &Means<'_>,
+    context: &AccountContext<'_>,
 ) -> Result<Account, NotReady> {
     let options = HttpOptions {
-        ca_bundle: ca_bundle(spec, means.secrets).await?,
-        allow_loopback: means.allow_loopback,
+        ca_bundle: ca_bundle(spec, context.secrets).await?,
+        allow_loopback: context.allow_loopback,
         ..HttpOptions::default()
     };
-    let http = HttpClient::new(&options, means.observer.clone()).map_err(not_ready)?;
+    let http = HttpClient::new(&options, context.observer.clone()).map_err(not_ready)?;
     let client = Arc::new(AcmeClient::new(http, &spec.server));
     let eab = match &spec.external_account_binding {
         Some(binding) => {
-            let key = value(means.secrets, &binding.key_secret_ref, "the external account binding").await?;
+            let key = value(context.secrets, &binding.key_secret_ref, "the external account binding").await?;
             Some(Eab::new(&binding.key_id, &key).map_err(not_ready)?)
         }
         None => None,
     };
-    let key = Arc::new(account_key(spec, means).await?);
+    let key = Arc::new(account_key(spec, context).await?);
     let options = AccountOptions {
         email: spec.email.clone(),
         last_registered_email: known.and_then(|acme| acme.last_registered_email.clone()),
@@ -80,7 +80,7 @@ pub async fn verify(spec: &AcmeIssuer, account: &Account) -> Result<(), NotReady
 /// Returns the state of an issuer whose CA refuses an order until a user has done something there.
 pub fn user_action(message: &str) -> NotReady {
     NotReady {
-        retry_after: Some(USER_ACTION_AGAIN),
+        retry_after: Some(USER_ACTION_RETRY_AFTER),
         ..NotReady::new(
             USER_ACTION_REQUIRED,
             format!(
@@ -188,13 +188,13 @@ async fn value(
 }
 
 /// The key in the Secret; made when the Secret is missing, never replaced.
-async fn account_key(spec: &AcmeIssuer, means: &Means<'_>) -> Result<AccountKey, NotReady> {
+async fn account_key(spec: &AcmeIssuer, context: &AccountContext<'_>) -> Result<AccountKey, NotReady> {
     let name = &spec.private_key_secret_ref.name;
     let selector = SecretKeySelector {
         name: name.clone(),
         key: KEY.into(),
     };
-    match value(means.secrets, &selector, "the account's key").await {
+    match value(context.secrets, &selector, "the account's key").await {
         Ok(pem) => return read_key(name, &pem),
         Err(missing) if missing.reason == "SecretMissing" => {}
         Err(error) => return Err(error),
@@ -210,18 +210,18 @@ async fn account_key(spec: &AcmeIssuer, means: &Means<'_>) -> Result<AccountKey,
                 ]
                 .into(),
             ),
-            owner_references: means.owner.clone().map(|owner| vec![owner]),
+            owner_references: context.owner.clone().map(|owner| vec![owner]),
             ..ObjectMeta::default()
         },
         data: Some([(KEY.into(), ByteString(pem.as_bytes().to_vec()))].into()),
         type_: Some("Opaque".into()),
         ..Secret::default()
     };
-    match means.writer.create(&means.api, &secret).await {
+    match context.writer.create(&context.api, &secret).await {
         Ok(_) => Ok(key),
         // Another process, or the user, was faster: theirs it is.
         Err(error) if error.is_already_exists() => {
-            read_key(name, &value(means.secrets, &selector, "the account's key").await?)
+            read_key(name, &value(context.secrets, &selector, "the account's key").await?)
         }
         Err(error) => Err(NotReady::transient(
             "SecretWriteFailed",

@@ -35,25 +35,25 @@ use super::{
     secrets::NamespaceSecrets,
     server::is_same_server,
     signer::AcmeSigner,
-    solver::{Author, Workshop},
+    solver::{Author, SolverFactory},
 };
 use crate::{
     clock,
     kubernetes::{
         apply::{Target, Writer},
-        conditions::{self, Status, Verdict},
+        conditions::{self, ConditionUpdate, Status},
         dependency::{Dependencies, Dependent},
         events::{EventType, Events},
-        raw,
+        undecodable,
     },
     telemetry::metrics::Metrics,
 };
 
 /// A CA's Secret is looked at again this often even when no watch told of a change.
-const LOOK_AGAIN: Duration = Duration::from_secs(300);
-/// The first pause after a failure; it doubles up to [`LONGEST_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_secs(5);
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+const RESYNC_INTERVAL: Duration = Duration::from_secs(300);
+/// The first pause after a failure; it doubles up to [`MAX_BACKOFF`].
+const MIN_BACKOFF: Duration = Duration::from_secs(5);
+const MAX_BACKOFF: Duration = Duration::from_secs(300);
 
 /// What both kinds have in common.
 pub trait AnyIssuer: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {
@@ -115,7 +115,7 @@ pub struct Context {
     pub metrics: Metrics,
     pub registry: Arc<Registry>,
     pub outages: Arc<Outages>,
-    pub workshop: Arc<Workshop>,
+    pub solver_factory: Arc<SolverFactory>,
     pub observer: Arc<dyn RequestObserver>,
     /// Where the Secrets of ClusterIssuers are.
     pub cluster_namespace: String,
@@ -248,7 +248,7 @@ async fn look<K: AnyIssuer>(issuer: &K, key: &Key, ctx: &Context) -> (Action, bo
             ready(issuer, &mut status, true, "Ready", message.clone(), now);
             ctx.registry.set(key, State::Ready(signer.clone()));
             let unread = ctx.dependencies.has_change(&dependent);
-            (if unread { FIRST_PAUSE } else { LOOK_AGAIN }, false)
+            (if unread { MIN_BACKOFF } else { RESYNC_INTERVAL }, false)
         }
         Err(trouble) => {
             let message = format!("{} ({})", trouble.message, trouble.reason);
@@ -276,7 +276,7 @@ async fn look<K: AnyIssuer>(issuer: &K, key: &Key, ctx: &Context) -> (Action, bo
             if !error.is_not_found() {
                 tracing::warn!(issuer = %key, %error, "an issuer's status could not be written");
                 ctx.wait_for_api(key);
-                pause = pause.min(FIRST_PAUSE);
+                pause = pause.min(MIN_BACKOFF);
             }
         } else if let Err(trouble) = &verdict {
             let reference = ObjectReference {
@@ -307,7 +307,7 @@ async fn unreadable<K: AnyIssuer>(object: &DeserializeGuard<K>, key: &Key, error
     }
     tracing::warn!(issuer = %key, namespace = key.namespace, error, "an issuer that cannot be read is left alone");
     let message = format!("This {} cannot be read: {error}. Mend its spec.", K::KIND.as_str());
-    let verdict = Verdict {
+    let verdict = ConditionUpdate {
         type_: "Ready",
         status: Status::False,
         reason: "Invalid",
@@ -315,12 +315,12 @@ async fn unreadable<K: AnyIssuer>(object: &DeserializeGuard<K>, key: &Key, error
     };
     let (raw, bare) = K::raw_apis(ctx.client.clone(), &key.namespace);
     let now = (ctx.now)();
-    match raw::set_condition(&ctx.writer, (&raw, &bare), &key.name, &verdict, Some(generation), now).await {
+    match undecodable::set_condition(&ctx.writer, (&raw, &bare), &key.name, &verdict, Some(generation), now).await {
         Ok(()) => {}
         Err(error) if error.is_not_found() => return Action::await_change(),
         Err(error) => {
             tracing::warn!(issuer = %key, %error, "an issuer's status could not be written");
-            return Action::requeue(FIRST_PAUSE);
+            return Action::requeue(MIN_BACKOFF);
         }
     }
     let reference = ObjectReference {
@@ -346,7 +346,7 @@ fn ready<K: AnyIssuer>(
     message: String,
     now: Timestamp,
 ) {
-    let verdict = Verdict {
+    let verdict = ConditionUpdate {
         type_: "Ready",
         status: Status::from(value),
         reason,
@@ -358,14 +358,12 @@ fn ready<K: AnyIssuer>(
 fn pause(key: &Key, trouble: &NotReady, ctx: &Context) -> Duration {
     let mut failures = ctx.failures.lock().unwrap_or_else(PoisonError::into_inner);
     let count = failures.entry(key.clone()).or_default();
-    let grown = FIRST_PAUSE
-        .saturating_mul(2u32.saturating_pow(*count))
-        .min(LONGEST_PAUSE);
+    let grown = MIN_BACKOFF.saturating_mul(2u32.saturating_pow(*count)).min(MAX_BACKOFF);
     *count = count.saturating_add(1).min(16);
     trouble
         .retry_after
         .unwrap_or(grown)
-        .clamp(FIRST_PAUSE, Duration::from_secs(86_400))
+        .clamp(MIN_BACKOFF, Duration::from_secs(86_400))
 }
 
 async fn examine<K: AnyIssuer>(
@@ -393,7 +391,7 @@ async fn examine<K: AnyIssuer>(
             Ok((Signer::Ca(Arc::new(signer)), message))
         }
         Some(IssuerConfig::Acme(spec)) => {
-            ctx.workshop
+            ctx.solver_factory
                 .check(&Author::of(key), &spec.solvers)
                 .map_err(|error| NotReady::new(error.reason(), error.to_string()))?;
             if let Some(State::Ready(Signer::Acme(known))) = ctx.registry.get(key)
@@ -413,7 +411,7 @@ async fn examine<K: AnyIssuer>(
                 let message = account_message(&known);
                 return Ok((Signer::Acme(known), message));
             }
-            let means = account::Means {
+            let context = account::AccountContext {
                 writer: &ctx.writer,
                 api: Api::<Secret>::namespaced(ctx.client.clone(), &namespace),
                 secrets: secrets.as_ref(),
@@ -423,7 +421,7 @@ async fn examine<K: AnyIssuer>(
                 owner: None,
             };
             let before = known_of(issuer.status(), &spec.server);
-            let account = account::establish(spec, before, &means).await?;
+            let account = account::establish(spec, before, &context).await?;
             // After the account, whose key may have been made now.
             if let Ok(credentials) = Credentials::read(spec, secrets.as_ref()).await {
                 let mut known = ctx.credentials.lock().unwrap_or_else(PoisonError::into_inner);
@@ -441,7 +439,7 @@ async fn examine<K: AnyIssuer>(
                 account,
                 spec.clone(),
                 queue,
-                (ctx.workshop.clone(), ctx.registry.records().clone()),
+                (ctx.solver_factory.clone(), ctx.registry.records().clone()),
                 secrets,
                 again,
                 ctx.ended.clone(),
@@ -519,7 +517,7 @@ fn awaits_user_action<K: AnyIssuer>(issuer: &K, now: Timestamp) -> Option<NotRea
         && ready.reason == USER_ACTION_REQUIRED
         && ready.observed_generation == issuer.meta().generation;
     let since = clock::past(Some(ready.last_transition_time.0), now).filter(|_| is_held)?;
-    let left = account::USER_ACTION_AGAIN.checked_sub(now.duration_since(since).unsigned_abs())?;
+    let left = account::USER_ACTION_RETRY_AFTER.checked_sub(now.duration_since(since).unsigned_abs())?;
     Some(NotReady {
         retry_after: Some(left),
         ..NotReady::new(USER_ACTION_REQUIRED, ready.message.clone())

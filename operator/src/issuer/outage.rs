@@ -17,17 +17,17 @@ use super::{acme::Endpoint, registry::Key};
 
 /// From one try at a CA that is away to the next, in seconds; the last one repeats. With the tenth that is added for
 /// each Certificate, tries are at most 15 minutes apart.
-const STEPS: [u64; 5] = [60, 120, 240, 480, 810];
+const BACKOFF_SECONDS: [u64; 5] = [60, 120, 240, 480, 810];
 /// The same where the CA said when to come again, but is still away then.
-const RETRY_AFTER_STEPS: [u64; 5] = [1, 10, 30, 120, 810];
+const RETRY_AFTER_BACKOFF_SECONDS: [u64; 5] = [1, 10, 30, 120, 810];
 /// The most that a CA that is away is believed.
-const LONGEST: Duration = Duration::from_secs(86_400);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(86_400);
 /// However near the end of a certificate is, and whoever hints: tries are this far apart.
-const SHORTEST: Duration = Duration::from_secs(5);
+const MIN_INTERVAL: Duration = Duration::from_secs(5);
 /// A try that has not come back by then is not waited for.
-const TRY: Duration = Duration::from_secs(120);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Certificates whose own requests a CA cannot serve, of one account: more are forgotten.
-const SUSPECTS: usize = 100;
+const MAX_SUSPECTS: usize = 100;
 
 /// What of a CA is away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub struct Ask<'a> {
     pub certificate: &'a str,
     pub endpoint: Endpoint,
     /// What a certificate that is about to expire can spare until then.
-    pub hurry: Option<Duration>,
+    pub urgency: Option<Duration>,
     /// See [`Unserved::counts`].
     pub counts: bool,
 }
@@ -138,18 +138,18 @@ impl Outage {
             Duration::from_secs(steps.get(index).or(steps.last()).copied().unwrap_or_default())
         };
         match self.retry_after {
-            Some(retry_after) => at(RETRY_AFTER_STEPS).max(retry_after.min(LONGEST)),
-            None => at(STEPS),
+            Some(retry_after) => at(RETRY_AFTER_BACKOFF_SECONDS).max(retry_after.min(MAX_RETRY_AFTER)),
+            None => at(BACKOFF_SECONDS),
         }
     }
 
-    /// When it may be asked again. `hurry` is what a certificate that is about to expire can spare; what the CA said is
+    /// When it may be asked again. `urgency` is what a certificate that is about to expire can spare; what the CA said is
     /// never shortened.
-    fn due(&self, hurry: Option<Duration>) -> Instant {
+    fn due(&self, urgency: Option<Duration>) -> Instant {
         let pause = match (self.hinted, self.retry_after) {
-            (true, _) => SHORTEST,
+            (true, _) => MIN_INTERVAL,
             (false, Some(_)) => self.pause(),
-            (false, None) => hurry.map_or(self.pause(), |hurry| self.pause().min(hurry.max(SHORTEST))),
+            (false, None) => urgency.map_or(self.pause(), |urgency| self.pause().min(urgency.max(MIN_INTERVAL))),
         };
         self.last + pause
     }
@@ -184,14 +184,14 @@ impl Account {
     /// Checks whether `ask` may be made; else how the CA is away. One at a time may, to see.
     fn ask(&mut self, ask: &Ask<'_>, now: Instant) -> Option<Away> {
         let is_counted = self.is_counted();
-        let other = |(who, since): &(String, Instant)| who != ask.certificate && now < *since + TRY;
+        let other = |(who, since): &(String, Instant)| who != ask.certificate && now < *since + PROBE_TIMEOUT;
         // One that is only known from before this process has to be seen first.
         let mut covering = self
             .outages
             .iter_mut()
             .filter(|outage| outage.scope.covers(ask.endpoint) && outage.failures > 0);
         let held = covering.find_map(|outage| {
-            let due = outage.due(ask.hurry);
+            let due = outage.due(ask.urgency);
             let tried = outage.trying.as_ref().is_some_and(other);
             // While another tries, what comes of it is waited for.
             let after = if tried {
@@ -253,7 +253,7 @@ impl Account {
         let mut waiting = BTreeSet::new();
         for outage in self.outages.extract_if(.., |outage| outage.scope.covers(endpoint)) {
             if outage.met_by != certificate && !outage.met_by.is_empty() {
-                if self.suspects.len() >= SUSPECTS {
+                if self.suspects.len() >= MAX_SUSPECTS {
                     self.suspects.pop_front();
                 }
                 self.suspects.push_back(outage.met_by);

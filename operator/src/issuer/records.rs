@@ -26,19 +26,19 @@ pub use sweep::sweep;
 use super::registry::Key;
 
 /// Most records that are kept. They take about 300 bytes each.
-const MOST: usize = 2_000;
+const MAX_RECORDS: usize = 2_000;
 /// Most bytes that they take: a ConfigMap holds 1 MiB, and names and URLs may be long.
-const MOST_BYTES: usize = 900_000;
+const MAX_BYTES: usize = 900_000;
 /// Most records of the Issuers of one namespace, so that a tenant whose provider removes nothing leaves room for others.
-const MOST_OF_NAMESPACE: usize = MOST / 4;
+const MAX_RECORDS_PER_NAMESPACE: usize = MAX_RECORDS / 4;
 /// The longest URL of an order that is kept as it is. A tenant's own CA chooses it.
-const LONGEST_URL: usize = 120;
+const MAX_URL_LENGTH: usize = 120;
 /// Longest wait for the ConfigMap: an order is worth more than a record that may stay.
-const WAIT: Duration = Duration::from_secs(3);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Delay of a write that only removes.
 const REMOVAL_DELAY: Duration = Duration::from_secs(5);
 /// Pause after a write or read that failed.
-const RETRY: Duration = Duration::from_secs(2);
+const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// One TXT value at a provider.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,7 +88,7 @@ impl Record {
 
 /// Returns what stands for the URL of an order: itself, or its hash where it is long. The same again for what it returned.
 fn order_id(url: &str) -> String {
-    if url.len() <= LONGEST_URL
+    if url.len() <= MAX_URL_LENGTH
         && url
             .bytes()
             .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
@@ -151,7 +151,7 @@ impl State {
         }
         // Issuers of the cluster have no namespace, and are the owner's.
         let is_tenants = !record.issuer_namespace.is_empty();
-        count < MOST && bytes <= MOST_BYTES && !(is_tenants && of_namespace >= MOST_OF_NAMESPACE)
+        count < MAX_RECORDS && bytes <= MAX_BYTES && !(is_tenants && of_namespace >= MAX_RECORDS_PER_NAMESPACE)
     }
 
     fn remove(&mut self, id: &Id) -> bool {
@@ -233,7 +233,7 @@ impl Records {
         self.added.notify_one();
         let mut kept = self.kept.subscribe();
         let reached = kept.wait_for(|kept| kept.is_none_or(|kept| kept >= revision));
-        if tokio::time::timeout(WAIT, reached).await.is_err() {
+        if tokio::time::timeout(WRITE_TIMEOUT, reached).await.is_err() {
             tracing::warn!("the list of DNS records of challenges is not written in time; the order goes on without");
         }
     }
@@ -262,7 +262,7 @@ impl Records {
                     Ok(records) => break records,
                     Err(error) => tracing::warn!(%error, "the list of DNS records of challenges cannot be read yet"),
                 }
-                tokio::time::sleep(RETRY).await;
+                tokio::time::sleep(RETRY_AFTER).await;
             };
             self.inherit(inherited);
             loop {
@@ -281,7 +281,7 @@ impl Records {
                 self.kept.send_replace(Some(revision));
                 if let Err(error) = written {
                     tracing::warn!(%error, "the list of DNS records of challenges cannot be written; a crash may leave some behind");
-                    tokio::time::sleep(RETRY).await;
+                    tokio::time::sleep(RETRY_AFTER).await;
                     self.added.notify_one();
                 }
             }
@@ -290,7 +290,7 @@ impl Records {
 
     fn inherit(&self, records: Vec<Record>) {
         let mut state = self.lock();
-        for mut record in records.into_iter().take(MOST) {
+        for mut record in records.into_iter().take(MAX_RECORDS) {
             record.order = order_id(&record.order);
             let id = record.id();
             if !state.live.contains_key(&id) {

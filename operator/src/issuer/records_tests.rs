@@ -77,25 +77,25 @@ async fn the_list_of_records_has_a_bound() {
     };
     let usual = Records::default();
     let long = Records::default();
-    for number in 0..MOST + 10 {
+    for number in 0..MAX_RECORDS + 10 {
         usual.remember(of_cluster("many", number)).await;
         long.remember(longest("many", number)).await;
     }
-    assert_eq!(usual.lock().all().len(), MOST);
+    assert_eq!(usual.lock().all().len(), MAX_RECORDS);
     for records in [usual, long] {
         let all = records.lock().all();
-        assert!(serde_json::to_string(&all).unwrap().len() <= MOST_BYTES);
-        assert!(all.len() > MOST / 2, "{}", all.len());
+        assert!(serde_json::to_string(&all).unwrap().len() <= MAX_BYTES);
+        assert!(all.len() > MAX_RECORDS / 2, "{}", all.len());
     }
 }
 
 #[tokio::test]
 async fn one_namespace_leaves_room_in_the_list_for_the_records_of_others() {
     let records = Records::default();
-    for number in 0..MOST {
+    for number in 0..MAX_RECORDS {
         records.remember(record("many", &number.to_string())).await;
     }
-    assert_eq!(records.lock().all().len(), MOST_OF_NAMESPACE);
+    assert_eq!(records.lock().all().len(), MAX_RECORDS_PER_NAMESPACE);
     let other = Record {
         issuer_namespace: "blog".into(),
         ..record("one", "theirs")
@@ -132,10 +132,10 @@ async fn an_order_waits_for_its_record_to_be_kept_and_not_for_ever() {
     records.kept.send_replace(Some(0));
     let began = tokio::time::Instant::now();
     records.remember(record("one", "a")).await;
-    assert_eq!(began.elapsed(), WAIT);
+    assert_eq!(began.elapsed(), WRITE_TIMEOUT);
     records.kept.send_replace(Some(2));
     records.remember(record("one", "b")).await;
-    assert_eq!(began.elapsed(), WAIT);
+    assert_eq!(began.elapsed(), WRITE_TIMEOUT);
 }
 
 #[test]

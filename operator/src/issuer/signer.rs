@@ -17,11 +17,11 @@ use super::{
     acme::{Account, FairQueue},
     records::Records,
     registry::Key,
-    solver::{Author, SecretReader, Solver, SolverError, Workshop},
+    solver::{Author, SecretReader, Solver, SolverError, SolverFactory},
 };
 
 /// Credentials are read again at least this often: a Secret that was changed is used without a word.
-const SOLVER_LIFE: Duration = Duration::from_secs(300);
+const SOLVER_TTL: Duration = Duration::from_secs(300);
 
 /// A solver, and since when it is there.
 type Built = (Arc<dyn Solver>, Instant);
@@ -37,7 +37,7 @@ pub struct AcmeSigner {
     user_action: OnceLock<String>,
     /// Whom to tell that the issuer is to be looked at out of turn.
     again: (mpsc::UnboundedSender<Key>, Key),
-    workshop: Arc<Workshop>,
+    solver_factory: Arc<SolverFactory>,
     records: Arc<Records>,
     secrets: Arc<dyn SecretReader>,
     /// Cancelled when nothing may be written any more.
@@ -51,7 +51,7 @@ impl AcmeSigner {
         account: Account,
         spec: AcmeIssuer,
         queue: FairQueue,
-        (workshop, records): (Arc<Workshop>, Arc<Records>),
+        (solver_factory, records): (Arc<SolverFactory>, Arc<Records>),
         secrets: Arc<dyn SecretReader>,
         again: (mpsc::UnboundedSender<Key>, Key),
         ended: CancellationToken,
@@ -63,7 +63,7 @@ impl AcmeSigner {
             forgotten: AtomicBool::new(false),
             user_action: OnceLock::new(),
             again,
-            workshop,
+            solver_factory,
             records,
             secrets,
             ended,
@@ -134,7 +134,7 @@ impl AcmeSigner {
         // Held while building: many certificates that start together read the credentials once.
         let mut solvers = self.solvers.lock().await;
         if let Some((solver, built)) = solvers.get(&index)
-            && built.elapsed() < SOLVER_LIFE
+            && built.elapsed() < SOLVER_TTL
         {
             return Ok(solver.clone());
         }
@@ -143,7 +143,7 @@ impl AcmeSigner {
             detail: format!("there is no entry {index}"),
         })?;
         let author = Author::of(&self.again.1);
-        let solver = self.workshop.build(&author, spec, self.secrets.as_ref()).await?;
+        let solver = self.solver_factory.build(&author, spec, self.secrets.as_ref()).await?;
         solvers.insert(index, (solver.clone(), Instant::now()));
         Ok(solver)
     }

@@ -33,7 +33,7 @@ const MESSAGE_CHARACTERS: usize = 32_768;
 
 /// What is to be said about one type of condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
+pub struct ConditionUpdate {
     /// `CamelCase`, one of each type in a list.
     pub type_: &'static str,
     pub status: Status,
@@ -48,7 +48,12 @@ pub struct Verdict {
 /// `lastTransitionTime` is kept while the status stays the same (Kubernetes API conventions,
 /// "Typical status properties"). Conditions of other types and their order are left alone.
 /// Returns whether anything differs from before.
-pub fn set(conditions: &mut Vec<Condition>, verdict: &Verdict, generation: Option<i64>, now: Timestamp) -> bool {
+pub fn set(
+    conditions: &mut Vec<Condition>,
+    verdict: &ConditionUpdate,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> bool {
     let existing = conditions.iter_mut().find(|condition| condition.type_ == verdict.type_);
     let since = existing
         .as_ref()
@@ -102,8 +107,8 @@ mod tests {
         time.parse().unwrap()
     }
 
-    fn ready(status: Status, reason: &'static str, message: &str) -> Verdict {
-        Verdict {
+    fn ready(status: Status, reason: &'static str, message: &str) -> ConditionUpdate {
+        ConditionUpdate {
             type_: "Ready",
             status,
             reason,
@@ -166,7 +171,7 @@ mod tests {
     #[test]
     fn saying_the_same_again_changes_nothing_and_the_others_stay() {
         let mut conditions = Vec::new();
-        let issuing = Verdict {
+        let issuing = ConditionUpdate {
             type_: "Issuing",
             status: Status::Unknown,
             reason: "Waiting",

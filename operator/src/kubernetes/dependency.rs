@@ -5,8 +5,8 @@
 //! just corrected something. So whoever waits says for which objects ([`Dependencies::set`]), and is enqueued when one of
 //! them is made, changed or deleted. All who wait for an object share one watch of its metadata, which ends with the last of them.
 //!
-//! At most [`LIMIT`] objects are watched, and [`PER_NAMESPACE`] of one namespace. What is beyond is looked at in turn,
-//! [`POLLS`] apart and each at most every [`ROUND`]; namespaces take turns.
+//! At most [`MAX_WATCHES`] objects are watched, and [`MAX_WATCHES_PER_NAMESPACE`] of one namespace. What is beyond is looked at in turn,
+//! [`POLL_TICK`] apart and each at most every [`MIN_POLL_INTERVAL`]; namespaces take turns.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -41,13 +41,13 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use super::{client::Recovery, watch::watch};
 
 /// Watches at once. Each costs a connection.
-pub const LIMIT: usize = 256;
+pub const MAX_WATCHES: usize = 256;
 /// Watches at once for the objects of one namespace.
-pub const PER_NAMESPACE: usize = 64;
+pub const MAX_WATCHES_PER_NAMESPACE: usize = 64;
 /// Between two looks at objects that are not watched.
-pub const POLLS: Duration = Duration::from_millis(200);
+pub const POLL_TICK: Duration = Duration::from_millis(200);
 /// No such object is looked at more often.
-pub const ROUND: Duration = Duration::from_secs(10);
+pub const MIN_POLL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What can be waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -288,9 +288,9 @@ impl Dependencies {
                     if let Some(version) = self.source.version(&next).await {
                         self.see(&next, version);
                     }
-                    sleep(POLLS).await;
+                    sleep(POLL_TICK).await;
                 }
-                sleep_until(began + ROUND).await;
+                sleep_until(began + MIN_POLL_INTERVAL).await;
             }
         };
         stop.run_until_cancelled(work).await;
@@ -371,7 +371,7 @@ impl Dependencies {
 impl State {
     fn has_room(&self, namespace: &str) -> bool {
         let here = self.in_namespace.get(namespace).copied().unwrap_or_default();
-        self.watches < LIMIT && here < PER_NAMESPACE
+        self.watches < MAX_WATCHES && here < MAX_WATCHES_PER_NAMESPACE
     }
 
     /// Takes `dependent` off an object. Returns whether a watch has ended with it.

@@ -178,27 +178,33 @@ async fn watches_are_bounded_and_one_namespace_leaves_room_for_others() {
         registry.set(&dependent, [secret.clone()].into());
         (dependent, secret)
     };
-    let crowd: Vec<_> = (0..PER_NAMESPACE + 10).map(|number| wait("crowd", number)).collect();
-    assert_eq!(objects.watches(), PER_NAMESPACE);
+    let crowd: Vec<_> = (0..MAX_WATCHES_PER_NAMESPACE + 10)
+        .map(|number| wait("crowd", number))
+        .collect();
+    assert_eq!(objects.watches(), MAX_WATCHES_PER_NAMESPACE);
     let stop = CancellationToken::new();
     let poll = tokio::spawn(registry.clone().poll(stop.clone()));
     let alone = wait("alone", 0);
     enqueued(&mut changed).await;
-    assert_eq!(objects.watches(), PER_NAMESPACE + 1, "another namespace is watched");
+    assert_eq!(
+        objects.watches(),
+        MAX_WATCHES_PER_NAMESPACE + 1,
+        "another namespace is watched"
+    );
     tokio::time::sleep(Duration::from_secs(30)).await;
     enqueued(&mut changed).await;
 
     let (_, beyond) = crowd.last().unwrap();
     objects.change(beyond, some("5"));
-    tokio::time::sleep(ROUND + POLLS * 12).await;
+    tokio::time::sleep(MIN_POLL_INTERVAL + POLL_TICK * 12).await;
     assert_eq!(
         enqueued(&mut changed).await,
-        [format!("c{:03}", PER_NAMESPACE + 9)],
+        [format!("c{:03}", MAX_WATCHES_PER_NAMESPACE + 9)],
         "it is polled"
     );
     let polls = objects.polls(beyond);
     assert!(
-        polls.windows(2).all(|two| two[1] - two[0] >= ROUND),
+        polls.windows(2).all(|two| two[1] - two[0] >= MIN_POLL_INTERVAL),
         "not more often than each round"
     );
     assert!(objects.polls(&alone.1).is_empty(), "what is watched is not polled");
@@ -206,18 +212,18 @@ async fn watches_are_bounded_and_one_namespace_leaves_room_for_others() {
     // Who goes makes room.
     registry.forget(&crowd[0].0);
     enqueued(&mut changed).await;
-    assert_eq!(objects.watches(), PER_NAMESPACE + 1);
+    assert_eq!(objects.watches(), MAX_WATCHES_PER_NAMESPACE + 1);
     for (dependent, _) in &crowd {
         registry.forget(dependent);
     }
     enqueued(&mut changed).await;
     assert_eq!(objects.watches(), 1);
     for namespace in 0..5 {
-        for number in 0..PER_NAMESPACE {
+        for number in 0..MAX_WATCHES_PER_NAMESPACE {
             wait(&format!("n{namespace}"), number);
         }
     }
-    assert_eq!(objects.watches(), LIMIT);
+    assert_eq!(objects.watches(), MAX_WATCHES);
     stop.cancel();
     poll.await.unwrap();
 }
@@ -226,18 +232,18 @@ async fn watches_are_bounded_and_one_namespace_leaves_room_for_others() {
 async fn one_tenants_thousand_objects_do_not_delay_the_look_at_anothers() {
     let (registry, mut changed, objects) = registry();
     let secret = |namespace: &str, number: usize| Dependency::secret(namespace, &format!("s{number:04}"));
-    for number in 0..1_000 + PER_NAMESPACE {
+    for number in 0..1_000 + MAX_WATCHES_PER_NAMESPACE {
         let dependent = Dependent::new("Certificate", "crowd", &number.to_string());
         registry.set(&dependent, [secret("crowd", number)].into());
     }
-    for number in 0..=PER_NAMESPACE {
+    for number in 0..=MAX_WATCHES_PER_NAMESPACE {
         let dependent = Dependent::new("Certificate", "small", &number.to_string());
         registry.set(&dependent, [secret("small", number)].into());
     }
     let poll = tokio::spawn(registry.clone().poll(CancellationToken::new()));
     enqueued(&mut changed).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(objects.polls(&secret("small", PER_NAMESPACE)).len(), 1);
+    assert_eq!(objects.polls(&secret("small", MAX_WATCHES_PER_NAMESPACE)).len(), 1);
     poll.abort();
 }
 

@@ -17,5 +17,5 @@ pub mod dependency;
 pub mod events;
 pub mod leadership;
 pub mod names;
-pub mod raw;
+pub mod undecodable;
 pub mod watch;

@@ -1,6 +1,6 @@
 //! Watches that recover quickly, all in the same way.
 //!
-//! A watch that fails is resumed after a pause of at most [`LONGEST_PAUSE`], and sooner when the API server answers anybody
+//! A watch that fails is resumed after a pause of at most [`MAX_BACKOFF`], and sooner when the API server answers anybody
 //! else ([`Recovery`]). One whose version is too old (410) is listed again at once.
 
 use std::{fmt::Debug, time::Duration};
@@ -19,17 +19,17 @@ use tokio::time::{Instant, sleep};
 use super::client::Recovery;
 
 /// Longest pause while the API server cannot be reached, or fails.
-pub const LONGEST_PAUSE: Duration = Duration::from_millis(1_500);
+pub const MAX_BACKOFF: Duration = Duration::from_millis(1_500);
 /// The same while it refuses: a right is missing, which no hurry brings.
-const LONGEST_REFUSAL: Duration = Duration::from_secs(10);
+const MAX_REFUSED_BACKOFF: Duration = Duration::from_secs(10);
 /// The first pause; it doubles.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const MIN_BACKOFF: Duration = Duration::from_millis(100);
 /// Those that a recovery wakes come back within this time, spread over its second half.
 const WAKE: Duration = Duration::from_millis(250);
 /// A failure this long after the one before begins a new series.
 const SERIES: Duration = Duration::from_secs(30);
 /// A failing watch is logged again after this time.
-const LOG_AGAIN: Duration = Duration::from_secs(60);
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What stopped a watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,10 +65,10 @@ impl Trouble {
 pub fn pause(trouble: Trouble, count: u32, random: f64) -> Duration {
     let longest = match trouble {
         Trouble::Gone if count <= 1 => return Duration::ZERO,
-        Trouble::Gone | Trouble::Unavailable => LONGEST_PAUSE,
-        Trouble::Refused => LONGEST_REFUSAL,
+        Trouble::Gone | Trouble::Unavailable => MAX_BACKOFF,
+        Trouble::Refused => MAX_REFUSED_BACKOFF,
     };
-    let grown = FIRST_PAUSE
+    let grown = MIN_BACKOFF
         .saturating_mul(2u32.saturating_pow(count.saturating_sub(1)))
         .min(longest);
     grown.mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0)
@@ -133,7 +133,9 @@ impl Series {
 
     fn is_to_be_logged(&mut self) -> bool {
         let now = Instant::now();
-        let due = self.logged.is_none_or(|logged| now.duration_since(logged) >= LOG_AGAIN);
+        let due = self
+            .logged
+            .is_none_or(|logged| now.duration_since(logged) >= LOG_INTERVAL);
         if due {
             self.logged = Some(now);
         }

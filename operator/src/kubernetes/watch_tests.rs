@@ -243,7 +243,7 @@ fn the_pause_grows_to_its_bound_and_is_spread() {
         assert_eq!(all(trouble, count), expected, "{trouble:?} {count}");
     }
     let mut pauses = Pauses::default();
-    assert!(pauses.by_ref().take(100).all(|pause| pause <= LONGEST_PAUSE));
+    assert!(pauses.by_ref().take(100).all(|pause| pause <= MAX_BACKOFF));
     pauses.reset();
-    assert!(pauses.next().unwrap() <= FIRST_PAUSE);
+    assert!(pauses.next().unwrap() <= MIN_BACKOFF);
 }

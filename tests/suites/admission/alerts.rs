@@ -3,7 +3,7 @@
 use gatehouse_crds::alert::AlertPolicy;
 use gatehouse_tests::Receiver;
 use gatehouse_tests::operator;
-use gatehouse_tests::stage::SOON;
+use gatehouse_tests::shared_operator::SOON;
 use serde_json::{Value, json};
 
 use super::{kept, manifest, plane, refused};
@@ -267,11 +267,11 @@ async fn every_field_of_a_policy_is_accepted_and_kept() {
 
 #[tokio::test]
 async fn kubectl_shows_how_a_policy_does() {
-    let (world, cluster, namespace) = plane().await;
-    let options = operator::Options::new(&world.plane.kubeconfig())
+    let (test_cluster, cluster, namespace) = plane().await;
+    let options = operator::Options::new(&test_cluster.plane.kubeconfig())
         .arg("--namespace")
         .arg(&namespace);
-    let _operator = world.operator(&options).await;
+    let _operator = test_cluster.operator(&options).await;
     let receiver = Receiver::start().await;
     let spec = json!({"receivers": [{"name": "ops", "webhook": {"url": receiver.url("/hook")}}]});
     cluster
@@ -281,7 +281,12 @@ async fn kubectl_shows_how_a_policy_does() {
     cluster
         .wait_condition(&policies, "thing", "Delivering", "True", SOON)
         .await;
-    let kubectl = |args: &[&str]| world.plane.kubectl(&[args, &["-n", &namespace]].concat()).unwrap();
+    let kubectl = |args: &[&str]| {
+        test_cluster
+            .plane
+            .kubectl(&[args, &["-n", &namespace]].concat())
+            .unwrap()
+    };
     let rows = |table: &str| -> Vec<Vec<String>> {
         table
             .lines()

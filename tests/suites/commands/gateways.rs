@@ -7,18 +7,18 @@ use super::*;
 
 /// A namespace in the control plane that has no operator.
 struct Place {
-    world: Arc<World>,
+    test_cluster: Arc<TestCluster>,
     cluster: Cluster,
     namespace: String,
 }
 
 impl Place {
     async fn new(name: &str) -> Self {
-        let world = lonely().await;
-        let cluster = world.cluster().await;
+        let test_cluster = lonely().await;
+        let cluster = test_cluster.cluster().await;
         let namespace = cluster.namespace(name).await;
         Self {
-            world,
+            test_cluster,
             cluster,
             namespace,
         }
@@ -26,7 +26,7 @@ impl Place {
 
     async fn run(&self, args: &[&str]) -> Said {
         let args: Vec<&str> = args.iter().copied().chain(["-n", &self.namespace]).collect();
-        run(Some(&self.world.plane.kubeconfig()), &args).await
+        run(Some(&self.test_cluster.plane.kubeconfig()), &args).await
     }
 
     async fn apply(&self, object: Value) {
@@ -168,7 +168,7 @@ async fn status_lists_gateways_below_the_certificates_the_public_first() {
         })
         .collect();
     assert_eq!(kinds, ["Certificate/web", "Gateway/new", "Gateway/shop", "Gateway/zoo"]);
-    let everywhere = run(Some(&place.world.plane.kubeconfig()), &["status", "-A"]).await;
+    let everywhere = run(Some(&place.test_cluster.plane.kubeconfig()), &["status", "-A"]).await;
     let zoo = |line: &str| line.starts_with(&place.namespace) && line.contains(" zoo ");
     assert!(everywhere.out.lines().any(zoo), "{}", everywhere.out);
 }
@@ -294,7 +294,12 @@ async fn who_may_not_see_gateways_sees_certificates_and_is_told() {
     for object in [account, role, binding] {
         place.apply(object).await;
     }
-    let old = place.world.plane.kubeconfig_for(&place.namespace, "old").await.unwrap();
+    let old = place
+        .test_cluster
+        .plane
+        .kubeconfig_for(&place.namespace, "old")
+        .await
+        .unwrap();
     let args = ["status", "-n", &place.namespace];
     run(Some(&old), &args).await.expect(
         0,
@@ -318,7 +323,7 @@ async fn who_may_not_see_gateways_sees_certificates_and_is_told() {
 async fn watch_adds_gateways_that_change() {
     let place = Place::new("cli-gateway-watch").await;
     place.gateway("shop", fine()).await;
-    let kubeconfig = place.world.plane.kubeconfig();
+    let kubeconfig = place.test_cluster.plane.kubeconfig();
     let mut child = command(Some(&kubeconfig), &["status", "--watch", "-n", &place.namespace])
         .stdout(Stdio::piped())
         .spawn()
@@ -352,7 +357,7 @@ async fn names_of_both_kinds_complete_status() {
     let place = Place::new("cli-gateway-names").await;
     place.gateway("shop", fine()).await;
     place.certificate("shop-tls").await;
-    let kubeconfig = place.world.plane.kubeconfig();
+    let kubeconfig = place.test_cluster.plane.kubeconfig();
     let namespace = place.namespace.as_str();
     for (words, offered) in [
         (&["sh"][..], "shop-tls\tCertificate\nshop\tGateway\n:4\n"),

@@ -17,8 +17,8 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 /// A certificate that expires `days` from now, or is not there yet.
-fn wanted(key: &str, days: Option<i64>, replaces: bool) -> Wanted {
-    Wanted {
+fn wanted(key: &str, days: Option<i64>, replaces: bool) -> OrderRequest {
+    OrderRequest {
         key: key.to_owned(),
         namespace: key.split('/').next().unwrap_or_default().to_owned(),
         names: vec![format!("www.{}.test", key.replace('/', "."))],
@@ -173,7 +173,7 @@ type Case = (Endpoint, &'static str, Option<i64>, Option<i64>, Option<i64>);
 fn a_limit_holds_what_it_is_about() {
     const OF_DOMAIN: &str = "too many certificates (50) already issued for \"a.test\" in the last 168h0m0s";
     const EXACT: &str = "too many certificates (5) already issued for this exact set of identifiers";
-    let named = |key: &str, name: &str| Wanted {
+    let named = |key: &str, name: &str| OrderRequest {
         names: vec![name.to_owned()],
         ..wanted(key, None, false)
     };
@@ -352,7 +352,7 @@ fn whoever_is_told_to_be_next_is_let_in_and_nobody_else() {
             );
         }
         queue.resume("running");
-        let all: Vec<Wanted> = (0..random(12))
+        let all: Vec<OrderRequest> = (0..random(12))
             .map(|index| {
                 let days = (random(4) > 0).then(|| i64::try_from(random(5)).unwrap());
                 wanted(&format!("n{}/c{index}", random(3)), days, random(2) == 0)
@@ -372,10 +372,10 @@ fn whoever_is_told_to_be_next_is_let_in_and_nobody_else() {
 #[test]
 fn one_of_another_namespace_does_not_wait_for_two_thousand() {
     let mut queue = queue(10);
-    let many: Vec<Wanted> = (0..2_000)
+    let many: Vec<OrderRequest> = (0..2_000)
         .map(|n| wanted(&format!("many/{n:04}"), None, false))
         .collect();
-    let admitted = |queue: &mut FairQueue, wanted: &Wanted, now| queue.admit(wanted, at(now)) == Admission::Go;
+    let admitted = |queue: &mut FairQueue, wanted: &OrderRequest, now| queue.admit(wanted, at(now)) == Admission::Go;
     let went = many.iter().filter(|wanted| admitted(&mut queue, wanted, 0)).count();
     assert_eq!(went, 10);
     assert_eq!(queue.admit(&wanted("one/web", None, false), at(1)), Admission::Queued);
@@ -390,7 +390,7 @@ fn one_of_another_namespace_does_not_wait_for_two_thousand() {
 struct Crowd {
     queue: FairQueue,
     cap: usize,
-    waiting: BTreeMap<String, VecDeque<Wanted>>,
+    waiting: BTreeMap<String, VecDeque<OrderRequest>>,
     flying: VecDeque<String>,
     /// Places that each got since the last time that a namespace came or had nobody waiting any more.
     places: BTreeMap<String, i64>,

@@ -4,48 +4,48 @@ use gatehouse_crds::alert::{AlertPolicyStatus, TestStatus};
 
 use super::{Engine, given_up};
 use crate::alert::{
-    entry::{Delivery, Entry, subjects},
     policy::PolicyKey,
-    ports::{Hands, Sight},
+    policy_state::{Delivery, PolicyState, subjects},
+    ports::{ClusterView, Effects},
     queue::{Outcome, Verdict},
 };
 
 /// What has ended beside the engine.
-pub(super) enum Done {
+pub(super) enum Completion {
     Saved(PolicyKey, String, u64, bool, Result<(), String>),
     Status(PolicyKey, String, Box<AlertPolicyStatus>, Result<(), String>),
     Sent(PolicyKey, u64, Box<Delivery>, Outcome),
     Tested(PolicyKey, String, TestStatus),
 }
 
-impl<S: Sight, H: Hands> Engine<S, H> {
-    pub(super) fn finish(&mut self, done: Done) {
-        let now = self.hands.now();
+impl<S: ClusterView, H: Effects> Engine<S, H> {
+    pub(super) fn finish(&mut self, done: Completion) {
+        let now = self.effects.now();
         match done {
-            Done::Saved(key, uid, revision, removed, result) => {
+            Completion::Saved(key, uid, revision, removed, result) => {
                 if let Some(entry) = self.entry(&key, &uid) {
                     entry.saved(revision, removed, result, now);
                     self.touched.insert(key);
                 }
             }
-            Done::Status(key, uid, status, result) => {
+            Completion::Status(key, uid, status, result) => {
                 if let Some(entry) = self.entry(&key, &uid) {
                     entry.written(*status, result, now);
                     self.touched.insert(key);
                 }
             }
-            Done::Tested(key, uid, test) => {
+            Completion::Tested(key, uid, test) => {
                 if let Some(entry) = self.entry(&key, &uid) {
                     entry.tested(test);
                     self.touched.insert(key);
                 }
             }
-            Done::Sent(key, number, delivery, outcome) => self.sent(key, number, &delivery, outcome),
+            Completion::Sent(key, number, delivery, outcome) => self.sent(key, number, &delivery, outcome),
         }
     }
 
     fn sent(&mut self, key: PolicyKey, number: u64, delivery: &Delivery, outcome: Outcome) {
-        let now = self.hands.now();
+        let now = self.effects.now();
         if let Some(count) = self.in_flight.get_mut(&key.namespace) {
             *count = count.saturating_sub(1);
         }
@@ -71,7 +71,7 @@ impl<S: Sight, H: Hands> Engine<S, H> {
                 key.kind()
             );
             for subject in subjects(&message.content) {
-                self.hands.undelivered(&subject, &note);
+                self.effects.undelivered(&subject, &note);
             }
         }
         if let Verdict::Dropped(count) | Verdict::Delivered { dropped: count } = verdict {
@@ -80,7 +80,7 @@ impl<S: Sight, H: Hands> Engine<S, H> {
         self.touched.insert(key);
     }
 
-    fn entry(&mut self, key: &PolicyKey, uid: &str) -> Option<&mut Entry> {
+    fn entry(&mut self, key: &PolicyKey, uid: &str) -> Option<&mut PolicyState> {
         self.policies.get_mut(key).filter(|entry| entry.uid == uid)
     }
 }

@@ -4,16 +4,16 @@ use std::collections::{HashMap, HashSet};
 
 use gatehouse_crds::alert::Format;
 
-use super::{Engine, POLICIES, completion::Done};
+use super::{Engine, MAX_POLICIES_PER_NAMESPACE, completion::Completion};
 use crate::alert::{
     destination::Id,
-    entry::{Entry, Spec},
     policy::{PolicyKey, Scope},
-    ports::{Hands, Sight},
+    policy_state::{PolicyState, Spec},
+    ports::{ClusterView, Effects},
     state::{Key, State},
 };
 
-impl<S: Sight, H: Hands> Engine<S, H> {
+impl<S: ClusterView, H: Effects> Engine<S, H> {
     /// The policy is gone. Its receivers are told the end of what they heard, then it is forgotten.
     pub(super) fn remove(&mut self, key: &PolicyKey) {
         let Some(entry) = self.policies.get_mut(key) else {
@@ -27,7 +27,7 @@ impl<S: Sight, H: Hands> Engine<S, H> {
             entry.is_deleted() && other.namespace.as_ref() == Some(namespace) && *other != key
         });
         let closing: Vec<PolicyKey> = closing.map(|(other, _)| other.clone()).collect();
-        if closing.len() >= POLICIES {
+        if closing.len() >= MAX_POLICIES_PER_NAMESPACE {
             for other in closing {
                 self.forget(&other);
             }
@@ -39,8 +39,8 @@ impl<S: Sight, H: Hands> Engine<S, H> {
         let Some(entry) = self.policies.remove(key) else { return };
         self.wake(key, entry.wake, None);
         self.starved.remove(key);
-        self.hands.follow_secrets(key, &[]);
-        self.hands.forget(key);
+        self.effects.follow_secrets(key, &[]);
+        self.effects.forget(key);
         for receiver in entry.counted() {
             self.metrics.alert_receiver_gone(key.labels(), receiver);
         }
@@ -50,10 +50,10 @@ impl<S: Sight, H: Hands> Engine<S, H> {
     }
 
     fn erase(&mut self, key: PolicyKey, uid: String) {
-        let hands = self.hands.clone();
+        let effects = self.effects.clone();
         self.work.spawn(async move {
-            let result = hands.save(&key, &uid, None).await;
-            Done::Saved(key, uid, 0, true, result)
+            let result = effects.save(&key, &uid, None).await;
+            Completion::Saved(key, uid, 0, true, result)
         });
     }
 
@@ -100,9 +100,9 @@ impl<S: Sight, H: Hands> Engine<S, H> {
         services.map(|at| (at.id, incidents(&at.receiver))).collect()
     }
 
-    fn entry_of(&mut self, key: PolicyKey, uid: String, stored: Option<State>) -> Entry {
+    fn entry_of(&mut self, key: PolicyKey, uid: String, stored: Option<State>) -> PolicyState {
         self.entries += 1;
-        Entry::new(key, uid, self.entries, stored, self.hands.now())
+        PolicyState::new(key, uid, self.entries, stored, self.effects.now())
     }
 
     /// What the leader before has left of the policy; also when it was deleted meanwhile, and made again.
@@ -119,7 +119,7 @@ impl<S: Sight, H: Hands> Engine<S, H> {
 
     pub(super) fn policy(&mut self, key: PolicyKey, spec: Spec) {
         let receivers = spec.policy.as_ref().map_or(&[][..], |policy| &policy.receivers);
-        self.hands.follow_secrets(&key, receivers);
+        self.effects.follow_secrets(&key, receivers);
         let known = self.policies.contains_key(&key);
         if !known {
             let stored = self.stored(&key, &spec.uid);
@@ -141,7 +141,7 @@ impl<S: Sight, H: Hands> Engine<S, H> {
         }
         if entry.update(spec) {
             let namespace = key.namespace.as_deref();
-            self.dirty.extend(self.sight.objects(namespace));
+            self.dirty.extend(self.view.objects(namespace));
             // What fires for objects that went meanwhile has ended.
             self.dirty.extend(entry.state.objects());
         }
@@ -155,7 +155,7 @@ impl<S: Sight, H: Hands> Engine<S, H> {
     }
 
     /// Says who is one too many in a namespace.
-    pub(super) fn crowd(&mut self, namespace: &str) {
+    pub(super) fn enforce_limit(&mut self, namespace: &str) {
         let mut here: Vec<_> = self
             .policies
             .iter()
@@ -168,14 +168,14 @@ impl<S: Sight, H: Hands> Engine<S, H> {
             if self
                 .policies
                 .get_mut(&key)
-                .is_some_and(|entry| entry.crowd(position >= POLICIES))
+                .is_some_and(|entry| entry.enforce_limit(position >= MAX_POLICIES_PER_NAMESPACE))
             {
                 changed = true;
                 self.touched.insert(key);
             }
         }
         if changed {
-            self.dirty.extend(self.sight.objects(Some(namespace)));
+            self.dirty.extend(self.view.objects(Some(namespace)));
         }
     }
 }

@@ -1,12 +1,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod leaving;
-mod world;
+mod test_engine;
 
 use serde_json::json;
 use tokio::time::Duration;
 
-use self::world::{Running, World, down, policy, seconds};
+use self::test_engine::{Running, TestEngine, down, policy, seconds};
 use super::*;
 use crate::alert::{durable, message::Content, queue::Outcome};
 
@@ -21,63 +21,74 @@ fn all() -> Scope {
 
 #[tokio::test(start_paused = true)]
 async fn an_alert_leaves_within_a_second_and_what_fires_is_in_the_status() {
-    let world = World::new();
-    let engine = Running::over(&world);
+    let engine_under_test = TestEngine::new();
+    let engine = Running::over(&engine_under_test);
     engine
-        .hears([world.put("web", 0, 1), policy("p", "u", 1, &json!({}))])
+        .hears([engine_under_test.put("web", 0, 1), policy("p", "u", 1, &json!({}))])
         .await;
-    assert_eq!((world.told(), world.status("p").firing_count), (vec![], Some(0)));
+    assert_eq!(
+        (engine_under_test.told(), engine_under_test.status("p").firing_count),
+        (vec![], Some(0))
+    );
     // It runs out in an hour: the engine has slept until then.
     seconds(3_597).await;
-    assert_eq!(world.told(), Vec::<String>::new());
+    assert_eq!(engine_under_test.told(), Vec::<String>::new());
     seconds(3).await;
-    assert_eq!(world.told(), ["3600 ops firing expired web"]);
-    let status = world.status("p");
+    assert_eq!(engine_under_test.told(), ["3600 ops firing expired web"]);
+    let status = engine_under_test.status("p");
     assert_eq!(
         (status.firing_count, status.firing[0].certificate.as_deref().unwrap()),
         (Some(1), "app/web")
     );
     seconds(2).await;
-    assert!(world.status("p").receivers[0].last_success.is_some());
-    engine.hears([world.put("web", 0, 90)]).await;
-    assert_eq!(world.told().last().unwrap(), "3603 ops resolved expired web");
+    assert!(engine_under_test.status("p").receivers[0].last_success.is_some());
+    engine.hears([engine_under_test.put("web", 0, 90)]).await;
+    assert_eq!(
+        engine_under_test.told().last().unwrap(),
+        "3603 ops resolved expired web"
+    );
     seconds(5).await;
-    assert_eq!(world.status("p").firing, []);
+    assert_eq!(engine_under_test.status("p").firing, []);
     // Nothing is left to remember.
-    assert!(world.saved.lock().unwrap().is_empty());
+    assert!(engine_under_test.saved.lock().unwrap().is_empty());
     engine.ends().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_internal_gateway_that_is_public_fires_until_it_is_mended_or_gone_whatever_a_certificate_of_its_name_does() {
-    let world = World::new();
-    let engine = Running::over(&world);
+    let engine_under_test = TestEngine::new();
+    let engine = Running::over(&engine_under_test);
     let news = [
-        world.put("web", 0, 90),
-        world.put_gateway("web", "False", "ExposureMismatch"),
+        engine_under_test.put("web", 0, 90),
+        engine_under_test.put_gateway("web", "False", "ExposureMismatch"),
         policy("p", "u", 1, &json!({"rules": {"exposureMismatch": {}, "expired": {}}})),
     ];
     engine.hears(news).await;
-    assert_eq!(world.told(), ["0 ops firing exposureMismatch web"]);
-    let firing = world.status("p").firing;
+    assert_eq!(engine_under_test.told(), ["0 ops firing exposureMismatch web"]);
+    let firing = engine_under_test.status("p").firing;
     assert_eq!(
         (firing[0].certificate.as_deref(), firing[0].gateway.as_deref()),
         (None, Some("app/web"))
     );
-    engine.hears([world.delete("web")]).await;
-    assert_eq!(world.told().len(), 1, "of the Certificate nothing was told");
-    engine.hears([world.put_gateway("web", "True", "Internal")]).await;
-    assert_eq!(world.told().last().unwrap(), "2 ops resolved exposureMismatch web");
+    engine.hears([engine_under_test.delete("web")]).await;
+    assert_eq!(engine_under_test.told().len(), 1, "of the Certificate nothing was told");
     engine
-        .hears([world.put_gateway("web", "False", "ExposureMismatch")])
+        .hears([engine_under_test.put_gateway("web", "True", "Internal")])
         .await;
-    world.gateways.lock().unwrap().clear();
+    assert_eq!(
+        engine_under_test.told().last().unwrap(),
+        "2 ops resolved exposureMismatch web"
+    );
     engine
-        .hears([News::Changed((AlertKind::Gateway, "app".into(), "web".into()))])
+        .hears([engine_under_test.put_gateway("web", "False", "ExposureMismatch")])
         .await;
-    assert_eq!(world.told().len(), 4);
+    engine_under_test.gateways.lock().unwrap().clear();
+    engine
+        .hears([Trigger::Changed((AlertKind::Gateway, "app".into(), "web".into()))])
+        .await;
+    assert_eq!(engine_under_test.told().len(), 4);
     assert!(
-        world
+        engine_under_test
             .told()
             .last()
             .unwrap()
@@ -88,46 +99,46 @@ async fn an_internal_gateway_that_is_public_fires_until_it_is_mended_or_gone_wha
 
 #[tokio::test(start_paused = true)]
 async fn a_restart_tells_nothing_twice_and_ends_what_went_meanwhile() {
-    let world = World::new();
-    let engine = Running::over(&world);
+    let engine_under_test = TestEngine::new();
+    let engine = Running::over(&engine_under_test);
     engine
         .hears([
-            world.put("web", 1, 50),
-            world.put("api", 1, 50),
+            engine_under_test.put("web", 1, 50),
+            engine_under_test.put("api", 1, 50),
             policy("p", "u", 1, &json!({})),
         ])
         .await;
-    assert_eq!(world.told().len(), 2);
+    assert_eq!(engine_under_test.told().len(), 2);
     engine.ends().await;
-    let _ = world.delete("web");
-    let engine = Running::over(&world);
+    let _ = engine_under_test.delete("web");
+    let engine = Running::over(&engine_under_test);
     engine
-        .hears([policy("p", "u", 1, &json!({})), News::Policies(all(), Vec::new())])
+        .hears([policy("p", "u", 1, &json!({})), Trigger::Policies(all(), Vec::new())])
         .await;
     seconds(5).await;
-    assert_eq!(world.told()[2..], ["1 ops resolved renewalFailed web"]);
+    assert_eq!(engine_under_test.told()[2..], ["1 ops resolved renewalFailed web"]);
     engine.ends().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn of_certificates_that_were_not_listed_yet_nothing_is_told_also_not_that_they_are_well() {
-    let world = World::new();
-    let engine = Running::over(&world);
+    let engine_under_test = TestEngine::new();
+    let engine = Running::over(&engine_under_test);
     engine
-        .hears([world.put("web", 1, 50), policy("p", "u", 1, &json!({}))])
+        .hears([engine_under_test.put("web", 1, 50), policy("p", "u", 1, &json!({}))])
         .await;
     engine.ends().await;
-    let news = world.delete("web");
-    *world.unlisted.lock().unwrap() = true;
-    let engine = Running::over(&world);
+    let news = engine_under_test.delete("web");
+    *engine_under_test.unlisted.lock().unwrap() = true;
+    let engine = Running::over(&engine_under_test);
     engine.hears([policy("p", "u", 1, &json!({})), news]).await;
     seconds(5).await;
-    assert_eq!(world.told().len(), 1);
-    *world.unlisted.lock().unwrap() = false;
-    let _ = world.put("api", 1, 50);
-    engine.hears([News::AllChanged]).await;
+    assert_eq!(engine_under_test.told().len(), 1);
+    *engine_under_test.unlisted.lock().unwrap() = false;
+    let _ = engine_under_test.put("api", 1, 50);
+    engine.hears([Trigger::AllChanged]).await;
     seconds(5).await;
-    let mut told = world.told()[1..].to_vec();
+    let mut told = engine_under_test.told()[1..].to_vec();
     told.sort();
     assert_eq!(told.len(), 2, "{told:?}");
     assert!(told[0].ends_with("firing renewalFailed api"), "{told:?}");
@@ -137,27 +148,27 @@ async fn of_certificates_that_were_not_listed_yet_nothing_is_told_also_not_that_
 
 #[tokio::test(start_paused = true)]
 async fn what_was_not_taken_is_sent_by_the_next_leader_under_the_same_id() {
-    let world = World::new();
-    world.answer(|_| down());
-    let engine = Running::over(&world);
+    let engine_under_test = TestEngine::new();
+    engine_under_test.answer(|_| down());
+    let engine = Running::over(&engine_under_test);
     engine
-        .hears([world.put("web", 1, 50), policy("p", "u", 1, &json!({}))])
+        .hears([engine_under_test.put("web", 1, 50), policy("p", "u", 1, &json!({}))])
         .await;
     seconds(2).await;
     engine.task.abort();
-    world.answer(|_| (Duration::ZERO, Outcome::Accepted));
-    let engine = Running::over(&world);
+    engine_under_test.answer(|_| (Duration::ZERO, Outcome::Accepted));
+    let engine = Running::over(&engine_under_test);
     engine.hears([policy("p", "u", 1, &json!({}))]).await;
     seconds(10).await;
-    let tries = world.tries.lock().unwrap().clone();
+    let tries = engine_under_test.tries.lock().unwrap().clone();
     assert_eq!((tries.len(), &tries[0].2), (2, &tries[1].2));
     engine.ends().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_dead_receiver_delays_no_other_and_is_told_of() {
-    let world = World::new();
-    world.answer(|receiver| {
+    let engine_under_test = TestEngine::new();
+    engine_under_test.answer(|receiver| {
         if receiver == "dead" {
             down()
         } else {
@@ -165,15 +176,15 @@ async fn a_dead_receiver_delays_no_other_and_is_told_of() {
         }
     });
     let both = json!({"receivers": [{"name": "dead", "webhook": {"url": "https://a"}}, {"name": "ops", "webhook": {"url": "https://b"}}]});
-    let engine = Running::over(&world);
+    let engine = Running::over(&engine_under_test);
     engine
-        .hears([world.put("web", 1, 50), policy("p", "u", 1, &both)])
+        .hears([engine_under_test.put("web", 1, 50), policy("p", "u", 1, &both)])
         .await;
-    engine.hears([world.put("api", 1, 50)]).await;
-    let told = world.told();
+    engine.hears([engine_under_test.put("api", 1, 50)]).await;
+    let told = engine_under_test.told();
     assert_eq!(told.iter().filter(|line| line.contains(" ops ")).count(), 2, "{told:?}");
     seconds(20).await;
-    let status = world.status("p");
+    let status = engine_under_test.status("p");
     let delivering = status
         .conditions
         .iter()
@@ -186,72 +197,75 @@ async fn a_dead_receiver_delays_no_other_and_is_told_of() {
     assert_eq!((status.receivers[0].pending, status.receivers[1].pending), (2, 0));
     assert!(status.receivers[0].consecutive_failures >= 3);
     // Once for each delivery that failed, not for each try.
-    assert_eq!(world.undelivered.lock().unwrap().len(), 2);
+    assert_eq!(engine_under_test.undelivered.lock().unwrap().len(), 2);
     engine.ends().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_policy_that_is_deleted_leaves_nothing_behind() {
-    let world = World::new();
-    let engine = Running::over(&world);
+    let engine_under_test = TestEngine::new();
+    let engine = Running::over(&engine_under_test);
     engine
-        .hears([world.put("web", 1, 50), policy("p", "u", 1, &json!({}))])
+        .hears([engine_under_test.put("web", 1, 50), policy("p", "u", 1, &json!({}))])
         .await;
-    assert_eq!(world.saved.lock().unwrap().len(), 1);
-    engine.hears([News::Policy(key("p"), None)]).await;
-    assert_eq!(world.told().last().unwrap(), "1 ops resolved renewalFailed web");
-    assert!(world.saved.lock().unwrap().is_empty());
+    assert_eq!(engine_under_test.saved.lock().unwrap().len(), 1);
+    engine.hears([Trigger::Policy(key("p"), None)]).await;
+    assert_eq!(
+        engine_under_test.told().last().unwrap(),
+        "1 ops resolved renewalFailed web"
+    );
+    assert!(engine_under_test.saved.lock().unwrap().is_empty());
     engine.ends().await;
     // What belongs to a policy that went while nobody looked goes, too.
-    world
+    engine_under_test
         .saved
         .lock()
         .unwrap()
         .insert("old".into(), (key("old"), durable::pack(&mut State::default()).0));
-    let engine = Running::over(&world);
-    engine.hears([News::Policies(all(), Vec::new())]).await;
-    assert!(world.saved.lock().unwrap().is_empty());
+    let engine = Running::over(&engine_under_test);
+    engine.hears([Trigger::Policies(all(), Vec::new())]).await;
+    assert!(engine_under_test.saved.lock().unwrap().is_empty());
     engine.ends().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_storm_of_ten_thousand_ends_without_losing_one() {
-    let world = World::new();
-    world.answer(|_| (Duration::from_millis(100), Outcome::Accepted));
-    let engine = Running::over(&world);
+    let engine_under_test = TestEngine::new();
+    engine_under_test.answer(|_| (Duration::from_millis(100), Outcome::Accepted));
+    let engine = Running::over(&engine_under_test);
     engine.hears([policy("p", "u", 1, &json!({}))]).await;
     for number in 0..10_000 {
-        let news = world.put(&format!("web-{number}"), 1, 50);
+        let news = engine_under_test.put(&format!("web-{number}"), 1, 50);
         engine.hears_now(news);
     }
     seconds(130).await;
-    let tries = world.tries.lock().unwrap().clone();
+    let tries = engine_under_test.tries.lock().unwrap().clone();
     let groups = tries.iter().filter_map(|(_, _, _, content)| match content {
         Content::Group(group) => Some(group.count),
         _ => None,
     });
     assert_eq!(groups.max(), Some(10_000));
     assert!(tries.len() < 10, "{}", tries.len());
-    assert_eq!(world.status("p").firing_count, Some(10_000));
+    assert_eq!(engine_under_test.status("p").firing_count, Some(10_000));
     engine.ends().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_alertmanager_is_told_of_each_of_ten_thousand_and_a_large_state_is_saved_seldom() {
-    let world = World::new();
-    world.answer(|_| (Duration::from_millis(400), Outcome::Accepted));
-    let engine = Running::over(&world);
+    let engine_under_test = TestEngine::new();
+    engine_under_test.answer(|_| (Duration::from_millis(400), Outcome::Accepted));
+    let engine = Running::over(&engine_under_test);
     let receivers = json!([{"name": "am", "webhook": {"url": "https://am.example.com", "format": "Alertmanager"}}]);
-    let all: Vec<News> = (0..10_000)
-        .map(|number| world.put(&format!("web-{number}"), 1, 50))
+    let all: Vec<Trigger> = (0..10_000)
+        .map(|number| engine_under_test.put(&format!("web-{number}"), 1, 50))
         .collect();
     engine.hears(all).await;
     engine
         .hears([policy("p", "u", 1, &json!({"receivers": receivers}))])
         .await;
     seconds(60).await;
-    assert_eq!(world.told().len(), 50);
-    let told: usize = world
+    assert_eq!(engine_under_test.told().len(), 50);
+    let told: usize = engine_under_test
         .tries
         .lock()
         .unwrap()
@@ -263,37 +277,37 @@ async fn an_alertmanager_is_told_of_each_of_ten_thousand_and_a_large_state_is_sa
         .sum();
     assert_eq!(told, 10_000);
     // Fifty deliveries in twenty seconds. A small state would be saved every second.
-    let saves = *world.saves.lock().unwrap();
+    let saves = *engine_under_test.saves.lock().unwrap();
     assert!(saves <= 12, "{saves}");
     engine.ends().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn when_the_state_cannot_be_made_durable_alerts_leave_all_the_same() {
-    let world = World::new();
-    *world.broken.lock().unwrap() = true;
-    let engine = Running::over(&world);
+    let engine_under_test = TestEngine::new();
+    *engine_under_test.broken.lock().unwrap() = true;
+    let engine = Running::over(&engine_under_test);
     engine
-        .hears([world.put("web", 1, 50), policy("p", "u", 1, &json!({}))])
+        .hears([engine_under_test.put("web", 1, 50), policy("p", "u", 1, &json!({}))])
         .await;
     seconds(10).await;
-    assert_eq!(world.told().len(), 1);
-    *world.broken.lock().unwrap() = false;
+    assert_eq!(engine_under_test.told().len(), 1);
+    *engine_under_test.broken.lock().unwrap() = false;
     seconds(60).await;
-    assert_eq!(world.saved.lock().unwrap().len(), 1);
+    assert_eq!(engine_under_test.saved.lock().unwrap().len(), 1);
     engine.ends().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_test_is_sent_once_through_every_receiver_and_reported() {
-    let world = World::new();
-    let engine = Running::over(&world);
+    let engine_under_test = TestEngine::new();
+    let engine = Running::over(&engine_under_test);
     let asked = json!({"test": "2026-06-01T11:59:00Z"});
     engine.hears([policy("p", "u", 1, &asked)]).await;
     engine.hears([policy("p", "u", 1, &asked)]).await;
     seconds(5).await;
-    assert_eq!(world.told(), ["0 ops test"]);
-    let test = world.status("p").test.unwrap();
+    assert_eq!(engine_under_test.told(), ["0 ops test"]);
+    let test = engine_under_test.status("p").test.unwrap();
     assert!(test.receivers[0].delivered, "{test:?}");
     assert_eq!(test.requested_at, "2026-06-01T11:59:00Z".parse().unwrap());
     engine.ends().await;
@@ -301,13 +315,14 @@ async fn a_test_is_sent_once_through_every_receiver_and_reported() {
 
 #[tokio::test(start_paused = true)]
 async fn of_too_many_policies_the_youngest_are_told_and_not_carried_out() {
-    let world = World::new();
-    let engine = Running::over(&world);
-    let all = (0..=POLICIES).map(|number| policy(&format!("p-{number:03}"), &format!("u-{number}"), 1, &json!({})));
-    engine.hears(all.chain([world.put("web", 1, 50)])).await;
+    let engine_under_test = TestEngine::new();
+    let engine = Running::over(&engine_under_test);
+    let all = (0..=MAX_POLICIES_PER_NAMESPACE)
+        .map(|number| policy(&format!("p-{number:03}"), &format!("u-{number}"), 1, &json!({})));
+    engine.hears(all.chain([engine_under_test.put("web", 1, 50)])).await;
     seconds(5).await;
-    assert_eq!(world.told().len(), POLICIES);
-    let ready = world.status("p-100").conditions[0].clone();
+    assert_eq!(engine_under_test.told().len(), MAX_POLICIES_PER_NAMESPACE);
+    let ready = engine_under_test.status("p-100").conditions[0].clone();
     assert_eq!(
         (ready.status.as_str(), ready.reason.as_str()),
         ("False", "TooManyPolicies")
@@ -317,12 +332,13 @@ async fn of_too_many_policies_the_youngest_are_told_and_not_carried_out() {
 
 #[tokio::test(start_paused = true)]
 async fn who_is_pushed_out_by_a_policy_of_the_same_second_says_so_and_who_moves_up_again_too() {
-    let world = World::new();
-    let engine = Running::over(&world);
-    let all = (0..POLICIES).map(|number| policy(&format!("p-{number:03}"), &format!("u-{number}"), 1, &json!({})));
+    let engine_under_test = TestEngine::new();
+    let engine = Running::over(&engine_under_test);
+    let all = (0..MAX_POLICIES_PER_NAMESPACE)
+        .map(|number| policy(&format!("p-{number:03}"), &format!("u-{number}"), 1, &json!({})));
     engine.hears(all).await;
     seconds(5).await;
-    let reason = |name: &str| world.status(name).conditions[0].reason.clone();
+    let reason = |name: &str| engine_under_test.status(name).conditions[0].reason.clone();
     assert_eq!(reason("p-099"), "Accepted");
     // Made in the same second, as the clock of the API server has no smaller ones; then the name decides.
     engine.hears([policy("a", "u-a", 1, &json!({}))]).await;
@@ -331,7 +347,7 @@ async fn who_is_pushed_out_by_a_policy_of_the_same_second_says_so_and_who_moves_
         (reason("a").as_str(), reason("p-099").as_str()),
         ("Accepted", "TooManyPolicies")
     );
-    engine.hears([News::Policy(key("p-007"), None)]).await;
+    engine.hears([Trigger::Policy(key("p-007"), None)]).await;
     seconds(5).await;
     assert_eq!(reason("p-099"), "Accepted");
     engine.ends().await;
@@ -339,22 +355,25 @@ async fn who_is_pushed_out_by_a_policy_of_the_same_second_says_so_and_who_moves_
 
 #[tokio::test(start_paused = true)]
 async fn with_nothing_due_nothing_runs() {
-    let world = World::new();
-    let engine = Running::over(&world);
-    let news: Vec<News> = (0..100)
-        .map(|number| world.put(&format!("web-{number}"), 0, 90))
+    let engine_under_test = TestEngine::new();
+    let engine = Running::over(&engine_under_test);
+    let news: Vec<Trigger> = (0..100)
+        .map(|number| engine_under_test.put(&format!("web-{number}"), 0, 90))
         .collect();
     engine
         .hears(news.into_iter().chain([policy("p", "u", 1, &json!({}))]))
         .await;
     seconds(5).await;
     // With paused time every timer shows as a jump of the clock: the next one is the first expiry.
-    let before = world.began.elapsed();
+    let before = engine_under_test.began.elapsed();
     tokio::time::timeout(Duration::from_secs(80 * 3600), std::future::pending::<()>())
         .await
         .unwrap_err();
     assert_eq!(
-        (world.told(), world.began.elapsed().checked_sub(before).unwrap()),
+        (
+            engine_under_test.told(),
+            engine_under_test.began.elapsed().checked_sub(before).unwrap()
+        ),
         (vec![], Duration::from_secs(80 * 3600))
     );
     engine.ends().await;

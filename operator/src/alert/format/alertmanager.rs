@@ -10,22 +10,22 @@ use gatehouse_crds::alert::{Rule, Severity};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 
-use super::{Body, Face, JSON, seconds, tamed_alert, tamed_group};
+use super::{Body, JSON, RequestContext, seconds, tamed_alert, tamed_group};
 use crate::alert::message::{Alert, Content, Group, Message, Status};
-use crate::alert::words;
+use crate::alert::render;
 use crate::egress::printable;
 
 /// How long a test is to be seen.
 const TEST: SignedDuration = SignedDuration::from_mins(5);
 
 /// One request for all alerts of the message.
-pub(super) fn body(message: &Message, face: &Face<'_>) -> Body {
+pub(super) fn body(message: &Message, context: &RequestContext<'_>) -> Body {
     let page = Page {
         time: message.time,
         // A delivery that waited for a dead Alertmanager must not look ended when it arrives at last.
-        heard: message.time.max(face.now),
+        heard: message.time.max(context.now),
         policy: &printable(&message.policy, super::NAME),
-        cluster: face.cluster,
+        cluster: context.cluster,
     };
     let alerts: Vec<Value> = match &message.content {
         Content::Alert(alert) => page.alerts(alert, None),
@@ -39,11 +39,11 @@ pub(super) fn body(message: &Message, face: &Face<'_>) -> Body {
         Content::Group(group) => vec![page.group(group)],
         Content::Heartbeat { interval_seconds } => {
             let interval = seconds(*interval_seconds);
-            let summary = words::heartbeat(page.policy, interval.unsigned_abs());
+            let summary = render::heartbeat(page.policy, interval.unsigned_abs());
             // One sign of life may be late.
             vec![page.own("GatehouseHeartbeat", "none", &summary, interval.saturating_mul(2))]
         }
-        Content::Test => vec![page.own("GatehouseTest", "info", &words::test(page.policy), TEST)],
+        Content::Test => vec![page.own("GatehouseTest", "info", &render::test(page.policy), TEST)],
     };
     Body {
         id: message.id.clone(),
@@ -87,10 +87,10 @@ impl Page<'_> {
         let mut labels = self.labels(name(alert.rule), severity.as_str());
         labels.insert("namespace".into(), json!(subject.namespace));
         labels.insert(alert.rule.kind().as_str().into(), json!(subject.name));
-        let mut annotations = annotations(&words::alert(alert, self.time), &words::facts(alert));
-        annotations.insert("runbook_url".into(), json!(words::runbook(alert.rule)));
+        let mut annotations = annotations(&render::alert(alert, self.time), &render::facts(alert));
+        annotations.insert("runbook_url".into(), json!(render::runbook(alert.rule)));
         if let Some(issuer) = &subject.issuer {
-            annotations.insert("issuer".into(), json!(words::issuer(issuer)));
+            annotations.insert("issuer".into(), json!(render::issuer(issuer)));
         }
         if let Some(end) = subject.not_after {
             annotations.insert("not_after".into(), json!(end));
@@ -103,10 +103,10 @@ impl Page<'_> {
     fn group(&self, group: &Group) -> Value {
         let group = tamed_group(group);
         let mut labels = self.labels(name(group.rule), group.severity.as_str());
-        let mut annotations = annotations(&words::group(&group, self.time), &words::group_facts(&group));
-        annotations.insert("runbook_url".into(), json!(words::runbook(group.rule)));
+        let mut annotations = annotations(&render::group(&group, self.time), &render::group_facts(&group));
+        annotations.insert("runbook_url".into(), json!(render::runbook(group.rule)));
         if let Some(issuer) = &group.issuer {
-            labels.insert("issuer".into(), json!(words::issuer(issuer)));
+            labels.insert("issuer".into(), json!(render::issuer(issuer)));
         }
         let resolved = group.status == Status::Resolved;
         let until = resolved.then(|| group.ended.unwrap_or(self.time));

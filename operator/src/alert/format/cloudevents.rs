@@ -10,27 +10,27 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Face, Letter, News};
+use super::{Envelope, Payload, RequestContext};
 use crate::alert::message::{Alert, Group, Status, Subject};
-use crate::alert::words;
+use crate::alert::render;
 
 pub(super) const CONTENT_TYPE: &str = "application/cloudevents+json";
 
-pub(super) fn body(letter: &Letter, face: &Face<'_>) -> Value {
-    let kind = match letter.news.rule() {
+pub(super) fn body(envelope: &Envelope, context: &RequestContext<'_>) -> Value {
+    let kind = match envelope.news.rule() {
         Some(rule) => format!("dev.gatehouse.{}.{}", rule.kind().as_str(), rule.as_snake()),
-        None if matches!(letter.news, News::Test) => "dev.gatehouse.test".to_owned(),
+        None if matches!(envelope.news, Payload::Test) => "dev.gatehouse.test".to_owned(),
         None => "dev.gatehouse.heartbeat".to_owned(),
     };
     json!({
         "specversion": "1.0",
-        "id": letter.id,
-        "source": source(face.cluster),
+        "id": envelope.id,
+        "source": source(context.cluster),
         "type": kind,
-        "subject": subject(letter),
-        "time": letter.time,
+        "subject": subject(envelope),
+        "time": envelope.time,
         "datacontenttype": "application/json",
-        "data": data(letter),
+        "data": data(envelope),
     })
 }
 
@@ -51,14 +51,14 @@ fn source(cluster: &str) -> String {
     source
 }
 
-fn subject(letter: &Letter) -> String {
-    match &letter.news {
-        News::Alert(alert) => alert.subject.to_string(),
-        News::Group(group) => match &group.issuer {
+fn subject(envelope: &Envelope) -> String {
+    match &envelope.news {
+        Payload::Alert(alert) => alert.subject.to_string(),
+        Payload::Group(group) => match &group.issuer {
             Some(issuer) => format!("{}/{}", issuer.kind.as_str(), issuer.name),
             None => group.rule.as_str().to_owned(),
         },
-        News::Heartbeat { .. } | News::Test => letter.policy.clone(),
+        Payload::Heartbeat { .. } | Payload::Test => envelope.policy.clone(),
     }
 }
 
@@ -166,17 +166,17 @@ impl<'a> Certificate<'a> {
 }
 
 /// The event's data, which also goes into PagerDuty's details.
-pub(super) fn data(letter: &Letter) -> Value {
-    let summary = letter.news.summary(letter.time, &letter.policy);
-    match &letter.news {
-        News::Alert(alert) => json!(of_alert(alert, summary)),
-        News::Group(group) => json!(of_group(group, summary)),
-        News::Heartbeat { interval } => json!({
-            "policy": letter.policy,
+pub(super) fn data(envelope: &Envelope) -> Value {
+    let summary = envelope.news.summary(envelope.time, &envelope.policy);
+    match &envelope.news {
+        Payload::Alert(alert) => json!(of_alert(alert, summary)),
+        Payload::Group(group) => json!(of_group(group, summary)),
+        Payload::Heartbeat { interval } => json!({
+            "policy": envelope.policy,
             "summary": summary,
             "intervalSeconds": interval.as_secs(),
         }),
-        News::Test => json!({"policy": letter.policy, "summary": summary}),
+        Payload::Test => json!({"policy": envelope.policy, "summary": summary}),
     }
 }
 
@@ -201,7 +201,7 @@ fn of_alert(alert: &Alert, summary: String) -> Data<'_> {
             message: &failure.message,
         }),
         next_attempt_time: subject.next_attempt_time,
-        runbook_url: words::runbook(alert.rule),
+        runbook_url: render::runbook(alert.rule),
     }
 }
 
@@ -225,6 +225,6 @@ fn of_group(group: &Group, summary: String) -> Data<'_> {
         failed_attempts: None,
         last_failure: None,
         next_attempt_time: None,
-        runbook_url: words::runbook(group.rule),
+        runbook_url: render::runbook(group.rule),
     }
 }

@@ -1,6 +1,6 @@
 //! What a receiver understands: one file for each format, all pure.
 //!
-//! A message becomes [`Letter`]s, most often one, and a letter the body of a request. All texts of Certificates, which
+//! A message becomes [`Envelope`]s, most often one, and a letter the body of a request. All texts of Certificates, which
 //! tenants and CAs write, are made fit to show before a format sees them; a format escapes them and keeps its limits.
 
 mod alertmanager;
@@ -17,12 +17,12 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::message::{Alert, Content, GatewayFacts, Group, Message, Status, Subject};
-use super::words;
+use super::render;
 use crate::egress::printable;
 
 /// What a format needs beside the message.
 #[derive(Clone, Copy)]
-pub struct Face<'a> {
+pub struct RequestContext<'a> {
     /// May be empty.
     pub cluster: &'a str,
     /// For PagerDuty only.
@@ -41,14 +41,14 @@ pub struct Body {
 }
 
 /// What one request says.
-struct Letter {
+struct Envelope {
     id: String,
     time: Timestamp,
     policy: String,
-    news: News,
+    news: Payload,
 }
 
-enum News {
+enum Payload {
     Alert(Alert),
     Group(Group),
     Heartbeat { interval: SignedDuration },
@@ -57,20 +57,20 @@ enum News {
 
 /// The bodies of the requests that tell `message`, in their order: one, but none where the format has no word for it
 /// (PagerDuty and a sign of life), and some where it takes more than one.
-pub fn bodies(format: Format, message: &Message, face: &Face<'_>) -> Vec<Body> {
-    let (content_type, render): (_, fn(&Letter, &Face<'_>) -> Vec<Value>) = match format {
-        Format::Alertmanager => return vec![alertmanager::body(message, face)],
-        Format::CloudEvents => (cloudevents::CONTENT_TYPE, |letter, face| {
-            vec![cloudevents::body(letter, face)]
+pub fn bodies(format: Format, message: &Message, context: &RequestContext<'_>) -> Vec<Body> {
+    let (content_type, render): (_, fn(&Envelope, &RequestContext<'_>) -> Vec<Value>) = match format {
+        Format::Alertmanager => return vec![alertmanager::body(message, context)],
+        Format::CloudEvents => (cloudevents::CONTENT_TYPE, |envelope, context| {
+            vec![cloudevents::body(envelope, context)]
         }),
-        Format::Slack => (JSON, |letter, _| vec![slack::body(letter)]),
-        Format::Teams => (JSON, |letter, _| vec![teams::body(letter)]),
+        Format::Slack => (JSON, |envelope, _| vec![slack::body(envelope)]),
+        Format::Teams => (JSON, |envelope, _| vec![teams::body(envelope)]),
         Format::PagerDuty => (JSON, pagerduty::bodies),
     };
-    let letters = letters(message);
-    let rendered = letters.iter().flat_map(|letter| {
-        let bodies = render(letter, face).into_iter().enumerate();
-        bodies.map(|(place, body)| (part(&letter.id, place), body))
+    let envelopes = envelopes(message);
+    let rendered = envelopes.iter().flat_map(|envelope| {
+        let bodies = render(envelope, context).into_iter().enumerate();
+        bodies.map(|(place, body)| (part(&envelope.id, place), body))
     });
     rendered
         .map(|(id, body)| Body {
@@ -91,19 +91,19 @@ fn part(id: &str, place: usize) -> String {
     }
 }
 
-fn letters(message: &Message) -> Vec<Letter> {
+fn envelopes(message: &Message) -> Vec<Envelope> {
     let news = match &message.content {
-        Content::Alert(alert) => vec![News::Alert(tamed_alert(alert))],
-        Content::Group(group) => vec![News::Group(tamed_group(group))],
+        Content::Alert(alert) => vec![Payload::Alert(tamed_alert(alert))],
+        Content::Group(group) => vec![Payload::Group(tamed_group(group))],
         Content::Batch { alerts, .. } => gathered(alerts),
-        Content::Heartbeat { interval_seconds } => vec![News::Heartbeat {
+        Content::Heartbeat { interval_seconds } => vec![Payload::Heartbeat {
             interval: seconds(*interval_seconds),
         }],
-        Content::Test => vec![News::Test],
+        Content::Test => vec![Payload::Test],
     };
     let numbered = news.into_iter().enumerate();
     numbered
-        .map(|(place, news)| Letter {
+        .map(|(place, news)| Envelope {
             id: part(&message.id, place),
             time: message.time,
             policy: printable(&message.policy, NAME),
@@ -114,7 +114,7 @@ fn letters(message: &Message) -> Vec<Letter> {
 
 /// An Alertmanager's batch for any other receiver, which is met when the format of a receiver is changed while some
 /// wait: one letter for each rule and status, so that a storm stays a few letters.
-fn gathered(alerts: &[Alert]) -> Vec<News> {
+fn gathered(alerts: &[Alert]) -> Vec<Payload> {
     let mut kinds: Vec<(Rule, Status, Vec<&Alert>)> = Vec::new();
     for alert in alerts {
         match kinds
@@ -128,11 +128,11 @@ fn gathered(alerts: &[Alert]) -> Vec<News> {
     let gather = |(rule, status, of_kind): (Rule, Status, Vec<&Alert>)| {
         let first = of_kind.first()?;
         if of_kind.len() == 1 {
-            return Some(News::Alert(tamed_alert(first)));
+            return Some(Payload::Alert(tamed_alert(first)));
         }
         let issuer = &first.subject.issuer;
         let same_issuer = of_kind.iter().all(|alert| alert.subject.issuer == *issuer);
-        Some(News::Group(tamed_group(&Group {
+        Some(Payload::Group(tamed_group(&Group {
             status,
             rule,
             severity: of_kind
@@ -197,7 +197,7 @@ fn tamed(subject: &Subject, names: usize) -> Subject {
         last_failure: subject.last_failure.as_ref().map(|failure| LastFailure {
             time: failure.time,
             reason: printable(&failure.reason, 64),
-            message: words::clipped(&failure.message, 1000),
+            message: render::clipped(&failure.message, 1000),
         }),
         gateway: subject.gateway.as_ref().map(|gateway| GatewayFacts {
             addresses: gateway
@@ -206,7 +206,7 @@ fn tamed(subject: &Subject, names: usize) -> Subject {
                 .take(names)
                 .map(|address| printable(address, 253))
                 .collect(),
-            message: gateway.message.as_ref().map(|message| words::clipped(message, 1000)),
+            message: gateway.message.as_ref().map(|message| render::clipped(message, 1000)),
             ..gateway.clone()
         }),
         ..subject.clone()
@@ -249,21 +249,21 @@ fn escaped(text: &str, max: usize, escape: Escape) -> String {
     out
 }
 
-impl News {
+impl Payload {
     /// The sentence, for people.
     fn summary(&self, at: Timestamp, policy: &str) -> String {
         match self {
-            Self::Alert(alert) => words::alert(alert, at),
-            Self::Group(group) => words::group(group, at),
-            Self::Heartbeat { interval } => words::heartbeat(policy, interval.unsigned_abs()),
-            Self::Test => words::test(policy),
+            Self::Alert(alert) => render::alert(alert, at),
+            Self::Group(group) => render::group(group, at),
+            Self::Heartbeat { interval } => render::heartbeat(policy, interval.unsigned_abs()),
+            Self::Test => render::test(policy),
         }
     }
 
     fn headline(&self) -> String {
         match self {
-            Self::Alert(alert) => words::headline(alert.status, alert.severity, alert.rule),
-            Self::Group(group) => words::headline(group.status, group.severity, group.rule),
+            Self::Alert(alert) => render::headline(alert.status, alert.severity, alert.rule),
+            Self::Group(group) => render::headline(group.status, group.severity, group.rule),
             Self::Heartbeat { .. } => "Sign of life".to_owned(),
             Self::Test => "Test".to_owned(),
         }
@@ -271,8 +271,8 @@ impl News {
 
     fn facts(&self) -> Vec<(&'static str, String)> {
         match self {
-            Self::Alert(alert) => words::facts(alert),
-            Self::Group(group) => words::group_facts(group),
+            Self::Alert(alert) => render::facts(alert),
+            Self::Group(group) => render::group_facts(group),
             Self::Heartbeat { .. } | Self::Test => Vec::new(),
         }
     }

@@ -6,22 +6,22 @@ use gatehouse_crds::alert::{Rule, Severity};
 use gatehouse_crds::certificate::SigningIssuer;
 use serde_json::{Value, json};
 
-use super::{Face, Letter, News, cloudevents, escaped};
+use super::{Envelope, Payload, RequestContext, cloudevents, escaped};
 use crate::alert::message::Status;
-use crate::alert::words;
+use crate::alert::render;
 
 /// PagerDuty's limit, in characters.
 const SUMMARY: usize = 1024;
 
 /// None for a sign of life, for which PagerDuty has no word; two for a test, which must not leave an incident behind.
-pub(super) fn bodies(letter: &Letter, face: &Face<'_>) -> Vec<Value> {
-    let key = face.routing_key.unwrap_or_default();
-    match &letter.news {
-        News::Alert(alert) if alert.status == Status::Firing => {
+pub(super) fn bodies(envelope: &Envelope, context: &RequestContext<'_>) -> Vec<Value> {
+    let key = context.routing_key.unwrap_or_default();
+    match &envelope.news {
+        Payload::Alert(alert) if alert.status == Status::Firing => {
             let subject = alert.subject.to_string();
             let payload = payload(
-                letter,
-                face,
+                envelope,
+                context,
                 alert.severity,
                 alert.rule,
                 &subject,
@@ -29,11 +29,11 @@ pub(super) fn bodies(letter: &Letter, face: &Face<'_>) -> Vec<Value> {
             );
             vec![trigger(key, &alert.fingerprint, &payload, Some(alert.rule))]
         }
-        News::Group(group) if group.status == Status::Firing => {
-            let component = format!("{} {}", group.count, words::plural(group.rule));
+        Payload::Group(group) if group.status == Status::Firing => {
+            let component = format!("{} {}", group.count, render::plural(group.rule));
             let payload = payload(
-                letter,
-                face,
+                envelope,
+                context,
                 group.severity,
                 group.rule,
                 &component,
@@ -41,17 +41,17 @@ pub(super) fn bodies(letter: &Letter, face: &Face<'_>) -> Vec<Value> {
             );
             vec![trigger(key, &group.fingerprint, &payload, Some(group.rule))]
         }
-        News::Alert(alert) => vec![resolve(key, &alert.fingerprint)],
-        News::Group(group) => vec![resolve(key, &group.fingerprint)],
-        News::Heartbeat { .. } => Vec::new(),
-        News::Test => {
-            let dedup = format!("gatehouse-test-{}", escaped(&letter.id, 200, |_| None));
-            let summary = letter.news.summary(letter.time, &letter.policy);
+        Payload::Alert(alert) => vec![resolve(key, &alert.fingerprint)],
+        Payload::Group(group) => vec![resolve(key, &group.fingerprint)],
+        Payload::Heartbeat { .. } => Vec::new(),
+        Payload::Test => {
+            let dedup = format!("gatehouse-test-{}", escaped(&envelope.id, 200, |_| None));
+            let summary = envelope.news.summary(envelope.time, &envelope.policy);
             let payload = json!({
                 "summary": escaped(&summary, SUMMARY, |_| None),
-                "source": source(face),
+                "source": source(context),
                 "severity": "info",
-                "timestamp": letter.time,
+                "timestamp": envelope.time,
                 "component": "Gatehouse",
                 "class": "test",
             });
@@ -61,35 +61,35 @@ pub(super) fn bodies(letter: &Letter, face: &Face<'_>) -> Vec<Value> {
 }
 
 fn payload(
-    letter: &Letter,
-    face: &Face<'_>,
+    envelope: &Envelope,
+    context: &RequestContext<'_>,
     severity: Severity,
     rule: Rule,
     component: &str,
     issuer: Option<&SigningIssuer>,
 ) -> Value {
-    let summary = letter.news.summary(letter.time, &letter.policy);
+    let summary = envelope.news.summary(envelope.time, &envelope.policy);
     json!({
         "summary": escaped(&summary, SUMMARY, |_| None),
-        "source": source(face),
+        "source": source(context),
         "severity": severity.as_str(),
-        "timestamp": letter.time,
+        "timestamp": envelope.time,
         "component": component,
-        "group": issuer.map_or_else(|| "no issuer".to_owned(), words::issuer),
+        "group": issuer.map_or_else(|| "no issuer".to_owned(), render::issuer),
         "class": rule.as_str(),
-        "custom_details": cloudevents::data(letter),
+        "custom_details": cloudevents::data(envelope),
     })
 }
 
-fn source(face: &Face<'_>) -> String {
-    match face.cluster {
+fn source(context: &RequestContext<'_>) -> String {
+    match context.cluster {
         "" => "Gatehouse".to_owned(),
         cluster => escaped(cluster, 255, |_| None),
     }
 }
 
 fn trigger(key: &str, dedup: &str, payload: &Value, rule: Option<Rule>) -> Value {
-    let links = rule.map(|rule| json!({"href": words::runbook(rule), "text": "What to do"}));
+    let links = rule.map(|rule| json!({"href": render::runbook(rule), "text": "What to do"}));
     json!({
         "routing_key": key,
         "event_action": "trigger",

@@ -5,9 +5,9 @@
 use gatehouse_crds::alert::Severity;
 use serde_json::{Value, json};
 
-use super::{Letter, escaped};
+use super::{Envelope, escaped};
 use crate::alert::message::Status;
-use crate::alert::words;
+use crate::alert::render;
 
 /// Limits of Slack, in characters; and ours for the text of a notification.
 const TEXT: usize = 3000;
@@ -18,9 +18,9 @@ const NOTIFICATION: usize = 3000;
 /// So many fields a section takes.
 const FIELDS: usize = 10;
 
-pub(super) fn body(letter: &Letter) -> Value {
-    let news = &letter.news;
-    let summary = news.summary(letter.time, &letter.policy);
+pub(super) fn body(envelope: &Envelope) -> Value {
+    let news = &envelope.news;
+    let summary = news.summary(envelope.time, &envelope.policy);
     let headline = news.headline();
     // Of our own words only.
     let header = format!("{} {headline}", sign(news.weight()));
@@ -36,9 +36,9 @@ pub(super) fn body(letter: &Letter) -> Value {
         });
         blocks.push(json!({"type": "section", "fields": fields.collect::<Vec<_>>()}));
     }
-    let policy = escaped(&words::policy(&letter.policy), FIELD, escape);
+    let policy = escaped(&render::policy(&envelope.policy), FIELD, escape);
     let footer = match news.rule() {
-        Some(rule) => format!("<{}|What to do> · {policy}", words::runbook(rule)),
+        Some(rule) => format!("<{}|What to do> · {policy}", render::runbook(rule)),
         None => policy,
     };
     blocks.push(json!({"type": "context", "elements": [text(&footer)]}));

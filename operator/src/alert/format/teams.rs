@@ -5,20 +5,20 @@
 use gatehouse_crds::alert::Severity;
 use serde_json::{Value, json};
 
-use super::{Letter, escaped};
+use super::{Envelope, escaped};
 use crate::alert::message::Status;
-use crate::alert::words;
+use crate::alert::render;
 
 /// So that a card stays below the 28 KB that Teams takes, in characters after escaping.
 const SUMMARY: usize = 1000;
 const FALLBACK: usize = 300;
 const FACT: usize = 600;
 
-pub(super) fn body(letter: &Letter) -> Value {
-    let news = &letter.news;
-    let summary = news.summary(letter.time, &letter.policy);
+pub(super) fn body(envelope: &Envelope) -> Value {
+    let news = &envelope.news;
+    let summary = news.summary(envelope.time, &envelope.policy);
     let mut facts = news.facts();
-    facts.push(("Policy", words::policy(&letter.policy)));
+    facts.push(("Policy", render::policy(&envelope.policy)));
     let facts: Vec<_> = facts
         .iter()
         .map(|(name, value)| json!({"title": name, "value": escaped(value, FACT, escape)}))
@@ -37,7 +37,7 @@ pub(super) fn body(letter: &Letter) -> Value {
         ],
     });
     if let (Some(rule), Some(card)) = (news.rule(), card.as_object_mut()) {
-        let action = json!({"type": "Action.OpenUrl", "title": "What to do", "url": words::runbook(rule)});
+        let action = json!({"type": "Action.OpenUrl", "title": "What to do", "url": render::runbook(rule)});
         card.insert("actions".into(), json!([action]));
     }
     json!({

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use super::samples::{alert, at, every_rule, expiring, failing, group, group_over, message, now, over, renewed};
 use super::*;
 
-fn face() -> Face<'static> {
-    Face {
+fn context() -> RequestContext<'static> {
+    RequestContext {
         cluster: "prod eu",
         routing_key: Some("R0UT1NGKEY"),
         now: now(),
@@ -17,7 +17,7 @@ fn face() -> Face<'static> {
 
 /// The requests for `content`: id, content type, body.
 fn told(format: Format, content: Content) -> Vec<(String, &'static str, Value)> {
-    let bodies = bodies(format, &message(content), &face()).into_iter();
+    let bodies = bodies(format, &message(content), &context()).into_iter();
     bodies
         .map(|body| (body.id, body.content_type, serde_json::from_slice(&body.bytes).unwrap()))
         .collect()
@@ -165,9 +165,9 @@ fn an_alert_has_the_same_labels_when_it_fires_and_when_it_is_over_though_all_els
 
 #[test]
 fn a_late_delivery_to_an_alertmanager_does_not_look_ended() {
-    let late = Face {
+    let late = RequestContext {
         now: at("2026-11-21T14:00:00Z"),
-        ..face()
+        ..context()
     };
     let firing = bodies(Format::Alertmanager, &message(batch(vec![expiring()])), &late);
     let body = serde_json::from_slice(&firing[0].bytes).unwrap();
@@ -416,9 +416,9 @@ proptest! {
         content in any_content(), policy in any_text(), id in any_text(), time in any_time(), cluster in any_text(),
     ) {
         let message = Message { id, time, policy, content };
-        let face = Face { cluster: &cluster, routing_key: None, now: now() };
+        let context = RequestContext { cluster: &cluster, routing_key: None, now: now() };
         for format in FORMATS {
-            for body in bodies(format, &message, &face) {
+            for body in bodies(format, &message, &context) {
                 let value: Value = serde_json::from_slice(&body.bytes).expect("JSON");
                 // The id and the cluster's name are ours.
                 if message.id.len() < 200 && cluster.len() < 200 && !message.id.chars().chain(cluster.chars()).any(char::is_control) {

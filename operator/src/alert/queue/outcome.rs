@@ -5,7 +5,7 @@ use std::time::Duration;
 use gatehouse_crds::alert::Severity;
 use jiff::Timestamp;
 
-use super::{Entry, MAX_HOLD, Queue, concerns, line, severity};
+use super::{MAX_HOLD, Queue, QueuedDelivery, concerns, line, severity};
 use crate::alert::{batch, message::Content};
 
 /// Pauses after the first failure, the second, … (Standard Webhooks 1.0.0, "Deliverability and reliability").
@@ -23,7 +23,7 @@ const SCHEDULE: [Duration; 9] = [
 
 /// After so many refusals in a row it is not one alert that the receiver refuses, and no request is split any more. Eight
 /// halvings lead from [`BATCH`] alerts to one.
-const SPLITS: u32 = 12;
+const MAX_SPLITS: u32 = 12;
 
 /// Pause and end of deliveries that some addresses of the receiver took and others did not.
 const PARTIAL_PAUSE: Duration = Duration::from_mins(5);
@@ -195,7 +195,7 @@ impl Queue {
             return None;
         };
         if alerts.len() > 1 {
-            if refusals > SPLITS {
+            if refusals > MAX_SPLITS {
                 return None;
             }
             let valid_seconds = *valid_seconds;
@@ -252,7 +252,7 @@ impl Queue {
     }
 }
 
-impl Entry {
+impl QueuedDelivery {
     fn wait(&mut self, pause: Duration, now: Timestamp) -> Verdict {
         let first = self.attempts == 0;
         self.attempts = self.attempts.saturating_add(1);

@@ -10,11 +10,11 @@ use futures::{FutureExt, StreamExt, stream};
 use gatehouse_crds::certificate::{ChallengeState, ChallengeStatus};
 use jiff::Timestamp;
 
-use super::{Flight, Progress, identifiers};
+use super::{InFlightOrder, Progress, identifiers};
 use crate::{
     certificate::{
+        desired::DesiredCertificate,
         failure::{Class, Failure},
-        wanted::Wanted,
     },
     issuer::{
         acme::{self, AcmeError, AuthorizationView},
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Challenges of one order that are worked on at once.
-const TOGETHER: usize = 10;
+const MAX_CONCURRENT: usize = 10;
 /// Clean-up is best effort, and has this long.
 const CLEAN_UP: Duration = Duration::from_secs(60);
 
@@ -42,10 +42,10 @@ pub(super) struct Presented {
 /// anything is ordered.
 pub fn solvers(
     signer: &AcmeSigner,
-    wanted: &Wanted,
+    desired: &DesiredCertificate,
     labels: &BTreeMap<String, String>,
 ) -> Result<Vec<ChallengeStatus>, Failure> {
-    let request = wanted.for_acme();
+    let request = desired.for_acme();
     if request.is_ca || !request.uris.is_empty() || !request.email_addresses.is_empty() {
         return Err(Failure::new(
             Class::Spec,
@@ -60,13 +60,13 @@ pub fn solvers(
             "an ACME CA needs a host name or IP address: write dnsNames or ipAddresses",
         ));
     }
-    identifiers(wanted)
+    identifiers(desired)
         .iter()
         .map(|identifier| {
             let (identifier, wildcard) = split(identifier);
             let index = solver::select(
                 &signer.spec.solvers,
-                solver::Wanted {
+                solver::Challenged {
                     identifier: &identifier,
                     wildcard,
                     labels,
@@ -103,7 +103,7 @@ fn split(identifier: &acme::Identifier) -> (solver::Identifier, bool) {
     }
 }
 
-impl Flight {
+impl InFlightOrder {
     /// Puts answers in place and, where they can be seen, tells the CA to look.
     pub(super) async fn answer(
         &mut self,
@@ -118,7 +118,7 @@ impl Flight {
             .iter()
             .map(|authorization| present(signer, known, (order, authorization), labels, now).boxed())
             .collect();
-        let outcomes: Vec<_> = stream::iter(work).buffer_unordered(TOGETHER).collect().await;
+        let outcomes: Vec<_> = stream::iter(work).buffer_unordered(MAX_CONCURRENT).collect().await;
         let (mut ready, mut wait, mut failure) = (Vec::new(), None::<Duration>, None);
         for Attempt { presented, outcome } in outcomes {
             let url = presented.map(|(url, presented)| {
@@ -205,7 +205,7 @@ impl Flight {
                 .map(|presented| (presented.challenge, Ok(presented.solver)));
             let inherited = inherited.into_iter().map(|(challenge, index)| (challenge, Err(index)));
             let (signer, order) = (&signer, order.as_str());
-            let work = stream::iter(ours.chain(inherited)).for_each_concurrent(TOGETHER, |(challenge, solver)| async move {
+            let work = stream::iter(ours.chain(inherited)).for_each_concurrent(MAX_CONCURRENT, |(challenge, solver)| async move {
                 if !signer.records().in_use().release(order, &challenge) {
                     // It goes with the other order.
                     signer.records().forget(order, &challenge.identifier.to_string(), &challenge.dns_value);
@@ -253,12 +253,12 @@ fn challenge_of(
     labels: &BTreeMap<String, String>,
 ) -> Result<(String, Challenge, usize), Failure> {
     let (identifier, _) = split(&authorization.identifier);
-    let wanted = solver::Wanted {
+    let desired = solver::Challenged {
         identifier: &identifier,
         wildcard: authorization.wildcard,
         labels,
     };
-    let index = solver::select(&signer.spec.solvers, wanted)
+    let index = solver::select(&signer.spec.solvers, desired)
         .map_err(|error| Failure::new(Class::Refused, error.reason(), error.to_string()))?;
     let is_dns = signer
         .spec

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use super::Progress;
 use crate::{
     certificate::{
+        desired::DesiredCertificate,
         failure::{Class, Failure},
-        wanted::Wanted,
     },
     issuer::{
         acme::{self, AcmeError, Endpoint, FailureKind},
@@ -22,7 +22,7 @@ use crate::{
 pub(super) fn chosen(
     chains: &[String],
     preferred: Option<&str>,
-    wanted: &Wanted,
+    desired: &DesiredCertificate,
     key: &PrivateKey,
     now: Timestamp,
 ) -> Result<Chain, Failure> {
@@ -52,7 +52,7 @@ pub(super) fn chosen(
     }
     match chain
         .leaf
-        .satisfies(&wanted.for_acme(), wanted.key, Fidelity::NamesAndKey)
+        .satisfies(&desired.for_acme(), desired.key, Fidelity::NamesAndKey)
     {
         Ok(()) => Ok(chain),
         Err(mismatches) => Err(refuse(

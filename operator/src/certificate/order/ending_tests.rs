@@ -89,44 +89,44 @@ fn an_order_ends_by_its_kind_of_failure() {
 #[test]
 fn a_chain_is_taken_only_if_it_is_what_was_asked_for() {
     let certificate = samples::certificate("");
-    let (wanted, held) = (samples::wanted(&certificate), samples::pair(&certificate, issued_at()));
-    let pem = held.chain.pem();
+    let (desired, pair) = (samples::desired(&certificate), samples::pair(&certificate, issued_at()));
+    let pem = pair.chain.pem();
     let pems = std::slice::from_ref(&pem);
-    let chain = chosen(pems, Some("No Such Root"), &wanted, &held.key, issued_at()).unwrap();
-    assert_eq!(chain.leaf.serial_hex(), held.leaf().serial_hex());
+    let chain = chosen(pems, Some("No Such Root"), &desired, &pair.key, issued_at()).unwrap();
+    assert_eq!(chain.leaf.serial_hex(), pair.leaf().serial_hex());
 
-    let refused = |chains: &[String], wanted: &Wanted, key: &PrivateKey| {
-        let failure = chosen(chains, None, wanted, key, issued_at()).unwrap_err();
+    let refused = |chains: &[String], desired: &DesiredCertificate, key: &PrivateKey| {
+        let failure = chosen(chains, None, desired, key, issued_at()).unwrap_err();
         assert_eq!((failure.reason, failure.class), ("Rejected", Class::Refused));
         failure.message
     };
-    let expired = chosen(pems, None, &wanted, &held.key, samples::after(samples::days(90))).unwrap_err();
+    let expired = chosen(pems, None, &desired, &pair.key, samples::after(samples::days(90))).unwrap_err();
     assert_eq!(expired.reason, "Rejected");
-    refused(&[], &wanted, &held.key);
-    refused(&["junk".into()], &wanted, &held.key);
+    refused(&[], &desired, &pair.key);
+    refused(&["junk".into()], &desired, &pair.key);
     let other = samples::pair(&certificate, issued_at());
-    refused(pems, &wanted, &other.key);
-    let more = samples::wanted(&samples::certificate("ipAddresses: [192.0.2.7]"));
-    let message = refused(&[pem], &more, &held.key);
+    refused(pems, &desired, &other.key);
+    let more = samples::desired(&samples::certificate("ipAddresses: [192.0.2.7]"));
+    let message = refused(&[pem], &more, &pair.key);
     assert!(message.contains("192.0.2.7"), "{message}");
 }
 
 #[test]
 fn an_alternate_chain_is_needed_only_where_it_is_preferred() {
     let certificate = samples::certificate("");
-    let (wanted, held) = (samples::wanted(&certificate), samples::pair(&certificate, issued_at()));
-    let pem = held.chain.pem();
+    let (desired, pair) = (samples::desired(&certificate), samples::pair(&certificate, issued_at()));
+    let pem = pair.chain.pem();
     let broken = "-----BEGIN CERTIFICATE-----\naGk=\n-----END CERTIFICATE-----\n".to_owned();
     let chain = chosen(
         &[pem.clone(), broken.clone()],
         Some("Root X"),
-        &wanted,
-        &held.key,
+        &desired,
+        &pair.key,
         issued_at(),
     )
     .unwrap();
     assert_eq!(chain.pem(), pem);
-    assert!(chosen(&[broken, pem], None, &wanted, &held.key, issued_at()).is_err());
+    assert!(chosen(&[broken, pem], None, &desired, &pair.key, issued_at()).is_err());
 
     let own = chain.topmost().issuer_common_name.clone().unwrap();
     let unread = Some("https://ca.test/cert/1/1: the CA does not have it");
@@ -142,7 +142,7 @@ fn an_alternate_chain_is_needed_only_where_it_is_preferred() {
 
 #[test]
 fn a_certificate_with_all_ordered_names_is_taken_whatever_else_the_ca_chose() {
-    let ordered = samples::wanted(&samples::certificate(""));
+    let ordered = samples::desired(&samples::certificate(""));
     let more_names = samples::certificate("");
     let more_names = Certificate {
         spec: CertificateSpec {
@@ -168,8 +168,8 @@ fn a_certificate_with_all_ordered_names_is_taken_whatever_else_the_ca_chose() {
         ("other usages", samples::certificate("usages: [client auth]")),
         ("another lifetime", samples::certificate("duration: 1h")),
     ] {
-        let held = samples::pair(&spec, issued_at());
-        let chain = chosen(&[held.chain.pem()], None, &ordered, &held.key, issued_at());
+        let pair = samples::pair(&spec, issued_at());
+        let chain = chosen(&[pair.chain.pem()], None, &ordered, &pair.key, issued_at());
         assert!(chain.is_ok(), "{case}: {chain:?}");
     }
 }

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The longest time that a CA has for one phase of an order.
-const LONGEST: SignedDuration = SignedDuration::from_hours(1);
+const PHASE_TIMEOUT: SignedDuration = SignedDuration::from_hours(1);
 
 /// Since when the CA has had the next move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl Waiting {
 
     /// Returns how long the CA still has: an hour, or until the order expires.
     pub(super) fn left(self, view: &OrderView, now: Timestamp) -> Duration {
-        let end = self.since.checked_add(LONGEST).unwrap_or(Timestamp::MAX);
+        let end = self.since.checked_add(PHASE_TIMEOUT).unwrap_or(Timestamp::MAX);
         // One that expired before the wait began is by a clock that is wrong.
         let end = view
             .expires

@@ -7,10 +7,10 @@ use zeroize::Zeroizing;
 
 use super::chain;
 use crate::{
-    certificate::holding,
+    certificate::observed_secret,
     cli::{
+        describe::{Page, names},
         moment::both,
-        story::{Page, names},
         terminal::{Paint, Screen},
     },
     kubernetes::names as labels,
@@ -67,7 +67,7 @@ impl Report<'_> {
         let note = |key: &str| self.subject.annotations.get(key).map(String::as_str);
         let who = if let Some(certificate) = note(labels::CERTIFICATE) {
             let issuer = note(labels::ISSUER).map(|issuer| format!(", signed by {issuer}"));
-            let cause = note(holding::CAUSE).map(|cause| format!(", issued for {cause}"));
+            let cause = note(observed_secret::CAUSE).map(|cause| format!(", issued for {cause}"));
             format!(
                 "Gatehouse, for Certificate {certificate}{}{}",
                 issuer.unwrap_or_default(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::{
-    certificate::wanted::Wanted,
+    certificate::desired::DesiredCertificate,
     pki::{Authority, Extras, KeyEncoding, Validity, self_sign},
 };
 
@@ -22,9 +22,9 @@ struct Made {
     key: String,
 }
 
-fn wanted(more: &str) -> Wanted {
+fn wanted(more: &str) -> DesiredCertificate {
     let spec = format!("secretName: a\nissuerRef: {{name: ca}}\n{more}");
-    Wanted::parse(&serde_saphyr::from_str(&spec).unwrap()).unwrap()
+    DesiredCertificate::parse(&serde_saphyr::from_str(&spec).unwrap()).unwrap()
 }
 
 fn validity(days: u64) -> Validity {
@@ -70,7 +70,7 @@ fn secret(data: &[(&str, &str)]) -> Subject {
         annotations: [
             (labels::CERTIFICATE, "web"),
             (labels::ISSUER, "Issuer/ca"),
-            (holding::CAUSE, "Due"),
+            (observed_secret::CAUSE, "Due"),
         ]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into(),

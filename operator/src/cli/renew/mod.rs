@@ -24,7 +24,7 @@ use crate::kubernetes::names;
 use progress::Asked;
 
 /// Patches that are under way at once.
-const TOGETHER: usize = 16;
+const MAX_CONCURRENT_PATCHES: usize = 16;
 /// Who owns the annotation: not the operator.
 pub(super) const FIELD_MANAGER: &str = "gatehouse-cli";
 
@@ -77,7 +77,7 @@ pub(super) fn run(flags: &Flags) -> ExitCode {
         }
         let askings: Vec<Asking> = stream::iter(objects)
             .map(|object| ask(&connection, object))
-            .buffered(TOGETHER)
+            .buffered(MAX_CONCURRENT_PATCHES)
             .collect()
             .await;
         let mut asked = Vec::new();

@@ -3,7 +3,7 @@
 use gatehouse_crds::certificate::{Certificate, ChallengeState, LastFailure};
 use jiff::Timestamp;
 
-use crate::{certificate::outcome::ISSUING, cli::moment::relative, kubernetes::conditions};
+use crate::{certificate::status::ISSUING, cli::moment::relative, kubernetes::conditions};
 
 /// A renewal that was asked for, and what there was before.
 #[derive(Clone, Debug)]

@@ -18,9 +18,8 @@ use super::progress::{Asked, Progress};
 use crate::{
     cli::{
         connection::{Connection, PAGE, Trouble},
-        status,
-        story::advice::{self, Of},
-        terminal,
+        describe::advice::{self, Of},
+        status, terminal,
     },
     kubernetes::watch::Pauses,
 };

@@ -6,16 +6,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::{
     certificate::{
-        outcome::{ISSUING, READY},
         rollout::ROLLED_OUT,
+        status::{ISSUING, READY},
     },
     kubernetes::conditions,
 };
 
 /// How long the operator may take to look at a Certificate that is new.
-const FIRST_LOOK: SignedDuration = SignedDuration::from_secs(60);
+const FIRST_RECONCILE_GRACE: SignedDuration = SignedDuration::from_secs(60);
 /// How late a step may be before nobody seems to take it: a new leader takes over within half a minute.
-const LATE: SignedDuration = SignedDuration::from_secs(300);
+const STEP_GRACE: SignedDuration = SignedDuration::from_secs(300);
 
 /// Reasons that no condition has: what can be told from outside only.
 pub(in crate::cli) const UNSEEN: &str = "NotSeen";
@@ -92,7 +92,7 @@ pub(in crate::cli) fn of(certificate: &Certificate, now: Timestamp) -> Health {
     let is_ready = ready.is_some_and(|ready| ready.status == "True");
     let expired = status.not_after.is_some_and(|end| end <= now);
     let serves = is_ready && !expired;
-    let late = |time: Option<Timestamp>| time.is_some_and(|time| now.duration_since(time) > LATE);
+    let late = |time: Option<Timestamp>| time.is_some_and(|time| now.duration_since(time) > STEP_GRACE);
 
     if certificate.spec.suspend == Some(true) {
         let state = if serves { State::Suspended } else { State::Failing };
@@ -100,7 +100,7 @@ pub(in crate::cli) fn of(certificate: &Certificate, now: Timestamp) -> Health {
     }
     let Some(ready) = ready else {
         let age = certificate.metadata.creation_timestamp.as_ref();
-        let young = age.is_none_or(|made| now.duration_since(made.0) < FIRST_LOOK);
+        let young = age.is_none_or(|made| now.duration_since(made.0) < FIRST_RECONCILE_GRACE);
         let state = if young { State::Issuing } else { State::Failing };
         return Health::new(state, UNSEEN, "the operator has not looked at it".to_owned());
     };

@@ -15,8 +15,8 @@ use clap::Args;
 
 use super::{
     connection::{self, Reach, Trouble},
+    describe,
     manifest::Format,
-    story,
     subject::Subject,
     terminal::Screen,
 };
@@ -68,7 +68,7 @@ pub(super) fn run(flags: &Flags) -> ExitCode {
         let screen = Screen::of_stdout();
         let connection = flags.reach.connect().await?;
         match (&subject, flags.watch) {
-            (Some(subject), false) => story::run(&connection, subject, flags.objects(), screen).await,
+            (Some(subject), false) => describe::run(&connection, subject, flags.objects(), screen).await,
             (Some(subject), true) => watch::one(&connection, subject, screen).await,
             (None, false) => overview::run(&connection, flags, screen).await,
             (None, true) => watch::all(&connection, flags, screen).await,

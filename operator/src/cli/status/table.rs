@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::health::{self, Health, State};
 use crate::{
-    certificate::outcome::READY,
+    certificate::status::READY,
     cli::{
         grid::{Cell, grid},
         moment::relative,

@@ -28,8 +28,8 @@ use crate::{
     cli::{
         FINE, UNHEALTHY,
         connection::{self, Connection, PAGE, Trouble},
+        describe,
         grid::{Cell, grid},
-        story,
         subject::{Kind, Subject},
         terminal::{self, Screen},
     },
@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// Changes that come together are drawn together.
-const TOGETHER: Duration = Duration::from_millis(200);
+const REDRAW_INTERVAL: Duration = Duration::from_millis(200);
 /// "in 5m" becomes "in 4m" without any change.
 const PASSING: Duration = Duration::from_secs(10);
 
@@ -153,7 +153,7 @@ pub(super) async fn all(connection: &Connection, flags: &Flags, screen: Screen) 
                 };
                 rows.changed.extend(keys.into_iter().map(|key| (kind, key)));
                 if known.is_whole() {
-                    draw_at.get_or_insert_with(|| Instant::now() + TOGETHER);
+                    draw_at.get_or_insert_with(|| Instant::now() + REDRAW_INTERVAL);
                 }
             }
             () = sleep_until(draw_at.unwrap_or_else(|| Instant::now() + PASSING)), if known.is_whole() => {
@@ -178,7 +178,7 @@ pub(super) async fn all(connection: &Connection, flags: &Flags, screen: Screen) 
 /// The story of one, until Ctrl-C.
 pub(super) async fn one(connection: &Connection, subject: &Subject, screen: Screen) -> Result<ExitCode, Trouble> {
     // Whichever it is now: that is what is watched.
-    let (kind, _) = story::find(connection, subject).await?;
+    let (kind, _) = describe::find(connection, subject).await?;
     let subject = &Subject {
         kind: Some(kind),
         name: subject.name.clone(),
@@ -190,7 +190,7 @@ pub(super) async fn one(connection: &Connection, subject: &Subject, screen: Scre
     let config = watcher::Config::default().fields(&format!("metadata.name={}", subject.name));
     let mut interrupt = interrupts()?;
     let mut last = String::new();
-    let (mut text, mut healthy) = story::tell(connection, subject, screen).await?;
+    let (mut text, mut healthy) = describe::tell(connection, subject, screen).await?;
     let mut events = std::pin::pin!(watch(api, config));
     loop {
         let heard = match screen.width {
@@ -208,8 +208,8 @@ pub(super) async fn one(connection: &Connection, subject: &Subject, screen: Scre
             event = events.next() => if event.is_none() { break },
             () = passing, if screen.width.is_some() => {}
         }
-        tokio::time::sleep(TOGETHER).await;
-        (text, healthy) = match story::tell(connection, subject, screen).await {
+        tokio::time::sleep(REDRAW_INTERVAL).await;
+        (text, healthy) = match describe::tell(connection, subject, screen).await {
             Ok(told) => told,
             // It may come back; the way to the API server, too.
             Err(trouble) => (format!("{trouble}\n"), false),

@@ -6,7 +6,7 @@ use gatehouse_crds::gateway::Gateway;
 use kube::ResourceExt;
 
 use super::Key;
-use crate::gateway::certificates;
+use crate::gateway::listener_certificates;
 
 /// Gateways by what their specs name, in their own namespaces.
 #[derive(Debug, Default)]
@@ -63,7 +63,7 @@ impl Index {
         for listener in &gateway.spec.listeners {
             let Some(tls) = &listener.tls else { continue };
             let named = tls.certificate_refs.iter().map(|reference| reference.name.clone());
-            for certificate in named.chain([certificates::name(&name, &listener.name)]) {
+            for certificate in named.chain([listener_certificates::name(&name, &listener.name)]) {
                 apply(
                     &mut self.by_certificate,
                     &(namespace.clone(), certificate),

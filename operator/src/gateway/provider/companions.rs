@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use gatehouse_crds::gateway::{IpFamily, Scope, ServiceSpec};
 
 use super::{
-    preset::{Internal, Place, Preset, Subnet, Takes, Voice, With, has},
-    says::{Heard, hear},
+    annotation_exposure::{Meaning, meaning},
+    preset::{ExposureAnnotation, Internal, Place, Preset, Subnet, Takes, With, has},
     template::{CONFLICTING_ADDRESS, MISSING_COMPANION, Refusal, Template, UNSUPPORTED_FIELD, put as put_marks},
 };
 use crate::gateway::exposure::{self, Reach};
@@ -63,8 +63,12 @@ pub fn check(template: &Template, preset: &Preset, spec: &ServiceSpec) -> Result
                 Subnet::No(_) => false,
             };
             // Words that are no address choose nothing, and 0.0.0.0 asks for any.
-            let heard = |voice: &Voice| Some(hear(voice, template.annotations.get(voice.key)?));
-            let addressed = preset.voices.iter().any(|voice| heard(voice) == Some(Heard::Internal));
+            let meanings =
+                |annotation: &ExposureAnnotation| Some(meaning(annotation, template.annotations.get(annotation.key)?));
+            let addressed = preset
+                .exposure_annotations
+                .iter()
+                .any(|annotation| meanings(annotation) == Some(Meaning::Internal));
             if chosen || addressed {
                 return Ok(());
             }

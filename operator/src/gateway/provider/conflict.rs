@@ -3,8 +3,8 @@
 use gatehouse_crds::gateway::{Provider, Scope, ServiceSpec};
 
 use super::{
+    annotation_exposure::{Exposure, Meaning, Whose, meaning, parse, whose},
     preset::{Internal, Preset, Served, Subnet},
-    says::{Exposure, Heard, Whose, hear, says, whose},
     table::preset as row,
     template::{CONFLICTING_ANNOTATION, Refusal, Template},
 };
@@ -42,7 +42,7 @@ pub fn by_foreign_class(provider: Provider, preset: &Preset, spec: &ServiceSpec)
 /// Of an Internal Gateway: whether all that the Service would say is Internal.
 pub fn check(provider: Provider, preset: &Preset, spec: &ServiceSpec, template: &Template) -> Result<(), Refusal> {
     let class = template.load_balancer_class.as_deref();
-    match says(provider, &template.annotations, &template.labels, class) {
+    match parse(provider, &template.annotations, &template.labels, class) {
         Exposure::Internal => Ok(()),
         Exposure::Unsaid if matches!(preset.internal, Internal::Pool) => Ok(()),
         Exposure::External | Exposure::Unsaid => Err(Refusal::new(CONFLICTING_ANNOTATION, by_override(preset, spec))),
@@ -87,16 +87,16 @@ fn own_classes(preset: &Preset, decided: bool) -> String {
 }
 
 fn by_annotation(preset: &Preset, spec: &ServiceSpec) -> Option<String> {
-    preset.voices.iter().find_map(|voice| {
-        let key = voice.key;
-        match hear(voice, spec.annotations.get(key)?) {
-            Heard::External => Some(format!(
+    preset.exposure_annotations.iter().find_map(|annotation| {
+        let key = annotation.key;
+        match meaning(annotation, spec.annotations.get(key)?) {
+            Meaning::External => Some(format!(
                 "The annotation {key} as it is in spec.service.annotations would make this Internal Gateway public: remove it, or write scope: External"
             )),
-            Heard::Elsewhere | Heard::Attached => Some(format!(
+            Meaning::Elsewhere | Meaning::Attached => Some(format!(
                 "The annotation {key} in spec.service.annotations hands the Service to something made elsewhere, and nobody knows whether that is internal: remove it, or write scope: External"
             )),
-            Heard::Internal | Heard::Nothing => None,
+            Meaning::Internal | Meaning::Nothing => None,
         }
     })
 }
@@ -125,7 +125,7 @@ fn by_override(preset: &Preset, spec: &ServiceSpec) -> String {
         .iter()
         .map(|(key, _)| *key)
         .chain(served)
-        .chain(preset.voices.iter().map(|voice| voice.key))
+        .chain(preset.exposure_annotations.iter().map(|annotation| annotation.key))
         .filter(|key| spec.annotations.contains_key(*key))
         .collect();
     match keys.first() {

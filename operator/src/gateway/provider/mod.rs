@@ -3,11 +3,11 @@
 //! What is known of each provider is one row of [`table`]; all that is decided here follows from it. Nothing here
 //! asks anybody: values in, values out.
 
+pub mod annotation_exposure;
 mod companions;
 mod conflict;
 mod detect;
 mod preset;
-mod says;
 mod table;
 mod template;
 
@@ -24,9 +24,9 @@ mod table_tests;
 #[cfg(test)]
 mod template_tests;
 
+pub use annotation_exposure::{Exposure, parse};
 pub use detect::{Detection, Evidence, detect, is_evidence, is_shared};
 pub use preset::{Clients, CreateOnly};
-pub use says::{Exposure, says};
 pub use template::{Protocols, Refusal, Template, UNKNOWN_PROVIDER, template};
 
 use std::collections::BTreeMap;

@@ -20,7 +20,7 @@ pub struct Preset {
     /// What makes this provider, and this product of it, serve the Service at all: one of these; none means always.
     pub served: &'static [Served],
     /// All annotations that have a say in who may reach it, old names too.
-    pub voices: &'static [Voice],
+    pub exposure_annotations: &'static [ExposureAnnotation],
     pub subnet: Subnet,
     /// Written when `globalAccess` is true.
     pub global_access: Option<Mark>,
@@ -119,12 +119,12 @@ pub enum Served {
 
 /// An annotation that has a say.
 #[derive(Debug)]
-pub struct Voice {
+pub struct ExposureAnnotation {
     pub key: &'static str,
     pub reads: Reads,
 }
 
-impl Voice {
+impl ExposureAnnotation {
     pub const fn new(key: &'static str, reads: Reads) -> Self {
         Self { key, reads }
     }
@@ -395,7 +395,7 @@ pub const PLAIN: Preset = Preset {
     internal: Internal::Never(""),
     external: Marks::NONE,
     served: &[],
-    voices: &[],
+    exposure_annotations: &[],
     subnet: Subnet::No("leave it out"),
     global_access: None,
     addresses: Addresses::both(Takes::NONE),

@@ -9,9 +9,8 @@ use proptest::{
 };
 
 use super::{
-    Exposure, Protocols,
+    Exposure, Protocols, parse,
     preset::{Internal, Reads, Served, Subnet},
-    says,
     table::{ALL, preset},
     template,
 };
@@ -23,7 +22,7 @@ fn keys(provider: Provider) -> Vec<&'static str> {
         "example.com/team",
         "service.beta.kubernetes.io/azure-load-balancer-internal",
     ];
-    keys.extend(row.voices.iter().map(|voice| voice.key));
+    keys.extend(row.exposure_annotations.iter().map(|annotation| annotation.key));
     keys.extend(row.create_only.annotations);
     keys.extend(row.served.iter().filter_map(|by| match by {
         Served::Annotation(key, _) => Some(*key),
@@ -62,8 +61,8 @@ fn values(provider: Provider) -> Vec<&'static str> {
         "0.0.0.0",
         "subnet-1",
     ];
-    for voice in preset(provider).voices {
-        if let Reads::Internal(words) | Reads::ExternalBut(words) | Reads::InternalBut(words) = &voice.reads {
+    for annotation in preset(provider).exposure_annotations {
+        if let Reads::Internal(words) | Reads::ExternalBut(words) | Reads::InternalBut(words) = &annotation.reads {
             // Often, for one in a row of rivals would rarely be met.
             values.extend(words.iter().chain(*words).chain(*words));
         }
@@ -127,7 +126,7 @@ proptest! {
         (provider, spec) in pairs(ALL.to_vec(), Scope::Internal), protocols in protocols()
     ) {
         if let Ok(made) = template(provider, &spec, protocols) {
-            let said = says(provider, &made.annotations, &made.labels, made.load_balancer_class.as_deref());
+            let said = parse(provider, &made.annotations, &made.labels, made.load_balancer_class.as_deref());
             // A pool's name says nothing of its addresses, and is not contradicted.
             let unsaid = matches!(preset(provider).internal, Internal::Pool) && provider != Provider::KubeVip;
             prop_assert!(said == Exposure::Internal || (unsaid && said == Exposure::Unsaid), "{said:?}: {made:?}");

@@ -7,9 +7,9 @@ use kube::CustomResourceExt;
 use serde_json::json;
 
 use super::{
+    annotation_exposure::{Whose, whose},
     create_only, health_check_ranges,
     preset::{Internal, Subnet},
-    says::{Whose, whose},
     table::{ALL, SHARED_SCHEMES, preset},
 };
 
@@ -42,19 +42,19 @@ fn every_provider_of_the_api_has_a_row_under_its_own_name() {
 fn what_the_table_writes_the_table_also_reads() {
     for provider in ALL {
         let row = preset(provider);
-        let heard = |key: &str| row.voices.iter().any(|voice| voice.key == key);
+        let meanings = |key: &str| row.exposure_annotations.iter().any(|annotation| annotation.key == key);
         match &row.internal {
             Internal::Marks(marks) => {
-                let decides = marks.annotations.iter().any(|(key, _)| heard(key));
+                let decides = marks.annotations.iter().any(|(key, _)| meanings(key));
                 assert!(decides, "{}: nothing that says Internal is read back", row.key);
             }
             Internal::Subnet => {
                 let Subnet::Annotation { key, needed: true, .. } = row.subnet else {
                     panic!("{}: the subnet is the switch, and so is needed", row.key);
                 };
-                assert!(heard(key), "{}", row.key);
+                assert!(meanings(key), "{}", row.key);
             }
-            Internal::Pool => assert!(!row.voices.is_empty(), "{}", row.key),
+            Internal::Pool => assert!(!row.exposure_annotations.is_empty(), "{}", row.key),
             Internal::Never(instead) => assert!(!instead.is_empty(), "{}", row.key),
         }
     }

@@ -2,7 +2,7 @@
 
 use gatehouse_crds::gateway::{IpFamily, Provider, Scope, ServiceSpec, ServiceType};
 
-use super::{Exposure, Protocols, Template, preset::Internal, says, table::ALL, table::preset, template};
+use super::{Exposure, Protocols, Template, parse, preset::Internal, table::ALL, table::preset, template};
 
 const TCP: Protocols = Protocols { tcp: true, udp: false };
 const UDP: Protocols = Protocols { tcp: false, udp: true };
@@ -56,7 +56,7 @@ fn made(provider: Provider, spec: &ServiceSpec) -> Template {
 }
 
 fn said(provider: Provider, template: &Template) -> Exposure {
-    says(
+    parse(
         provider,
         &template.annotations,
         &template.labels,
@@ -323,12 +323,12 @@ fn other_types_have_only_what_the_user_adds() {
 
 #[test]
 fn a_live_service_is_judged_by_every_word_that_the_provider_reads() {
-    let says = |provider, annotations: &[(&str, &str)], class| {
+    let parse = |provider, annotations: &[(&str, &str)], class| {
         let annotations = annotations
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect();
-        says(provider, &annotations, &std::collections::BTreeMap::new(), class)
+        parse(provider, &annotations, &std::collections::BTreeMap::new(), class)
     };
     let (scheme, in_tree, kind) = (
         "service.beta.kubernetes.io/aws-load-balancer-scheme",
@@ -336,27 +336,30 @@ fn a_live_service_is_judged_by_every_word_that_the_provider_reads() {
         "service.beta.kubernetes.io/aws-load-balancer-type",
     );
     // The scheme is worth nothing where the cloud controller manager serves the Service.
-    assert_eq!(says(Provider::Aws, &[(scheme, "internal")], None), Exposure::Unsaid);
-    assert_eq!(says(Provider::Aws, &[(in_tree, "0.0.0.0/0")], None), Exposure::Internal);
-    assert_eq!(says(Provider::Aws, &[(in_tree, "false")], None), Exposure::External);
+    assert_eq!(parse(Provider::Aws, &[(scheme, "internal")], None), Exposure::Unsaid);
+    assert_eq!(
+        parse(Provider::Aws, &[(in_tree, "0.0.0.0/0")], None),
+        Exposure::Internal
+    );
+    assert_eq!(parse(Provider::Aws, &[(in_tree, "false")], None), Exposure::External);
     let controller = Provider::AwsLoadBalancerController;
-    assert_eq!(says(controller, &[(scheme, "internal")], None), Exposure::Unsaid);
+    assert_eq!(parse(controller, &[(scheme, "internal")], None), Exposure::Unsaid);
     assert_eq!(
-        says(controller, &[(scheme, "internal"), (kind, "external")], None),
+        parse(controller, &[(scheme, "internal"), (kind, "external")], None),
         Exposure::Internal
     );
     assert_eq!(
-        says(controller, &[(scheme, "internal")], Some("service.k8s.aws/nlb")),
+        parse(controller, &[(scheme, "internal")], Some("service.k8s.aws/nlb")),
         Exposure::Internal
     );
     assert_eq!(
-        says(controller, &[(scheme, "internal")], Some("example.com/mine")),
+        parse(controller, &[(scheme, "internal")], Some("example.com/mine")),
         Exposure::Unsaid
     );
     // The class wins over the annotation, and one word for External is enough.
     let gke = "networking.gke.io/load-balancer-type";
     assert_eq!(
-        says(
+        parse(
             Provider::Gke,
             &[(gke, "Internal")],
             Some("networking.gke.io/l4-regional-external")
@@ -364,7 +367,7 @@ fn a_live_service_is_judged_by_every_word_that_the_provider_reads() {
         Exposure::External
     );
     assert_eq!(
-        says(
+        parse(
             Provider::Gke,
             &[(gke, "Internal"), ("cloud.google.com/load-balancer-type", "External")],
             None
@@ -373,10 +376,10 @@ fn a_live_service_is_judged_by_every_word_that_the_provider_reads() {
     );
     // The exact word.
     let aks = "service.beta.kubernetes.io/azure-load-balancer-internal";
-    assert_eq!(says(Provider::Aks, &[(aks, "True")], None), Exposure::External);
+    assert_eq!(parse(Provider::Aks, &[(aks, "True")], None), Exposure::External);
     // What the controller itself writes changes nothing.
     assert_eq!(
-        says(
+        parse(
             Provider::DigitalOcean,
             &[
                 ("service.beta.kubernetes.io/do-loadbalancer-network", "INTERNAL"),
@@ -389,20 +392,20 @@ fn a_live_service_is_judged_by_every_word_that_the_provider_reads() {
     // Pools.
     let ips = "metallb.io/loadBalancerIPs";
     assert_eq!(
-        says(Provider::MetalLb, &[(ips, "10.0.0.7, fd00::7")], None),
+        parse(Provider::MetalLb, &[(ips, "10.0.0.7, fd00::7")], None),
         Exposure::Internal
     );
     assert_eq!(
-        says(Provider::MetalLb, &[(ips, "10.0.0.7,203.0.113.7")], None),
+        parse(Provider::MetalLb, &[(ips, "10.0.0.7,203.0.113.7")], None),
         Exposure::External
     );
     assert_eq!(
-        says(Provider::MetalLb, &[("metallb.io/address-pool", "a")], None),
+        parse(Provider::MetalLb, &[("metallb.io/address-pool", "a")], None),
         Exposure::Unsaid
     );
     let dhcp = "kube-vip.io/loadbalancerIPs";
-    assert_eq!(says(Provider::KubeVip, &[(dhcp, "0.0.0.0")], None), Exposure::Unsaid);
-    assert_eq!(says(Provider::Other, &[(gke, "Internal")], None), Exposure::Unsaid);
+    assert_eq!(parse(Provider::KubeVip, &[(dhcp, "0.0.0.0")], None), Exposure::Unsaid);
+    assert_eq!(parse(Provider::Other, &[(gke, "Internal")], None), Exposure::Unsaid);
 }
 
 #[test]

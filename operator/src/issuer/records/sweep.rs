@@ -17,19 +17,19 @@ use super::{
     Record, Records, order_id,
 };
 
-/// First pause between two rounds; it doubles up to [`LONGEST`].
-const SHORTEST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(600);
+/// First pause between two rounds; it doubles up to [`MAX_BACKOFF`].
+const MIN_BACKOFF: Duration = Duration::from_secs(1);
+const MAX_BACKOFF: Duration = Duration::from_secs(600);
 /// Longest removal of one record.
-const REMOVAL: Duration = Duration::from_secs(60);
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest time that one issuer's records have in a round.
-const ROUND: Duration = Duration::from_secs(120);
+const ROUND_TIMEOUT: Duration = Duration::from_secs(120);
 /// Issuers whose records are removed at once.
-const ISSUERS_TOGETHER: usize = 32;
+const MAX_CONCURRENT_ISSUERS: usize = 32;
 /// Records of one issuer that are removed at once.
-const RECORDS_TOGETHER: usize = 4;
+const MAX_CONCURRENT_RECORDS: usize = 4;
 /// A record whose issuer did not become ready for so long is given up.
-const KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
+const RETENTION: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// Removes, until the process ends, what earlier processes and failed removals left. `orders` gives the URLs of the orders that
 /// Certificates have in their statuses, whose records are theirs; none while not all Certificates are known.
@@ -40,7 +40,7 @@ where
     let records = registry.records();
     loop {
         records.left.notified().await;
-        let mut pause = SHORTEST;
+        let mut pause = MIN_BACKOFF;
         loop {
             let due = match orders() {
                 Some(orders) => records.due(&orders),
@@ -55,15 +55,15 @@ where
                 break;
             }
             tokio::select! {
-                () = tokio::time::sleep(pause) => pause = pause.saturating_mul(2).min(LONGEST),
-                () = records.left.notified() => pause = SHORTEST,
+                () = tokio::time::sleep(pause) => pause = pause.saturating_mul(2).min(MAX_BACKOFF),
+                () = records.left.notified() => pause = MIN_BACKOFF,
             }
         }
     }
 }
 
 /// Removes what is due, of each issuer apart: one whose provider is slow does not hold up the others' for longer than
-/// [`ROUND`].
+/// [`ROUND_TIMEOUT`].
 async fn round<R, F>(records: &Records, due: Vec<Record>, remove: &R, now: fn() -> Timestamp)
 where
     R: Fn(Record) -> F + Sync,
@@ -74,16 +74,16 @@ where
         by_issuer.entry(record.issuer()).or_default().push(record);
     }
     stream::iter(by_issuer.into_values())
-        .for_each_concurrent(ISSUERS_TOGETHER, |due| async move {
-            let all = stream::iter(due).for_each_concurrent(RECORDS_TOGETHER, |record| async move {
-                let outcome = tokio::time::timeout(REMOVAL, remove(record.clone())).await;
+        .for_each_concurrent(MAX_CONCURRENT_ISSUERS, |due| async move {
+            let all = stream::iter(due).for_each_concurrent(MAX_CONCURRENT_RECORDS, |record| async move {
+                let outcome = tokio::time::timeout(REMOVAL_TIMEOUT, remove(record.clone())).await;
                 let outcome = outcome.unwrap_or_else(|_| Err("it took too long".into()));
                 if is_settled(&record, outcome, now()) {
                     records.forget(&record.order, &record.name, &record.value);
                 }
             });
             // What is not removed by then is due in the next round.
-            let _ended = tokio::time::timeout(ROUND, all).await;
+            let _ended = tokio::time::timeout(ROUND_TIMEOUT, all).await;
         })
         .await;
 }
@@ -98,7 +98,7 @@ fn is_settled(record: &Record, outcome: Result<(), String>, now: Timestamp) -> b
             );
             true
         }
-        Err(error) if now.duration_since(record.since) > KEPT => {
+        Err(error) if now.duration_since(record.since) > RETENTION => {
             tracing::warn!(
                 name = record.name,
                 error,
@@ -203,14 +203,14 @@ mod tests {
         let began = tokio::time::Instant::now();
         let due = records.due(&HashSet::new());
         round(&records, due, &remove, || Timestamp::UNIX_EPOCH).await;
-        assert_eq!(began.elapsed(), ROUND);
+        assert_eq!(began.elapsed(), ROUND_TIMEOUT);
         let left = left(&records);
         assert_eq!(left.len(), 401, "what was not removed is tried again");
         assert!(!left.iter().any(|(issuer, _)| issuer == "quick"), "{left:?}");
         // After a week the failing one is given up.
         let due = records.due(&HashSet::new());
         let due = due.into_iter().filter(|record| record.issuer == "failing").collect();
-        let later = || Timestamp::UNIX_EPOCH + KEPT + SignedDuration::from_secs(1);
+        let later = || Timestamp::UNIX_EPOCH + RETENTION + SignedDuration::from_secs(1);
         round(&records, due, &remove, later).await;
         assert_eq!(records.lock().all().len(), 400);
     }

@@ -17,7 +17,7 @@ use super::{
         Source, SystemServers, TxtWriter, check_config, fields_of, known_fields,
     },
     http::Http,
-    http01::{Frontdoor, Http01Solver},
+    http01::{Http01Router, Http01Solver},
     secrets,
 };
 
@@ -25,25 +25,25 @@ use super::{
 const TIMEOUT: SignedDuration = SignedDuration::from_mins(2);
 
 /// Makes solvers. One for the process: what its solvers find out about zones they share.
-pub struct Workshop {
+pub struct SolverFactory {
     reach: Reach,
     system: SystemServers,
     http: Result<Http, SolverError>,
     dns: Arc<Shared>,
     locks: Arc<RecordLocks>,
-    frontdoor: Arc<Frontdoor>,
+    http01_router: Arc<Http01Router>,
 }
 
-impl Workshop {
-    /// `frontdoor` answers HTTP-01 for all issuers.
-    pub fn new(reach: Reach, system: SystemServers, frontdoor: Arc<Frontdoor>) -> Self {
+impl SolverFactory {
+    /// `http01_router` answers HTTP-01 for all issuers.
+    pub fn new(reach: Reach, system: SystemServers, http01_router: Arc<Http01Router>) -> Self {
         Self {
             reach,
             system,
             http: Http::new(reach),
             dns: Arc::default(),
             locks: Arc::default(),
-            frontdoor,
+            http01_router,
         }
     }
 
@@ -51,7 +51,7 @@ impl Workshop {
     pub fn check(&self, author: &Author, solvers: &[Spec]) -> Result<(), SolverError> {
         let http01 = solvers.iter().filter_map(|solver| solver.http01.as_ref());
         for http01 in http01 {
-            self.frontdoor.permits(author, &http01.ingress)?;
+            self.http01_router.permits(author, &http01.ingress)?;
         }
         Ok(())
     }
@@ -65,10 +65,10 @@ impl Workshop {
     ) -> Result<Arc<dyn Solver>, SolverError> {
         match (&spec.http01, &spec.dns01) {
             (Some(http01), None) => {
-                self.frontdoor.permits(author, &http01.ingress)?;
+                self.http01_router.permits(author, &http01.ingress)?;
                 Ok(Arc::new(Http01Solver::new(
                     http01,
-                    self.frontdoor.clone(),
+                    self.http01_router.clone(),
                     self.http.clone()?,
                 )))
             }

@@ -8,14 +8,14 @@ use super::Identifier;
 
 /// For what a solver is sought.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
+pub struct Challenged<'a> {
     pub identifier: &'a Identifier,
     pub wildcard: bool,
     /// Labels of the Certificate.
     pub labels: &'a BTreeMap<String, String>,
 }
 
-impl Wanted<'_> {
+impl Challenged<'_> {
     /// As the name is written in a Certificate.
     fn name(&self) -> String {
         if self.wildcard {
@@ -49,34 +49,34 @@ struct Fit {
 /// The index of the solver that answers: of those that can and whose selector fits, the most specific, and of
 /// equals the first listed. A wildcard can only be proved by DNS-01 (RFC 8555, section 7.1.3), an IP address
 /// not by DNS-01 (RFC 8738, section 7).
-pub fn select(solvers: &[Solver], wanted: Wanted<'_>) -> Result<usize, NoSolver> {
-    let name = wanted.name();
+pub fn select(solvers: &[Solver], challenged: Challenged<'_>) -> Result<usize, NoSolver> {
+    let name = challenged.name();
     solvers
         .iter()
         .enumerate()
-        .filter(|(_, solver)| can(solver, wanted))
-        .filter_map(|(index, solver)| Some((fit(solver.selector.as_ref(), &name, wanted)?, Reverse(index))))
+        .filter(|(_, solver)| can(solver, challenged))
+        .filter_map(|(index, solver)| Some((fit(solver.selector.as_ref(), &name, challenged)?, Reverse(index))))
         .max()
         .map(|(_, Reverse(index))| index)
-        .ok_or_else(|| NoSolver(explain(solvers, wanted, &name)))
+        .ok_or_else(|| NoSolver(explain(solvers, challenged, &name)))
 }
 
-fn can(solver: &Solver, wanted: Wanted<'_>) -> bool {
-    match wanted.identifier {
+fn can(solver: &Solver, challenged: Challenged<'_>) -> bool {
+    match challenged.identifier {
         Identifier::Ip(_) => solver.http01.is_some(),
-        Identifier::Dns(_) if wanted.wildcard => solver.dns01.is_some(),
+        Identifier::Dns(_) if challenged.wildcard => solver.dns01.is_some(),
         Identifier::Dns(_) => solver.http01.is_some() || solver.dns01.is_some(),
     }
 }
 
-fn fit(selector: Option<&Selector>, name: &str, wanted: Wanted<'_>) -> Option<Fit> {
+fn fit(selector: Option<&Selector>, name: &str, challenged: Challenged<'_>) -> Option<Fit> {
     let Some(selector) = selector else {
         return Some(Fit::default());
     };
     if !selector
         .match_labels
         .iter()
-        .all(|(key, value)| wanted.labels.get(key) == Some(value))
+        .all(|(key, value)| challenged.labels.get(key) == Some(value))
     {
         return None;
     }
@@ -84,7 +84,7 @@ fn fit(selector: Option<&Selector>, name: &str, wanted: Wanted<'_>) -> Option<Fi
     if !by_name && !selector.dns_names.is_empty() {
         return None;
     }
-    let zone_labels = longest_zone(&selector.dns_zones, wanted.identifier);
+    let zone_labels = longest_zone(&selector.dns_zones, challenged.identifier);
     if zone_labels.is_none() && !selector.dns_zones.is_empty() {
         return None;
     }
@@ -122,10 +122,10 @@ pub(super) fn normal(name: &str) -> String {
     format!("{star}{ascii}")
 }
 
-fn explain(solvers: &[Solver], wanted: Wanted<'_>, name: &str) -> String {
-    let need = match wanted.identifier {
+fn explain(solvers: &[Solver], challenged: Challenged<'_>, name: &str) -> String {
+    let need = match challenged.identifier {
         Identifier::Ip(_) => ", and an IP address needs http01",
-        Identifier::Dns(_) if wanted.wildcard => ", and a wildcard needs dns01",
+        Identifier::Dns(_) if challenged.wildcard => ", and a wildcard needs dns01",
         Identifier::Dns(_) => "",
     };
     let there: Vec<String> = solvers.iter().map(|solver| Described(solver).to_string()).collect();
@@ -134,9 +134,9 @@ fn explain(solvers: &[Solver], wanted: Wanted<'_>, name: &str) -> String {
     } else {
         there.join("; ")
     };
-    let write = match wanted.identifier {
+    let write = match challenged.identifier {
         Identifier::Ip(_) => "http01: {ingress: {ingressClassName: <class>}} without a selector".to_owned(),
-        Identifier::Dns(zone) if wanted.wildcard => {
+        Identifier::Dns(zone) if challenged.wildcard => {
             format!("selector: {{dnsZones: [{zone}]}} with dns01, or dns01 without a selector")
         }
         Identifier::Dns(zone) => {

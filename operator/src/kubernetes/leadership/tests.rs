@@ -3,12 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod schedule;
-mod world;
+mod test_lease;
 
 use std::time::Duration;
 
+use test_lease::{Fault, TestLease};
 use tokio::time::{Instant, advance, sleep, timeout};
-use world::{Fault, World};
 
 use super::*;
 
@@ -16,8 +16,8 @@ const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(start_paused = true)]
 async fn the_first_candidate_leads_at_once_and_goes_on_leading() {
-    let world = World::new();
-    let a = world.start("a");
+    let test_lease = TestLease::new();
+    let a = test_lease.start("a");
     timeout(SECOND, a.leadership.wait_until_leader())
         .await
         .expect("elected");
@@ -27,23 +27,23 @@ async fn the_first_candidate_leads_at_once_and_goes_on_leading() {
     }
     // One look, one creation, one renewal each five seconds: nothing more.
     assert!(
-        (25..=26).contains(&world.requests()),
+        (25..=26).contains(&test_lease.requests()),
         "{} requests in 120 s",
-        world.requests()
+        test_lease.requests()
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_killed_leader_is_replaced_within_sixteen_seconds_and_not_before_fifteen_after_its_last_renewal() {
     for killed_after in [5_001, 5_999, 6_500, 7_300, 9_990] {
-        let world = World::new();
-        let a = world.start("a");
+        let test_lease = TestLease::new();
+        let a = test_lease.start("a");
         a.leadership.wait_until_leader().await;
-        let b = world.start("b");
+        let b = test_lease.start("b");
         sleep(Duration::from_millis(killed_after)).await;
         assert!(!b.leadership.is_leader());
         a.kill();
-        let (renewed, killed) = (world.last_change(), Instant::now());
+        let (renewed, killed) = (test_lease.last_change(), Instant::now());
         timeout(60 * SECOND, b.leadership.wait_until_leader())
             .await
             .expect("elected");
@@ -62,12 +62,12 @@ async fn a_killed_leader_is_replaced_within_sixteen_seconds_and_not_before_fifte
 
 #[tokio::test(start_paused = true)]
 async fn a_standby_tries_at_the_very_moment_at_which_the_lease_expires() {
-    let world = World::new();
-    let a = world.start("a");
+    let test_lease = TestLease::new();
+    let a = test_lease.start("a");
     a.leadership.wait_until_leader().await;
     a.kill();
     sleep(Duration::from_millis(300)).await;
-    let b = world.start("b");
+    let b = test_lease.start("b");
     let seen = Instant::now();
     b.leadership.wait_until_leader().await;
     assert!(
@@ -79,16 +79,16 @@ async fn a_standby_tries_at_the_very_moment_at_which_the_lease_expires() {
 
 #[tokio::test(start_paused = true)]
 async fn a_leader_cut_off_from_the_api_fails_the_guard_by_its_deadline_and_is_lost_for_good() {
-    let world = World::new();
-    let a = world.start("a");
+    let test_lease = TestLease::new();
+    let a = test_lease.start("a");
     a.leadership.wait_until_leader().await;
     for fault in [Fault::Refuses, Fault::Hangs] {
-        let world = World::new();
-        let a = world.start("a");
+        let test_lease = TestLease::new();
+        let a = test_lease.start("a");
         a.leadership.wait_until_leader().await;
         sleep(Duration::from_millis(5_500)).await;
         a.fault(fault);
-        let renewed = world.last_change();
+        let renewed = test_lease.last_change();
         timeout(60 * SECOND, a.leadership.lost()).await.expect("lost");
         assert_eq!(renewed.elapsed().as_secs(), RENEW_DEADLINE.as_secs(), "{fault:?}");
         assert_eq!(a.leadership.check(), Err(NotLeader));
@@ -102,8 +102,8 @@ async fn a_leader_cut_off_from_the_api_fails_the_guard_by_its_deadline_and_is_lo
 
 #[tokio::test(start_paused = true)]
 async fn a_short_outage_is_survived() {
-    let world = World::new();
-    let a = world.start("a");
+    let test_lease = TestLease::new();
+    let a = test_lease.start("a");
     a.leadership.wait_until_leader().await;
     sleep(Duration::from_millis(5_500)).await;
     a.fault(Fault::Refuses);
@@ -116,11 +116,11 @@ async fn a_short_outage_is_survived() {
 
 #[tokio::test(start_paused = true)]
 async fn the_guard_fails_in_time_although_the_renewing_task_hangs() {
-    let world = World::new();
-    let a = world.start("a");
+    let test_lease = TestLease::new();
+    let a = test_lease.start("a");
     a.leadership.wait_until_leader().await;
     sleep(Duration::from_secs(6)).await;
-    let renewed = world.last_change();
+    let renewed = test_lease.last_change();
     a.freeze(60 * SECOND);
     timeout(60 * SECOND, a.leadership.lost())
         .await
@@ -151,38 +151,38 @@ async fn the_guard_passes_to_the_last_moment_and_not_a_moment_longer() {
 
 #[tokio::test(start_paused = true)]
 async fn on_shutdown_the_lease_is_given_back_and_the_successor_takes_it_at_once() {
-    let world = World::new();
-    let a = world.start("a");
+    let test_lease = TestLease::new();
+    let a = test_lease.start("a");
     a.leadership.wait_until_leader().await;
-    let b = world.start("b");
+    let b = test_lease.start("b");
     sleep(12 * SECOND).await;
     a.stop();
     timeout(Duration::from_millis(1_050), b.leadership.wait_until_leader())
         .await
         .expect("elected");
     assert_eq!(a.leadership.check(), Err(NotLeader));
-    assert_eq!(world.holder(), b.identity);
-    assert_eq!(world.lease().spec.unwrap().lease_transitions, Some(1));
+    assert_eq!(test_lease.holder(), b.identity);
+    assert_eq!(test_lease.lease().spec.unwrap().lease_transitions, Some(1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_standby_that_is_stopped_leaves_the_lease_alone() {
-    let world = World::new();
-    let a = world.start("a");
+    let test_lease = TestLease::new();
+    let a = test_lease.start("a");
     a.leadership.wait_until_leader().await;
-    let b = world.start("b");
+    let b = test_lease.start("b");
     sleep(3 * SECOND).await;
     b.stop();
     sleep(30 * SECOND).await;
     assert_eq!(a.leadership.check(), Ok(()));
-    assert_eq!(world.holder(), a.identity);
+    assert_eq!(test_lease.holder(), a.identity);
     assert!(b.ended());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_renewal_whose_answer_was_lost_is_recognised_as_ours() {
-    let world = World::new();
-    let a = world.start("a");
+    let test_lease = TestLease::new();
+    let a = test_lease.start("a");
     a.leadership.wait_until_leader().await;
     sleep(4 * SECOND).await;
     a.fault(Fault::LosesAnswer);
@@ -194,8 +194,8 @@ async fn a_renewal_whose_answer_was_lost_is_recognised_as_ours() {
 
 #[tokio::test(start_paused = true)]
 async fn a_take_over_whose_answer_was_lost_is_recognised_as_ours() {
-    let world = World::new();
-    let a = world.start("a");
+    let test_lease = TestLease::new();
+    let a = test_lease.start("a");
     a.fault(Fault::LosesAnswer);
     sleep(10 * SECOND).await;
     assert!(!a.leadership.is_leader(), "it cannot know");
@@ -207,53 +207,53 @@ async fn a_take_over_whose_answer_was_lost_is_recognised_as_ours() {
 
 #[tokio::test(start_paused = true)]
 async fn somebody_elses_label_on_the_lease_is_kept_and_costs_nobody_the_leadership() {
-    let world = World::new();
-    let a = world.start("a");
+    let test_lease = TestLease::new();
+    let a = test_lease.start("a");
     a.leadership.wait_until_leader().await;
     sleep(SECOND).await;
-    world.label("team", "platform");
+    test_lease.label("team", "platform");
     sleep(60 * SECOND).await;
     assert_eq!(a.leadership.check(), Ok(()));
-    assert_eq!(world.lease().metadata.labels.unwrap()["team"], "platform");
+    assert_eq!(test_lease.lease().metadata.labels.unwrap()["team"], "platform");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_finds_another_holder_is_lost_at_once() {
-    let world = World::new();
-    let a = world.start("a");
+    let test_lease = TestLease::new();
+    let a = test_lease.start("a");
     a.leadership.wait_until_leader().await;
     sleep(SECOND).await;
-    world.usurp("somebody");
+    test_lease.usurp("somebody");
     timeout(Duration::from_millis(4_100), a.leadership.lost())
         .await
         .expect("lost at the next renewal");
-    assert_eq!(world.holder(), "somebody");
+    assert_eq!(test_lease.holder(), "somebody");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_deleted_lease_is_made_again_by_the_leader_and_not_taken_by_a_standby() {
-    let world = World::new();
-    let a = world.start("a");
+    let test_lease = TestLease::new();
+    let a = test_lease.start("a");
     a.leadership.wait_until_leader().await;
-    let b = world.start("b");
+    let b = test_lease.start("b");
     sleep(6 * SECOND).await;
-    world.delete();
+    test_lease.delete();
     sleep(30 * SECOND).await;
     assert_eq!(a.leadership.check(), Ok(()));
     assert_eq!(b.leadership.check(), Err(NotLeader));
-    assert_eq!(world.violations(), Vec::<String>::new());
+    assert_eq!(test_lease.violations(), Vec::<String>::new());
 }
 
 #[tokio::test(start_paused = true)]
 async fn of_candidates_that_start_together_exactly_one_leads() {
-    let world = World::new();
-    let all: Vec<_> = (0..8).map(|number| world.start(&format!("c{number}"))).collect();
+    let test_lease = TestLease::new();
+    let all: Vec<_> = (0..8).map(|number| test_lease.start(&format!("c{number}"))).collect();
     sleep(5 * SECOND).await;
     assert_eq!(
         all.iter().filter(|candidate| candidate.leadership.is_leader()).count(),
         1
     );
-    assert_eq!(world.violations(), Vec::<String>::new());
+    assert_eq!(test_lease.violations(), Vec::<String>::new());
 }
 
 #[tokio::test(start_paused = true)]

@@ -142,7 +142,7 @@ async fn dns01_rates(binary: &Path, runs: usize, measured: &mut Measured) -> Res
         let mut lab = Lab::start(binary, Subject::Acme).await?;
         let crowd = lab.crowd("bench-acme", many).await?;
         let rate = 60.0 * count(many) / crowd.wall.as_secs_f64();
-        let refused_now = refused_challenges(lab.world.pebble());
+        let refused_now = refused_challenges(lab.test_cluster.pebble());
         eprintln!("  {rate:.0} in a minute, {refused_now} challenges refused");
         rates.push(rate);
         refused += refused_now;
@@ -170,28 +170,31 @@ async fn acme(binary: &Path, measured: &mut Measured) -> Result<(), Error> {
     let many = 200;
 
     step(&format!("{many} DNS-01 certificates at once"));
-    let (mark, asked) = (lab.audit.mark(), asked(lab.world.pebble()));
+    let (mark, asked) = (lab.audit.mark(), asked(lab.test_cluster.pebble()));
     let crowd = lab.crowd("bench-acme", many).await?;
     note("dns01.rate", 60.0 * count(many) / crowd.wall.as_secs_f64());
     note("dns01.cpu", 1000.0 * crowd.cpu / count(many));
     note("dns01.requests", crowd.requests / count(many));
-    note("dns01.acme", (self::asked(lab.world.pebble()) - asked) / count(many));
-    note("dns01.refused", refused_challenges(lab.world.pebble()));
+    note(
+        "dns01.acme",
+        (self::asked(lab.test_cluster.pebble()) - asked) / count(many),
+    );
+    note("dns01.refused", refused_challenges(lab.test_cluster.pebble()));
     step("waiting for the first questions about renewal");
     tokio::time::sleep(ADVICE).await;
     note("dns01.requestsLater", total(&lab.audit, mark) / count(many));
     note(
         "dns01.acmeLater",
-        (self::asked(lab.world.pebble()) - asked) / count(many),
+        (self::asked(lab.test_cluster.pebble()) - asked) / count(many),
     );
     note("dns01.single", lab.single("bench-acme").await?);
 
     step("DNS-01 with 5 % bad nonces");
     let unkind = lab
-        .world
+        .test_cluster
         .another_pebble(pebble::Options {
             nonce_reject: 5,
-            ..authority_of(lab.world.knot())
+            ..authority_of(lab.test_cluster.knot())
         })
         .await;
     lab.acme_issuer("bench-unkind", &unkind).await?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use gatehouse_tests::cluster::Cluster;
 use gatehouse_tests::process::{Signal, spawn_kept};
-use gatehouse_tests::world::{Options, World};
+use gatehouse_tests::test_cluster::{Options, TestCluster};
 use gatehouse_tests::{Assets, Error, Knot, Tool, assets, control_plane, operator, pebble, workspace};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -17,7 +17,7 @@ const DEMO: &str = "demo";
 /// A zone of Knot.
 const ZONE: &str = "example.test";
 /// A graceful end takes a step in hand and a Lease.
-const PATIENCE: Duration = Duration::from_secs(20);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Runs until Ctrl-C, `SIGTERM` or the operator's end.
 pub(crate) fn run(state: Option<PathBuf>, samples: bool, flags: &[String]) -> Result<ExitCode, Error> {
@@ -36,19 +36,19 @@ pub(crate) fn run(state: Option<PathBuf>, samples: bool, flags: &[String]) -> Re
             }
         };
         let mut stop = std::pin::pin!(stop);
-        let world = tokio::select! {
-            world = prepare(state, samples) => world?,
+        let test_cluster = tokio::select! {
+            test_cluster = prepare(state, samples) => test_cluster?,
             () = &mut stop => return Ok(ExitCode::SUCCESS),
         };
-        hint(&world, &assets);
-        let code = foreground(&binary, &world, flags, stop).await;
+        hint(&test_cluster, &assets);
+        let code = foreground(&binary, &test_cluster, flags, stop).await;
         step("stopping the control plane");
-        drop(world);
+        drop(test_cluster);
         code
     })
 }
 
-async fn prepare(state: Option<PathBuf>, samples: bool) -> Result<World, Error> {
+async fn prepare(state: Option<PathBuf>, samples: bool) -> Result<TestCluster, Error> {
     // DNS-01 is shown where there is a DNS server to update; nothing else needs it.
     let zones = match assets::knotd() {
         Ok(_) => vec![ZONE.to_owned()],
@@ -66,30 +66,30 @@ async fn prepare(state: Option<PathBuf>, samples: bool) -> Result<World, Error> 
         zones,
         pebble: Some(pebble::Options::default()),
     };
-    let world = match state {
+    let test_cluster = match state {
         Some(folder) => {
             std::fs::create_dir_all(&folder).map_err(|source| io("making the folder of --state", source))?;
             let folder = std::path::absolute(folder).map_err(|source| io("finding the folder of --state", source))?;
-            World::start_in(&folder, options).await?
+            TestCluster::start_in(&folder, options).await?
         }
-        None => World::start(options).await?,
+        None => TestCluster::start(options).await?,
     };
-    let cluster = world.cluster().await;
+    let cluster = test_cluster.cluster().await;
     step("applying the CRDs");
     cluster.install_crds().await?;
     let namespaces =
         [SYSTEM, DEMO].map(|name| format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n"));
     cluster.try_apply("", &namespaces.join("---\n")).await?;
     if samples {
-        apply_samples(&world, &cluster).await?;
+        apply_samples(&test_cluster, &cluster).await?;
     }
-    Ok(world)
+    Ok(test_cluster)
 }
 
 /// Applies `tests/dev/*.yaml`, in the order of their names. What only this run knows is written `${NAME}` there; a file
 /// that names something which is not there (Knot's) is left out.
-async fn apply_samples(world: &World, cluster: &Cluster) -> Result<(), Error> {
-    let values = values(world);
+async fn apply_samples(test_cluster: &TestCluster, cluster: &Cluster) -> Result<(), Error> {
+    let values = values(test_cluster);
     let folder = workspace::root().join("tests/dev");
     let entries = std::fs::read_dir(&folder).map_err(|source| io("reading tests/dev", source))?;
     let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
@@ -111,13 +111,13 @@ async fn apply_samples(world: &World, cluster: &Cluster) -> Result<(), Error> {
     Ok(())
 }
 
-fn values(world: &World) -> Vec<(&'static str, String)> {
+fn values(test_cluster: &TestCluster) -> Vec<(&'static str, String)> {
     let mut values = Vec::new();
-    if let Some(pebble) = &world.pebble {
+    if let Some(pebble) = &test_cluster.pebble {
         values.push(("ACME_DIRECTORY", pebble.directory()));
         values.push(("ACME_CA_BUNDLE", base64(pebble.ca_pem().as_bytes())));
     }
-    if let Some(knot) = &world.knot {
+    if let Some(knot) = &test_cluster.knot {
         values.push(("DNS_SERVER", knot.address().to_string()));
         values.push(("TSIG_KEY_NAME", Knot::KEY_NAME.to_owned()));
         values.push(("TSIG_ALGORITHM", Knot::ALGORITHM.to_owned()));
@@ -126,30 +126,30 @@ fn values(world: &World) -> Vec<(&'static str, String)> {
     values
 }
 
-fn hint(world: &World, assets: &Assets) {
-    let (kubeconfig, kubectl) = (world.plane.kubeconfig(), assets.path(Tool::Kubectl));
+fn hint(test_cluster: &TestCluster, assets: &Assets) {
+    let (kubeconfig, kubectl) = (test_cluster.plane.kubeconfig(), assets.path(Tool::Kubectl));
     println!(
         "\nGatehouse runs. In another terminal:\n\n  export KUBECONFIG={}\n  {} get gatehouse -A\n\nLogs of the other \
          components: {}\nCtrl-C ends everything.\n",
         kubeconfig.display(),
         kubectl.display(),
-        world.folder().display()
+        test_cluster.folder().display()
     );
 }
 
 /// Runs the operator with its log on this terminal.
 async fn foreground(
     binary: &Path,
-    world: &World,
+    test_cluster: &TestCluster,
     flags: &[String],
     stop: impl Future<Output = ()>,
 ) -> Result<ExitCode, Error> {
-    let http01 = format!("127.0.0.1:{}", world.http01_port);
+    let http01 = format!("127.0.0.1:{}", test_cluster.http01_port);
     let mut command = Command::new(binary);
     command
         .arg("operator")
         .arg("--kubeconfig")
-        .arg(world.plane.kubeconfig());
+        .arg(test_cluster.plane.kubeconfig());
     command.args([
         "--cluster-resource-namespace",
         SYSTEM,
@@ -174,7 +174,7 @@ async fn foreground(
     }
     eprintln!();
     step("stopping the operator");
-    for (number, patience) in [(Signal::TERM, PATIENCE), (Signal::KILL, Duration::from_secs(5))] {
+    for (number, patience) in [(Signal::TERM, SHUTDOWN_TIMEOUT), (Signal::KILL, Duration::from_secs(5))] {
         if let Some(pid) = pid {
             let _ = rustix::process::kill_process(pid, number);
         }

@@ -14,9 +14,9 @@ use crate::{
 };
 
 /// How long the operator may take to look at a Gateway that is new.
-const FIRST_LOOK: SignedDuration = SignedDuration::from_secs(60);
+const FIRST_RECONCILE_GRACE: SignedDuration = SignedDuration::from_secs(60);
 /// How long a cloud may take for what it usually does in less: load balancers take a minute or three.
-const PATIENCE: SignedDuration = SignedDuration::from_secs(600);
+const LOAD_BALANCER_GRACE: SignedDuration = SignedDuration::from_secs(600);
 
 /// Reasons that pass by themselves, for a while.
 const PASSING: &[&str] = &[
@@ -91,7 +91,7 @@ pub(in crate::cli) fn of(gateway: &Gateway, now: Timestamp) -> Health {
     }
     let Some(accepted) = find(ACCEPTED) else {
         let age = gateway.metadata.creation_timestamp.as_ref();
-        let young = age.is_none_or(|made| now.duration_since(made.0) < FIRST_LOOK);
+        let young = age.is_none_or(|made| now.duration_since(made.0) < FIRST_RECONCILE_GRACE);
         let state = if young { State::Pending } else { State::Failing };
         return Health::new(state, UNSEEN, "the operator has not looked at it");
     };
@@ -127,7 +127,7 @@ fn is_bad(condition: &Condition) -> bool {
 fn judged(condition: &Condition, detail: &str, now: Timestamp) -> Health {
     let age = now.duration_since(condition.last_transition_time.0);
     let passes = PASSING.contains(&condition.reason.as_str());
-    if passes && age <= PATIENCE {
+    if passes && age <= LOAD_BALANCER_GRACE {
         return Health::new(State::Pending, &condition.reason, detail);
     }
     let since = passes.then(|| format!("for {}", span(age)));

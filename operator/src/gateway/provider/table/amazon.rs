@@ -1,8 +1,8 @@
 //! Amazon: three controllers that read each other's annotations, or don't.
 
 use crate::gateway::provider::preset::{
-    Addresses, Class, Clients, CreateOnly, Internal, Lack, Lacks, Marks, NOWHERE, NodePorts, PLAIN, Place, Preset,
-    Reads, Recognised, Served, Subnet, Takes, Unless, Voice, With,
+    Addresses, Class, Clients, CreateOnly, ExposureAnnotation, Internal, Lack, Lacks, Marks, NOWHERE, NodePorts, PLAIN,
+    Place, Preset, Reads, Recognised, Served, Subnet, Takes, Unless, With,
 };
 
 const SCHEME: &str = "service.beta.kubernetes.io/aws-load-balancer-scheme";
@@ -32,13 +32,13 @@ const ELASTIC: Takes = Takes {
 
 /// aws-load-balancer-controller, docs/guide/service/annotations.md and pkg/service/model_build_load_balancer.go: the scheme wins over
 /// the old annotation, another value than these two is an error, neither is Internal.
-const VOICES: &[Voice] = &[
-    Voice::new(SCHEME, Reads::Internal(&["internal"])),
-    Voice::new(INTERNAL, Reads::Internal(&["true"])),
+const EXPOSURE_ANNOTATIONS: &[ExposureAnnotation] = &[
+    ExposureAnnotation::new(SCHEME, Reads::Internal(&["internal"])),
+    ExposureAnnotation::new(INTERNAL, Reads::Internal(&["true"])),
     // For a public one only (annotations.md).
-    Voice::new(EIPS, Reads::ExternalBut(&[""])),
+    ExposureAnnotation::new(EIPS, Reads::ExternalBut(&[""])),
     // By default an internal load balancer lets nothing in from an internet gateway, which IPv6 addresses could be reached through.
-    Voice::new(ATTRIBUTES, Reads::ExternalWith("ipv6.deny_all_igw_traffic=false")),
+    ExposureAnnotation::new(ATTRIBUTES, Reads::ExternalWith("ipv6.deny_all_igw_traffic=false")),
 ];
 
 pub static CONTROLLER: Preset = Preset {
@@ -60,7 +60,7 @@ pub static CONTROLLER: Preset = Preset {
     // Without either the cloud controller manager serves it, doesn't know the scheme, and makes it public
     // (aws-load-balancer-controller#2737; pkg/service/service_utils.go).
     served: &[Served::Class, Served::Annotation(TYPE, &["external", "nlb-ip"])],
-    voices: VOICES,
+    exposure_annotations: EXPOSURE_ANNOTATIONS,
     subnet: SUBNET,
     addresses: Addresses {
         internal: Takes {
@@ -103,7 +103,7 @@ pub static AUTO_MODE: Preset = Preset {
         class: Some("eks.amazonaws.com/nlb"),
     },
     served: &[Served::Class],
-    voices: VOICES,
+    exposure_annotations: EXPOSURE_ANNOTATIONS,
     subnet: SUBNET,
     addresses: Addresses {
         internal: Takes::v4(Place::Many(PRIVATE_IPV4)),
@@ -127,12 +127,12 @@ pub static IN_TREE: Preset = Preset {
     // The scheme, too: a Load Balancer Controller that takes the Service over reads it.
     internal: Internal::Marks(Marks::annotations(&[(INTERNAL, "true"), (SCHEME, "internal")])),
     external: Marks::annotations(&[(SCHEME, "internet-facing")]),
-    voices: &[
+    exposure_annotations: &[
         // Any value but these, 0.0.0.0/0 in old times.
-        Voice::new(INTERNAL, Reads::InternalBut(&["", "false"])),
+        ExposureAnnotation::new(INTERNAL, Reads::InternalBut(&["", "false"])),
         // Not read here: that it says internal is worth nothing.
-        Voice::new(SCHEME, Reads::ExternalBut(&["internal", ""])),
-        Voice::new(EIPS, Reads::ExternalBut(&[""])),
+        ExposureAnnotation::new(SCHEME, Reads::ExternalBut(&["internal", ""])),
+        ExposureAnnotation::new(EIPS, Reads::ExternalBut(&[""])),
     ],
     subnet: SUBNET,
     addresses: Addresses {

@@ -1,8 +1,8 @@
 //! Alibaba, Tencent, Baidu, Yandex.
 
 use crate::gateway::provider::preset::{
-    Addresses, Class, CreateOnly, Internal, Lack, Lacks, Marks, NOWHERE, PLAIN, Place, Preset, Reads, Recognised,
-    Subnet, Takes, Unless, Voice, With,
+    Addresses, Class, CreateOnly, ExposureAnnotation, Internal, Lack, Lacks, Marks, NOWHERE, PLAIN, Place, Preset,
+    Reads, Recognised, Subnet, Takes, Unless, With,
 };
 
 const ALIBABA_SWITCH: &str = "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-address-type";
@@ -19,25 +19,25 @@ pub static ALIBABA: Preset = Preset {
         ..NOWHERE
     },
     internal: Internal::Marks(Marks::annotations(&[(ALIBABA_SWITCH, "intranet")])),
-    voices: &[
-        Voice::new(ALIBABA_SWITCH, INTRANET),
+    exposure_annotations: &[
+        ExposureAnnotation::new(ALIBABA_SWITCH, INTRANET),
         // The prefix until 2019, still read.
-        Voice::new(
+        ExposureAnnotation::new(
             "service.beta.kubernetes.io/alicloud-loadbalancer-address-type",
             INTRANET,
         ),
         // The IPv6 side of a network load balancer.
-        Voice::new(
+        ExposureAnnotation::new(
             "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-ipv6-address-type",
             Reads::ExternalBut(&["", "intranet", "Intranet"]),
         ),
-        Voice::new(
+        ExposureAnnotation::new(
             "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-id",
             Reads::Elsewhere,
         ),
-        Voice::new("service.beta.kubernetes.io/alicloud-loadbalancer-id", Reads::Elsewhere),
+        ExposureAnnotation::new("service.beta.kubernetes.io/alicloud-loadbalancer-id", Reads::Elsewhere),
         // NeedCLB: with a value another controller serves it.
-        Voice::new("service.beta.kubernetes.io/class", Reads::Elsewhere),
+        ExposureAnnotation::new("service.beta.kubernetes.io/class", Reads::Elsewhere),
     ],
     subnet: Subnet::Annotation {
         key: "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-vswitch-id",
@@ -90,9 +90,9 @@ pub static TENCENT: Preset = Preset {
         ..NOWHERE
     },
     internal: Internal::Subnet,
-    voices: &[
-        Voice::new(TENCENT_SWITCH, Reads::Named),
-        Voice::new("service.kubernetes.io/tke-existed-lbid", Reads::Elsewhere),
+    exposure_annotations: &[
+        ExposureAnnotation::new(TENCENT_SWITCH, Reads::Named),
+        ExposureAnnotation::new("service.kubernetes.io/tke-existed-lbid", Reads::Elsewhere),
     ],
     subnet: Subnet::Annotation {
         key: TENCENT_SWITCH,
@@ -123,7 +123,7 @@ pub static BAIDU: Preset = Preset {
         ..NOWHERE
     },
     internal: Internal::Marks(Marks::annotations(&[(BAIDU_SWITCH, "true")])),
-    voices: &[Voice::new(BAIDU_SWITCH, Reads::Internal(&["true"]))],
+    exposure_annotations: &[ExposureAnnotation::new(BAIDU_SWITCH, Reads::Internal(&["true"]))],
     subnet: Subnet::No("leave it out, or write Baidu's own annotation in spec.service.annotations"),
     addresses: Addresses {
         internal: Takes::NONE,
@@ -154,7 +154,7 @@ pub static YANDEX: Preset = Preset {
         ..NOWHERE
     },
     internal: Internal::Marks(Marks::annotations(&[(YANDEX_SWITCH, "internal")])),
-    voices: &[Voice::new(YANDEX_SWITCH, Reads::Internal(&["internal"]))],
+    exposure_annotations: &[ExposureAnnotation::new(YANDEX_SWITCH, Reads::Internal(&["internal"]))],
     subnet: Subnet::Annotation {
         key: YANDEX_SUBNET,
         what: "the ID of a subnet",

@@ -1,8 +1,8 @@
 //! Google, Microsoft, Oracle, IBM.
 
 use crate::gateway::provider::preset::{
-    Addresses, Class, Clients, CreateOnly, Internal, Lack, Lacks, Marks, NOWHERE, Need, NodePorts, PLAIN, Place,
-    Preset, Reads, Recognised, Served, Subnet, TRUE, Takes, Unless, Voice, With,
+    Addresses, Class, Clients, CreateOnly, ExposureAnnotation, Internal, Lack, Lacks, Marks, NOWHERE, Need, NodePorts,
+    PLAIN, Place, Preset, Reads, Recognised, Served, Subnet, TRUE, Takes, Unless, With,
 };
 
 const GKE_NAMES: &str = "networking.gke.io/load-balancer-ip-addresses";
@@ -25,10 +25,10 @@ pub static GKE: Preset = Preset {
         ..NOWHERE
     },
     internal: Internal::Marks(Marks::annotations(&[(GKE_SWITCH, "Internal")])),
-    voices: &[
-        Voice::new(GKE_SWITCH, Reads::Internal(&["Internal", "internal"])),
+    exposure_annotations: &[
+        ExposureAnnotation::new(GKE_SWITCH, Reads::Internal(&["Internal", "internal"])),
         // Its older name, still read.
-        Voice::new(
+        ExposureAnnotation::new(
             "cloud.google.com/load-balancer-type",
             Reads::Internal(&["Internal", "internal"]),
         ),
@@ -68,13 +68,13 @@ pub static AKS: Preset = Preset {
         "service.beta.kubernetes.io/azure-load-balancer-internal",
         "true",
     )])),
-    voices: &[
-        Voice::new(
+    exposure_annotations: &[
+        ExposureAnnotation::new(
             "service.beta.kubernetes.io/azure-load-balancer-internal",
             Reads::Internal(&["true"]),
         ),
         // Public ones besides, which the nodes then answer.
-        Voice::new(
+        ExposureAnnotation::new(
             "service.beta.kubernetes.io/azure-additional-public-ips",
             Reads::ExternalBut(&[""]),
         ),
@@ -125,10 +125,10 @@ pub static OCI: Preset = Preset {
         ..NOWHERE
     },
     internal: Internal::Marks(Marks::annotations(&[(OCI_SWITCH, "true")])),
-    voices: &[
-        Voice::new(OCI_SWITCH, TRUE),
+    exposure_annotations: &[
+        ExposureAnnotation::new(OCI_SWITCH, TRUE),
         // A network load balancer reads another switch, and is public without it.
-        Voice::new(OCI_TYPE, Reads::ExternalBut(&["", "lb"])),
+        ExposureAnnotation::new(OCI_TYPE, Reads::ExternalBut(&["", "lb"])),
     ],
     subnet: Subnet::Annotation {
         key: "service.beta.kubernetes.io/oci-load-balancer-subnet1",
@@ -170,9 +170,9 @@ pub static OCI_NETWORK: Preset = Preset {
     internal: Internal::Marks(Marks::annotations(&[(OCI_TYPE, "nlb"), (OCI_NETWORK_SWITCH, "true")])),
     external: Marks::annotations(&[(OCI_TYPE, "nlb")]),
     served: &[Served::Annotation(OCI_TYPE, &["nlb"])],
-    voices: &[
-        Voice::new(OCI_NETWORK_SWITCH, TRUE),
-        Voice::new(OCI_TYPE, Reads::ExternalBut(&["nlb"])),
+    exposure_annotations: &[
+        ExposureAnnotation::new(OCI_NETWORK_SWITCH, TRUE),
+        ExposureAnnotation::new(OCI_TYPE, Reads::ExternalBut(&["nlb"])),
     ],
     subnet: Subnet::Annotation {
         key: "oci-network-load-balancer.oraclecloud.com/subnet",
@@ -229,7 +229,7 @@ pub static IBM: Preset = Preset {
     internal: Internal::Marks(Marks::annotations(&[(IBM_SWITCH, "private")])),
     // A classic cluster with a private VLAN only takes a private address otherwise.
     external: Marks::annotations(&[(IBM_SWITCH, "public")]),
-    voices: &[Voice::new(IBM_SWITCH, Reads::Internal(&["private"]))],
+    exposure_annotations: &[ExposureAnnotation::new(IBM_SWITCH, Reads::Internal(&["private"]))],
     subnet: Subnet::Annotation {
         key: IBM_SUBNETS,
         what: "IDs of VPC subnets, with commas",

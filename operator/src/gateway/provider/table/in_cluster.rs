@@ -1,8 +1,8 @@
 //! Load balancers that run in the cluster: Internal is which pool.
 
 use crate::gateway::provider::preset::{
-    Addresses, Class, Clients, CreateOnly, Internal, NOWHERE, NodePorts, PLAIN, Place, Preset, Reads, Recognised,
-    Subnet, Takes, Voice, With,
+    Addresses, Class, Clients, CreateOnly, ExposureAnnotation, Internal, NOWHERE, NodePorts, PLAIN, Place, Preset,
+    Reads, Recognised, Subnet, Takes, With,
 };
 
 /// metallb/metallb, controller/service.go. Who installs it may give it a class (`--lb-class`).
@@ -15,10 +15,10 @@ pub static METALLB: Preset = Preset {
         ..NOWHERE
     },
     internal: Internal::Pool,
-    voices: &[
-        Voice::new("metallb.io/loadBalancerIPs", Reads::Addresses),
+    exposure_annotations: &[
+        ExposureAnnotation::new("metallb.io/loadBalancerIPs", Reads::Addresses),
         // Deprecated, still read.
-        Voice::new("metallb.universe.tf/loadBalancerIPs", Reads::Addresses),
+        ExposureAnnotation::new("metallb.universe.tf/loadBalancerIPs", Reads::Addresses),
     ],
     subnet: Subnet::Annotation {
         key: "metallb.io/address-pool",
@@ -52,10 +52,10 @@ pub static CILIUM: Preset = Preset {
         ..NOWHERE
     },
     internal: Internal::Pool,
-    voices: &[
-        Voice::new("lbipam.cilium.io/ips", Reads::Addresses),
+    exposure_annotations: &[
+        ExposureAnnotation::new("lbipam.cilium.io/ips", Reads::Addresses),
         // Its older name.
-        Voice::new("io.cilium/lb-ipam-ips", Reads::Addresses),
+        ExposureAnnotation::new("io.cilium/lb-ipam-ips", Reads::Addresses),
     ],
     subnet: Subnet::Label,
     addresses: Addresses::both(Takes::any(Place::Many("lbipam.cilium.io/ips"))),
@@ -76,7 +76,7 @@ pub static KUBE_VIP: Preset = Preset {
         ..NOWHERE
     },
     internal: Internal::Pool,
-    voices: &[Voice::new("kube-vip.io/loadbalancerIPs", Reads::Addresses)],
+    exposure_annotations: &[ExposureAnnotation::new("kube-vip.io/loadbalancerIPs", Reads::Addresses)],
     subnet: Subnet::No("write addresses: its pools are by namespace, and a Service cannot choose one"),
     addresses: Addresses::both(Takes::any(Place::Many("kube-vip.io/loadbalancerIPs"))),
     create_only: CreateOnly::new(&[], false),

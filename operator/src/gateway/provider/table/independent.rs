@@ -1,8 +1,8 @@
 //! DigitalOcean, Hetzner, Scaleway, Linode, Vultr, Exoscale.
 
 use crate::gateway::provider::preset::{
-    Addresses, Clients, CreateOnly, Internal, Lack, Lacks, Marks, NOWHERE, PLAIN, Place, Preset, Reads, Recognised,
-    Subnet, TRUE, Takes, Unless, Voice, With,
+    Addresses, Clients, CreateOnly, ExposureAnnotation, Internal, Lack, Lacks, Marks, NOWHERE, PLAIN, Place, Preset,
+    Reads, Recognised, Subnet, TRUE, Takes, Unless, With,
 };
 
 const DIGITAL_OCEAN_SWITCH: &str = "service.beta.kubernetes.io/do-loadbalancer-network";
@@ -16,9 +16,9 @@ pub static DIGITAL_OCEAN: Preset = Preset {
         ..NOWHERE
     },
     internal: Internal::Marks(Marks::annotations(&[(DIGITAL_OCEAN_SWITCH, "INTERNAL")])),
-    voices: &[
-        Voice::new(DIGITAL_OCEAN_SWITCH, Reads::Internal(&["INTERNAL"])),
-        Voice::new("kubernetes.digitalocean.com/load-balancer-id", Reads::Attached),
+    exposure_annotations: &[
+        ExposureAnnotation::new(DIGITAL_OCEAN_SWITCH, Reads::Internal(&["INTERNAL"])),
+        ExposureAnnotation::new("kubernetes.digitalocean.com/load-balancer-id", Reads::Attached),
     ],
     subnet: Subnet::Annotation {
         key: "service.beta.kubernetes.io/do-loadbalancer-subnet-uuid",
@@ -71,7 +71,7 @@ pub static HETZNER: Preset = Preset {
     internal: Internal::Marks(Marks::annotations(&[(HETZNER_SWITCH, "true")])),
     // The controller's configuration can turn the public network off by default.
     external: Marks::annotations(&[(HETZNER_SWITCH, "false")]),
-    voices: &[Voice::new(HETZNER_SWITCH, TRUE)],
+    exposure_annotations: &[ExposureAnnotation::new(HETZNER_SWITCH, TRUE)],
     subnet: Subnet::Annotation {
         key: "load-balancer.hetzner.cloud/private-subnet-ip-range",
         what: "the range of a subnet, such as 10.0.1.0/24",
@@ -115,19 +115,19 @@ pub static SCALEWAY: Preset = Preset {
         ..NOWHERE
     },
     internal: Internal::Marks(Marks::annotations(&[(SCALEWAY_SWITCH, "true")])),
-    voices: &[
-        Voice::new(SCALEWAY_SWITCH, TRUE),
+    exposure_annotations: &[
+        ExposureAnnotation::new(SCALEWAY_SWITCH, TRUE),
         // Static public addresses: an error on a private one.
-        Voice::new(
+        ExposureAnnotation::new(
             "service.beta.kubernetes.io/scw-loadbalancer-ip-ids",
             Reads::ExternalBut(&[""]),
         ),
         // Then the switch is not read.
-        Voice::new(
+        ExposureAnnotation::new(
             "service.beta.kubernetes.io/scw-loadbalancer-externally-managed",
             Reads::Elsewhere,
         ),
-        Voice::new("service.beta.kubernetes.io/scw-loadbalancer-id", Reads::Attached),
+        ExposureAnnotation::new("service.beta.kubernetes.io/scw-loadbalancer-id", Reads::Attached),
     ],
     subnet: Subnet::Annotation {
         key: "service.beta.kubernetes.io/scw-loadbalancer-pn-ids",
@@ -186,14 +186,14 @@ pub static LINODE: Preset = Preset {
         ..NOWHERE
     },
     internal: Internal::Subnet,
-    voices: &[
-        Voice::new(LINODE_SUBNET, Reads::Named),
+    exposure_annotations: &[
+        ExposureAnnotation::new(LINODE_SUBNET, Reads::Named),
         // A public address.
-        Voice::new(
+        ExposureAnnotation::new(
             "service.beta.kubernetes.io/linode-loadbalancer-reserved-ipv4",
             Reads::ExternalBut(&[""]),
         ),
-        Voice::new(
+        ExposureAnnotation::new(
             "service.beta.kubernetes.io/linode-loadbalancer-nodebalancer-id",
             Reads::Elsewhere,
         ),
@@ -256,7 +256,7 @@ pub static VULTR: Preset = Preset {
     internal: Internal::Never(
         "use type: NodePort or ClusterIP, or a load balancer in the cluster such as MetalLB with provider: MetalLB",
     ),
-    voices: &[Voice::new(
+    exposure_annotations: &[ExposureAnnotation::new(
         "service.beta.kubernetes.io/vultr-loadbalancer-id",
         Reads::Attached,
     )],
@@ -283,7 +283,7 @@ pub static EXOSCALE: Preset = Preset {
     internal: Internal::Never(
         "use type: NodePort or ClusterIP, or a load balancer in the cluster such as MetalLB with provider: MetalLB",
     ),
-    voices: &[Voice::new(
+    exposure_annotations: &[ExposureAnnotation::new(
         "service.beta.kubernetes.io/exoscale-loadbalancer-id",
         Reads::Attached,
     )],

@@ -1,17 +1,17 @@
 //! OpenStack's Octavia, and who builds on OpenStack.
 
 use crate::gateway::provider::preset::{
-    Addresses, Clients, CreateOnly, Internal, Lack, Lacks, Marks, NOWHERE, PLAIN, Place, Preset, Reads, Recognised,
-    Served, Subnet, TRUE, Takes, Voice, With,
+    Addresses, Clients, CreateOnly, ExposureAnnotation, Internal, Lack, Lacks, Marks, NOWHERE, PLAIN, Place, Preset,
+    Reads, Recognised, Served, Subnet, TRUE, Takes, With,
 };
 
 const SWITCH: &str = "service.beta.kubernetes.io/openstack-internal-load-balancer";
 
 /// kubernetes/cloud-provider-openstack, pkg/openstack/loadbalancer.go: another word than true and false leaves the decision to its
 /// configuration. It writes the ID itself, too.
-const VOICES: &[Voice] = &[
-    Voice::new(SWITCH, Reads::Internal(&["true"])),
-    Voice::new("loadbalancer.openstack.org/load-balancer-id", Reads::Attached),
+const EXPOSURE_ANNOTATIONS: &[ExposureAnnotation] = &[
+    ExposureAnnotation::new(SWITCH, Reads::Internal(&["true"])),
+    ExposureAnnotation::new("loadbalancer.openstack.org/load-balancer-id", Reads::Attached),
 ];
 
 const SUBNET: Subnet = Subnet::Annotation {
@@ -38,7 +38,7 @@ pub static OCTAVIA: Preset = Preset {
         ..NOWHERE
     },
     internal: Internal::Marks(Marks::annotations(&[(SWITCH, "true")])),
-    voices: VOICES,
+    exposure_annotations: EXPOSURE_ANNOTATIONS,
     subnet: SUBNET,
     addresses: Addresses::both(Takes::v4(Place::Field)),
     // The floating IP is taken away or given in place; the VIP, and so its subnet and address, is set when it is made.
@@ -71,7 +71,7 @@ pub static OVHCLOUD: Preset = Preset {
     internal: Internal::Marks(Marks::annotations(&[(SWITCH, "true"), (OVHCLOUD_CLASS, "octavia")])),
     external: Marks::annotations(&[(OVHCLOUD_CLASS, "octavia")]),
     served: &[Served::Annotation(OVHCLOUD_CLASS, &["octavia"])],
-    voices: VOICES,
+    exposure_annotations: EXPOSURE_ANNOTATIONS,
     subnet: SUBNET,
     addresses: Addresses::both(Takes::v4(Place::Field)),
     create_only: CreateOnly::new(
@@ -98,12 +98,12 @@ pub static STACKIT: Preset = Preset {
         ..NOWHERE
     },
     internal: Internal::Marks(Marks::annotations(&[(STACKIT_SWITCH, "true")])),
-    voices: &[
-        Voice::new(STACKIT_SWITCH, TRUE),
+    exposure_annotations: &[
+        ExposureAnnotation::new(STACKIT_SWITCH, TRUE),
         // Deprecated, still read; both must agree.
-        Voice::new("yawol.stackit.cloud/internalLB", TRUE),
+        ExposureAnnotation::new("yawol.stackit.cloud/internalLB", TRUE),
         // Another controller serves it.
-        Voice::new("yawol.stackit.cloud/className", Reads::Elsewhere),
+        ExposureAnnotation::new("yawol.stackit.cloud/className", Reads::Elsewhere),
     ],
     subnet: Subnet::No("leave it out: STACKIT listens in the cluster's own network"),
     addresses: Addresses {

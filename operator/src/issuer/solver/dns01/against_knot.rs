@@ -23,8 +23,8 @@ use zeroize::Zeroizing;
 use super::{SystemServers, wire};
 use crate::issuer::solver::{
     Author, Challenge, ChallengeKind, Identifier, Reach, SecretData, SecretReadError, SecretReader, Solver,
-    SolverError, Workshop,
-    http01::{Frontdoor, IngressPolicy, Site},
+    SolverError, SolverFactory,
+    http01::{Http01Router, IngressPolicy, ResponderService},
 };
 
 /// base64, for HMAC of any length.
@@ -189,18 +189,18 @@ fn secrets() -> Secrets {
 }
 
 /// A workshop whose system's resolver is this server, or none.
-fn workshop(system: Option<SocketAddr>) -> Workshop {
-    let site = Site {
+fn solver_factory(system: Option<SocketAddr>) -> SolverFactory {
+    let responder_service = ResponderService {
         namespace: "gatehouse-system".into(),
         responder: "10.0.0.1:8089".parse().unwrap(),
     };
-    let door = Arc::new(Frontdoor::new(
-        site,
+    let door = Arc::new(Http01Router::new(
+        responder_service,
         Arc::default(),
         IngressPolicy::default(),
         Duration::ZERO,
     ));
-    Workshop::new(Reach { allow_loopback: true }, SystemServers::new(system), door)
+    SolverFactory::new(Reach { allow_loopback: true }, SystemServers::new(system), door)
 }
 
 fn rfc2136(server: SocketAddr) -> Value {
@@ -211,7 +211,7 @@ fn rfc2136(server: SocketAddr) -> Value {
 }
 
 async fn solver_from(system: Option<SocketAddr>, spec: Value) -> Result<Arc<dyn Solver>, SolverError> {
-    workshop(system)
+    solver_factory(system)
         .build(
             &Author::Administrator,
             &serde_json::from_value(spec).unwrap(),

@@ -180,7 +180,7 @@ pub(super) fn list(fields: &[Field]) -> String {
     format!("in the Secret of credentialsSecretRef: {}{settings}", keys.join(", "))
 }
 
-const PATIENCE: Option<std::time::Duration> = Some(std::time::Duration::from_secs(30));
+const REQUEST_TIMEOUT: Option<std::time::Duration> = Some(std::time::Duration::from_secs(30));
 
 pub(super) fn azure(f: &Fields) -> dns_update::Result<DnsUpdater> {
     DnsUpdater::new_azuredns(AzureDnsConfig {
@@ -199,7 +199,7 @@ pub(super) fn azure(f: &Fields) -> dns_update::Result<DnsUpdater> {
                 ));
             }
         },
-        request_timeout: PATIENCE,
+        request_timeout: REQUEST_TIMEOUT,
     })
 }
 
@@ -211,7 +211,7 @@ pub(super) fn bluecat(f: &Fields) -> dns_update::Result<DnsUpdater> {
         config_name: f.get("configName").into(),
         view_name: f.get("viewName").into(),
         skip_deploy: f.flag("skipDeploy")?,
-        request_timeout: PATIENCE,
+        request_timeout: REQUEST_TIMEOUT,
     })
 }
 
@@ -220,7 +220,7 @@ pub(super) fn cloudns(f: &Fields) -> dns_update::Result<DnsUpdater> {
     if id.is_some() == sub_id.is_some() {
         return Err(Error::Parse("it takes either authID or subAuthID".into()));
     }
-    DnsUpdater::new_cloudns(id, sub_id, f.get("authPassword"), PATIENCE)
+    DnsUpdater::new_cloudns(id, sub_id, f.get("authPassword"), REQUEST_TIMEOUT)
 }
 
 pub(super) fn edge_dns(f: &Fields) -> dns_update::Result<DnsUpdater> {
@@ -230,7 +230,7 @@ pub(super) fn edge_dns(f: &Fields) -> dns_update::Result<DnsUpdater> {
         client_secret: f.get("clientSecret").into(),
         access_token: f.get("accessToken").into(),
         account_switch_key: f.owned("accountSwitchKey"),
-        request_timeout: PATIENCE,
+        request_timeout: REQUEST_TIMEOUT,
     })
 }
 
@@ -257,7 +257,7 @@ pub(super) fn google(f: &Fields) -> dns_update::Result<DnsUpdater> {
         managed_zone: f.owned("managedZone"),
         private_zone: f.flag("privateZone")?,
         impersonate_service_account: f.owned("impersonateServiceAccount"),
-        request_timeout: PATIENCE,
+        request_timeout: REQUEST_TIMEOUT,
     })
 }
 
@@ -269,7 +269,7 @@ pub(super) fn infoblox(f: &Fields) -> dns_update::Result<DnsUpdater> {
         password: f.get("password").into(),
         wapi_version: f.owned("wapiVersion"),
         dns_view: f.owned("dnsView"),
-        request_timeout: PATIENCE,
+        request_timeout: REQUEST_TIMEOUT,
     })
 }
 
@@ -281,7 +281,7 @@ pub(super) fn joker(f: &Fields) -> dns_update::Result<DnsUpdater> {
             return Err(Error::Parse("it takes either apiKey or username and password".into()));
         }
     };
-    DnsUpdater::new_joker(auth, PATIENCE)
+    DnsUpdater::new_joker(auth, REQUEST_TIMEOUT)
 }
 
 pub(super) fn lightsail(f: &Fields) -> dns_update::Result<DnsUpdater> {
@@ -291,7 +291,7 @@ pub(super) fn lightsail(f: &Fields) -> dns_update::Result<DnsUpdater> {
         session_token: f.owned("sessionToken"),
         region: f.owned("region"),
         domain: f.owned("domain"),
-        request_timeout: PATIENCE,
+        request_timeout: REQUEST_TIMEOUT,
     })
 }
 
@@ -304,7 +304,7 @@ pub(super) fn oracle(f: &Fields) -> dns_update::Result<DnsUpdater> {
         private_key_password: f.owned("privateKeyPassword"),
         region: f.get("region").into(),
         compartment_ocid: f.get("compartmentOCID").into(),
-        request_timeout: PATIENCE,
+        request_timeout: REQUEST_TIMEOUT,
     })
 }
 
@@ -327,7 +327,7 @@ pub(super) fn volcengine(f: &Fields) -> dns_update::Result<DnsUpdater> {
         region: f.owned("region"),
         host: None,
         scheme: None,
-        request_timeout: PATIENCE,
+        request_timeout: REQUEST_TIMEOUT,
     })
 }
 
@@ -335,7 +335,7 @@ pub(super) fn yandex(f: &Fields) -> dns_update::Result<DnsUpdater> {
     DnsUpdater::new_yandexcloud(YandexCloudConfig {
         iam_token_b64: f.get("iamToken").into(),
         folder_id: f.get("folderID").into(),
-        request_timeout: PATIENCE,
+        request_timeout: REQUEST_TIMEOUT,
     })
 }
 

@@ -5,9 +5,9 @@
 use http::Uri;
 
 /// Bytes of a setting.
-const LONGEST: usize = 256;
+const MAX_LENGTH: usize = 256;
 /// Bytes of a credential: a service account's key with its certificate.
-const LONGEST_SECRET: usize = 32 * 1024;
+const MAX_SECRET_LENGTH: usize = 32 * 1024;
 
 /// Says what a field's value becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +55,8 @@ fn said(value: &str, what: &str) -> String {
 }
 
 fn secret(value: &str) -> Result<(), String> {
-    if value.len() > LONGEST_SECRET {
-        return Err(format!("is longer than {} KiB", LONGEST_SECRET / 1024));
+    if value.len() > MAX_SECRET_LENGTH {
+        return Err(format!("is longer than {} KiB", MAX_SECRET_LENGTH / 1024));
     }
     // Keys in PEM and JSON have lines; everything else goes into a header.
     let has_lines = value.starts_with("-----BEGIN ") || value.starts_with('{');
@@ -73,12 +73,12 @@ fn label(value: &str) -> bool {
 
 fn segment(value: &str) -> bool {
     let fine = |c: char| c.is_ascii_alphanumeric() || "-._~:@+()".contains(c);
-    (1..=LONGEST).contains(&value.len()) && value.chars().all(fine) && !matches!(value, "." | "..")
+    (1..=MAX_LENGTH).contains(&value.len()) && value.chars().all(fine) && !matches!(value, "." | "..")
 }
 
 fn text(value: &str) -> bool {
     let bad = |c: char| c.is_control() || "\"'`\\/?#%&<>".contains(c);
-    (1..=LONGEST).contains(&value.len()) && !value.chars().any(bad)
+    (1..=MAX_LENGTH).contains(&value.len()) && !value.chars().any(bad)
 }
 
 fn host(value: &str) -> bool {

@@ -21,7 +21,7 @@ use super::{
 
 /// Longest wait for one call, and for its turn. The library waits up to a minute when a server asks for it by
 /// `Retry-After`; we ask again later instead.
-const PATIENCE: Duration = Duration::from_secs(45);
+const CALL_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// A provider with its credentials.
 pub(in super::super) struct Library {
@@ -93,18 +93,18 @@ impl Library {
             detail,
         };
         let lock = self.locks.of(&self.account, self.unit(record));
-        let turn = tokio::time::timeout(PATIENCE, lock.lock()).await;
+        let turn = tokio::time::timeout(CALL_TIMEOUT, lock.lock()).await;
         let _held = turn.map_err(|_| unreachable("other changes of the same records take too long".into()))?;
         let zones = Zones::new(self.kind, &plain(&record.name), self.visibility);
         let guarded = Arc::new(Guarded::new(self.http.clone(), zones));
-        let outcome = tokio::time::timeout(PATIENCE, dns_update_http::scope(guarded.clone(), call)).await;
+        let outcome = tokio::time::timeout(CALL_TIMEOUT, dns_update_http::scope(guarded.clone(), call)).await;
         let spent = guarded.spent();
         match outcome {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(self.explain(record, error, spent)),
             Err(_) => Err(spent
                 .failure
-                .unwrap_or_else(|| unreachable(format!("no answer within {} s", PATIENCE.as_secs())))),
+                .unwrap_or_else(|| unreachable(format!("no answer within {} s", CALL_TIMEOUT.as_secs())))),
         }
     }
 

@@ -17,7 +17,7 @@ use super::{
 };
 
 /// Longest wait for one server, all its addresses together.
-const PATIENCE: Duration = Duration::from_secs(10);
+const SERVER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a server says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub(super) async fn check(
     deadline: Deadline,
 ) -> Result<Readiness, SolverError> {
     let seen = join_all(authorities.iter().map(|authority| async move {
-        let seen = tokio::time::timeout(PATIENCE, look(authority, recursion, record, value)).await;
+        let seen = tokio::time::timeout(SERVER_TIMEOUT, look(authority, recursion, record, value)).await;
         seen.unwrap_or(Seen::Silent)
     }))
     .await;

@@ -10,11 +10,11 @@ use zeroize::Zeroizing;
 use crate::egress::printable;
 
 /// Shorter ones would strike out words.
-const SHORTEST: usize = 4;
+const MIN_LENGTH: usize = 4;
 /// Characters of a text of others.
-const LONGEST_TEXT: usize = 300;
+const MAX_TEXT_LENGTH: usize = 300;
 /// Shorter parts of a header are words such as `Bearer`.
-const SHORTEST_PART: usize = 8;
+const MIN_PART_LENGTH: usize = 8;
 
 /// base64 as it is met: padded or not, for URLs or not.
 const LENIENT: engine::GeneralPurposeConfig = engine::GeneralPurposeConfig::new()
@@ -43,7 +43,7 @@ pub(super) fn of_headers(headers: &HeaderMap) -> Vec<Zeroizing<String>> {
         .filter(|(name, _)| !PLAIN.contains(&name.as_str()))
         .filter_map(|(_, value)| value.to_str().ok())
         .flat_map(|value| value.split([' ', ',', ';']))
-        .filter(|part| part.len() >= SHORTEST_PART)
+        .filter(|part| part.len() >= MIN_PART_LENGTH)
         .map(|part| Zeroizing::new(part.to_owned()))
         .collect()
 }
@@ -56,7 +56,7 @@ pub(super) fn strike_out<'a>(text: &str, secrets: impl IntoIterator<Item = &'a Z
     let mut secrets: Vec<&str> = secrets
         .into_iter()
         .map(|secret| secret.as_str())
-        .filter(|secret| secret.len() >= SHORTEST)
+        .filter(|secret| secret.len() >= MIN_LENGTH)
         .collect();
     // One may be a part of another.
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
@@ -69,7 +69,7 @@ pub(super) fn strike_out<'a>(text: &str, secrets: impl IntoIterator<Item = &'a Z
         Some((start, _)) if word.contains("://") => format!("{start}?…"),
         _ => without_encoded(word, &secrets),
     });
-    printable(&words.collect::<Vec<_>>().join(" "), LONGEST_TEXT)
+    printable(&words.collect::<Vec<_>>().join(" "), MAX_TEXT_LENGTH)
 }
 
 /// A secret as it is, in a URL, in a form, and in JSON.
@@ -103,7 +103,7 @@ fn forms(secret: &str) -> Vec<Zeroizing<String>> {
 fn without_encoded(word: &str, secrets: &[&str]) -> String {
     let of_base64 = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '-' | '_');
     let mut out = word.to_owned();
-    for run in word.split(|c| !of_base64(c)).filter(|run| run.len() >= SHORTEST_PART) {
+    for run in word.split(|c| !of_base64(c)).filter(|run| run.len() >= MIN_PART_LENGTH) {
         let holds = ENGINES.iter().any(|engine| {
             let decoded = engine.decode(run).map(Zeroizing::new).unwrap_or_default();
             let text = Zeroizing::new(String::from_utf8_lossy(&decoded).into_owned());
@@ -175,7 +175,7 @@ mod tests {
             ),
             "Failed to deserialize response: EOF"
         );
-        assert_eq!(strike_out(&"ü\u{1b}".repeat(900), &[]).chars().count(), LONGEST_TEXT);
+        assert_eq!(strike_out(&"ü\u{1b}".repeat(900), &[]).chars().count(), MAX_TEXT_LENGTH);
     }
 
     #[test]

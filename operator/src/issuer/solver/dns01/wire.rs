@@ -21,14 +21,14 @@ use tokio::{
 
 /// Waits for the answer to the first, second and third datagram. One lost datagram costs a second, and a dead
 /// server less than five.
-const PATIENCE: [Duration; 3] = [
+const UDP_TIMEOUTS: [Duration; 3] = [
     Duration::from_secs(1),
     Duration::from_millis(1500),
     Duration::from_secs(2),
 ];
-const TCP_PATIENCE: Duration = Duration::from_secs(5);
+const TCP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long UDP is alone.
-const HEAD_START: Duration = Duration::from_secs(1);
+const UDP_HEAD_START: Duration = Duration::from_secs(1);
 /// What a server may send over UDP: the size that is not fragmented on the way (DNS flag day 2020).
 pub(super) const MAX_PAYLOAD: u16 = 1232;
 
@@ -95,12 +95,12 @@ fn without_edns(request: &Message) -> Option<Message> {
 async fn exchange_as_is(server: SocketAddr, request: &Message) -> Result<Answer, WireError> {
     let bytes = request.to_vec().map_err(|error| WireError::Encode(error.to_string()))?;
     let tcp = async {
-        let answer = timeout(TCP_PATIENCE, over_tcp(server, request, &bytes)).await;
+        let answer = timeout(TCP_TIMEOUT, over_tcp(server, request, &bytes)).await;
         answer.unwrap_or(Err(WireError::NoAnswer))
     };
     let udp = over_udp(server, request, &bytes);
     tokio::pin!(tcp, udp);
-    if let Ok(answer) = timeout(HEAD_START, &mut udp).await {
+    if let Ok(answer) = timeout(UDP_HEAD_START, &mut udp).await {
         return match answer {
             Ok(answer) if !answer.message.truncation => Ok(answer),
             Ok(_) => tcp.await,
@@ -143,7 +143,7 @@ async fn over_udp(server: SocketAddr, request: &Message, bytes: &[u8]) -> Result
     let mut buffer = vec![0; usize::from(MAX_PAYLOAD).max(4096)];
     // Some firewalls drop questions with EDNS: the last datagram goes without.
     let plain = without_edns(request).and_then(|plain| plain.to_vec().ok());
-    for (patience, bytes) in PATIENCE
+    for (patience, bytes) in UDP_TIMEOUTS
         .into_iter()
         .zip([bytes, bytes, plain.as_deref().unwrap_or(bytes)])
     {
@@ -271,7 +271,7 @@ mod tests {
             let answer = exchange(address, &ask()).await.unwrap();
             serve.await.unwrap();
             assert!(answer.message.authoritative && answer.message.response_code == ResponseCode::NoError);
-            assert!(started.elapsed() < HEAD_START, "{:?}", started.elapsed());
+            assert!(started.elapsed() < UDP_HEAD_START, "{:?}", started.elapsed());
         }
     }
 
@@ -345,7 +345,7 @@ mod tests {
         let serve = tokio::spawn(serve_tcp(tcp));
         let started = std::time::Instant::now();
         exchange(address, &ask()).await.unwrap();
-        assert!(started.elapsed() < HEAD_START, "{:?}", started.elapsed());
+        assert!(started.elapsed() < UDP_HEAD_START, "{:?}", started.elapsed());
         serve.await.unwrap();
     }
 
@@ -359,7 +359,7 @@ mod tests {
         let started = tokio::time::Instant::now();
         assert_eq!(exchange(address, &ask()).await.unwrap_err(), WireError::NoAnswer);
         assert!(
-            started.elapsed() <= HEAD_START + TCP_PATIENCE + Duration::from_millis(100),
+            started.elapsed() <= UDP_HEAD_START + TCP_TIMEOUT + Duration::from_millis(100),
             "{:?}",
             started.elapsed()
         );

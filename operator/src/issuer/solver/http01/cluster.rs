@@ -6,8 +6,8 @@ use kube::{Api, Client, Resource, api::ListParams};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    frontdoor::RouteWriter,
-    routing::{Site, labels},
+    http01_router::RouteWriter,
+    routing::{ResponderService, labels},
 };
 use crate::kubernetes::apply::{Conflicts, Target, Writer};
 
@@ -23,12 +23,12 @@ pub struct ClusterRoutes {
 }
 
 impl ClusterRoutes {
-    pub fn new(client: &Client, writer: Writer, site: &Site) -> Self {
+    pub fn new(client: &Client, writer: Writer, responder_service: &ResponderService) -> Self {
         Self {
             writer,
-            services: Api::namespaced(client.clone(), &site.namespace),
-            slices: Api::namespaced(client.clone(), &site.namespace),
-            ingresses: Api::namespaced(client.clone(), &site.namespace),
+            services: Api::namespaced(client.clone(), &responder_service.namespace),
+            slices: Api::namespaced(client.clone(), &responder_service.namespace),
+            ingresses: Api::namespaced(client.clone(), &responder_service.namespace),
         }
     }
 

@@ -6,7 +6,7 @@
 //! look otherwise (NAT hairpins, split DNS).
 
 mod cluster;
-mod frontdoor;
+mod http01_router;
 pub mod policy;
 mod probe;
 mod responder;
@@ -23,10 +23,10 @@ use self::probe::Prober;
 use super::{Challenge, Readiness, Solver, SolverError, http::Http};
 
 pub use cluster::ClusterRoutes;
-pub use frontdoor::{Frontdoor, RouteWriter};
+pub use http01_router::{Http01Router, RouteWriter};
 pub use policy::IngressPolicy;
 pub use responder::{Answers, router};
-pub use routing::{RouteKey, Site};
+pub use routing::{ResponderService, RouteKey};
 
 /// Default of `selfCheck.timeout`.
 const SELF_CHECK: Duration = Duration::from_secs(15);
@@ -37,20 +37,20 @@ pub(super) struct Http01Solver {
     template: IngressTemplateMetadata,
     /// How long the way is tried from inside.
     bound: Duration,
-    frontdoor: Arc<Frontdoor>,
+    http01_router: Arc<Http01Router>,
     prober: Prober,
 }
 
 impl Http01Solver {
-    pub(super) fn new(spec: &Http01, frontdoor: Arc<Frontdoor>, http: Http) -> Self {
+    pub(super) fn new(spec: &Http01, http01_router: Arc<Http01Router>, http: Http) -> Self {
         let timeout = spec.self_check.as_ref().and_then(|check| check.timeout);
         let timeout = timeout.filter(|timeout| !timeout.is_negative()).map(Duration::from);
         Self {
             class: spec.ingress.ingress_class_name.clone(),
             template: spec.ingress.ingress_template.clone().unwrap_or_default().metadata,
             bound: timeout.unwrap_or(SELF_CHECK),
-            prober: Prober::new(http, frontdoor.probes()),
-            frontdoor,
+            prober: Prober::new(http, http01_router.probes()),
+            http01_router,
         }
     }
 
@@ -70,20 +70,21 @@ impl Http01Solver {
 impl Solver for Http01Solver {
     async fn present(&self, challenge: &Challenge) -> Result<(), SolverError> {
         let route = self.route(challenge)?;
-        self.frontdoor.open(&route, &self.template, challenge);
+        self.http01_router.open(&route, &self.template, challenge);
         Ok(())
     }
 
     async fn check(&self, challenge: &Challenge, _: Timestamp, _: Timestamp) -> Result<Readiness, SolverError> {
         let route = self.route(challenge)?;
         // The front door's memory ends with the process, and the order does not.
-        self.frontdoor.open(&route, &self.template, challenge);
-        self.frontdoor.readiness(&route, challenge, &self.prober, self.bound)
+        self.http01_router.open(&route, &self.template, challenge);
+        self.http01_router
+            .readiness(&route, challenge, &self.prober, self.bound)
     }
 
     async fn clean_up(&self, challenge: &Challenge) -> Result<(), SolverError> {
         let route = self.route(challenge)?;
-        self.frontdoor.close(&route, challenge);
+        self.http01_router.close(&route, challenge);
         Ok(())
     }
 }

@@ -28,9 +28,9 @@ const LIMITS: Limits = Limits {
     time: Duration::from_secs(3),
 };
 /// Tries at once, in all orders together.
-const TOGETHER: usize = 128;
+const MAX_CONCURRENT_PROBES: usize = 128;
 /// Characters of what was seen that are shown.
-const SHOWN: usize = 80;
+const MAX_SHOWN: usize = 80;
 
 /// The result of one try.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,7 +128,7 @@ impl Probe {
 
 /// Tries that may run at once.
 pub(super) fn together() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(TOGETHER))
+    Arc::new(Semaphore::new(MAX_CONCURRENT_PROBES))
 }
 
 impl Prober {
@@ -206,8 +206,8 @@ fn sight(response: &http::Response<Bytes>, expected: &str) -> Sight {
     let address = response.extensions().get::<HttpInfo>().map(HttpInfo::remote_addr);
     let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
     let text = match location.filter(|_| response.status().is_redirection()) {
-        Some(location) => format!("a redirect to {}", printable(location, SHOWN)),
-        None => printable(&body, SHOWN),
+        Some(location) => format!("a redirect to {}", printable(location, MAX_SHOWN)),
+        None => printable(&body, MAX_SHOWN),
     };
     Sight::Other {
         status: response.status().as_u16(),

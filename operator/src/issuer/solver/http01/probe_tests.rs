@@ -95,7 +95,7 @@ fn the_expected_body_alone_is_the_answer_and_what_else_is_seen_is_fit_to_show() 
         panic!("not the answer");
     };
     assert!(
-        text.chars().count() <= SHOWN && !text.contains(['\u{1b}', '\n']),
+        text.chars().count() <= MAX_SHOWN && !text.contains(['\u{1b}', '\n']),
         "{text}"
     );
 }

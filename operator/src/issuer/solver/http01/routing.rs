@@ -32,7 +32,7 @@ const PATH: &str = "/.well-known/acme-challenge/";
 
 /// Where the responder is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Site {
+pub struct ResponderService {
     /// The operator's own namespace.
     pub namespace: String,
     /// Address of this Pod and port of the responder: only the leader answers.
@@ -90,25 +90,25 @@ pub(super) fn labels() -> BTreeMap<String, String> {
     .collect()
 }
 
-fn metadata(site: &Site, name: String) -> ObjectMeta {
+fn metadata(responder_service: &ResponderService, name: String) -> ObjectMeta {
     ObjectMeta {
         name: Some(name),
-        namespace: Some(site.namespace.clone()),
+        namespace: Some(responder_service.namespace.clone()),
         labels: Some(labels()),
         ..ObjectMeta::default()
     }
 }
 
 /// A Service without a selector: its endpoints are ours.
-pub(super) fn service(site: &Site) -> Service {
+pub(super) fn service(responder_service: &ResponderService) -> Service {
     Service {
-        metadata: metadata(site, NAME.into()),
+        metadata: metadata(responder_service, NAME.into()),
         spec: Some(ServiceSpec {
             ports: Some(vec![ServicePort {
                 name: Some(PORT_NAME.into()),
                 port: 80,
                 protocol: Some("TCP".into()),
-                target_port: Some(IntOrString::Int(site.responder.port().into())),
+                target_port: Some(IntOrString::Int(responder_service.responder.port().into())),
                 ..ServicePort::default()
             }]),
             ..ServiceSpec::default()
@@ -118,12 +118,12 @@ pub(super) fn service(site: &Site) -> Service {
 }
 
 /// The leader's Pod. The slice of the other address family is another object, since the type of one is immutable.
-pub(super) fn endpoint_slice(site: &Site) -> EndpointSlice {
-    let (family, suffix) = match site.responder.ip() {
+pub(super) fn endpoint_slice(responder_service: &ResponderService) -> EndpointSlice {
+    let (family, suffix) = match responder_service.responder.ip() {
         IpAddr::V4(_) => ("IPv4", "ipv4"),
         IpAddr::V6(_) => ("IPv6", "ipv6"),
     };
-    let mut metadata = metadata(site, format!("{NAME}-{suffix}"));
+    let mut metadata = metadata(responder_service, format!("{NAME}-{suffix}"));
     let labels = metadata.labels.get_or_insert_default();
     labels.insert("kubernetes.io/service-name".into(), NAME.into());
     labels.insert("endpointslice.kubernetes.io/managed-by".into(), "gatehouse.dev".into());
@@ -131,23 +131,23 @@ pub(super) fn endpoint_slice(site: &Site) -> EndpointSlice {
         metadata,
         address_type: family.into(),
         // On loopback, in development, no ingress controller can reach it, and the API server refuses the address.
-        endpoints: Some(if site.responder.ip().is_loopback() {
+        endpoints: Some(if responder_service.responder.ip().is_loopback() {
             Vec::new()
         } else {
-            vec![endpoint(site)]
+            vec![endpoint(responder_service)]
         }),
         ports: Some(vec![EndpointPort {
             name: Some(PORT_NAME.into()),
-            port: Some(site.responder.port().into()),
+            port: Some(responder_service.responder.port().into()),
             protocol: Some("TCP".into()),
             ..EndpointPort::default()
         }]),
     }
 }
 
-fn endpoint(site: &Site) -> Endpoint {
+fn endpoint(responder_service: &ResponderService) -> Endpoint {
     Endpoint {
-        addresses: vec![site.responder.ip().to_string()],
+        addresses: vec![responder_service.responder.ip().to_string()],
         conditions: Some(EndpointConditions {
             ready: Some(true),
             ..EndpointConditions::default()
@@ -157,8 +157,12 @@ fn endpoint(site: &Site) -> Endpoint {
 }
 
 /// Builds the Ingress: one rule, for the path of challenges alone. `template` is what the Issuers in flight want on it.
-pub(super) fn ingress(site: &Site, key: &RouteKey, template: &IngressTemplateMetadata) -> Ingress {
-    let mut metadata = metadata(site, key.name());
+pub(super) fn ingress(
+    responder_service: &ResponderService,
+    key: &RouteKey,
+    template: &IngressTemplateMetadata,
+) -> Ingress {
+    let mut metadata = metadata(responder_service, key.name());
     let mut all_labels = template.labels.clone();
     all_labels.extend(labels());
     metadata.labels = Some(all_labels);
@@ -204,8 +208,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
     use super::*;
 
-    fn site(address: &str) -> Site {
-        Site {
+    fn responder_service(address: &str) -> ResponderService {
+        ResponderService {
             namespace: "gatehouse-system".into(),
             responder: address.parse().unwrap(),
         }
@@ -224,10 +228,10 @@ mod tests {
 
     #[test]
     fn the_service_leads_to_the_leaders_pod() {
-        let site = site("10.1.2.3:8089");
-        insta::assert_yaml_snapshot!("service", service(&site));
-        insta::assert_yaml_snapshot!("endpoint_slice", endpoint_slice(&site));
-        let v6 = endpoint_slice(&self::site("[fd00::3]:8089"));
+        let responder_service = responder_service("10.1.2.3:8089");
+        insta::assert_yaml_snapshot!("service", service(&responder_service));
+        insta::assert_yaml_snapshot!("endpoint_slice", endpoint_slice(&responder_service));
+        let v6 = endpoint_slice(&self::responder_service("[fd00::3]:8089"));
         assert_eq!(
             (v6.metadata.name.as_deref(), v6.address_type.as_str()),
             (Some("gatehouse-http01-ipv6"), "IPv6")
@@ -237,14 +241,18 @@ mod tests {
 
     #[test]
     fn an_ingress_leads_the_challenges_of_one_host_to_the_service_and_nothing_else() {
-        let site = site("10.1.2.3:8089");
+        let responder_service = responder_service("10.1.2.3:8089");
         let template = IngressTemplateMetadata::default();
         let host = RouteKey::new("nginx", &dns("a.example.com"));
-        insta::assert_yaml_snapshot!("ingress", ingress(&site, &host, &template));
+        insta::assert_yaml_snapshot!("ingress", ingress(&responder_service, &host, &template));
         let [one, two] = ["192.0.2.7", "2001:db8::7"]
             .map(|address| RouteKey::new("nginx", &Identifier::Ip(address.parse().unwrap())));
         assert_eq!(one, two, "a second rule without a host would be refused by controllers");
-        let rules = ingress(&site, &one, &template).spec.unwrap().rules.unwrap();
+        let rules = ingress(&responder_service, &one, &template)
+            .spec
+            .unwrap()
+            .rules
+            .unwrap();
         assert_eq!((rules.len(), &rules[0].host), (1, &None));
     }
 
@@ -261,7 +269,7 @@ mod tests {
         let key = RouteKey::new("nginx", &dns("a.example.com"));
         insta::assert_yaml_snapshot!(
             "ingress_with_template",
-            ingress(&site("10.1.2.3:8089"), &key, &template)
+            ingress(&responder_service("10.1.2.3:8089"), &key, &template)
         );
     }
 

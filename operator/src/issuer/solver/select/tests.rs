@@ -36,7 +36,7 @@ fn chosen(solvers: &[Solver], name: &str, labels: &[(&str, &str)]) -> Result<usi
         .map_or_else(|_| Identifier::Dns(name.into()), Identifier::Ip);
     select(
         solvers,
-        Wanted {
+        Challenged {
             identifier: &identifier,
             wildcard,
             labels: &labels,
@@ -62,7 +62,7 @@ fn the_most_specific_solver_answers() {
         http(name),
         http(zone),
     ];
-    for (wanted, labels, expected) in [
+    for (challenged, labels, expected) in [
         ("a.sub.example.com", web, 5),
         ("b.sub.example.com", web, 4),
         ("sub.example.com", web, 4),
@@ -75,7 +75,11 @@ fn the_most_specific_solver_answers() {
         ("192.0.2.1", &[][..], 0),
         ("192.0.2.1", a, 1),
     ] {
-        assert_eq!(chosen(&all, wanted, labels), Ok(expected), "{wanted} {labels:?}");
+        assert_eq!(
+            chosen(&all, challenged, labels),
+            Ok(expected),
+            "{challenged} {labels:?}"
+        );
     }
 }
 
@@ -87,14 +91,18 @@ fn all_of_a_selector_must_fit_and_each_part_ranks_in_its_order() {
         http(json!({"dnsZones": ["a.test"], "dnsNames": ["x.a.test"]})),
         http(json!({"dnsNames": ["x.a.test"], "matchLabels": {"team": "a"}})),
     ];
-    for (wanted, labels, expected) in [
+    for (challenged, labels, expected) in [
         ("y.a.test", &[("team", "a")][..], Some(0)),
         ("y.a.test", &[], None),
         ("y.b.a.test", &[("team", "a")], Some(1)),
         ("x.a.test", &[("team", "a")], Some(2)),
         ("x.a.test", &[], Some(2)),
     ] {
-        assert_eq!(chosen(&solvers, wanted, labels).ok(), expected, "{wanted} {labels:?}");
+        assert_eq!(
+            chosen(&solvers, challenged, labels).ok(),
+            expected,
+            "{challenged} {labels:?}"
+        );
     }
 }
 
@@ -187,12 +195,12 @@ proptest! {
         labels in proptest::collection::btree_map(label(), label(), 0..3),
     ) {
         let identifier = Identifier::Dns(name);
-        let wanted = Wanted { identifier: &identifier, wildcard, labels: &labels };
+        let challenged = Challenged { identifier: &identifier, wildcard, labels: &labels };
         let fits: Vec<Option<Fit>> = solvers
             .iter()
-            .map(|solver| can(solver, wanted).then(|| fit(solver.selector.as_ref(), &wanted.name(), wanted)).flatten())
+            .map(|solver| can(solver, challenged).then(|| fit(solver.selector.as_ref(), &challenged.name(), challenged)).flatten())
             .collect();
-        match select(&solvers, wanted) {
+        match select(&solvers, challenged) {
             Ok(index) => {
                 let best = fits[index].expect("the chosen one fits");
                 for (other, fit) in fits.iter().enumerate().filter_map(|(other, fit)| Some((other, (*fit)?))) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tokio::time::{Instant, sleep};
 
-use super::world::{Candidate, Fault, World};
+use super::test_lease::{Candidate, Fault, TestLease};
 
 #[derive(Debug, Clone, Copy)]
 enum Trouble {
@@ -51,9 +51,9 @@ fn strikes() -> impl Strategy<Value = Vec<Strike>> {
 async fn play(strikes: &[Strike]) -> Result<(), TestCaseError> {
     const STEP: Duration = Duration::from_millis(50);
     const NAMES: [&str; 3] = ["a", "bb", "ccc"];
-    let world = World::new();
+    let test_lease = TestLease::new();
     let start = Instant::now();
-    let mut candidates: Vec<Candidate> = NAMES.map(|name| world.start(name)).into_iter().collect();
+    let mut candidates: Vec<Candidate> = NAMES.map(|name| test_lease.start(name)).into_iter().collect();
     let mut pending = strikes.iter().peekable();
     let mut heal: Vec<(Instant, usize)> = Vec::new();
     while start.elapsed() < Duration::from_mins(3) {
@@ -67,7 +67,7 @@ async fn play(strikes: &[Strike]) -> Result<(), TestCaseError> {
                 Trouble::Freeze => target.freeze(strike.lasts),
                 Trouble::Kill => target.kill(),
                 Trouble::Stop => target.stop(),
-                Trouble::Delete => world.delete(),
+                Trouble::Delete => test_lease.delete(),
             }
         }
         heal.retain(|(when, target)| {
@@ -78,15 +78,15 @@ async fn play(strikes: &[Strike]) -> Result<(), TestCaseError> {
             !due
         });
         sleep(STEP).await;
-        world.check_exclusion(&format!("{:?}", start.elapsed()));
+        test_lease.check_exclusion(&format!("{:?}", start.elapsed()));
         // A process that ended is started again, as a Deployment would.
         for (number, candidate) in candidates.iter_mut().enumerate() {
             if candidate.ended() {
-                *candidate = world.start(NAMES[number]);
+                *candidate = test_lease.start(NAMES[number]);
             }
         }
     }
-    prop_assert_eq!(world.violations(), Vec::<String>::new());
+    prop_assert_eq!(test_lease.violations(), Vec::<String>::new());
     let leading = candidates
         .iter()
         .filter(|candidate| candidate.leadership.is_leader())

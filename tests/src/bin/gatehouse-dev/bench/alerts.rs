@@ -10,7 +10,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use gatehouse_crds::alert::{AlertPolicy, ClusterAlertPolicy};
 use gatehouse_crds::certificate::Certificate;
 use gatehouse_tests::receiver::{Answer, Received};
-use gatehouse_tests::stage::SOON;
+use gatehouse_tests::shared_operator::SOON;
 use gatehouse_tests::{Error, Receiver};
 use jiff::{SignedDuration, Timestamp};
 use kube::Api;
@@ -33,7 +33,7 @@ const BEFORE: usize = 20;
 const SLOW: Duration = Duration::from_millis(100);
 /// The policy whose rules make the storm.
 const STORM: &str = "storm";
-const PATIENCE: Duration = Duration::from_mins(5);
+const TIMEOUT: Duration = Duration::from_mins(5);
 /// The issuer of the single certificates.
 const ISSUER: &str = "bench-ca";
 
@@ -91,7 +91,7 @@ pub(super) async fn alerts(binary: &Path, measured: &mut Measured) -> Result<(),
     rules(&lab, true).await?;
     let mut during = Vec::new();
     // All the while certificates are issued, one after the other.
-    while receivers.told().0 < CERTIFICATES && began.elapsed() < PATIENCE {
+    while receivers.told().0 < CERTIFICATES && began.elapsed() < TIMEOUT {
         during.push(one(&mut lab).await?);
     }
     note("storm", began.elapsed().as_secs_f64());
@@ -280,7 +280,7 @@ async fn moments(lab: &Lab, receiver: &Receiver) -> Result<Duration, Error> {
     });
     late.max().ok_or_else(|| Error::Deadline {
         what: "alerts of certificates that ran out".to_owned(),
-        after: PATIENCE,
+        after: TIMEOUT,
         detail: String::new(),
     })
 }
@@ -295,7 +295,7 @@ async fn one(lab: &mut Lab) -> Result<Duration, Error> {
 
 /// Waits until it is so, or patience ends; the moment.
 async fn wait(mut so: impl FnMut() -> bool) -> Instant {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !so() && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

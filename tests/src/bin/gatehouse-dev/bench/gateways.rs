@@ -11,7 +11,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use gatehouse_crds::gateway::{Gateway, Provider};
 use gatehouse_tests::cloud::{Answer, Habits};
 use gatehouse_tests::process::eventually;
-use gatehouse_tests::stage::SOON;
+use gatehouse_tests::shared_operator::SOON;
 use gatehouse_tests::{Cloud, Error, Operator};
 use k8s_openapi::api::core::v1::{Node, Pod, Service, ServiceAccount};
 use kube::Api;
@@ -36,7 +36,7 @@ const CLOUD: Duration = Duration::from_millis(50);
 const MINUTE: Duration = Duration::from_mins(1);
 const NODE: &str = "bench";
 /// What the cloud and the controller manager may take to clear up.
-const PATIENCE: Duration = Duration::from_mins(5);
+const TIMEOUT: Duration = Duration::from_mins(5);
 
 /// All of it.
 pub(super) async fn gateways(binary: &Path, large: bool, measured: &mut Measured) -> Result<(), Error> {
@@ -96,7 +96,7 @@ pub(super) async fn gateways(binary: &Path, large: bool, measured: &mut Measured
     step("restart");
     lab.operator.terminate(SOON).await;
     let mark = lab.audit.mark();
-    lab.operator = Operator::start(lab.world.folder(), &lab.options)?;
+    lab.operator = Operator::start(lab.test_cluster.folder(), &lab.options)?;
     lab.operator.wait_ready().await?;
     lab.audit.quiet().await;
     tokio::time::sleep(REST).await;
@@ -175,7 +175,7 @@ async fn script(lab: &mut Lab) -> Result<f64, Error> {
         let ours = ListParams::default().labels("app.kubernetes.io/managed-by=script");
         remove::<Service>(lab, &namespace, &ours).await?;
     }
-    lab.operator = Operator::start(lab.world.folder(), &lab.options)?;
+    lab.operator = Operator::start(lab.test_cluster.folder(), &lab.options)?;
     lab.operator.wait_ready().await?;
     Ok(took)
 }
@@ -190,7 +190,7 @@ where
 {
     let api: Api<K> = lab.cluster.api(namespace);
     api.delete_collection(&DeleteParams::default(), which).await?;
-    eventually("what the script has created is gone", PATIENCE, || async {
+    eventually("what the script has created is gone", TIMEOUT, || async {
         api.list(which).await.ok().filter(|left| left.items.is_empty())
     })
     .await;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use gatehouse_crds::certificate::Certificate;
 use gatehouse_tests::cluster::Cluster;
-use gatehouse_tests::stage::{ACCOUNT, SOON, SYSTEM, base64};
-use gatehouse_tests::world::{Options, World};
+use gatehouse_tests::shared_operator::{ACCOUNT, SOON, SYSTEM, base64};
+use gatehouse_tests::test_cluster::{Options, TestCluster};
 use gatehouse_tests::{Error, Knot, Operator, Pebble, control_plane, operator, pebble, workspace};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::Api;
@@ -32,7 +32,7 @@ pub(super) enum Subject {
 
 /// A control plane, an issuer, an operator.
 pub(super) struct Lab {
-    pub(super) world: World,
+    pub(super) test_cluster: TestCluster,
     pub(super) cluster: Cluster,
     pub(super) options: operator::Options,
     pub(super) operator: Operator,
@@ -54,7 +54,7 @@ impl Lab {
     pub(super) async fn start(binary: &Path, subject: Subject) -> Result<Self, Error> {
         step("starting the components");
         let acme = subject == Subject::Acme;
-        let world = World::start(Options {
+        let test_cluster = TestCluster::start(Options {
             control_plane: control_plane::Options {
                 controller_manager: subject == Subject::Gateways,
                 audit: true,
@@ -66,40 +66,41 @@ impl Lab {
             }),
         })
         .await?;
-        let cluster = world.cluster().await;
+        let cluster = test_cluster.cluster().await;
         cluster.install_crds().await?;
         let config: PathBuf = workspace::root().join("config/default");
-        world.plane.kubectl(&[
+        test_cluster.plane.kubectl(&[
             "apply",
             "--server-side",
             "--force-conflicts",
             "-k",
             &config.to_string_lossy(),
         ])?;
-        let kubeconfig = world.plane.kubeconfig_for(SYSTEM, ACCOUNT).await?;
+        let kubeconfig = test_cluster.plane.kubeconfig_for(SYSTEM, ACCOUNT).await?;
         let options = operator::Options::new(&kubeconfig)
             .binary(binary)
             .arg("--leader-elect")
             .env("POD_NAMESPACE", SYSTEM);
-        let mut operator = Operator::start(world.folder(), &options)?;
+        let mut operator = Operator::start(test_cluster.folder(), &options)?;
         operator.wait_ready().await?;
         let namespaces: Api<Namespace> = Api::all(cluster.client());
         for number in 0..NAMESPACES {
             create(&namespaces, json!({"metadata": {"name": format!("bench-{number}")}})).await?;
         }
         let lab = Self {
-            audit: Audit::new(world.plane.folder()),
+            audit: Audit::new(test_cluster.plane.folder()),
             ready: Seen::watch(Api::<Certificate>::all(cluster.client()), is_ready),
             made: 0,
-            world,
+            test_cluster,
             cluster,
             options,
             operator,
         };
         if acme {
-            let tsig = json!({"metadata": {"name": "tsig"}, "stringData": {"secret": lab.world.knot().secret()}});
+            let tsig =
+                json!({"metadata": {"name": "tsig"}, "stringData": {"secret": lab.test_cluster.knot().secret()}});
             create(&lab.cluster.api::<Secret>(SYSTEM), tsig).await?;
-            lab.acme_issuer("bench-acme", lab.world.pebble()).await?;
+            lab.acme_issuer("bench-acme", lab.test_cluster.pebble()).await?;
         } else {
             lab.issuer("own", json!({"selfSigned": {}})).await?;
             let root = json!({"apiVersion": "gatehouse.dev/v1alpha1", "kind": "Certificate", "metadata": {"name": "root"},
@@ -124,7 +125,7 @@ impl Lab {
     }
 
     pub(super) async fn acme_issuer(&self, name: &str, pebble: &Pebble) -> Result<(), Error> {
-        let address = self.world.knot().address().to_string();
+        let address = self.test_cluster.knot().address().to_string();
         let solver = json!({"dns01": {
             "rfc2136": {"nameserver": address, "tsigKeyName": Knot::KEY_NAME, "tsigAlgorithm": Knot::ALGORITHM,
                         "tsigSecretSecretRef": {"name": "tsig", "key": "secret"}},
@@ -192,7 +193,7 @@ impl Lab {
         let issuer = "bench-ca";
         let names = self.create(issuer, 1).await?;
         let began = Instant::now();
-        self.operator = Operator::start(self.world.folder(), &self.options)?;
+        self.operator = Operator::start(self.test_cluster.folder(), &self.options)?;
         let ready = self.ready.all(&names).await?;
         Ok(ready.into_iter().max().map_or(Duration::ZERO, |ready| ready - began))
     }

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 const USER: &str = "system:serviceaccount:gatehouse-system:gatehouse-operator";
 /// Nothing more comes after so long without a request.
 const QUIET: Duration = Duration::from_secs(5);
-const PATIENCE: Duration = Duration::from_mins(5);
+const TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Seconds of CPU, user and system, since the process began.
 pub(super) fn cpu(operator: &Operator) -> Result<f64, Error> {
@@ -119,7 +119,7 @@ impl Audit {
 
     /// Waits until nothing but the Lease was asked for, for a while.
     pub(super) async fn quiet(&self) {
-        let (deadline, mut mark, mut last) = (Instant::now() + PATIENCE, self.mark(), Instant::now());
+        let (deadline, mut mark, mut last) = (Instant::now() + TIMEOUT, self.mark(), Instant::now());
         while last.elapsed() < QUIET && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(500)).await;
             let now = self.mark();
@@ -160,7 +160,7 @@ impl Seen {
 
     /// Waits for all of them; the moments, in the order of the names.
     pub(super) async fn all(&self, names: &[String]) -> Result<Vec<Instant>, Error> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let seen: Vec<Instant> = {
                 let known = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -172,7 +172,7 @@ impl Seen {
             if Instant::now() > deadline {
                 return Err(Error::Deadline {
                     what: format!("{} objects as they should be", names.len()),
-                    after: PATIENCE,
+                    after: TIMEOUT,
                     detail: format!("{} are", seen.len()),
                 });
             }

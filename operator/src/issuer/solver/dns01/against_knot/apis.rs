@@ -48,7 +48,7 @@ async fn acme_dns_solver(system: SocketAddr, api: SocketAddr, accounts: &str) ->
         "host": format!("http://{api}/"), "accountSecretRef": {"name": "s", "key": "accounts"}
     }}});
     let secrets = One("accounts", accounts.to_owned());
-    workshop(Some(system))
+    solver_factory(Some(system))
         .build(&Author::Administrator, &serde_json::from_value(spec).unwrap(), &secrets)
         .await
 }
@@ -150,7 +150,7 @@ async fn power_dns_solver(knot: &Knot, api: SocketAddr, key: &str) -> Result<Arc
         "propagation": {"nameservers": [knot.address.to_string()]}
     }});
     let secrets = One("apiKey", key.to_owned());
-    workshop(None)
+    solver_factory(None)
         .build(&Author::Administrator, &serde_json::from_value(spec).unwrap(), &secrets)
         .await
 }
@@ -239,12 +239,17 @@ async fn the_library_connects_nowhere_that_is_refused_whatever_the_name_was_at_f
             One("apiKey", "right-key".to_owned()),
         )
     };
-    let site = Site {
+    let responder_service = ResponderService {
         namespace: "n".into(),
         responder: "10.0.0.1:1".parse().unwrap(),
     };
-    let door = Frontdoor::new(site, Arc::default(), IngressPolicy::default(), Duration::ZERO);
-    let shop = Workshop::new(Reach::default(), SystemServers::new([knot.address]), Arc::new(door));
+    let door = Http01Router::new(
+        responder_service,
+        Arc::default(),
+        IngressPolicy::default(),
+        Duration::ZERO,
+    );
+    let shop = SolverFactory::new(Reach::default(), SystemServers::new([knot.address]), Arc::new(door));
     // By address, and by a name that the resolver gives the address of at the moment of connecting.
     for endpoint in [
         "http://127.0.0.1:1",
@@ -286,7 +291,7 @@ async fn slow_for_one(headers: HeaderMap) -> (StatusCode, String) {
 async fn a_slow_account_holds_up_no_other_at_the_same_name() {
     let knot = Knot::start(&[("a.test", "")]).await;
     let (api, _) = serve(Router::new().fallback(any(slow_for_one))).await;
-    let shop = workshop(None);
+    let shop = solver_factory(None);
     let one = challenge("a.test", "v");
     let solver = async |key: &str| {
         let spec = json!({"dns01": {

@@ -433,8 +433,8 @@ async fn a_server_that_is_down_is_told_at_once_and_waited_for_until_the_timeout(
 #[tokio::test]
 async fn loopback_needs_consent_and_names_outside_the_zones_are_refused() {
     let mut spec = rfc2136("127.0.0.1:53".parse().unwrap());
-    let door = Frontdoor::new(
-        Site {
+    let door = Http01Router::new(
+        ResponderService {
             namespace: "n".into(),
             responder: "10.0.0.1:1".parse().unwrap(),
         },
@@ -442,7 +442,7 @@ async fn loopback_needs_consent_and_names_outside_the_zones_are_refused() {
         IngressPolicy::default(),
         Duration::ZERO,
     );
-    let strict = Workshop::new(Reach::default(), SystemServers::default(), Arc::new(door));
+    let strict = SolverFactory::new(Reach::default(), SystemServers::default(), Arc::new(door));
     let solver = strict
         .build(
             &Author::Administrator,
