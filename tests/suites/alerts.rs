@@ -149,8 +149,8 @@ async fn what_runs_out_is_told_at_its_moment() {
         &["firing expiring web", "firing expiring web", "firing expired web"],
     )
     .await;
-    let received = receiver.received();
-    let severities: Vec<Value> = received
+    let requests = receiver.received();
+    let severities: Vec<Value> = requests
         .iter()
         .map(|received| received.json()["data"]["severity"].clone())
         .collect();
@@ -166,8 +166,8 @@ async fn what_runs_out_is_told_at_its_moment() {
             .unwrap()
     };
     let (sent, end) = (
-        moment(&received[2], "/time"),
-        moment(&received[2], "/data/certificate/notAfter"),
+        moment(&requests[2], "/time"),
+        moment(&requests[2], "/data/certificate/notAfter"),
     );
     assert!(
         (sent - end).total(jiff::Unit::Second).unwrap() < 1.5,
@@ -264,9 +264,9 @@ async fn what_a_policy_fired_is_ended_when_it_is_deleted_also_without_its_secret
     isolated.apply(&policy("second", &ops(&receiver))).await;
     isolated.apply(&orphan("web")).await;
     let of = |path: &str| {
-        let received = receiver.received().into_iter();
-        let received = received.filter(|received| received.path == path && received.answered.is_success());
-        received
+        let requests = receiver.received().into_iter();
+        let requests = requests.filter(|received| received.path == path && received.answered.is_success());
+        requests
             .map(|received| {
                 received.json()["data"]["status"]
                     .as_str()
@@ -484,9 +484,9 @@ async fn a_sign_of_life_comes_at_its_interval() {
         (receiver.received().len() >= 3).then_some(())
     })
     .await;
-    let received = receiver.received();
+    let requests = receiver.received();
     assert!(
-        received
+        requests
             .iter()
             .all(|received| received.json()["type"] == "dev.gatehouse.heartbeat")
     );

@@ -152,16 +152,16 @@ fn assert_exact(test_cluster: &TestCluster, rules: &[PolicyRule]) {
 }
 
 async fn rules(cluster: &Cluster, cluster_role: bool, roles: &[(&str, &str)]) -> Vec<PolicyRule> {
-    let mut rules = Vec::new();
+    let mut all = Vec::new();
     if cluster_role {
         let role = Api::<ClusterRole>::all(cluster.client()).get(ACCOUNT).await.unwrap();
-        rules.extend(role.rules.unwrap_or_default());
+        all.extend(role.rules.unwrap_or_default());
     }
     for (namespace, name) in roles {
         let role = cluster.api::<Role>(namespace).get(name).await.unwrap();
-        rules.extend(role.rules.unwrap_or_default());
+        all.extend(role.rules.unwrap_or_default());
     }
-    rules
+    all
 }
 
 fn workload(kind: &str, extra: &str) -> String {

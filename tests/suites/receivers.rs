@@ -641,9 +641,9 @@ async fn a_crash_in_mid_delivery_repeats_it_under_its_id() {
     let _operator = isolated.operator().await;
     let idle = |status: &ReceiverStatus| status.last_success.is_some() && status.pending == 0;
     status_of(&isolated, "ops", "told", idle).await;
-    let received = receiver.received();
-    assert_eq!(received.len(), 2, "once by each");
-    assert_eq!(ids(&received).len(), 1);
+    let requests = receiver.received();
+    assert_eq!(requests.len(), 2, "once by each");
+    assert_eq!(ids(&requests).len(), 1);
 }
 
 #[tokio::test]
@@ -748,8 +748,8 @@ async fn of_a_thousand_policies_in_a_namespace_the_oldest_hundred_work_and_the_n
 
     isolated.apply(&orphan("web")).await;
     let paths = || {
-        let received = receiver.received().into_iter();
-        received
+        let requests = receiver.received().into_iter();
+        requests
             .filter(|received| received.path.starts_with("/crowd/"))
             .map(|received| received.path)
             .collect::<Vec<_>>()

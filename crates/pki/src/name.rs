@@ -93,11 +93,11 @@ fn text(tag: u32, octets: &[u8]) -> Option<String> {
 
 /// A text as it is compared: mapped, folded, normalized and without insignificant spaces (RFC 4518 §2).
 fn prepared(text: &str) -> String {
-    let normalizer = ComposingNormalizerBorrowed::new_nfkc();
+    let nfkc = ComposingNormalizerBorrowed::new_nfkc();
     let mapped: String = text.chars().filter_map(mapped).collect();
     // Compatibility forms may decompose to upper case, hence twice.
-    let folded = folded(&normalizer.normalize(&folded(&mapped)));
-    let normalized = normalizer.normalize(&folded);
+    let folded = folded(&nfkc.normalize(&folded(&mapped)));
+    let normalized = nfkc.normalize(&folded);
     normalized.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 

@@ -241,15 +241,14 @@ type Split<'a> = (&'a [u8], Boundary, &'a [u8]);
 /// Splits a text at its next BEGIN or END.
 fn next_boundary(text: &[u8]) -> Result<Option<Split<'_>>, Fault> {
     const DASHES: &[u8] = b"-----";
-    let positions = [(b"-----BEGIN ".as_slice(), true), (b"-----END ".as_slice(), false)];
-    let found = positions
+    let found = [(b"-----BEGIN ".as_slice(), true), (b"-----END ".as_slice(), false)]
         .into_iter()
-        .filter_map(|(start, begins)| Some((position(text, start)?, start.len(), begins)))
+        .filter_map(|(marker, begins)| Some((position(text, marker)?, marker.len(), begins)))
         .min();
-    let Some((position_, length, begins)) = found else {
+    let Some((start, length, begins)) = found else {
         return Ok(None);
     };
-    let (before, rest) = text.split_at_checked(position_).unwrap_or_default();
+    let (before, rest) = text.split_at_checked(start).unwrap_or_default();
     let rest = rest.get(length..).unwrap_or_default();
     let end = position(rest, DASHES).ok_or(Fault::Boundary)?;
     let (label, rest) = rest.split_at_checked(end).unwrap_or_default();

@@ -93,19 +93,19 @@ pub async fn issue(
             let Ok(permit) = ctx.writes.acquire().await else {
                 return Ok(Action::await_change());
             };
-            let signed = match generate(reconcile, desired, observed, cause).await? {
+            let pair = match generate(reconcile, desired, observed, cause).await? {
                 Ok(key) => signing::by_ca(&ca, desired, key, reconcile.now),
                 Err(failure) => Err(failure),
             };
             drop(permit);
-            deliver(reconcile, desired, observed, cause, signed, at_once(&issuer, authority)).await?
+            deliver(reconcile, desired, observed, cause, pair, at_once(&issuer, authority)).await?
         }
         Signer::SelfSigned => {
-            let signed = match generate(reconcile, desired, observed, cause).await? {
+            let pair = match generate(reconcile, desired, observed, cause).await? {
                 Ok(key) => signing::by_itself(desired, key, reconcile.now),
                 Err(failure) => Err(failure),
             };
-            deliver(reconcile, desired, observed, cause, signed, at_once(&issuer, authority)).await?
+            deliver(reconcile, desired, observed, cause, pair, at_once(&issuer, authority)).await?
         }
         Signer::Acme(signer) => {
             let step = Acme {

@@ -45,7 +45,7 @@ pub async fn ask(
         next_check_time: Some(renewal::whole_seconds(next)),
         ..before.clone()
     };
-    let (Some(signed), Some(id)) = (
+    let (Some(signing_issuer), Some(id)) = (
         &status.issuer,
         metadata.and_then(|metadata| metadata.ari_identifier.as_deref()),
     ) else {
@@ -55,7 +55,7 @@ pub async fn ask(
         .authority
         .as_ref()
         .and_then(|authority| authority.server.as_deref());
-    let issuer = Key::of_signing(signed, &reconcile.namespace());
+    let issuer = Key::of_signing(signing_issuer, &reconcile.namespace());
     let signer = match reconcile.ctx().registry.get(&issuer) {
         // An identifier is asked for at the server that issued, never at another that the issuer has now.
         Some(State::Ready(Signer::Acme(signer))) if is_same_server(server, Some(&signer.spec.server)) => Some(signer),

@@ -214,7 +214,7 @@ impl StatusBuilder<'_> {
             (false, false) => ADOPTED,
         };
         let remarks = match issued.ready_issuer {
-            Some(issuer) => remarks::remarks(self.certificate, &status, issuer),
+            Some(ready) => remarks::remarks(self.certificate, &status, ready),
             None => remarks::differing(&status.differences).into_iter().collect(),
         };
         let message = with_remarks(good_until(secret, reason, Some(leaf.not_after)), &remarks);

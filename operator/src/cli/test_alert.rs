@@ -167,8 +167,7 @@ fn report<K: Policy>(policy: &K, time: Timestamp, too_late: Option<Duration>) ->
         };
         format!("{}: {}\n", receiver.name, terminal::plain(&words))
     });
-    let text = lines.collect();
-    (text, fine)
+    (lines.collect(), fine)
 }
 
 #[cfg(test)]

@@ -190,14 +190,14 @@ pub struct Dependencies {
 impl Dependencies {
     /// An empty registry, and those whose objects have changed.
     pub fn new(source: impl Source) -> (Arc<Self>, mpsc::UnboundedReceiver<Dependent>) {
-        let (changes, changed) = mpsc::unbounded_channel();
+        let (changes, receiver) = mpsc::unbounded_channel();
         let registry = Self {
             source: Box::new(source),
             state: Mutex::default(),
             changes,
             too_many: Notify::new(),
         };
-        (Arc::new(registry), changed)
+        (Arc::new(registry), receiver)
     }
 
     /// Says which objects `dependent` waits for from now on. Call it before they are read, so that no change is missed.

@@ -155,7 +155,7 @@ pub async fn run(config: kube::Config, settings: Settings) -> Result<(), Operato
         http01_router.clone(),
     ));
 
-    let (dependencies, changed) = Dependencies::new(Cluster::new(client.clone(), recovery.clone()));
+    let (dependencies, dependents) = Dependencies::new(Cluster::new(client.clone(), recovery.clone()));
     let (caches, inlets): (Vec<_>, Vec<_>) = settings.scopes().iter().map(|_| Cache::new()).unzip();
     let context = Arc::new(Context {
         client: client.clone(),
@@ -313,7 +313,7 @@ pub async fn run(config: kube::Config, settings: Settings) -> Result<(), Operato
             gateway_caches: gateway_caches.clone(),
             alerts: news.clone(),
         };
-        wakeups::spawn(&mut work, queues, dependencies.clone(), changed, &recovery, &stop);
+        wakeups::spawn(&mut work, queues, dependencies.clone(), dependents, &recovery, &stop);
         let watch_scopes: Vec<_> = settings
             .scopes()
             .into_iter()

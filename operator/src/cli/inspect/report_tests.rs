@@ -172,10 +172,10 @@ fn what_does_not_fit_is_said_and_makes_the_exit_code() {
 #[test]
 fn a_file_may_hold_certificates_alone() {
     let root = root();
-    let mut file = secret(&[("tls.crt", &root.pem)]);
-    file.is_file = true;
-    file.annotations.clear();
-    let (text, fine) = report(&file, now(), PAPER);
+    let mut subject = secret(&[("tls.crt", &root.pem)]);
+    subject.is_file = true;
+    subject.annotations.clear();
+    let (text, fine) = report(&subject, now(), PAPER);
     assert!(fine, "{text}");
     assert!(!text.contains("Managed by") && !text.contains("Private key"), "{text}");
     assert!(text.contains("it is its own root"), "{text}");

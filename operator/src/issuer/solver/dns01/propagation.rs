@@ -142,7 +142,7 @@ fn judge(
     deadline: Deadline,
 ) -> Result<Readiness, SolverError> {
     let all = || authorities.iter().map(|authority| authority.name.as_str()).zip(seen);
-    let named = |wanted: &Seen| -> String {
+    let servers_that = |wanted: &Seen| -> String {
         let names = all().filter(|(_, seen)| *seen == wanted).map(|(name, _)| name);
         names.collect::<Vec<_>>().join(", ")
     };
@@ -152,7 +152,7 @@ fn judge(
     }
     let mut parts = Vec::new();
     for (wanted, what) in [(Seen::Missing, "does not have it"), (Seen::Silent, "does not answer")] {
-        let names = named(&wanted);
+        let names = servers_that(&wanted);
         if !names.is_empty() {
             parts.push(format!("{names} {what}"));
         }

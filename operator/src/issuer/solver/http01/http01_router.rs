@@ -210,7 +210,7 @@ impl Http01Router {
         let started = Instant::now();
         let mut front = Schedule::<()>::default();
         let mut leftovers = Leftovers::default();
-        let mut writes = FuturesUnordered::new();
+        let mut pending = FuturesUnordered::new();
         loop {
             let now = Instant::now();
             let mut next: Option<Instant> = None;
@@ -222,8 +222,8 @@ impl Http01Router {
                 if self.uses(&name) {
                     continue;
                 }
-                if writes.len() < MAX_CONCURRENT_WRITES {
-                    writes.push(Work::Leftover(name).run(self, writer));
+                if pending.len() < MAX_CONCURRENT_WRITES {
+                    pending.push(Work::Leftover(name).run(self, writer));
                 } else {
                     leftovers.again(name, now);
                 }
@@ -235,7 +235,7 @@ impl Http01Router {
             match front.due(wanted.then_some(()), now) {
                 Due::Apply(()) => {
                     front.begin();
-                    writes.push(Work::Front.run(self, writer));
+                    pending.push(Work::Front.run(self, writer));
                 }
                 Due::Later(at) => later(at),
                 // The Service stays: it costs nothing, and another order will want it.
@@ -249,14 +249,14 @@ impl Http01Router {
                 }
                 match route.schedule.due(route.wanted(), now) {
                     Due::Apply(_) if front.written_at().is_none() => {}
-                    Due::Apply(_) | Due::Delete if writes.len() >= MAX_CONCURRENT_WRITES => {}
+                    Due::Apply(_) | Due::Delete if pending.len() >= MAX_CONCURRENT_WRITES => {}
                     Due::Apply(template) => {
                         route.schedule.begin();
-                        writes.push(Work::Apply(key.clone(), template).run(self, writer));
+                        pending.push(Work::Apply(key.clone(), template).run(self, writer));
                     }
                     Due::Delete => {
                         route.schedule.begin();
-                        writes.push(Work::Delete(key.clone()).run(self, writer));
+                        pending.push(Work::Delete(key.clone()).run(self, writer));
                     }
                     Due::Later(at) => later(at),
                     Due::Nothing => {}
@@ -274,7 +274,7 @@ impl Http01Router {
                 () = stop.cancelled() => return,
                 () = self.changed.notified() => {}
                 () = timer => {}
-                Some((work, outcome)) = writes.next() => self.finished(work, outcome, &mut front, &mut leftovers),
+                Some((work, outcome)) = pending.next() => self.finished(work, outcome, &mut front, &mut leftovers),
             }
         }
     }
