@@ -527,6 +527,22 @@ fn ip_families_that_would_be_ignored_are_refused() {
         );
     }
     assert!(template(Provider::OpenStack, &of_families(external(), &[IpFamily::V6]), TCP).is_ok());
+    // Not documented for internal ones.
+    for provider in [Provider::Yandex, Provider::Tencent] {
+        let asked = in_subnet(internal(), "subnet-abcd1234");
+        assert!(template(provider, &asked, TCP).is_ok());
+        for families in [&both[..], &[IpFamily::V6]] {
+            let words = refused(provider, &of_families(asked.clone(), families), TCP);
+            assert!(words.contains("leave IPv6 out of ipFamilies"), "{provider:?}: {words}");
+        }
+        assert!(template(provider, &of_families(external(), &both), TCP).is_ok());
+    }
+    // userguide/auto-configure-nlb: "Use spec.loadBalancerSourceRanges on Service".
+    let ranged = ServiceSpec {
+        load_balancer_source_ranges: vec!["192.0.2.0/24".into()],
+        ..internal()
+    };
+    assert!(template(Provider::EksAutoMode, &ranged, TCP).is_ok());
     let stack = "service.beta.kubernetes.io/do-loadbalancer-network-stack";
     let dual = annotated(of_families(external(), &both), stack, "DUALSTACK");
     assert!(template(Provider::DigitalOcean, &dual, TCP).is_ok());

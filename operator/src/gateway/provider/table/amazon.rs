@@ -84,7 +84,8 @@ pub static CONTROLLER: Preset = Preset {
     ..PLAIN
 };
 
-/// docs.aws.amazon.com/eks/latest/userguide/auto-configure-nlb.html: the controller's annotations, a class of its own.
+/// docs.aws.amazon.com/eks/latest/userguide/auto-configure-nlb.html: the controller's annotations, a class of its own, and
+/// `spec.loadBalancerSourceRanges` (the annotation of that name is "not supported" there).
 pub static AUTO_MODE: Preset = Preset {
     key: "EKSAutoMode",
     name: "EKS Auto Mode",

@@ -106,6 +106,8 @@ pub static TENCENT: Preset = Preset {
         source_ranges: Some(Lack::always(
             "leave them out, and write the annotation service.cloud.tencent.com/security-groups instead",
         )),
+        // Nor IPv6 of internal ones.
+        internal_ipv6: Some(Lack::always("leave IPv6 out of ipFamilies")),
         ..Lacks::NOTHING
     },
     ..PLAIN
@@ -168,6 +170,8 @@ pub static YANDEX: Preset = Preset {
         source_ranges: Some(Lack::always(
             "leave them out, and restrict who may connect with the security groups of the nodes",
         )),
+        // Nor is anything said of IPv6 there.
+        internal_ipv6: Some(Lack::always("leave IPv6 out of ipFamilies")),
         ..Lacks::NOTHING
     },
     ..PLAIN
