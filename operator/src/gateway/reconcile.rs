@@ -323,10 +323,11 @@ fn known_provider(gateway: &Gateway, scope: Reach, services: &[Arc<ObservedServi
         let is_served = services.iter().any(|live| !live.ingress.is_empty());
         return (scope == Reach::External && is_served).then_some(provider);
     }
-    if scope == Reach::External || !is_shared(provider) {
+    if scope == Reach::External {
         return Some(provider);
     }
-    // Its nodes look like others', too: that it has come out internal is what speaks for it.
+    // It may have been taken for External only, where a guess is enough: that it has come out internal speaks for it, and
+    // that its switch was written, unless its nodes look like others' who read another switch.
     let verified = status.is_some_and(|status| {
         conditions::find(&status.conditions, EXPOSURE_VERIFIED)
             .is_some_and(|said| said.status == "True" && said.reason == "Internal")
@@ -335,7 +336,13 @@ fn known_provider(gateway: &Gateway, scope: Reach, services: &[Arc<ObservedServi
         annotation_exposure::parse(provider, &live.annotations(), &live.labels(), live.class())
             == provider::Exposure::Internal
     };
-    (verified && services.iter().any(is_internal)).then_some(provider)
+    let said = services.iter().any(is_internal);
+    let is_known = if is_shared(provider) {
+        verified && said
+    } else {
+        verified || said
+    };
+    is_known.then_some(provider)
 }
 
 /// Whether the user has to mend something.

@@ -52,7 +52,7 @@ fn a_provider_whose_nodes_look_like_others_stays_for_internal_only_where_it_came
 
 #[test]
 fn a_status_that_was_lost_is_read_off_the_service() {
-    let services = made("GKE", json!({}), &[]);
+    let services = made("GKE", json!({"networking.gke.io/load-balancer-type": "Internal"}), &[]);
     for scope in [Reach::Internal, Reach::External] {
         let known = known_provider(&gateway(Value::Null), scope, &services);
         assert_eq!(known, Some(Provider::Gke));
@@ -72,4 +72,16 @@ fn no_provider_is_decided_again_unless_somebody_serves_the_service() {
     assert_eq!(known(Reach::External, &[]), None);
     assert_eq!(known(Reach::External, &["203.0.113.7"]), Some(Provider::Other));
     assert_eq!(known(Reach::Internal, &["203.0.113.7"]), None);
+}
+
+#[test]
+fn what_was_taken_for_external_is_detected_again_for_internal() {
+    for provider in ["MetalLB", "Hetzner"] {
+        let services = made(provider, json!({}), &["10.0.0.7"]);
+        let known = |status: Value| known_provider(&gateway(status), Reach::Internal, &services).is_some();
+        assert!(!known(verified(provider, "External", "True")), "{provider}");
+        // What is said of it while it is asked for.
+        assert!(!known(verified(provider, "NotVerified", "Unknown")), "{provider}");
+        assert!(known(verified(provider, "Internal", "True")), "{provider}");
+    }
 }

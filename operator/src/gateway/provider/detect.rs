@@ -2,8 +2,9 @@
 //!
 //! The nodes' `providerID` names the cloud. Beside AWS' and OpenStack's, more than one controller could read a Service:
 //! labels of the nodes and API groups say which. Where several clouds use one scheme, it never decides for an Internal Gateway.
-//! A controller in the cluster (MetalLB, Cilium, kube-vip) is taken where there is
-//! no cloud; beside a cloud there is no telling which of the two serves a Service without a class, so the user says.
+//! A controller in the cluster (MetalLB, Cilium, kube-vip) is taken where the nodes have no providerID. Beside one that is not
+//! known (Harvester, vSphere, k3s) it is taken for External Gateways only; beside a cloud there is no telling which of the two
+//! serves a Service without a class, so the user says.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -63,7 +64,10 @@ pub fn detect(evidence: &Evidence) -> Detection {
         ([], _) if evidence.uninitialized => Detection::Later(
             "Nodes have joined that their cloud has not initialized yet, and so have no providerID: the provider is detected when they have one. To decide it now, write spec.service.provider".into(),
         ),
-        ([], [one]) => Detection::One(*one),
+        ([], [one]) => match foreign(evidence) {
+            Some(id) => Detection::Likely(*one, beside(*one, id)),
+            None => Detection::One(*one),
+        },
         ([], []) => Detection::Unknown(unknown(evidence)),
         (clouds, inside) => {
             let all: Vec<Provider> = clouds.iter().chain(inside).copied().collect();
@@ -82,14 +86,28 @@ fn shared(provider: Provider, evidence: &Evidence) -> Option<&'static SharedSche
     (!confirmed).then_some(scheme)
 }
 
-/// A node's providerID of no cloud that is known: beside a known one's nodes, its controller may serve Services, too.
+/// A node's providerID of no cloud that is known: whoever gave it may serve Services, too.
 fn foreign(evidence: &Evidence) -> Option<&str> {
     let mut ids = evidence.provider_ids.iter();
     ids.find(|id| cloud(id).is_none()).map(String::as_str)
 }
 
-fn mixed(provider: Provider, id: &str) -> String {
+fn beside(provider: Provider, id: &str) -> String {
+    format!(
+        "{key} is installed, but the nodes have a providerID ({scheme}) of no provider that Gatehouse knows, whose load balancer might serve the Service: write in spec.service.provider whose it is, {key} if it is that",
+        key = key(provider),
+        scheme = scheme(id)
+    )
+}
+
+/// A scheme from outside, as long as a scheme is.
+fn scheme(id: &str) -> String {
     let scheme = id.split_once("://").map_or(id, |(scheme, _)| scheme);
+    scheme.chars().take(64).collect()
+}
+
+fn mixed(provider: Provider, id: &str) -> String {
+    let scheme = scheme(id);
     format!(
         "Some nodes are of {}, and others have a providerID ({scheme}) of no provider that Gatehouse knows, whose load balancer might serve the Service: write in spec.service.provider whose it is",
         key(provider)

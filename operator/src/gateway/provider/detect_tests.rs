@@ -147,30 +147,72 @@ fn nodes_that_their_cloud_has_not_initialized_decide_nothing_yet() {
 
 #[test]
 fn without_a_cloud_what_runs_in_the_cluster_is_taken() {
-    for ids in [&[][..], &["kind://docker/kind/kind-worker"], &["k3s://node-1"]] {
-        assert_eq!(
-            detect(&with_group(nodes(ids), "metallb.io")),
-            Detection::One(Provider::MetalLb)
-        );
-        let mut cilium = with_group(nodes(ids), "cilium.io");
-        assert!(
-            matches!(detect(&cilium), Detection::Unknown(_)),
-            "a network is no load balancer"
-        );
+    assert_eq!(
+        detect(&with_group(nodes(&[]), "metallb.io")),
+        Detection::One(Provider::MetalLb)
+    );
+    let mut cilium = with_group(nodes(&[]), "cilium.io");
+    assert!(
+        matches!(detect(&cilium), Detection::Unknown(_)),
+        "a network is no load balancer"
+    );
+    cilium.cilium_pool = true;
+    assert_eq!(detect(&cilium), Detection::One(Provider::Cilium));
+    let mut kube_vip = nodes(&[]);
+    kube_vip.kube_vip_pool = true;
+    assert_eq!(detect(&kube_vip), Detection::One(Provider::KubeVip));
+    cilium.api_groups.insert("metallb.io".into());
+    assert_eq!(
+        detect(&cilium),
+        Detection::Several(
+            vec![Provider::MetalLb, Provider::Cilium],
+            "MetalLB and Cilium are installed: write in spec.service.provider which of them serves this Gateway, MetalLB or Cilium".into()
+        )
+    );
+}
+
+/// Harvester, k3s' ServiceLB, NSX and cloud-provider-kind serve Services of type LoadBalancer, too.
+#[test]
+fn beside_an_unknown_provider_id_one_in_the_cluster_is_not_taken_for_internal() {
+    let ids = [
+        "harvester://a-1",
+        "vsphere://4237b7a0",
+        "k3s://node-1",
+        "rke2://node-1",
+        "kind://docker/kind/kind-worker",
+        "equinixmetal://1",
+        "metal3://1",
+        "nutanix://1",
+        "proxmox://1",
+        "kubevirt://vm",
+        "baremetal",
+    ];
+    for id in ids {
+        let metallb = with_group(nodes(&[id]), "metallb.io");
+        let mut cilium = with_group(nodes(&[id]), "cilium.io");
         cilium.cilium_pool = true;
-        assert_eq!(detect(&cilium), Detection::One(Provider::Cilium));
-        let mut kube_vip = nodes(ids);
+        let mut kube_vip = nodes(&[id]);
         kube_vip.kube_vip_pool = true;
-        assert_eq!(detect(&kube_vip), Detection::One(Provider::KubeVip));
-        cilium.api_groups.insert("metallb.io".into());
-        assert_eq!(
-            detect(&cilium),
-            Detection::Several(
-                vec![Provider::MetalLb, Provider::Cilium],
-                "MetalLB and Cilium are installed: write in spec.service.provider which of them serves this Gateway, MetalLB or Cilium".into()
-            )
-        );
+        for (evidence, provider) in [
+            (metallb, Provider::MetalLb),
+            (cilium, Provider::Cilium),
+            (kube_vip, Provider::KubeVip),
+        ] {
+            let Detection::Likely(found, why) = detect(&evidence) else {
+                unreachable!("{id} decided for {provider:?}");
+            };
+            assert_eq!(found, provider, "{id}");
+            let scheme = id.split_once("://").map_or(id, |(scheme, _)| scheme);
+            assert!(why.contains(&format!("({scheme})")), "{why}");
+            assert!(why.contains("write in spec.service.provider whose it is"), "{why}");
+        }
     }
+    // One such node among nodes without a providerID is enough, and what comes from outside is bounded.
+    let long = "x".repeat(10_000);
+    let Detection::Likely(_, why) = detect(&with_group(nodes(&[&long]), "metallb.io")) else {
+        unreachable!("unknown");
+    };
+    assert!(why.len() < 500, "{}", why.len());
 }
 
 #[test]
