@@ -42,7 +42,7 @@ pub struct GatewayStatus {
 pub struct GatewayExposure {
     /// Private or Public.
     pub result: ExposureResult,
-    /// Addresses and names that the answer was about.
+    /// Addresses, names and node ports that the answer was about.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
     /// What was public.

@@ -1,6 +1,6 @@
 //! What is to be done with the Services of a Gateway.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use gatehouse_crds::gateway::{Gateway, OnMismatch, Provider, Scope, ServiceType};
 use kube::ResourceExt;
@@ -30,8 +30,8 @@ pub struct Observed<'a> {
     pub services: &'a [Arc<ObservedService>],
     /// By name.
     pub foreign: &'a dyn Fn(&str) -> Option<Foreign>,
-    /// What is known of the addresses of all of them.
-    pub exposure: &'a exposure::Verdict,
+    /// UIDs of those that are public: by an address, by the answer to a name, by node ports, or by what was known of them.
+    pub public: &'a BTreeSet<String>,
 }
 
 /// A Service to be written.
@@ -92,7 +92,7 @@ pub fn decide(gateway: &Gateway, desired: &DesiredService, observed: &Observed<'
             (others().collect::<Vec<_>>(), Some(good.clone()))
         } else {
             // One that is public goes at once, where that is asked for.
-            let public = |live: &Arc<ObservedService>| is_withdrawable(gateway, desired) && has_public_address(live);
+            let public = |live: &Arc<ObservedService>| is_withdrawable(gateway, desired) && is_public(live, observed);
             let stays = |live: &Arc<ObservedService>| !live.ingress.is_empty() && !public(live);
             (
                 others().filter(public).collect(),
@@ -202,10 +202,7 @@ fn withdrawal(
         return None;
     }
     let before = live.annotation(WITHDRAWN).and_then(|text| text.parse::<i64>().ok()) == Some(generation);
-    // What was found of all Services is of this one, when there is no other.
-    let alone = observed.services.iter().all(|other| other.uid == live.uid);
-    let public = has_public_address(live) || (alone && matches!(observed.exposure, exposure::Verdict::Public(_)));
-    (before || public).then_some(generation)
+    (before || is_public(live, observed)).then_some(generation)
 }
 
 /// Whether a public address is to be taken away.
@@ -218,10 +215,10 @@ pub(super) fn asks_to_withdraw(gateway: &Gateway) -> bool {
     gateway.spec.service.as_ref().and_then(|service| service.on_mismatch) == Some(OnMismatch::Withdraw)
 }
 
-pub(super) fn has_public_address(live: &ObservedService) -> bool {
+pub(super) fn is_public(live: &ObservedService, observed: &Observed<'_>) -> bool {
     let public =
         |ingress: &Ingress| matches!(ingress, Ingress::Address(address) if exposure::of(*address) == Reach::Public);
-    live.ingress.iter().any(public)
+    live.ingress.iter().any(public) || observed.public.contains(&live.uid)
 }
 
 /// A new Service instead of `live`: beside it under another name, or after it where the name is the user's.

@@ -50,6 +50,13 @@ fn live(name: &str, body: &Value, ingress: &[&str], created: i64) -> Arc<Observe
     Arc::new(live)
 }
 
+/// The Service that is public by this verdict, if there is no other.
+fn uids(services: &[Arc<ObservedService>], verdict: &Verdict) -> BTreeSet<String> {
+    let is_public = matches!(verdict, Verdict::Public(_)) && services.len() == 1;
+    let public = services.iter().filter(|_| is_public);
+    public.map(|live| live.uid.clone()).collect()
+}
+
 fn decide(
     gateway: &Gateway,
     services: &[Arc<ObservedService>],
@@ -59,7 +66,7 @@ fn decide(
     let observed = Observed {
         services,
         foreign: &|_| foreign,
-        exposure,
+        public: &uids(services, exposure),
     };
     super::decide(gateway, &desired(gateway), &observed)
 }
@@ -442,7 +449,7 @@ fn a_service_that_was_made_while_no_provider_was_known_is_made_again_without_con
             &Observed {
                 services,
                 foreign: &|_| None,
-                exposure: &unknown(),
+                public: &BTreeSet::new(),
             },
         )
     };

@@ -73,6 +73,22 @@ pub enum Known {
     Unread(String),
 }
 
+/// How the subject ends of an address at which node ports are open.
+const OF_NODE_PORTS: &str = ", where its node ports are open,";
+/// And of one that another has written.
+const OF_EXTERNAL_IPS: &str = " in the Service's externalIPs";
+
+/// Whether a [`Verdict::Public`] is about this address or name.
+pub fn is_about(subject: &str, exposed: &str) -> bool {
+    let rest = subject.strip_prefix(exposed);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(" (") || rest == OF_EXTERNAL_IPS)
+}
+
+/// Whether a [`Verdict::Public`] is about node ports.
+pub fn is_about_node_ports(subject: &str) -> bool {
+    subject.ends_with(OF_NODE_PORTS)
+}
+
 /// The outcome of the check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -102,11 +118,11 @@ pub fn judge(known: &[Known]) -> Verdict {
         match one {
             Known::Address(address) if is_public(*address) => return Verdict::Public(address.to_string()),
             Known::Node(node, address) if is_public(*address) => {
-                return Verdict::Public(format!("{address} of the node {node}, where its node ports are open,"));
+                return Verdict::Public(format!("{address} of the node {node}{OF_NODE_PORTS}"));
             }
             Known::ExternalIp(text, address) => match address {
                 Some(address) if !is_public(*address) => {}
-                _ => return Verdict::Public(format!("{text} in the Service's externalIPs")),
+                _ => return Verdict::Public(format!("{text}{OF_EXTERNAL_IPS}")),
             },
             Known::Name(name, addresses) => {
                 if let Some(address) = addresses.iter().find(|address| is_public(**address)) {

@@ -6,7 +6,7 @@ use gatehouse_crds::gateway::{ExposureResult, GatewayExposure, GatewayStatus};
 use jiff::Timestamp;
 
 use super::{
-    exposure::Verdict,
+    exposure::{self, Verdict},
     observed_service::{Ingress, ObservedService},
     status::{EXPOSURE_MISMATCH, EXPOSURE_VERIFIED},
 };
@@ -15,17 +15,26 @@ use crate::kubernetes::conditions::{self, ConditionUpdate as Condition, Status};
 /// For so long an address that was private counts as private while it cannot be checked.
 const BELIEVED: Duration = Duration::from_secs(3600);
 
-/// Returns the addresses and names of Services, as they are remembered.
+/// So many addresses, names and ports are remembered.
+const MOST: usize = 128;
+/// What a node port begins with among them.
+const NODE_PORT: &str = "node port ";
+
+/// Returns what Services are reached at, as it is remembered: addresses, names, `externalIPs` and node ports.
 pub fn addresses<'a>(services: impl IntoIterator<Item = &'a ObservedService>) -> Vec<String> {
-    let ingress = services.into_iter().flat_map(|live| &live.ingress);
-    let mut all: Vec<String> = ingress
-        .map(|ingress| match ingress {
+    let of = |live: &'a ObservedService| {
+        let ingress = live.ingress.iter().map(|ingress| match ingress {
             Ingress::Address(address) => address.to_string(),
             Ingress::Name(name) => name.clone(),
-        })
-        .collect();
+        });
+        let external = live.external_ips().map(str::to_owned);
+        let ports = live.node_ports().into_iter().map(|port| format!("{NODE_PORT}{port}"));
+        ingress.chain(external).chain(ports)
+    };
+    let mut all: Vec<String> = services.into_iter().flat_map(of).collect();
     all.sort_unstable();
     all.dedup();
+    all.truncate(MOST);
     all
 }
 
@@ -33,15 +42,21 @@ pub fn addresses<'a>(services: impl IntoIterator<Item = &'a ObservedService>) ->
 pub fn acted_on(verdict: &Verdict, before: Option<&GatewayStatus>, addresses: &[String]) -> Verdict {
     let known = before.and_then(known);
     match known {
-        Some(known)
-            if !verdict.is_verified()
-                && known.result == ExposureResult::Public
-                && known.addresses.iter().any(|address| addresses.contains(address)) =>
-        {
-            Verdict::Public(subject(&known))
-        }
+        Some(known) if !verdict.is_verified() && is_there(&known, addresses) => Verdict::Public(subject(&known)),
         _ => verdict.clone(),
     }
+}
+
+/// Whether what was found public is among these.
+fn is_there(known: &GatewayExposure, addresses: &[String]) -> bool {
+    let was_public = |exposed: &String| match &known.public {
+        Some(public) if exposed.starts_with(NODE_PORT) => exposure::is_about_node_ports(public),
+        Some(public) => exposure::is_about(public, exposed),
+        // An older version has not written which.
+        None => true,
+    };
+    let remembered = known.addresses.iter().filter(|exposed| was_public(exposed));
+    known.result == ExposureResult::Public && remembered.into_iter().any(|exposed| addresses.contains(exposed))
 }
 
 /// Returns the condition and what is remembered, of an Internal Gateway that has Services.

@@ -143,3 +143,22 @@ fn what_is_known_to_be_public_and_is_still_there_is_acted_on_without_an_answer()
     assert_eq!(acted_on(&Verdict::Private, Some(&before), &names()), Verdict::Private);
     assert_eq!(acted_on(&silent(), None, &names()), silent());
 }
+
+#[test]
+fn only_what_was_public_is_acted_on_not_what_was_beside_it() {
+    let all = ["10.0.0.7".to_owned(), NAME.to_owned(), "node port 30080".to_owned()];
+    let before = after(&[(public(), all.to_vec())]);
+    for (there, expected) in [
+        (&all[..], public()),
+        (&all[1..2], public()),
+        (&all[..1], silent()),
+        (&all[2..], silent()),
+    ] {
+        assert_eq!(acted_on(&silent(), Some(&before), there), expected, "{there:?}");
+    }
+    let subject = "203.0.113.5 of the node one, where its node ports are open,";
+    let by_node = Verdict::Public(subject.into());
+    let before = after(&[(by_node.clone(), all.to_vec())]);
+    assert_eq!(acted_on(&silent(), Some(&before), &all[2..]), by_node);
+    assert_eq!(acted_on(&silent(), Some(&before), &all[..2]), silent());
+}

@@ -1,6 +1,10 @@
 //! One look at a Gateway, from what is asked for to what is written.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use gatehouse_crds::gateway::{Gateway, Provider, Scope as Reach, ServiceType};
 use jiff::Timestamp;
@@ -11,7 +15,7 @@ use super::{
     cluster_reader::Reader,
     controller::{Context, Scope},
     decide::{self, Decision, Observed, Write},
-    exposure, field_ownership, known_exposure,
+    exposure, field_ownership,
     observed_service::ObservedService,
     parts::PolicyRefusal,
     provider::{self, Refusal, annotation_exposure, is_shared},
@@ -95,14 +99,12 @@ impl<'a> Reconcile<'a> {
         let mut step = 0;
         let (plan, services, exposure) = loop {
             let services = self.scope.cache.services(&self.uid);
-            let exposure = self.exposure(&services).await;
-            let known = known_exposure::addresses(services.iter().map(AsRef::as_ref));
-            let acted_on = known_exposure::acted_on(&exposure, self.gateway.status.as_ref(), &known);
+            let exposed = self.exposure(&services).await;
             let applied = self.applied(desired.is_err(), &services);
-            let plan = self.decide(desired.as_ref(), &services, (&acted_on, &applied));
+            let plan = self.decide(desired.as_ref(), &services, (&exposed.public, &applied));
             step += 1;
             if step >= MAX_STEPS || !self.carry_out(&plan).await? {
-                break (plan, services, exposure);
+                break (plan, services, exposed.verdict);
             }
         };
         let refused_policy = match &desired {
@@ -170,13 +172,13 @@ impl<'a> Reconcile<'a> {
         &self,
         desired: Result<&DesiredService, &Refusal>,
         services: &[Arc<ObservedService>],
-        (exposure, applied): (&exposure::Verdict, &Applied),
+        (public, applied): (&BTreeSet<String>, &Applied),
     ) -> Decision {
         let cache = &self.scope.cache;
         let observed = Observed {
             services,
             foreign: &|name| cache.foreign(&self.namespace, name, (&self.gateway.name_any(), &self.uid)),
-            exposure,
+            public,
         };
         match desired {
             Ok(desired) => decide::decide(&self.gateway, desired, &observed),

@@ -11,8 +11,8 @@ use serde_json::{Map, Value, json};
 
 use super::{
     created::{CREATED_WITH, Created},
-    decide::{Decision, Observed, asks_to_withdraw, has_public_address, update},
-    exposure, field_ownership,
+    decide::{Decision, Observed, asks_to_withdraw, is_public, update},
+    field_ownership,
     observed_service::ObservedService,
     provider::{Exposure, Protocols, annotation_exposure, create_only, template},
     recreate::made_for,
@@ -80,9 +80,7 @@ pub fn safeguard(gateway: &Gateway, observed: &Observed<'_>, applied: &Applied) 
 fn withdrawal(gateway: &Gateway, live: &Arc<ObservedService>, observed: &Observed<'_>) -> Option<i64> {
     let generation = gateway.metadata.generation.filter(|_| asks_to_withdraw(gateway))?;
     let before = live.annotation(WITHDRAWN).and_then(|text| text.parse::<i64>().ok()) == Some(generation);
-    let alone = observed.services.iter().all(|other| other.uid == live.uid);
-    let public = has_public_address(live) || (alone && matches!(observed.exposure, exposure::Verdict::Public(_)));
-    (before || (public && live.type_() != "ClusterIP")).then_some(generation)
+    (before || (is_public(live, observed) && live.type_() != "ClusterIP")).then_some(generation)
 }
 
 /// The Service as it was, as a ClusterIP.

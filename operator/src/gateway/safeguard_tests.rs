@@ -1,4 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::needless_pass_by_value)]
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::Service;
 use serde_json::Value;
 
@@ -37,6 +39,12 @@ fn made(service: Value, ingress: &[&str], change: impl FnOnce(&mut Value)) -> Ar
     Arc::new(live)
 }
 
+/// Of these Services those that are public by this verdict.
+fn uids(services: &[Arc<ObservedService>], verdict: &Verdict) -> BTreeSet<String> {
+    let public = services.iter().filter(|_| matches!(verdict, Verdict::Public(_)));
+    public.map(|live| live.uid.clone()).collect()
+}
+
 fn decide(gateway: &Gateway, live: &Arc<ObservedService>, exposure: Verdict) -> Decision {
     decide_after(gateway, live, exposure, &Applied::default())
 }
@@ -47,7 +55,7 @@ fn decide_after(gateway: &Gateway, live: &Arc<ObservedService>, exposure: Verdic
         &Observed {
             services: std::slice::from_ref(live),
             foreign: &|_| None,
-            exposure: &exposure,
+            public: &uids(std::slice::from_ref(live), &exposure),
         },
         applied,
     )

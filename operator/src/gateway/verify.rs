@@ -2,13 +2,14 @@
 //!
 //! What the Services are counts, whatever the spec says: one that could not be changed yet is as open as it is.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use gatehouse_crds::gateway::{Provider, Scope};
+use gatehouse_crds::gateway::{GatewayStatus, Provider, Scope};
 use kube::ResourceExt;
 
 use super::{
     exposure::{self, Known, Verdict},
+    known_exposure,
     nodes::NodeFacts,
     observed_service::{Ingress, ObservedService},
     provider::{Exposure, annotation_exposure},
@@ -16,37 +17,42 @@ use super::{
     recreate::made_for,
 };
 
+/// What was found of the Services.
+#[derive(Debug, PartialEq)]
+pub(super) struct Exposed {
+    /// Of all together.
+    pub(super) verdict: Verdict,
+    /// UIDs of those that are public, or were and have given no answer since.
+    pub(super) public: BTreeSet<String>,
+}
+
 impl Reconcile<'_> {
-    /// Judges the addresses of the Services.
-    pub(super) async fn exposure(&self, services: &[Arc<ObservedService>]) -> Verdict {
+    /// Judges the addresses of the Services: of all together, and of each.
+    pub(super) async fn exposure(&self, services: &[Arc<ObservedService>]) -> Exposed {
         let spec = self.gateway.spec.service.as_ref();
         if spec.and_then(|spec| spec.scope).unwrap_or_default() == Scope::External {
-            return Verdict::Unknown(String::new());
+            return Exposed {
+                verdict: Verdict::Unknown(String::new()),
+                public: BTreeSet::new(),
+            };
         }
-        let mut known: Vec<Known> = Vec::new();
-        for live in services {
-            known.extend(live.ingress.iter().map(|ingress| self.known(live, ingress)));
-            known.extend(
-                live.external_ips()
-                    .map(|text| Known::ExternalIp(text.to_owned(), text.parse().ok())),
-            );
-        }
-        if services.iter().any(|live| !live.node_ports().is_empty()) {
+        let open = if services.iter().any(|live| !live.node_ports().is_empty()) {
             match self.ctx().cluster_reader.nodes(&self.reader()).await {
-                Ok(nodes) => known.extend(open_at(&nodes)),
-                Err(error) => known.push(Known::Unread(format!("the nodes cannot be read: {error}"))),
+                Ok(nodes) => open_at(&nodes).collect(),
+                Err(error) => vec![Known::Unread(format!("the nodes cannot be read: {error}"))],
             }
-        }
-        let mut balancers = services.iter().filter(|live| live.is_load_balancer()).peekable();
-        let awaits = balancers.peek().is_some() && balancers.all(|live| live.ingress.is_empty());
-        match exposure::judge(&known) {
-            // What is open already is judged; what is not there yet is not.
-            Verdict::Public(which) => Verdict::Public(which),
-            _ if awaits => Verdict::Unknown("There is no address yet".into()),
-            // A cluster IP alone.
-            Verdict::Unknown(_) if known.is_empty() && !services.is_empty() => Verdict::Private,
-            verdict => verdict,
-        }
+        } else {
+            Vec::new()
+        };
+        let known = |live: &ObservedService| {
+            let mut known: Vec<Known> = live.ingress.iter().map(|ingress| self.known(live, ingress)).collect();
+            let external = live.external_ips();
+            known.extend(external.map(|text| Known::ExternalIp(text.to_owned(), text.parse().ok())));
+            known
+        };
+        let each: Vec<(Arc<ObservedService>, Vec<Known>)> =
+            services.iter().map(|live| (live.clone(), known(live))).collect();
+        judge_each(&each, &open, self.gateway.status.as_ref())
     }
 
     fn known(&self, live: &ObservedService, ingress: &Ingress) -> Known {
@@ -65,6 +71,36 @@ impl Reconcile<'_> {
             Known::Name(name, addresses) if is_internal_in_vpc(live, &name) => Known::Vpc(name, addresses),
             known => known,
         }
+    }
+}
+
+/// Judges all, each with what is known of it, and `open`: the addresses at which node ports are open.
+fn judge_each(each: &[(Arc<ObservedService>, Vec<Known>)], open: &[Known], before: Option<&GatewayStatus>) -> Exposed {
+    let open_of = |live: &ObservedService| if live.node_ports().is_empty() { &[][..] } else { open };
+    let is_public = |(live, known): &&(Arc<ObservedService>, Vec<Known>)| {
+        let verdict = exposure::judge(&[known.as_slice(), open_of(live)].concat());
+        let addresses = known_exposure::addresses([live.as_ref()]);
+        matches!(
+            known_exposure::acted_on(&verdict, before, &addresses),
+            Verdict::Public(_)
+        )
+    };
+    let public = each.iter().filter(is_public).map(|(live, _)| live.uid.clone());
+    let mut all: Vec<Known> = each.iter().flat_map(|(_, known)| known.clone()).collect();
+    all.extend_from_slice(open);
+    let mut balancers = each.iter().filter(|(live, _)| live.is_load_balancer()).peekable();
+    let awaits = balancers.peek().is_some() && balancers.all(|(live, _)| live.ingress.is_empty());
+    let verdict = match exposure::judge(&all) {
+        // What is open already is judged; what is not there yet is not.
+        Verdict::Public(which) => Verdict::Public(which),
+        _ if awaits => Verdict::Unknown("There is no address yet".into()),
+        // A cluster IP alone.
+        Verdict::Unknown(_) if all.is_empty() && !each.is_empty() => Verdict::Private,
+        verdict => verdict,
+    };
+    Exposed {
+        verdict,
+        public: public.collect(),
     }
 }
 
@@ -90,3 +126,7 @@ fn is_internal_in_vpc(live: &ObservedService, name: &str) -> bool {
         && exposure::is_aws_name(name)
         && AMAZON.iter().any(says_internal)
 }
+
+#[cfg(test)]
+#[path = "verify_tests.rs"]
+mod tests;
