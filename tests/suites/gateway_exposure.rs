@@ -241,6 +241,19 @@ async fn an_internal_gateway_is_kept_private_while_its_spec_is_not_accepted() {
             service.spec.as_ref().unwrap().selector == before
         })
         .await;
+    // And deletes it.
+    let gone = env.services().get("shop").await.unwrap().uid();
+    let now = kube::api::DeleteParams::default();
+    env.services().delete("shop", &now).await.unwrap();
+    env.cluster
+        .wait(&env.services(), "shop", "made again as it was", SOON, |service| {
+            let is_internal = service
+                .annotations()
+                .get(SWITCH)
+                .is_some_and(|value| value == "Internal");
+            is_internal && service.uid() != gone && service.spec.as_ref().unwrap().selector == before
+        })
+        .await;
     env.wait("shop", "Accepted", "False", "ConflictingAnnotation").await;
     env.wait("shop", "ExposureVerified", "True", "Internal").await;
     // It becomes public all the same: told, and withdrawn where that is asked for.

@@ -25,7 +25,7 @@ use super::{
     cluster_reader::ClusterReader,
     lookup::Lookup,
     reconcile::{REQUEUE_AFTER, Reconcile},
-    safeguard::Applied,
+    safeguard::{Applied, Settled},
     status,
 };
 use crate::{
@@ -106,6 +106,8 @@ pub struct Attempt {
     pub(super) contested: Option<(Value, Timestamp)>,
     /// While the spec is refused: what was applied when it was accepted last.
     pub(super) applied: Option<Applied>,
+    /// What the Service was at the last look, while it was all that an accepted spec wants.
+    pub(super) settled: Option<Settled>,
     /// The generation that was told to be unreadable.
     unreadable: Option<i64>,
 }

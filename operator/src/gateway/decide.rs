@@ -60,6 +60,8 @@ pub struct Decision {
     pub consumed: bool,
     /// The address was taken away.
     pub withdrawn: bool,
+    /// There is no Service, and none is made while the spec is refused: why.
+    pub missing: Option<String>,
     /// Nothing can be done.
     pub blocked: Option<Refusal>,
 }

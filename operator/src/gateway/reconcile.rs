@@ -20,7 +20,7 @@ use super::{
     parts::PolicyRefusal,
     provider::{self, Refusal, annotation_exposure, is_shared},
     recreate::made_for,
-    safeguard::{Applied, safeguard},
+    safeguard::{Applied, Settled, safeguard},
     service::DesiredService,
     status::{Certificate, EXPOSURE_VERIFIED},
 };
@@ -107,6 +107,10 @@ impl<'a> Reconcile<'a> {
                 break (plan, services, exposed.verdict);
             }
         };
+        if desired.is_ok() {
+            let settled = Settled::of(&self.gateway, &plan);
+            self.ctx().attempt(&self.uid, |attempt| attempt.settled = settled);
+        }
         let refused_policy = match &desired {
             Ok(desired) => self.network_policy(desired).await?,
             Err(_) => self.keep_network_policy().await?,
@@ -162,7 +166,9 @@ impl<'a> Reconcile<'a> {
                 attempt.applied = None;
                 return Applied::default();
             }
+            let settled = attempt.settled;
             let applied = attempt.applied.get_or_insert_default();
+            applied.settled = settled;
             applied.see(services);
             applied.clone()
         })
@@ -221,7 +227,7 @@ impl<'a> Reconcile<'a> {
                     attempt.refused = None;
                     attempt.failures = 0;
                     if let (Some(applied), Some(uid)) = (&mut attempt.applied, &write.uid) {
-                        applied.services.insert(uid.clone(), write.body.clone());
+                        applied.wrote(uid, &write.body);
                     }
                     attempt.contested = is_contested.then(|| (write.body.clone(), self.now));
                     if write.uid.is_none() {

@@ -1,17 +1,21 @@
 //! What is done while a Gateway's spec cannot be carried out: what was accepted last is kept as it was.
 //!
 //! Nothing of the spec is carried out then. But what was applied last is put back when another changes it, with the switch that
-//! makes the load balancer internal, and a public address is withdrawn where that is asked for: who may reach the Pods does not
+//! makes the load balancer internal; a Service that is deleted is made again as it was; and a public address is withdrawn where that is asked for: who may reach the Pods does not
 //! wait for a spec to be corrected.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 
 use gatehouse_crds::gateway::{Gateway, Provider, Scope, ServiceSpec};
 use serde_json::{Map, Value, json};
 
 use super::{
     created::{CREATED_WITH, Created},
-    decide::{Decision, Observed, asks_to_withdraw, is_public, update},
+    decide::{Decision, Observed, Write, asks_to_withdraw, is_public, update},
     field_ownership,
     observed_service::ObservedService,
     provider::{Exposure, Protocols, annotation_exposure, create_only, template},
@@ -31,19 +35,117 @@ const OF_OTHER_TYPES: &[&str] = &[
 /// What was applied to the Services and the NetworkPolicy when the spec was accepted last.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Applied {
-    /// Bodies by the UID of the Service.
-    pub services: BTreeMap<String, Value>,
+    /// By the UID of the Service.
+    pub services: BTreeMap<String, Kept>,
     pub policy: Option<Value>,
+    /// What the Service was when it was last all that an accepted spec wants.
+    pub settled: Option<Settled>,
+}
+
+/// A Service as it was applied.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kept {
+    name: String,
+    body: Value,
+    /// Whether it is just what the last accepted spec wants.
+    is_settled: bool,
+}
+
+/// The mark of a Service that is all that an accepted spec wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    scope: Scope,
+    hash: u64,
+}
+
+impl Settled {
+    /// None while the Service is not yet, or cannot be, what is wanted.
+    pub fn of(gateway: &Gateway, plan: &Decision) -> Option<Self> {
+        let at_rest = plan.write.is_none() && plan.pending.is_empty() && plan.blocked.is_none() && !plan.recreating;
+        let live = plan.serving.as_ref().filter(|live| at_rest && !live.deleting)?;
+        Some(Self {
+            scope: scope(gateway),
+            hash: hash(&field_ownership::retained(&live.value, &live.owned)),
+        })
+    }
+}
+
+fn hash(body: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let mut fields = field_ownership::of(body);
+    fields.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    for (path, value) in fields {
+        (path, value.to_string()).hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+fn scope(gateway: &Gateway) -> Scope {
+    let spec = gateway.spec.service.as_ref();
+    spec.and_then(|spec| spec.scope).unwrap_or_default()
 }
 
 impl Applied {
     /// Adds what is applied to the Services that are new to it. What it has remains: that may have been changed since.
     pub fn see(&mut self, services: &[Arc<ObservedService>]) {
+        if !services.is_empty() {
+            // Of those that went while another serves, nothing is to come back.
+            self.services
+                .retain(|uid, _| services.iter().any(|live| live.uid == *uid));
+        }
         for live in services.iter().filter(|live| !live.deleting) {
-            let body = || field_ownership::retained(&live.value, &live.owned);
-            self.services.entry(live.uid.clone()).or_insert_with(body);
+            let settled = self.settled;
+            self.services.entry(live.uid.clone()).or_insert_with(|| {
+                let body = field_ownership::retained(&live.value, &live.owned);
+                Kept {
+                    name: live.name.clone(),
+                    is_settled: settled.is_some_and(|settled| settled.hash == hash(&body)),
+                    body,
+                }
+            });
         }
     }
+
+    /// Notes what was written to the Service of this UID.
+    pub fn wrote(&mut self, uid: &str, body: &Value) {
+        if let Some(kept) = self.services.get_mut(uid) {
+            kept.body = body.clone();
+        }
+    }
+}
+
+/// The Service that was there while the spec was accepted, made again; or why it is not.
+///
+/// Never one that admits more than the last accepted spec: only what was known to be just that is made again.
+fn again(gateway: &Gateway, observed: &Observed<'_>, applied: &Applied) -> Result<Write, String> {
+    let mut known = applied.services.values();
+    let (kept, settled) = match (known.next(), known.next(), applied.settled) {
+        (Some(kept), None, Some(settled)) if kept.is_settled => (kept, settled),
+        _ => {
+            return Err("There is no Service, and none is made before the spec is accepted: what an accepted spec made last is not known, or was not finished. Correct the spec".into());
+        }
+    };
+    let name = &kept.name;
+    if scope(gateway) == Scope::Internal && settled.scope == Scope::External {
+        return Err(format!(
+            "The Service {name} is gone, and is not made again: it was External, and the spec says Internal now. Correct the spec"
+        ));
+    }
+    if (observed.foreign)(name).is_some() {
+        return Err(format!(
+            "The Service {name} is gone, and is not made again: there is another of that name. Delete that one, or correct the spec"
+        ));
+    }
+    let mut body = kept.body.clone();
+    if let Some(metadata) = metadata(&mut body) {
+        metadata.insert("ownerReferences".into(), json!([owner(gateway)]));
+    }
+    Ok(Write {
+        name: name.clone(),
+        uid: None,
+        adopt: false,
+        body,
+    })
 }
 
 /// Decides.
@@ -57,8 +159,15 @@ pub fn safeguard(gateway: &Gateway, observed: &Observed<'_>, applied: &Applied) 
         serving,
         ..Decision::default()
     };
+    if observed.services.is_empty() {
+        match again(gateway, observed, applied) {
+            Ok(write) => plan.write = Some(write),
+            Err(why) => plan.missing = Some(why),
+        }
+        return plan;
+    }
     let spec = gateway.spec.service.clone().unwrap_or_default();
-    let internal = spec.scope.unwrap_or_default() == Scope::Internal;
+    let internal = scope(gateway) == Scope::Internal;
     for live in observed.services.iter().filter(|live| !live.deleting) {
         let withdrawn = withdrawal(gateway, live, observed).filter(|_| internal);
         plan.withdrawn |= withdrawn.is_some();
@@ -136,7 +245,8 @@ fn with_switch(mut body: Value, switch: BTreeMap<String, String>) -> Option<Valu
 
 /// What was applied to it last; when that is not known, what we own of it.
 fn as_applied(gateway: &Gateway, live: &ObservedService, applied: &Applied) -> Value {
-    let before = applied.services.get(&live.uid).cloned();
+    let before = applied.services.get(&live.uid);
+    let before = before.map(|kept| kept.body.clone());
     let mut body = before.unwrap_or_else(|| field_ownership::retained(&live.value, &live.owned));
     if !body.is_object() {
         body = json!({});

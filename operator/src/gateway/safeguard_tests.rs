@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Service;
 use serde_json::Value;
 
 use super::*;
-use crate::gateway::{exposure::Verdict, service::DesiredService};
+use crate::gateway::{decide::Foreign, exposure::Verdict, service::DesiredService};
 
 const SWITCH: &str = "networking.gke.io/load-balancer-type";
 
@@ -204,4 +204,94 @@ fn what_was_applied_when_the_spec_was_accepted_is_put_back_of_every_scope() {
             assert_eq!(body, before, "{scope} {path}");
         }
     }
+}
+
+/// What is known of a Service from before its spec was refused.
+fn applied_of(service: Value, live: &Arc<ObservedService>) -> Applied {
+    let plan = Decision {
+        serving: Some(live.clone()),
+        ..Decision::default()
+    };
+    let mut applied = Applied {
+        settled: Settled::of(&gateway(service), &plan),
+        ..Applied::default()
+    };
+    applied.see(std::slice::from_ref(live));
+    applied
+}
+
+fn decide_without(gateway: &Gateway, applied: &Applied, foreign: Option<Foreign>) -> Decision {
+    let observed = Observed {
+        services: &[],
+        foreign: &|_| foreign,
+        public: &BTreeSet::new(),
+    };
+    safeguard(gateway, &observed, applied)
+}
+
+#[test]
+fn a_service_that_is_deleted_while_the_spec_is_refused_is_made_again_as_it_was() {
+    for spec in [
+        good(),
+        json!({"provider": "GKE", "scope": "External", "loadBalancerSourceRanges": ["192.0.2.0/24"]}),
+    ] {
+        let live = made(spec.clone(), &["10.0.0.7"], |_| ());
+        let mut applied = applied_of(spec.clone(), &live);
+        let mut bad = spec;
+        bad["addresses"] = json!(["no address"]);
+        let bad = gateway(bad);
+        // Also a second time, when what was made is seen under another UID.
+        for uid in ["second", "third"] {
+            applied.see(&[]);
+            let plan = decide_without(&bad, &applied, None);
+            assert_eq!(plan.missing, None);
+            let write = plan.write.unwrap();
+            assert_eq!((write.name.as_str(), write.uid, write.adopt), ("shop", None, false));
+            let mut before = field_ownership::retained(&live.value, &live.owned);
+            before["metadata"]["ownerReferences"] = json!([owner(&bad)]);
+            assert_eq!(write.body, before);
+            let mut again = (*live).clone();
+            again.uid = uid.into();
+            applied.see(&[Arc::new(again)]);
+        }
+    }
+}
+
+#[test]
+fn a_deleted_service_is_not_made_again_where_it_could_admit_more_than_was_accepted() {
+    let live = made(good(), &["10.0.0.7"], |_| ());
+    let bad = refused(json!({}));
+    let why = |gateway: &Gateway, applied: &Applied, foreign| {
+        let plan = decide_without(gateway, applied, foreign);
+        assert_eq!(plan.write, None);
+        plan.missing.unwrap()
+    };
+    // Since a restart it is not known what was accepted.
+    let mut unknown = Applied::default();
+    assert!(why(&bad, &unknown, None).starts_with("There is no Service"));
+    unknown.see(std::slice::from_ref(&live));
+    assert!(why(&bad, &unknown, None).contains("not known"));
+    // Another took the switch over before the refusal was seen.
+    let mut taken = (*live).clone();
+    taken.owned.remove(&format!("metadata/annotations/{SWITCH}"));
+    let mut applied = applied_of(good(), &live);
+    applied.services.clear();
+    applied.see(&[Arc::new(taken)]);
+    assert!(why(&bad, &applied, None).contains("not known"));
+    // It was not yet what was accepted.
+    let pending = Decision {
+        serving: Some(live.clone()),
+        recreating: true,
+        ..Decision::default()
+    };
+    assert_eq!(Settled::of(&gateway(good()), &pending), None);
+    let open = json!({"provider": "GKE", "scope": "External"});
+    let public = made(open.clone(), &["203.0.113.7"], |_| ());
+    let words = why(&bad, &applied_of(open, &public), None);
+    assert!(
+        words.contains("it was External, and the spec says Internal now"),
+        "{words}"
+    );
+    let words = why(&bad, &applied_of(good(), &live), Some(Foreign::Adoptable));
+    assert!(words.contains("another of that name"), "{words}");
 }

@@ -149,9 +149,12 @@ fn accepted(facts: &Facts<'_>) -> ConditionUpdate {
 fn programmed(gateway: &Gateway, facts: &Facts<'_>, addresses: &[GatewayAddress]) -> ConditionUpdate {
     let no = |reason, message: String| verdict(PROGRAMMED, Status::False, reason, message);
     if facts.desired.is_err() || facts.plan.blocked.is_some() {
+        let refused = || Some(format!("The API server refuses the Service: {}", facts.refused?));
+        let missing = facts.plan.missing.clone().or_else(refused);
+        let more = missing.map(|why| format!(". {why}")).unwrap_or_default();
         return no(
             "NotAccepted",
-            "What is asked for is not carried out: see Accepted".into(),
+            format!("What is asked for is not carried out: see Accepted{more}"),
         );
     }
     if let Some(refused) = facts.refused {
