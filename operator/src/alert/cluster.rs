@@ -10,12 +10,8 @@ use gatehouse_crds::alert::{AlertKind, AlertPolicy, AlertPolicyStatus, ClusterAl
 use gatehouse_crds::certificate::Certificate;
 use gatehouse_crds::gateway::Gateway;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Namespace, ObjectReference};
-use kube::{
-    Api, Client, Resource, ResourceExt,
-    core::PartialObjectMeta,
-    runtime::reflector::{ObjectRef, Store as Reflected},
-};
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{Api, Client, Resource, ResourceExt, core::PartialObjectMeta};
 
 use super::{
     failure::{Failure, FailureKind},
@@ -27,6 +23,7 @@ use super::{
     state::Object,
     store::Store,
     target::{Target, TargetError},
+    watch::NamespaceLabels,
 };
 use crate::{
     certificate::cache::{Cache, Guarded},
@@ -36,6 +33,7 @@ use crate::{
         apply::{self, Writer},
         dependency::{Dependencies, Dependency, Dependent, secret_names},
         events::{EventType, Events},
+        store::{ObjectKey, Store as KubernetesStore},
     },
 };
 
@@ -51,15 +49,15 @@ pub struct WatchScope {
 pub struct KubernetesView {
     pub watch_scopes: Vec<WatchScope>,
     /// Labels of namespaces; none where ClusterAlertPolicies are not read.
-    pub namespaces: Option<Reflected<PartialObjectMeta<Namespace>>>,
+    pub namespaces: Option<Arc<KubernetesStore<NamespaceLabels>>>,
 }
 
 impl KubernetesView {
     fn get(&self, namespace: &str, name: &str) -> Option<Arc<Guarded>> {
-        let wanted = ObjectRef::new(name).within(namespace);
+        let key = ObjectKey::new(namespace, name);
         self.watch_scopes
             .iter()
-            .find_map(|scope| scope.certificates.certificates().get(&wanted))
+            .find_map(|scope| scope.certificates.certificates.get(&key))
     }
 }
 
@@ -67,8 +65,8 @@ impl ClusterView for KubernetesView {
     fn knows(&self, kind: AlertKind, namespace: &str) -> bool {
         let of = |scope: &&WatchScope| scope.namespace.as_deref().is_none_or(|own| own == namespace);
         self.watch_scopes.iter().filter(of).any(|scope| match kind {
-            AlertKind::Certificate => scope.certificates.has_certificates(),
-            AlertKind::Gateway => scope.gateways.has_gateways(),
+            AlertKind::Certificate => scope.certificates.certificates.is_listed(),
+            AlertKind::Gateway => scope.gateways.gateways.is_listed(),
         })
     }
 
@@ -77,17 +75,17 @@ impl ClusterView for KubernetesView {
     }
 
     fn gateway(&self, namespace: &str, name: &str) -> Option<Arc<GuardedGateway>> {
-        let wanted = ObjectRef::new(name).within(namespace);
+        let key = ObjectKey::new(namespace, name);
         self.watch_scopes
             .iter()
-            .find_map(|scope| scope.gateways.gateways().get(&wanted))
+            .find_map(|scope| scope.gateways.gateways.get(&key))
     }
 
     fn objects(&self, namespace: Option<&str>) -> Vec<Object> {
         let certificates = self
             .watch_scopes
             .iter()
-            .flat_map(|scope| scope.certificates.certificates().state());
+            .flat_map(|scope| scope.certificates.certificates.state());
         let certificates = certificates.map(|object| {
             (
                 AlertKind::Certificate,
@@ -98,7 +96,7 @@ impl ClusterView for KubernetesView {
         let gateways = self
             .watch_scopes
             .iter()
-            .flat_map(|scope| scope.gateways.gateways().state());
+            .flat_map(|scope| scope.gateways.gateways.state());
         let gateways = gateways.map(|object| {
             (
                 AlertKind::Gateway,
@@ -113,8 +111,8 @@ impl ClusterView for KubernetesView {
     }
 
     fn labels(&self, namespace: &str) -> Option<BTreeMap<String, String>> {
-        let found = self.namespaces.as_ref()?.get(&ObjectRef::new(namespace))?;
-        Some(found.metadata.labels.clone().unwrap_or_default())
+        let found = self.namespaces.as_ref()?.get(&ObjectKey::new("", namespace))?;
+        Some(found.labels.clone())
     }
 }
 

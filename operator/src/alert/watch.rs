@@ -1,74 +1,105 @@
-//! Tells the engine which policies there are.
+//! Reports AlertPolicies and the labels of namespaces to the engine.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Debug,
-};
+use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
-use futures::StreamExt;
-use gatehouse_crds::alert::AlertPolicyStatus;
+use gatehouse_crds::alert::{AlertPolicy, AlertPolicyStatus, ClusterAlertPolicy};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{
-    Api, Resource, ResourceExt,
-    core::DeserializeGuard,
-    runtime::watcher::{self, Event},
+    Resource, ResourceExt,
+    core::{DeserializeGuard, PartialObjectMeta},
 };
-use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
     Spec,
     engine::Trigger,
-    policy::{AnyPolicy, Policy, PolicyKey, Scope, key},
+    policy::{AnyPolicy, Policy, Scope, key},
     status::Inactive,
 };
-use crate::kubernetes::{client::Recovery, watch::watch};
+use crate::kubernetes::store::{ObjectKey, Projection, Store, StoreEvent, Whole};
 
-/// Watches the policies of `scope` for ever.
-pub async fn policies<P>(
-    api: Api<DeserializeGuard<P>>,
-    scope: Scope,
-    news: UnboundedSender<Trigger>,
-    recovery: Recovery,
-) where
-    P: AnyPolicy + Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
-{
-    let mut events = watch(api, watcher::Config::default(), "AlertPolicy", &recovery).boxed();
-    let mut known: BTreeSet<PolicyKey> = BTreeSet::new();
-    // The list that is being read.
-    let mut listed: BTreeMap<PolicyKey, Box<Spec>> = BTreeMap::new();
-    while let Some(event) = events.next().await {
-        let told = match event {
-            Event::Apply(object) => {
-                known.insert(key(&object));
-                vec![Trigger::Policy(key(&object), Some(Box::new(spec(&object))))]
-            }
-            Event::Delete(object) => {
-                known.remove(&key(&object));
-                vec![Trigger::Policy(key(&object), None)]
-            }
-            Event::Init => {
-                listed.clear();
-                Vec::new()
-            }
-            Event::InitApply(object) => {
-                listed.insert(key(&object), Box::new(spec(&object)));
-                Vec::new()
-            }
-            // No event comes for what was deleted while the watch was interrupted.
-            Event::InitDone => {
-                let all = std::mem::take(&mut listed);
-                let before = std::mem::replace(&mut known, all.keys().cloned().collect());
-                let gone = before.difference(&known).map(|key| Trigger::Policy(key.clone(), None));
-                gone.chain([Trigger::Policies(scope.clone(), all.into_iter().collect())])
-                    .collect()
-            }
-        };
-        for told in told {
-            if news.send(told).is_err() {
-                return;
-            }
+impl Whole for AlertPolicy {
+    const KIND: &'static str = "AlertPolicy";
+}
+
+impl Whole for ClusterAlertPolicy {
+    const KIND: &'static str = "ClusterAlertPolicy";
+}
+
+/// Labels of a namespace: all that is kept of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamespaceLabels {
+    name: Box<str>,
+    uid: Box<str>,
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Projection for NamespaceLabels {
+    type Object = PartialObjectMeta<Namespace>;
+    const KIND: &'static str = "Namespace";
+
+    fn of(object: Self::Object) -> Self {
+        Self {
+            name: object.name_any().into(),
+            uid: object.uid().unwrap_or_default().into(),
+            labels: object.metadata.labels.unwrap_or_default(),
         }
     }
+
+    fn key(&self) -> ObjectKey {
+        ObjectKey::new("", &self.name)
+    }
+
+    fn object_uid(&self) -> &str {
+        &self.uid
+    }
+
+    fn object_version(&self) -> &str {
+        ""
+    }
+}
+
+/// Reports the policies of `store`, which are those of `scope`, to the engine.
+pub fn follow_policies<P>(store: &Store<DeserializeGuard<P>>, scope: Scope, triggers: UnboundedSender<Trigger>)
+where
+    P: AnyPolicy + Whole,
+{
+    store.subscribe(move |store, event| {
+        // After the engine has ended nothing receives them.
+        for deleted in event.deleted() {
+            let _ = triggers.send(Trigger::Policy(key(deleted.as_ref()), None));
+        }
+        let trigger = match event {
+            StoreEvent::Applied { after, .. } => Trigger::Policy(key(after.as_ref()), Some(Box::new(spec(after)))),
+            StoreEvent::Deleted(_) => return,
+            // Together: of too many in a namespace only the oldest are active.
+            StoreEvent::Listed { .. } => {
+                let all = store.state();
+                let all = all.iter().map(|policy| (key(policy.as_ref()), Box::new(spec(policy))));
+                let mut all: Vec<_> = all.collect();
+                all.sort_by(|(one, _), (other, _)| one.cmp(other));
+                Trigger::Policies(scope.clone(), all)
+            }
+        };
+        let _ = triggers.send(trigger);
+    });
+}
+
+/// Reports changes of the labels of namespaces to the engine.
+pub fn follow_namespaces(store: &Arc<Store<NamespaceLabels>>, triggers: UnboundedSender<Trigger>) {
+    store.subscribe(move |_, event| {
+        let trigger = match event {
+            StoreEvent::Applied { before, after, .. } => {
+                if before.as_ref().is_some_and(|before| before.labels == after.labels) {
+                    return;
+                }
+                Trigger::Namespace(after.name.to_string())
+            }
+            StoreEvent::Listed { .. } => Trigger::AllChanged,
+            StoreEvent::Deleted(_) => return,
+        };
+        let _ = triggers.send(trigger);
+    });
 }
 
 fn spec<P: AnyPolicy + Resource<DynamicType = ()>>(object: &DeserializeGuard<P>) -> Spec {

@@ -1,6 +1,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use super::{pending_writes::MAX_STALENESS, *};
+use kube::runtime::watcher::Event;
+
+use super::*;
+use crate::kubernetes::store::MAX_STALENESS;
 
 /// A Certificate as the watch gives it.
 fn certificate(name: &str, uid: &str, secret: &str, made: &str) -> Guarded {
@@ -13,28 +16,17 @@ fn certificate(name: &str, uid: &str, secret: &str, made: &str) -> Guarded {
     .unwrap()
 }
 
-/// A cache, and what comes out of it as gone.
+/// A cache and the Certificates that it enqueues.
 struct TestStore {
     cache: Arc<Cache>,
-    certificates: Writer<Guarded>,
-    gone: mpsc::UnboundedReceiver<String>,
-    gone_in: mpsc::UnboundedSender<String>,
 }
 
 impl TestStore {
     fn new() -> Self {
-        let (cache, inlets) = Cache::new();
-        let (certificates, _, _, _) = inlets.split();
-        let (gone_in, gone) = mpsc::unbounded_channel();
-        Self {
-            cache,
-            certificates,
-            gone,
-            gone_in,
-        }
+        Self { cache: Cache::new().0 }
     }
 
-    fn list(&mut self, objects: Vec<Guarded>) {
+    fn list(&self, objects: Vec<Guarded>) {
         self.see(Event::Init);
         for object in objects {
             self.see(Event::InitApply(object));
@@ -42,14 +34,8 @@ impl TestStore {
         self.see(Event::InitDone);
     }
 
-    #[allow(clippy::needless_pass_by_value)]
-    fn see(&mut self, event: Event<Guarded>) {
-        self.cache
-            .take_certificate(&event, &mut self.certificates, &self.gone_in);
-    }
-
-    fn gone(&mut self) -> Vec<String> {
-        std::iter::from_fn(|| self.gone.try_recv().ok()).collect()
+    fn see(&self, event: Event<Guarded>) {
+        self.cache.certificates.take(event);
     }
 }
 
@@ -58,7 +44,7 @@ const LATE: &str = "2026-01-01T00:00:01Z";
 
 #[test]
 fn of_two_that_want_one_secret_the_first_may_make_it() {
-    let mut store = TestStore::new();
+    let store = TestStore::new();
     store.list(vec![
         certificate("a", "1", "tls", LATE),
         certificate("b", "2", "tls", EARLY),
@@ -72,7 +58,7 @@ fn of_two_that_want_one_secret_the_first_may_make_it() {
 
 #[test]
 fn an_order_is_known_by_the_status_of_this_very_certificate() {
-    let mut store = TestStore::new();
+    let store = TestStore::new();
     let mut ordering = certificate("a", "1", "a-tls", EARLY);
     let status = serde_json::json!({"acme": {"orderURL": "https://ca.test/order/1"}});
     ordering.0.as_mut().unwrap().status = Some(serde_json::from_value(status).unwrap());
@@ -81,27 +67,6 @@ fn an_order_is_known_by_the_status_of_this_very_certificate() {
     for (name, uid) in [("a", "0"), ("b", "2"), ("c", "3")] {
         assert!(!store.cache.has_order("app", name, uid), "{name}");
     }
-}
-
-#[test]
-fn what_went_while_the_watch_was_interrupted_is_gone_too() {
-    let mut store = TestStore::new();
-    store.list(vec![
-        certificate("a", "1", "a-tls", EARLY),
-        certificate("b", "2", "b-tls", EARLY),
-        certificate("c", "3", "c-tls", EARLY),
-    ]);
-    assert_eq!(store.gone(), Vec::<String>::new());
-    // b went, c was made anew.
-    store.list(vec![
-        certificate("a", "1", "a-tls", EARLY),
-        certificate("c", "4", "c-tls", LATE),
-    ]);
-    let mut gone = store.gone();
-    gone.sort();
-    assert_eq!(gone, ["app/b/2", "app/c/3"]);
-    store.see(Event::Delete(certificate("a", "1", "a-tls", EARLY)));
-    assert_eq!(store.gone(), ["app/a/1"]);
 }
 
 /// The same Certificate, at a later version.
@@ -116,15 +81,14 @@ fn wrote(store: &TestStore, version: u64) {
     store.cache.await_certificate(&version_of(version).0.unwrap());
 }
 
-/// Its Secret, as a watch or a write gives it.
-fn secret(version: u64) -> SecretMetadata {
-    SecretMetadata {
-        namespace: "app".into(),
-        name: "a-tls".into(),
-        certificate: Some("a".into()),
-        resource_version: version.to_string(),
-        ..SecretMetadata::default()
-    }
+/// Its Secret, as the watch shows it.
+fn secret(version: u64) -> PartialObjectMeta<Secret> {
+    serde_json::from_value(serde_json::json!({
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": {"name": "a-tls", "namespace": "app", "resourceVersion": version.to_string(),
+            "annotations": {"gatehouse.dev/certificate": "a"}},
+    }))
+    .unwrap()
 }
 
 fn staleness(store: &TestStore) -> Option<Duration> {
@@ -133,7 +97,7 @@ fn staleness(store: &TestStore) -> Option<Duration> {
 
 #[tokio::test(start_paused = true)]
 async fn after_a_write_the_cache_lags_until_the_watch_shows_it() {
-    let mut store = TestStore::new();
+    let store = TestStore::new();
     store.list(vec![version_of(1)]);
     assert_eq!(staleness(&store), None);
     wrote(&store, 7);
@@ -151,22 +115,24 @@ async fn after_a_write_the_cache_lags_until_the_watch_shows_it() {
 
 #[tokio::test(start_paused = true)]
 async fn both_writes_are_waited_for() {
-    let mut store = TestStore::new();
+    let store = TestStore::new();
     store.list(vec![version_of(1)]);
     let certificate = version_of(1).0.unwrap();
-    store.cache.await_secret(&certificate, &secret(5));
+    store
+        .cache
+        .await_secret(&certificate, &SecretMetadata::of(&secret(5).metadata));
     wrote(&store, 6);
     store.see(Event::Apply(version_of(6)));
     assert!(staleness(&store).is_some(), "the Secret is still to come");
-    store.cache.note_secret(&Event::Apply(secret(4)));
+    store.cache.secrets.take(Event::Apply(secret(4)));
     assert!(staleness(&store).is_some());
-    store.cache.note_secret(&Event::Apply(secret(5)));
+    store.cache.secrets.take(Event::Apply(secret(5)));
     assert_eq!(staleness(&store), None);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_watch_that_never_shows_it_is_not_waited_for_longer_than_patience() {
-    let mut store = TestStore::new();
+    let store = TestStore::new();
     store.list(vec![version_of(1)]);
     wrote(&store, 7);
     tokio::time::advance(MAX_STALENESS.checked_sub(Duration::from_millis(1)).unwrap()).await;
@@ -181,7 +147,7 @@ async fn a_fresh_list_or_a_deletion_ends_the_waiting() {
         vec![Event::Init, Event::InitApply(version_of(3)), Event::InitDone],
         vec![Event::Delete(version_of(3))],
     ] {
-        let mut store = TestStore::new();
+        let store = TestStore::new();
         store.list(vec![version_of(1)]);
         wrote(&store, 7);
         assert!(staleness(&store).is_some());
@@ -195,7 +161,7 @@ async fn a_fresh_list_or_a_deletion_ends_the_waiting() {
 /// kube's own store wakes only one of those who wait for it: the others would hang for ever.
 #[tokio::test]
 async fn all_who_wait_for_the_lists_are_woken_and_none_before_both_are_there() {
-    let mut store = TestStore::new();
+    let store = TestStore::new();
     let waiting: Vec<_> = (0..3)
         .map(|_| {
             let cache = store.cache.clone();
@@ -205,7 +171,8 @@ async fn all_who_wait_for_the_lists_are_woken_and_none_before_both_are_there() {
     store.list(vec![certificate("a", "1", "tls", EARLY)]);
     tokio::task::yield_now().await;
     assert!(waiting.iter().all(|waiter| !waiter.is_finished()));
-    store.cache.note_secret(&Event::InitDone);
+    store.cache.secrets.take(Event::Init);
+    store.cache.secrets.take(Event::InitDone);
     for waiter in waiting {
         waiter.await.unwrap();
     }

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     breaker::Breaker,
-    cache::{Cache, Ref},
+    cache::Cache,
     decide::Pause,
     failure::{Class, Failure},
     order::Orders,
@@ -31,6 +31,7 @@ use crate::{
         apply::Writer,
         dependency::Dependencies,
         events::{EventType, Events},
+        store::ObjectKey,
     },
     telemetry::metrics::Metrics,
 };
@@ -65,7 +66,7 @@ pub struct Context {
     /// By UID: what an attempt that is under way has to remember.
     pub attempts: Mutex<HashMap<String, Attempt>>,
     /// Those that are looked at again when the API server answers again.
-    pub waiting: Mutex<HashSet<Ref>>,
+    pub waiting: Mutex<HashSet<ObjectKey>>,
     /// By UID: the tries of rollouts that have not succeeded.
     pub rollouts: Mutex<HashMap<String, RolloutAttempts>>,
     /// By UID: what is remembered of a failed attempt, as long as there is no better one.
@@ -127,7 +128,7 @@ impl Context {
 
     /// How many Certificates there are.
     pub fn total(&self) -> usize {
-        self.caches.iter().map(|cache| cache.certificates().len()).sum()
+        self.caches.iter().map(|cache| cache.certificates.len()).sum()
     }
 
     /// Works on the attempt of `uid`, which begins when there is none.
@@ -248,13 +249,13 @@ impl Context {
 
     /// Has a Certificate looked at as soon as the API server answers again.
     pub fn wait_for_api(&self, certificate: &Certificate) {
-        let certificate = Ref::new(&certificate.name_any()).within(&certificate.namespace().unwrap_or_default());
+        let certificate = ObjectKey::of(certificate);
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.insert(certificate);
     }
 
     /// Takes those that wait for the API server.
-    pub fn take_waiting(&self) -> Vec<Ref> {
+    pub fn take_waiting(&self) -> Vec<ObjectKey> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.drain().collect()
     }
@@ -274,7 +275,7 @@ impl Context {
     }
 
     /// Has a Certificate looked at now.
-    pub fn enqueue(&self, certificate: &Ref) {
+    pub fn enqueue(&self, certificate: &ObjectKey) {
         for cache in &self.caches {
             cache.enqueue(certificate);
         }
@@ -305,7 +306,7 @@ fn enqueue_named(caches: &[Arc<Cache>], identities: &[String]) {
     for identity in identities {
         let mut parts = identity.splitn(3, '/');
         if let (Some(namespace), Some(name)) = (parts.next(), parts.next()) {
-            let certificate = Ref::new(name).within(namespace);
+            let certificate = ObjectKey::new(namespace, name);
             for cache in caches {
                 cache.enqueue(&certificate);
             }

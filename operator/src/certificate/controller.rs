@@ -59,7 +59,7 @@ impl Scope {
     /// Tells the breaker once what was before this operator, when the lists are there.
     fn recall(&self, now: Timestamp) {
         self.recalled.call_once(|| {
-            let certificates = self.cache.certificates().state();
+            let certificates = self.cache.certificates.state();
             let trace = |object: &Arc<Guarded>| {
                 let certificate = object.0.as_ref().ok()?;
                 let namespace = certificate.namespace().unwrap_or_default();

@@ -1,7 +1,6 @@
 //! What a Secret has: what its metadata tells without reading it, and what is inside.
 
 use std::{
-    borrow::Cow,
     collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
@@ -14,7 +13,6 @@ use k8s_openapi::{
     api::core::v1::Secret,
     apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta},
 };
-use kube::runtime::reflector::Lookup;
 use serde_json::{Value, json};
 use thiserror::Error;
 use zeroize::Zeroize;
@@ -208,35 +206,6 @@ fn ours(entry: &ManagedFieldsEntry) -> Option<&Value> {
         .then_some(entry.fields_v1.as_ref())
         .flatten()
         .map(|fields| &fields.0)
-}
-
-impl Lookup for SecretMetadata {
-    type DynamicType = ();
-
-    fn kind((): &()) -> Cow<'_, str> {
-        "Secret".into()
-    }
-    fn group((): &()) -> Cow<'_, str> {
-        "".into()
-    }
-    fn version((): &()) -> Cow<'_, str> {
-        "v1".into()
-    }
-    fn plural((): &()) -> Cow<'_, str> {
-        "secrets".into()
-    }
-    fn name(&self) -> Option<Cow<'_, str>> {
-        Some((&self.name).into())
-    }
-    fn namespace(&self) -> Option<Cow<'_, str>> {
-        Some((&self.namespace).into())
-    }
-    fn resource_version(&self) -> Option<Cow<'_, str>> {
-        Some((&self.resource_version).into())
-    }
-    fn uid(&self) -> Option<Cow<'_, str>> {
-        Some((&self.uid).into())
-    }
 }
 
 /// The pair inside a Secret: a key and a certificate that match.

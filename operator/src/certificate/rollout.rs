@@ -12,11 +12,12 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{cache::Ref, observed_secret::KeyPair, reconcile::Reconcile, renewal};
+use super::{observed_secret::KeyPair, reconcile::Reconcile, renewal};
 use crate::kubernetes::{
     apply::WriteError,
     conditions::{self, ConditionUpdate, Status},
     events::EventType,
+    store::ObjectKey,
 };
 
 /// The workloads of `rollout` have been restarted with the certificate.
@@ -233,7 +234,7 @@ fn pause(failures: u32) -> Duration {
 /// Has the Certificate looked at later, whatever else it waits for meanwhile.
 fn enqueue_after(reconcile: &Reconcile<'_>, pause: Duration) {
     let cache = reconcile.scope.cache.clone();
-    let certificate = Ref::new(&reconcile.certificate.name_any()).within(&reconcile.namespace());
+    let certificate = ObjectKey::of(reconcile.certificate);
     tokio::spawn(async move {
         tokio::time::sleep(pause).await;
         cache.enqueue(&certificate);

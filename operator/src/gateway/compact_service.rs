@@ -1,10 +1,14 @@
 //! A Service as it is kept: there are thousands, and each is looked at seldom.
 
+use k8s_openapi::api::core::v1::Service;
+
 use super::observed_service::ObservedService;
+use crate::kubernetes::store::ObjectKey;
 
 /// A [`ObservedService`] in few bytes: what is large of it is text.
 #[derive(Debug)]
 pub struct CompactService {
+    pub namespace: Box<str>,
     /// Without its value and the fields that are ours.
     pub live: ObservedService,
     value: Box<[u8]>,
@@ -13,17 +17,33 @@ pub struct CompactService {
 }
 
 impl CompactService {
-    pub fn of(mut live: ObservedService) -> Self {
+    pub fn of(service: &Service) -> Self {
+        let namespace = service.metadata.namespace.as_deref().unwrap_or_default().into();
+        Self::compact(namespace, ObservedService::of(service))
+    }
+
+    fn compact(namespace: Box<str>, mut live: ObservedService) -> Self {
         let value = std::mem::take(&mut live.value);
         let owned: Vec<String> = std::mem::take(&mut live.owned).into_iter().collect();
         Self {
+            namespace,
             live,
             value: serde_json::to_vec(&value).unwrap_or_default().into(),
             owned: owned.join("\n").into(),
         }
     }
 
-    /// All of it.
+    /// Returns the UID of the Gateway that owns it, with its namespace.
+    pub fn owner(&self) -> Option<ObjectKey> {
+        Some(ObjectKey::new(&self.namespace, self.live.owner.as_deref()?))
+    }
+
+    /// Returns the key of the Gateway that owns it.
+    pub fn owner_key(&self) -> Option<ObjectKey> {
+        Some(ObjectKey::new(&self.namespace, self.live.owner_name.as_deref()?))
+    }
+
+    /// Returns all of it.
     pub fn unpack(&self) -> ObservedService {
         ObservedService {
             // It was written by us. Of one that could not be read nothing would be as it should, and it would be written anew.
@@ -52,8 +72,8 @@ mod tests {
         }));
         let live = ObservedService::of(&service.unwrap());
         assert_eq!(live.owned.len(), 2);
-        assert_eq!(CompactService::of(live.clone()).unpack(), live);
+        assert_eq!(CompactService::compact("app".into(), live.clone()).unpack(), live);
         let bare = ObservedService::default();
-        assert_eq!(CompactService::of(bare.clone()).unpack(), bare);
+        assert_eq!(CompactService::compact("app".into(), bare.clone()).unpack(), bare);
     }
 }

@@ -14,8 +14,11 @@ use super::{
     status::Certificate as State,
 };
 use crate::{
-    certificate::cache::{Guarded, Ref},
-    kubernetes::apply::{Conflicts, Target, WriteError},
+    certificate::cache::Guarded,
+    kubernetes::{
+        apply::{Conflicts, Target, WriteError},
+        store::ObjectKey,
+    },
 };
 
 /// Why there is no NetworkPolicy as it should be.
@@ -90,7 +93,7 @@ impl Reconcile<'_> {
                 };
                 match written {
                     Ok(policy) => {
-                        self.scope.cache.wrote_policy(&self.namespace, &policy);
+                        self.scope.cache.wrote_policy(policy);
                         Ok(None)
                     }
                     Err(error) if error.is_already_exists() => Ok(Some(self.policy_conflict(&name).await)),
@@ -199,8 +202,10 @@ impl Reconcile<'_> {
     }
 
     fn find(&self, name: &str) -> Option<Arc<Guarded>> {
-        let reference = Ref::new(name).within(&self.namespace);
-        self.scope.certificates.certificates().get(&reference)
+        self.scope
+            .certificates
+            .certificates
+            .get(&ObjectKey::new(&self.namespace, name))
     }
 
     fn owns(&self, object: &Guarded) -> bool {

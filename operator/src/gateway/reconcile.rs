@@ -98,7 +98,7 @@ impl<'a> Reconcile<'a> {
         let desired = self.desired().await;
         let mut step = 0;
         let (plan, services, exposure) = loop {
-            let services = self.scope.cache.services(&self.uid);
+            let services = self.scope.cache.services(&self.namespace, &self.uid);
             let exposed = self.exposure(&services).await;
             let applied = self.applied(desired.is_err(), &services);
             let plan = self.decide(desired.as_ref(), &services, (&exposed.public, &applied));
@@ -132,7 +132,13 @@ impl<'a> Reconcile<'a> {
         let named = spec.and_then(|service| service.provider);
         let scope = spec.and_then(|service| service.scope).unwrap_or_default();
         let is_load_balancer = spec.and_then(|service| service.type_).unwrap_or_default() == ServiceType::LoadBalancer;
-        let known = || known_provider(&self.gateway, scope, &self.scope.cache.services(&self.uid));
+        let known = || {
+            known_provider(
+                &self.gateway,
+                scope,
+                &self.scope.cache.services(&self.namespace, &self.uid),
+            )
+        };
         let provider = match named.or_else(known) {
             Some(provider) => Ok(provider),
             None if is_load_balancer => {
@@ -235,7 +241,7 @@ impl<'a> Reconcile<'a> {
                         attempt.made = Some((ctx.now)());
                     }
                 });
-                self.scope.cache.wrote_service(&self.namespace, &service);
+                self.scope.cache.wrote_service(service);
                 // A consent is used up before anything else happens.
                 Ok(!plan.consumed && !is_contested)
             }

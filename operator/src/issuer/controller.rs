@@ -2,7 +2,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fmt::Debug,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -22,7 +21,6 @@ use kube::{
     core::{ClusterResourceScope, DeserializeGuard, PartialObjectMeta},
     runtime::controller::Action,
 };
-use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -44,6 +42,7 @@ use crate::{
         conditions::{self, ConditionUpdate, Status},
         dependency::{Dependencies, Dependent},
         events::{EventType, Events},
+        store::Whole,
         undecodable,
     },
     telemetry::metrics::Metrics,
@@ -56,8 +55,8 @@ const MIN_BACKOFF: Duration = Duration::from_secs(5);
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
 
 /// What both kinds have in common.
-pub trait AnyIssuer: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {
-    const KIND: IssuerKind;
+pub trait AnyIssuer: Whole {
+    const ISSUER_KIND: IssuerKind;
     fn config(&self) -> Option<IssuerConfig<'_>>;
     fn status(&self) -> Option<&IssuerStatus>;
     /// The API through which its status is written.
@@ -67,7 +66,7 @@ pub trait AnyIssuer: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwn
 }
 
 impl AnyIssuer for Issuer {
-    const KIND: IssuerKind = IssuerKind::Issuer;
+    const ISSUER_KIND: IssuerKind = IssuerKind::Issuer;
     fn config(&self) -> Option<IssuerConfig<'_>> {
         self.spec.config()
     }
@@ -88,7 +87,7 @@ impl AnyIssuer for Issuer {
 }
 
 impl AnyIssuer for ClusterIssuer {
-    const KIND: IssuerKind = IssuerKind::ClusterIssuer;
+    const ISSUER_KIND: IssuerKind = IssuerKind::ClusterIssuer;
     fn config(&self) -> Option<IssuerConfig<'_>> {
         self.spec.config()
     }
@@ -105,6 +104,14 @@ impl AnyIssuer for ClusterIssuer {
         let kind = ApiResource::erase::<Self>(&());
         (Api::all_with(client.clone(), &kind), Api::all(client))
     }
+}
+
+impl Whole for Issuer {
+    const KIND: &'static str = "Issuer";
+}
+
+impl Whole for ClusterIssuer {
+    const KIND: &'static str = "ClusterIssuer";
 }
 
 /// What a reconcile works with.
@@ -203,7 +210,7 @@ fn dependent(key: &Key) -> Dependent {
 /// Names the issuer that `object` is.
 pub fn key<K: AnyIssuer>(object: &impl ResourceExt) -> Key {
     Key {
-        kind: K::KIND,
+        kind: K::ISSUER_KIND,
         namespace: object.namespace().unwrap_or_default(),
         name: object.name_any(),
     }
@@ -228,7 +235,8 @@ pub async fn reconcile<K: AnyIssuer>(
     if ctx.registry.get(&key).is_none() {
         ctx.forget(&key, &object.uid().unwrap_or_default());
     }
-    ctx.metrics.reconciled(K::KIND.as_str(), started.elapsed(), failed);
+    ctx.metrics
+        .reconciled(K::ISSUER_KIND.as_str(), started.elapsed(), failed);
     Ok(action)
 }
 
@@ -306,7 +314,10 @@ async fn unreadable<K: AnyIssuer>(object: &DeserializeGuard<K>, key: &Key, error
         return Action::await_change();
     }
     tracing::warn!(issuer = %key, namespace = key.namespace, error, "an issuer that cannot be read is left alone");
-    let message = format!("This {} cannot be read: {error}. Mend its spec.", K::KIND.as_str());
+    let message = format!(
+        "This {} cannot be read: {error}. Mend its spec.",
+        K::ISSUER_KIND.as_str()
+    );
     let verdict = ConditionUpdate {
         type_: "Ready",
         status: Status::False,

@@ -13,9 +13,11 @@
 pub mod apply;
 pub mod client;
 pub mod conditions;
+pub mod controller;
 pub mod dependency;
 pub mod events;
 pub mod leadership;
 pub mod names;
+pub mod store;
 pub mod undecodable;
 pub mod watch;

@@ -1,192 +1,155 @@
-//! The alarm: policies, the engine, and what both see of the cluster.
+//! Watches AlertPolicies and runs the alert engine.
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{StreamExt, future::join_all};
+use futures::future::join_all;
 use gatehouse_crds::alert::{AlertKind, AlertPolicy, ClusterAlertPolicy};
-use k8s_openapi::api::core::v1::Namespace;
-use kube::{
-    Api, Client, ResourceExt,
-    core::PartialObjectMeta,
-    runtime::{
-        reflector::{self, store::Writer as Inlet},
-        watcher::{self, Event},
-    },
-};
-use tokio::{
-    sync::{mpsc, watch},
-    task::JoinSet,
-};
-use tokio_util::sync::CancellationToken;
+use kube::{Api, Client};
+use tokio::sync::mpsc;
 
-use super::Settings;
+use super::{
+    Settings,
+    component::{Component, Tasks},
+    scoped,
+};
 use crate::{
     alert::{
         cluster::{KubernetesEffects, KubernetesView, Targets, WatchScope},
         engine::{Engine, Trigger},
         policy::Scope,
         send::Sender,
-        store::Store,
-        watch::policies,
+        store::Store as StateStore,
+        watch::{NamespaceLabels, follow_namespaces, follow_policies},
     },
-    certificate::cache::Change,
     kubernetes::{
-        apply::Writer, client::Recovery, dependency::Dependencies, events::Events, watch::watch as watch_all,
+        apply::Writer,
+        client::Recovery,
+        dependency::Dependencies,
+        events::Events,
+        store::{Projection, Store, StoreEvent},
     },
     telemetry::metrics::Metrics,
 };
 
-/// Between two tries to read what the leader before has left.
+/// Pause between two attempts to read the state that the previous leader left.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
-/// So long the alarm waits for the lists of Certificates, so that what happened meanwhile is told together.
+/// Longest time that the engine waits for the lists of Certificates and Gateways, so that what changed meanwhile is reported
+/// together.
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the alarm works with.
-pub(super) struct AlertDeps<'a> {
-    pub(super) client: &'a Client,
-    pub(super) writer: &'a Writer,
-    pub(super) events: &'a Events,
-    pub(super) metrics: &'a Metrics,
-    pub(super) watch_scopes: &'a [WatchScope],
-    pub(super) settings: &'a Settings,
-    pub(super) recovery: &'a Recovery,
-    pub(super) dependencies: &'a Arc<Dependencies>,
+/// The alert engine, with all that it needs.
+pub(super) struct Alerts {
+    pub(super) client: Client,
+    pub(super) writer: Writer,
+    pub(super) events: Events,
+    pub(super) metrics: Metrics,
+    pub(super) watch_scopes: Vec<WatchScope>,
+    pub(super) settings: Settings,
+    pub(super) recovery: Recovery,
+    pub(super) dependencies: Arc<Dependencies>,
+    /// What the engine is triggered by; others send, too.
+    pub(super) triggers: (mpsc::UnboundedSender<Trigger>, mpsc::UnboundedReceiver<Trigger>),
 }
 
-/// Starts it. `changes` are those of the Certificates and the Gateways.
-pub(super) fn spawn(
-    work: &mut JoinSet<()>,
-    deps: &AlertDeps<'_>,
-    changes: Vec<(AlertKind, mpsc::UnboundedReceiver<Change>)>,
-    (news, news_out): (mpsc::UnboundedSender<Trigger>, mpsc::UnboundedReceiver<Trigger>),
-    stop: &CancellationToken,
-) {
-    for (kind, mut changes) in changes {
-        let news = news.clone();
-        spawn_until(work, stop, async move {
-            while let Some(change) = changes.recv().await {
-                let told = match change {
-                    Change::One(namespace, name) => Trigger::Changed((kind, namespace, name)),
-                    Change::All => Trigger::AllChanged,
-                };
-                if news.send(told).is_err() {
-                    return;
+impl Component for Alerts {
+    fn name(&self) -> &'static str {
+        "alerts"
+    }
+
+    fn start(self, tasks: &mut Tasks) {
+        let (triggers, received) = self.triggers;
+        for scope in &self.watch_scopes {
+            follow_objects(
+                &scope.certificates.certificates,
+                AlertKind::Certificate,
+                triggers.clone(),
+            );
+            follow_objects(&scope.gateways.gateways, AlertKind::Gateway, triggers.clone());
+        }
+        for namespace in self.settings.scopes() {
+            let policies = Store::new();
+            let api = scoped(&self.client, namespace.as_deref());
+            follow_policies::<AlertPolicy>(&policies, Scope::Namespaced(namespace), triggers.clone());
+            tasks.until_stopped(policies.watch(api, self.recovery.clone()));
+        }
+        let namespaces = self.settings.namespaces.is_empty().then(|| {
+            let namespaces = Store::<NamespaceLabels>::new();
+            follow_namespaces(&namespaces, triggers.clone());
+            let watch = namespaces
+                .clone()
+                .watch(Api::all(self.client.clone()), self.recovery.clone());
+            tasks.until_stopped(watch);
+            let policies = Store::new();
+            follow_policies::<ClusterAlertPolicy>(&policies, Scope::Cluster, triggers);
+            let (listed, api, recovery) = (namespaces.clone(), Api::all(self.client.clone()), self.recovery.clone());
+            tasks.until_stopped(async move {
+                // Without the labels no namespace would match a selector, and what fires would be reported as resolved.
+                if listed.listed().await {
+                    policies.watch(api, recovery).await;
                 }
+            });
+            namespaces
+        });
+        let view = Arc::new(KubernetesView {
+            watch_scopes: self.watch_scopes.clone(),
+            namespaces,
+        });
+        let own_namespace = self.settings.own_namespace.clone();
+        let effects = Arc::new(KubernetesEffects {
+            client: self.client.clone(),
+            writer: self.writer.clone(),
+            events: self.events,
+            dependencies: self.dependencies,
+            view: view.clone(),
+            store: StateStore::new(self.client, &own_namespace, self.writer),
+            sender: Sender::new(self.settings.cluster_name, self.settings.allow_loopback),
+            own_namespace,
+            targets: Targets::default(),
+        });
+        let (metrics, watch_scopes, stop) = (self.metrics, self.watch_scopes, tasks.stop());
+        tasks.to_the_end(async move {
+            let stored = async {
+                if !are_listed(&watch_scopes).await {
+                    return None;
+                }
+                loop {
+                    match effects.store.load().await {
+                        Ok(stored) => return Some(stored),
+                        Err(error) => tracing::warn!(%error, "the state of alerts cannot be read; it is read again"),
+                    }
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
+            };
+            if let Some(Some(stored)) = stop.run_until_cancelled(stored).await {
+                Engine::new(view, effects, metrics, stored).run(received, stop).await;
             }
         });
     }
-    for scope in deps.settings.scopes() {
-        let api = match &scope {
-            Some(namespace) => Api::namespaced(deps.client.clone(), namespace),
-            None => Api::all(deps.client.clone()),
-        };
-        let scope = Scope::Namespaced(scope);
-        let policies = policies::<AlertPolicy>(api, scope, news.clone(), deps.recovery.clone());
-        spawn_until(work, stop, policies);
-    }
-    let namespaces = deps.settings.namespaces.is_empty().then(|| {
-        let inlet = Inlet::<PartialObjectMeta<Namespace>>::default();
-        let reader = inlet.as_reader();
-        let (listed, mut is_listed) = watch::channel(false);
-        spawn_until(
-            work,
-            stop,
-            watch_namespaces(deps.client.clone(), inlet, news.clone(), listed, deps.recovery.clone()),
-        );
-        let (client, news, recovery) = (deps.client.clone(), news.clone(), deps.recovery.clone());
-        spawn_until(work, stop, async move {
-            // Without the labels it would seem that nothing is covered, and what fires would be said to have ended.
-            if is_listed.wait_for(|listed| *listed).await.is_ok() {
-                policies::<ClusterAlertPolicy>(Api::all(client), Scope::Cluster, news, recovery).await;
-            }
-        });
-        reader
-    });
-    let view = Arc::new(KubernetesView {
-        watch_scopes: deps.watch_scopes.to_vec(),
-        namespaces,
-    });
-    let own = deps.settings.own_namespace.clone();
-    let effects = Arc::new(KubernetesEffects {
-        client: deps.client.clone(),
-        writer: deps.writer.clone(),
-        events: deps.events.clone(),
-        dependencies: deps.dependencies.clone(),
-        view: view.clone(),
-        store: Store::new(deps.client.clone(), &own, deps.writer.clone()),
-        sender: Sender::new(deps.settings.cluster_name.clone(), deps.settings.allow_loopback),
-        own_namespace: own,
-        targets: Targets::default(),
-    });
-    let (metrics, stop) = (deps.metrics.clone(), stop.clone());
-    let watch_scopes = deps.watch_scopes.to_vec();
-    work.spawn(async move {
-        let ready = async {
-            let listed = join_all(watch_scopes.iter().map(|scope| async {
-                scope.gateways.listed().await;
-                scope.certificates.synced().await
-            }));
-            // Those of a namespace without its rights may never come, and the others' alarm does not wait for that.
-            if let Ok(listed) = tokio::time::timeout(LIST_TIMEOUT, listed).await
-                && listed.contains(&false)
-            {
-                return None;
-            }
-            loop {
-                match effects.store.load().await {
-                    Ok(stored) => return Some(stored),
-                    Err(error) => tracing::warn!(%error, "what fired and what was to be sent cannot be read yet"),
-                }
-                tokio::time::sleep(RETRY_AFTER).await;
-            }
-        };
-        if let Some(Some(stored)) = stop.run_until_cancelled(ready).await {
-            Engine::new(view, effects, metrics, stored).run(news_out, stop).await;
-        }
-    });
 }
 
-fn spawn_until(work: &mut JoinSet<()>, stop: &CancellationToken, task: impl Future<Output = ()> + Send + 'static) {
-    let stop = stop.clone();
-    work.spawn(async move {
-        stop.run_until_cancelled(task).await;
-    });
+/// Waits for the lists of Certificates and Gateways, for a limited time: those of a namespace without rights never come, and
+/// the alerts of the others do not wait for them. Returns false when the process ends.
+async fn are_listed(watch_scopes: &[WatchScope]) -> bool {
+    let listed = join_all(watch_scopes.iter().map(|scope| async {
+        scope.gateways.gateways.listed().await;
+        scope.certificates.synced().await
+    }));
+    let listed = tokio::time::timeout(LIST_TIMEOUT, listed).await;
+    listed.map_or(true, |listed| !listed.contains(&false))
 }
 
-/// Keeps the labels of namespaces, and nothing else of them.
-async fn watch_namespaces(
-    client: Client,
-    mut inlet: Inlet<PartialObjectMeta<Namespace>>,
-    news: mpsc::UnboundedSender<Trigger>,
-    listed: watch::Sender<bool>,
-    recovery: Recovery,
-) {
-    let reader = inlet.as_reader();
-    let prune = |object: &mut PartialObjectMeta<Namespace>| {
-        object.managed_fields_mut().clear();
-        object.annotations_mut().clear();
-    };
-    let api = Api::<PartialObjectMeta<Namespace>>::all(client);
-    let mut events = watch_all(api, watcher::Config::default(), "Namespace", &recovery).boxed();
-    while let Some(event) = events.next().await {
-        let event = event.modify(prune);
-        let told = match &event {
-            Event::Apply(object) => {
-                let before = reader.get(&reflector::ObjectRef::from_obj(object));
-                let differs = before.is_none_or(|before| before.metadata.labels != object.metadata.labels);
-                differs.then(|| Trigger::Namespace(object.name_any()))
+/// Reports changes of the objects that alerts are about to the engine.
+fn follow_objects<P: Projection>(store: &Store<P>, kind: AlertKind, triggers: mpsc::UnboundedSender<Trigger>) {
+    store.subscribe(move |_, event| {
+        let trigger = match event {
+            StoreEvent::Applied { after: object, .. } | StoreEvent::Deleted(object) => {
+                let key = object.key();
+                Trigger::Changed((kind, key.namespace().to_owned(), key.name().to_owned()))
             }
-            Event::InitDone => Some(Trigger::AllChanged),
-            Event::Delete(_) | Event::Init | Event::InitApply(_) => None,
+            StoreEvent::Listed { .. } => Trigger::AllChanged,
         };
-        let is_list = matches!(event, Event::InitDone);
-        inlet.apply_watcher_event(&event);
-        if is_list {
-            listed.send_replace(true);
-        }
-        if told.is_some_and(|told| news.send(told).is_err()) {
-            return;
-        }
-    }
+        // After the engine has ended nothing receives it.
+        let _ = triggers.send(trigger);
+    });
 }

@@ -1,184 +1,160 @@
-//! The issuers' controllers: one for ClusterIssuers, one for the Issuers of each scope.
+//! Watches and reconciles Issuers and ClusterIssuers.
 
 use std::sync::Arc;
 
-use futures::StreamExt;
 use gatehouse_crds::{
     certificate::IssuerKind,
     issuer::{ClusterIssuer, Issuer, IssuerConfig},
 };
-use kube::{
-    Api, ResourceExt,
-    core::DeserializeGuard,
-    runtime::{
-        WatchStreamExt,
-        controller::Controller,
-        reflector::{self, ObjectRef, Store as Reflected},
-        watcher::{self, Event},
-    },
-};
-use tokio::{
-    sync::{broadcast, mpsc},
-    task::JoinSet,
-};
-use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
-use tokio_util::sync::CancellationToken;
+use kube::{Api, ResourceExt, core::DeserializeGuard};
+use tokio::sync::mpsc;
 
-use super::{Settings, to_the_end};
+use super::{
+    component::{Component, Tasks},
+    scoped,
+};
 use crate::{
+    certificate::cache::Cache as Certificates,
     issuer::{
         controller::{AnyIssuer, Context, key, reconcile},
-        records::Store,
+        records,
         registry::Key,
     },
-    kubernetes::{client::Recovery, watch::watch},
+    kubernetes::{
+        client::Recovery,
+        controller::{Enqueuer, controller},
+        store::{Index, ObjectKey, Store, StoreEvent},
+    },
 };
 
-/// What the issuers' controllers are told out of turn.
-#[derive(Clone, Debug)]
-enum Trigger {
-    /// This issuer.
-    Issuer(Key),
-    /// Whoever uses this Secret: namespace and name.
-    Secret(String, String),
-    All,
+/// Issuers reconciled at once; kube's controllers know 0 as no limit.
+const MAX_CONCURRENT: u16 = 0;
+
+/// The controllers of Issuers and ClusterIssuers, with all that they need.
+pub(super) struct Issuers {
+    pub(super) context: Arc<Context>,
+    pub(super) scopes: Vec<Option<String>>,
+    /// Where the list of TXT records is kept.
+    pub(super) records: records::Store,
+    /// Issuers that are to be reconciled again, sent by others.
+    pub(super) again: mpsc::UnboundedReceiver<Key>,
+    /// Caches with the Secrets of `ca` issuers.
+    pub(super) certificates: Vec<Arc<Certificates>>,
+    pub(super) recovery: Recovery,
 }
 
-/// Starts them.
-pub(super) fn spawn(
-    work: &mut JoinSet<()>,
-    context: &Arc<Context>,
-    settings: &Settings,
-    mut again: mpsc::UnboundedReceiver<Key>,
-    mut secrets: mpsc::UnboundedReceiver<(String, String)>,
-    recovery: &Recovery,
-    stop: &CancellationToken,
-) {
-    let store = Store::new(
-        context.client.clone(),
-        &settings.own_namespace,
-        &settings.namespaces,
-        context.writer.clone(),
-    );
-    let keep = context.registry.records().clone().keep(store);
-    let stopped = stop.clone();
-    work.spawn(async move {
-        stopped.run_until_cancelled(keep).await;
-    });
-    let (triggers_out, _) = broadcast::channel(1024);
-    if settings.namespaces.is_empty() {
-        controller::<ClusterIssuer>(
-            work,
-            context,
-            Api::all(context.client.clone()),
-            &triggers_out,
-            recovery,
-            stop,
-        );
+impl Component for Issuers {
+    fn name(&self) -> &'static str {
+        "issuers"
     }
-    for scope in settings.scopes() {
-        let api = match scope {
-            Some(namespace) => Api::namespaced(context.client.clone(), &namespace),
-            None => Api::all(context.client.clone()),
-        };
-        controller::<Issuer>(work, context, api, &triggers_out, recovery, stop);
-    }
-    let stopped = stop.clone();
-    work.spawn(async move {
-        loop {
-            let news = tokio::select! {
-                Some(key) = again.recv() => Trigger::Issuer(key),
-                Some((namespace, name)) = secrets.recv() => Trigger::Secret(namespace, name),
-                () = stopped.cancelled() => return,
-            };
-            // Nobody listens: there are no controllers left.
-            let _ = triggers_out.send(news);
+
+    fn start(self, tasks: &mut Tasks) {
+        let mut watched = Vec::new();
+        if self.scopes.contains(&None) {
+            let api = Api::all(self.context.client.clone());
+            watched.push(self.watch::<ClusterIssuer>(api, tasks));
         }
-    });
-}
-
-fn controller<K: AnyIssuer>(
-    work: &mut JoinSet<()>,
-    context: &Arc<Context>,
-    api: Api<DeserializeGuard<K>>,
-    triggers_out: &broadcast::Sender<Trigger>,
-    recovery: &Recovery,
-    stop: &CancellationToken,
-) {
-    let (reader, mut writer) = reflector::store();
-    let (known, listed, store) = (reader.clone(), reader.clone(), reader.clone());
-    let ctx = context.clone();
-    let gone = move |object: &DeserializeGuard<K>| {
-        let key = key::<K>(object);
-        ctx.registry.remove(&key);
-        ctx.forget(&key, &object.uid().unwrap_or_default());
-    };
-    let registry = context.registry.clone();
-    let trigger = watch(api, watcher::Config::default(), K::KIND.as_str(), recovery)
-        .map(move |event| {
-            let event = event.modify(|object| object.managed_fields_mut().clear());
-            let mut before = Vec::new();
-            match &event {
-                Event::Apply(object) | Event::InitApply(object) => registry.found(&key::<K>(object)),
-                Event::Delete(object) => gone(object),
-                // What went while the watch was interrupted is told by nobody.
-                Event::InitDone => before = listed.state(),
-                Event::Init => {}
-            }
-            writer.apply_watcher_event(&event);
-            for object in before {
-                if listed.get(&ObjectRef::from_obj(object.as_ref())).is_none() {
-                    gone(&object);
+        for scope in &self.scopes {
+            let api = scoped(&self.context.client, scope.as_deref());
+            watched.push(self.watch::<Issuer>(api, tasks));
+        }
+        let watched: Arc<[Watched]> = watched.into();
+        for cache in &self.certificates {
+            let watched = watched.clone();
+            cache.secrets.subscribe(move |_, event| {
+                if let StoreEvent::Applied { after: secret, .. } | StoreEvent::Deleted(secret) = event {
+                    for issuers in watched.iter() {
+                        issuers.enqueue_users_of(&secret.namespace, &secret.name);
+                    }
+                }
+            });
+        }
+        tasks.until_stopped(self.context.registry.records().clone().keep(self.records));
+        let mut again = self.again;
+        tasks.until_stopped(async move {
+            while let Some(key) = again.recv().await {
+                for issuers in watched.iter().filter(|issuers| issuers.kind == key.kind) {
+                    issuers.queue.enqueue(ObjectKey::new(&key.namespace, &key.name));
                 }
             }
-            Ok(event)
-        })
-        .applied_objects();
-    let cluster_namespace = context.cluster_namespace.clone();
-    let triggers = BroadcastStream::new(triggers_out.subscribe())
-        .map(|news| match news {
-            Ok(news) => news,
-            // Too many at once to be told one by one: everybody is concerned.
-            Err(BroadcastStreamRecvError::Lagged(_)) => Trigger::All,
-        })
-        .map(move |news| futures::stream::iter(answering(&known, &news, &cluster_namespace)))
-        .flatten();
-    let controller = Controller::for_stream(trigger, reader)
-        .graceful_shutdown_on(stop.clone().cancelled_owned())
-        .reconcile_on(triggers)
-        .run(reconcile::<K>, |_, never, _| match *never {}, context.clone());
-    let controller = controller.for_each(|result| async {
-        if let Err(error) = result {
-            tracing::debug!(%error, "an issuer was not looked at");
-        }
-    });
-    work.spawn(to_the_end(controller, store, stop.clone()));
+        });
+    }
 }
 
-/// The issuers here that the news is for.
-fn answering<K: AnyIssuer>(
-    known: &Reflected<DeserializeGuard<K>>,
-    news: &Trigger,
-    cluster_namespace: &str,
-) -> Vec<ObjectRef<DeserializeGuard<K>>> {
-    let concerns = |object: &DeserializeGuard<K>| match news {
-        Trigger::All => true,
-        Trigger::Issuer(wanted) => key::<K>(object) == *wanted,
-        Trigger::Secret(namespace, name) => {
-            let own = if K::KIND == IssuerKind::ClusterIssuer {
-                cluster_namespace.to_owned()
-            } else {
-                object.namespace().unwrap_or_default()
-            };
-            own == *namespace
-                && object.0.as_ref().is_ok_and(
-                    |issuer| matches!(issuer.config(), Some(IssuerConfig::Ca(ca)) if ca.secret_name == *name),
-                )
+/// The issuers of one kind and watch scope.
+struct Watched {
+    kind: IssuerKind,
+    queue: Enqueuer,
+    /// Returns the `ca` issuers whose Secret has this namespace and name.
+    users_of: Box<dyn Fn(&str, &str) -> Vec<ObjectKey> + Send + Sync>,
+}
+
+impl Watched {
+    fn enqueue_users_of(&self, namespace: &str, secret: &str) {
+        for issuer in (self.users_of)(namespace, secret) {
+            self.queue.enqueue(issuer);
         }
-    };
-    known
-        .state_filter(concerns)
-        .iter()
-        .map(|object| ObjectRef::from_obj(object.as_ref()))
-        .collect()
+    }
+}
+
+impl Issuers {
+    fn watch<K: AnyIssuer>(&self, api: Api<DeserializeGuard<K>>, tasks: &mut Tasks) -> Watched {
+        let store = Store::<DeserializeGuard<K>>::new();
+        let context = self.context.clone();
+        store.subscribe(move |store, event| {
+            for object in event.deleted() {
+                let key = key::<K>(object.as_ref());
+                context.registry.remove(&key);
+                context.forget(&key, &object.uid().unwrap_or_default());
+            }
+            match event {
+                StoreEvent::Applied { after, .. } => context.registry.found(&key::<K>(after.as_ref())),
+                StoreEvent::Listed { .. } => {
+                    for object in store.state() {
+                        context.registry.found(&key::<K>(object.as_ref()));
+                    }
+                }
+                StoreEvent::Deleted(_) => {}
+            }
+        });
+        let by_secret = Index::of(&store, ca_secret::<K>);
+        let cluster_namespace = self.context.cluster_namespace.clone();
+        let users_of = move |namespace: &str, secret: &str| {
+            if K::ISSUER_KIND == IssuerKind::Issuer {
+                by_secret.get(&ObjectKey::new(namespace, secret))
+            } else if namespace == cluster_namespace {
+                by_secret.get(&ObjectKey::new("", secret))
+            } else {
+                Vec::new()
+            }
+        };
+        let (queue, enqueued) = Enqueuer::new();
+        let (context, stop) = (self.context.clone(), tasks.stop());
+        tasks.to_the_end(controller(
+            &store,
+            enqueued,
+            MAX_CONCURRENT,
+            reconcile::<K>,
+            context,
+            stop,
+        ));
+        tasks.until_stopped(store.watch(api, self.recovery.clone()));
+        Watched {
+            kind: K::ISSUER_KIND,
+            queue,
+            users_of: Box::new(users_of),
+        }
+    }
+}
+
+/// Returns the Secret of a `ca` issuer, in the issuer's own namespace, which a ClusterIssuer does not have.
+fn ca_secret<K: AnyIssuer>(object: &DeserializeGuard<K>) -> Vec<ObjectKey> {
+    let Ok(issuer) = &object.0 else { return Vec::new() };
+    match issuer.config() {
+        Some(IssuerConfig::Ca(ca)) => {
+            let namespace = issuer.meta().namespace.as_deref().unwrap_or_default();
+            vec![ObjectKey::new(namespace, &ca.secret_name)]
+        }
+        _ => Vec::new(),
+    }
 }

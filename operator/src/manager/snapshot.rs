@@ -27,7 +27,7 @@ impl fmt::Debug for State {
 impl Snapshot for State {
     fn certificates(&self, visit: &mut dyn FnMut(&CertificateSample<'_>)) {
         for cache in &self.context.caches {
-            for object in cache.certificates().state() {
+            for object in cache.certificates.state() {
                 let Ok(certificate) = &object.0 else { continue };
                 let status = certificate.status.as_ref();
                 let ready = status.and_then(|status| conditions::find(&status.conditions, READY));
@@ -53,7 +53,7 @@ impl Snapshot for State {
 
     fn gateways(&self, visit: &mut dyn FnMut(&GatewaySample<'_>)) {
         for cache in &self.gateways {
-            for object in cache.gateways().state() {
+            for object in cache.gateways.state() {
                 let Ok(gateway) = &object.0 else { continue };
                 let Some(status) = &gateway.status else { continue };
                 let listeners = status.listeners.iter();

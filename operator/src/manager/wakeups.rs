@@ -3,17 +3,18 @@
 use std::{sync::Arc, time::Duration};
 
 use gatehouse_crds::certificate::IssuerKind;
-use tokio::{sync::mpsc, task::JoinSet};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::mpsc;
 
+use super::component::{Component, Tasks};
 use crate::{
     alert::{engine::Trigger, policy::PolicyKey},
-    certificate::{cache::Ref, context::Context as Certificates, dependencies},
+    certificate::{context::Context as Certificates, dependencies},
     gateway::{cache::Cache as GatewayCache, controller::Context as Gateways},
     issuer::{controller::Context as Issuers, registry::Key},
     kubernetes::{
         client::Recovery,
         dependency::{Dependencies, Dependent},
+        store::ObjectKey,
     },
 };
 
@@ -21,7 +22,16 @@ use crate::{
 const BATCH: usize = 50;
 const BATCH_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Who can be enqueued.
+/// Enqueues the objects that wait for another object, or for the API server.
+pub(super) struct Wakeups {
+    pub(super) queues: Queues,
+    pub(super) dependencies: Arc<Dependencies>,
+    /// Those whose dependencies have changed.
+    pub(super) changed: mpsc::UnboundedReceiver<Dependent>,
+    pub(super) recovery: Recovery,
+}
+
+/// What can be enqueued.
 pub(super) struct Queues {
     pub(super) certificates: Arc<Certificates>,
     pub(super) issuers: Arc<Issuers>,
@@ -30,32 +40,26 @@ pub(super) struct Queues {
     pub(super) alerts: mpsc::UnboundedSender<Trigger>,
 }
 
-/// Starts it. `changed` are those of `dependencies`.
-pub(super) fn spawn(
-    work: &mut JoinSet<()>,
-    queues: Queues,
-    dependencies: Arc<Dependencies>,
-    mut changed: mpsc::UnboundedReceiver<Dependent>,
-    recovery: &Recovery,
-    stop: &CancellationToken,
-) {
-    work.spawn(dependencies.poll(stop.clone()));
-    let mut recoveries = recovery.subscribe();
-    let stop = stop.clone();
-    work.spawn(async move {
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                Some(dependent) = changed.recv() => queues.enqueue(dependent),
-                Ok(()) = recoveries.changed() => {
-                    recoveries.mark_unchanged();
-                    if stop.run_until_cancelled(queues.recovered()).await.is_none() {
-                        return;
+impl Component for Wakeups {
+    fn name(&self) -> &'static str {
+        "wakeups"
+    }
+
+    fn start(self, tasks: &mut Tasks) {
+        tasks.to_the_end(self.dependencies.poll(tasks.stop()));
+        let (queues, mut changed, mut recoveries) = (self.queues, self.changed, self.recovery.subscribe());
+        tasks.until_stopped(async move {
+            loop {
+                tokio::select! {
+                    Some(dependent) = changed.recv() => queues.enqueue(dependent),
+                    Ok(()) = recoveries.changed() => {
+                        recoveries.mark_unchanged();
+                        queues.recovered().await;
                     }
                 }
             }
-        }
-    });
+        });
+    }
 }
 
 impl Queues {
@@ -68,7 +72,7 @@ impl Queues {
         if let Some(kind) = issuer {
             let _ = self.issuers.again.send(Key { kind, namespace, name });
         } else if kind == dependencies::KIND {
-            self.certificates.enqueue(&Ref::new(&name).within(&namespace));
+            self.certificates.enqueue(&ObjectKey::new(&namespace, &name));
         } else {
             let namespace = Some(namespace).filter(|namespace| !namespace.is_empty());
             let _ = self.alerts.send(Trigger::SecretChanged(PolicyKey { namespace, name }));
