@@ -22,8 +22,8 @@ pub use error::WriteError;
 use super::{
     leadership::{Leadership, NotLeader},
     names,
+    observer::{SharedObserver, WriteOutcome},
 };
-use crate::telemetry::metrics::{Metrics, WriteOutcome};
 
 /// Writes that may be under way: as good as unlimited. Whoever has all permits has ended all writing.
 const WRITES: u32 = 1 << 20;
@@ -106,16 +106,16 @@ pub enum Conflicts {
 #[derive(Debug, Clone)]
 pub struct Writer {
     leadership: Leadership,
-    metrics: Metrics,
+    observer: SharedObserver,
     open: Arc<Semaphore>,
 }
 
 impl Writer {
     /// A door that `leadership` guards.
-    pub fn new(leadership: Leadership, metrics: Metrics) -> Self {
+    pub fn new(leadership: Leadership, observer: SharedObserver) -> Self {
         Self {
             leadership,
-            metrics,
+            observer,
             open: Arc::new(Semaphore::new(WRITES as usize)),
         }
     }
@@ -280,7 +280,7 @@ impl Writer {
             }
         };
         let outcome = result.as_ref().err().map_or("Ok", WriteError::reason);
-        self.metrics.kubernetes_write(WriteOutcome {
+        self.observer.written(WriteOutcome {
             verb,
             kind: &kind,
             result: outcome,

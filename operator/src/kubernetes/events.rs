@@ -25,8 +25,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::{leadership::Leadership, names};
-use crate::telemetry::metrics::Metrics;
+use super::{leadership::Leadership, names, observer::SharedObserver};
 use queue::Queue;
 
 /// Longest note in bytes; the API takes 1,024.
@@ -99,7 +98,7 @@ impl Sink for Client {
 #[derive(Debug, Clone)]
 pub struct Events {
     queue: Arc<Queue>,
-    metrics: Metrics,
+    observer: SharedObserver,
     /// `reportingInstance`: this process.
     instance: Arc<str>,
     /// The wall clock, for `eventTime`.
@@ -109,7 +108,7 @@ pub struct Events {
 /// Writes what was published. Spawn [`EventWorker::run`].
 pub struct EventWorker {
     queue: Arc<Queue>,
-    metrics: Metrics,
+    observer: SharedObserver,
     leadership: Leadership,
     sink: Box<dyn Sink>,
 }
@@ -124,21 +123,26 @@ impl fmt::Debug for EventWorker {
 
 impl Events {
     /// Events of this process, `instance` (its Pod), written by the worker while `leadership` lets it.
-    pub fn new(client: Client, leadership: Leadership, instance: &str, metrics: Metrics) -> (Self, EventWorker) {
-        Self::into_sink(Box::new(client), leadership, instance, metrics, Timestamp::now)
+    pub fn new(
+        client: Client,
+        leadership: Leadership,
+        instance: &str,
+        observer: SharedObserver,
+    ) -> (Self, EventWorker) {
+        Self::into_sink(Box::new(client), leadership, instance, observer, Timestamp::now)
     }
 
     fn into_sink(
         sink: Box<dyn Sink>,
         leadership: Leadership,
         instance: &str,
-        metrics: Metrics,
+        observer: SharedObserver,
         wall: fn() -> Timestamp,
     ) -> (Self, EventWorker) {
         let queue = Arc::new(Queue::default());
         let worker = EventWorker {
             queue: Arc::clone(&queue),
-            metrics: metrics.clone(),
+            observer: observer.clone(),
             leadership,
             sink,
         };
@@ -152,7 +156,7 @@ impl Events {
         (
             Self {
                 queue,
-                metrics,
+                observer,
                 instance: instance.into(),
                 wall,
             },
@@ -190,7 +194,7 @@ impl Events {
             fingerprint,
         };
         if self.queue.push(pending, Instant::now()) {
-            self.metrics.event_dropped();
+            self.observer.event_dropped();
         }
     }
 }
@@ -229,7 +233,7 @@ impl EventWorker {
         };
         if let Err(error) = written {
             debug!(%error, reason = pending.event.reason, namespace = pending.namespace, "an event is dropped");
-            self.metrics.event_dropped();
+            self.observer.event_dropped();
             // It was not said, so it may be said again.
             self.queue.forget(pending.fingerprint);
         }

@@ -18,6 +18,7 @@ pub mod dependency;
 pub mod events;
 pub mod leadership;
 pub mod names;
+pub mod observer;
 pub mod store;
 pub mod undecodable;
 pub mod watch;

@@ -30,6 +30,7 @@ use crate::{
         dependency::{Cluster, Dependencies, Dependent},
         events::{EventWorker, Events},
         leadership::{Elector, Identity, KubeLeases, Leadership},
+        observer::{SharedObserver, WriteObserver, WriteOutcome},
     },
     telemetry::metrics::Metrics,
 };
@@ -75,9 +76,9 @@ impl Replica {
             (None, Leadership::always())
         };
         let metrics = Metrics::default();
-        let writer = Writer::new(leadership.clone(), metrics.clone());
-        let (events, event_worker) =
-            Events::new(client.clone(), leadership.clone(), identity.as_str(), metrics.clone());
+        let observer: SharedObserver = Arc::new(WriteMetrics(metrics.clone()));
+        let writer = Writer::new(leadership.clone(), observer.clone());
+        let (events, event_worker) = Events::new(client.clone(), leadership.clone(), identity.as_str(), observer);
         let answers = Arc::new(Answers::default());
         let responder_service = ResponderService {
             namespace: settings.own_namespace.clone(),
@@ -155,5 +156,19 @@ impl Replica {
             context: self.certificates.clone(),
             gateways: self.gateway_scopes.iter().map(|scope| scope.cache.clone()).collect(),
         }
+    }
+}
+
+/// Counts writes to the API server.
+#[derive(Debug)]
+struct WriteMetrics(Metrics);
+
+impl WriteObserver for WriteMetrics {
+    fn written(&self, outcome: WriteOutcome<'_>) {
+        self.0.kubernetes_write(outcome.verb, outcome.kind, outcome.result);
+    }
+
+    fn event_dropped(&self) {
+        self.0.event_dropped();
     }
 }

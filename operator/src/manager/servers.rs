@@ -75,7 +75,8 @@ impl Component for Servers {
 
     fn start(self, tasks: &mut Tasks) {
         let (heartbeat, readiness) = (Heartbeat::default(), Readiness::awaiting(["start"]));
-        let scraped = metrics::registry(&self.metrics, self.leadership, self.state);
+        let leadership = self.leadership;
+        let scraped = metrics::registry(&self.metrics, move || leadership.is_leader(), self.state);
         serve_health(
             self.listeners.health,
             heartbeat.clone(),

@@ -16,8 +16,6 @@ use prometheus_client::{
 
 pub use state::{CertificateSample, GatewaySample, Snapshot};
 
-use crate::kubernetes::leadership::Leadership;
-
 type Labels<const N: usize> = [(&'static str, Cow<'static, str>); N];
 
 /// From a millisecond to some minutes: a reconcile, a request.
@@ -32,16 +30,6 @@ const SLOW: [f64; 14] = [
 
 fn fast() -> Histogram {
     Histogram::new(FAST)
-}
-
-/// How one write to the Kubernetes API ended.
-#[derive(Debug, Clone, Copy)]
-pub struct WriteOutcome<'a> {
-    /// `apply`, `apply_status`, `create`, `delete`.
-    pub verb: &'static str,
-    pub kind: &'a Cow<'static, str>,
-    /// `Ok`, or the reason of the error.
-    pub result: &'static str,
 }
 
 /// How one issuance ended.
@@ -164,13 +152,9 @@ impl Metrics {
         }
     }
 
-    /// A write to the Kubernetes API ended.
-    pub fn kubernetes_write(&self, outcome: WriteOutcome<'_>) {
-        let labels = [
-            ("verb", outcome.verb.into()),
-            ("kind", outcome.kind.clone()),
-            ("result", outcome.result.into()),
-        ];
+    /// Counts a write to the Kubernetes API: verb, kind, and `Ok` or the reason of the error.
+    pub fn kubernetes_write(&self, verb: &'static str, kind: &Cow<'static, str>, result: &'static str) {
+        let labels = [("verb", verb.into()), ("kind", kind.clone()), ("result", result.into())];
         self.families.kubernetes_writes.get_or_create(&labels).inc();
     }
 
@@ -222,26 +206,18 @@ impl Metrics {
 
 #[cfg(test)]
 impl Metrics {
-    pub(crate) fn events_dropped(&self) -> u64 {
-        self.families.events_dropped.get()
-    }
-
     pub(crate) fn deliveries(&self, policy: AlertPolicyLabels<'_>, receiver: &str, result: &'static str) -> u64 {
         let family = &self.families.alert_deliveries;
         family.get(&policy.of(receiver, result)).map_or(0, |count| count.get())
     }
-
-    pub(crate) fn kubernetes_writes(&self, verb: &'static str, kind: &'static str, result: &'static str) -> u64 {
-        let labels = [("verb", verb.into()), ("kind", kind.into()), ("result", result.into())];
-        self.families
-            .kubernetes_writes
-            .get(&labels)
-            .map_or(0, |count| count.get())
-    }
 }
 
 /// Everything under its name, ready to be scraped.
-pub fn registry(metrics: &Metrics, leadership: Leadership, snapshot: impl Snapshot) -> Registry {
+pub fn registry(
+    metrics: &Metrics,
+    is_leader: impl Fn() -> bool + Send + Sync + 'static,
+    snapshot: impl Snapshot,
+) -> Registry {
     let mut registry = Registry::with_prefix("gatehouse");
     let all = &*metrics.families;
     // `Registry` appends `_total` to counters, `_info` to infos and a full stop to the help.
@@ -300,7 +276,7 @@ pub fn registry(metrics: &Metrics, leadership: Leadership, snapshot: impl Snapsh
             ("architecture", std::env::consts::ARCH),
         ]),
     );
-    registry.register_collector(Box::new(state::Leader(leadership)));
+    registry.register_collector(Box::new(state::Leader(Box::new(is_leader))));
     registry.register_collector(Box::new(state::Objects(snapshot)));
     registry
 }

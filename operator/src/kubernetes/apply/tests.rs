@@ -12,7 +12,7 @@ use kube::{Client, client::Body};
 use tokio::time::Instant;
 
 use super::*;
-use crate::kubernetes::leadership::NotLeader;
+use crate::kubernetes::{leadership::NotLeader, observer::Counts};
 
 /// What the API server was asked: method, path and query, body.
 type Asked = Arc<Mutex<Vec<(String, String, Value)>>>;
@@ -54,9 +54,9 @@ fn refusal(code: u16, reason: &str, message: &str, details: &Value) -> (u16, Val
     (code, status)
 }
 
-fn writer() -> (Writer, Metrics) {
-    let metrics = Metrics::default();
-    (Writer::new(Leadership::always(), metrics.clone()), metrics)
+fn writer() -> (Writer, Arc<Counts>) {
+    let counts = Arc::new(Counts::default());
+    (Writer::new(Leadership::always(), counts.clone()), counts)
 }
 
 #[tokio::test(start_paused = true)]
@@ -82,7 +82,7 @@ async fn a_closed_writer_has_waited_for_what_was_under_way_and_lets_nothing_begi
 #[tokio::test]
 async fn an_apply_names_manager_type_and_preconditions() {
     let (client, asked) = server(Some((200, secret())));
-    let (writer, metrics) = writer();
+    let (writer, counts) = writer();
     let api = Api::<Secret>::namespaced(client, "app");
     let target = Target {
         name: "web-tls",
@@ -98,7 +98,7 @@ async fn an_apply_names_manager_type_and_preconditions() {
     });
     let path = "/api/v1/namespaces/app/secrets/web-tls?&force=true&fieldManager=gatehouse";
     assert_eq!(*asked.lock().unwrap(), [("PATCH".to_owned(), path.to_owned(), sent)]);
-    assert_eq!(metrics.kubernetes_writes("apply", "Secret", "Ok"), 1);
+    assert_eq!(counts.writes("apply", "Secret", "Ok"), 1);
 }
 
 #[tokio::test]
@@ -164,8 +164,8 @@ async fn a_delete_holds_to_its_preconditions_and_an_object_that_is_gone_is_no_er
 #[tokio::test]
 async fn nothing_is_sent_by_a_process_that_does_not_lead() {
     let (client, asked) = server(Some((200, secret())));
-    let metrics = Metrics::default();
-    let writer = Writer::new(Leadership::candidate(), metrics.clone());
+    let counts = Arc::new(Counts::default());
+    let writer = Writer::new(Leadership::candidate(), counts.clone());
     let api = Api::<Secret>::namespaced(client, "app");
     let error = writer
         .apply(&api, Target::named("web-tls"), json!({}), Conflicts::Take)
@@ -173,7 +173,7 @@ async fn nothing_is_sent_by_a_process_that_does_not_lead() {
         .unwrap_err();
     assert!(matches!(error, WriteError::NotLeader(NotLeader)));
     assert!(asked.lock().unwrap().is_empty());
-    assert_eq!(metrics.kubernetes_writes("apply", "Secret", "NotLeader"), 1);
+    assert_eq!(counts.writes("apply", "Secret", "NotLeader"), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -195,7 +195,7 @@ async fn a_write_without_answer_is_given_up_and_never_outlives_the_lease() {
     let leadership = Leadership::candidate();
     leadership.extend(Instant::now() + Duration::from_secs(1));
     let started = Instant::now();
-    let writer = Writer::new(leadership, Metrics::default());
+    let writer = Writer::new(leadership, Arc::new(Counts::default()));
     let error = writer
         .apply(&api, Target::named("web-tls"), json!({}), Conflicts::Take)
         .await
@@ -268,14 +268,14 @@ async fn a_refusal_has_the_reason_that_tells_where_to_mend_it() {
     ];
     for ((code, body), reason) in table {
         let (client, _) = server(Some((code, body)));
-        let (writer, metrics) = writer();
+        let (writer, counts) = writer();
         let api = Api::<Secret>::namespaced(client, "app");
         let error = writer
             .apply(&api, Target::named("web-tls"), json!({}), Conflicts::Take)
             .await
             .unwrap_err();
         assert_eq!(error.reason(), reason, "{error}");
-        assert_eq!(metrics.kubernetes_writes("apply", "Secret", reason), 1);
+        assert_eq!(counts.writes("apply", "Secret", reason), 1);
     }
 }
 

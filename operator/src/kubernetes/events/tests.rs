@@ -8,6 +8,7 @@ use super::{
     queue::{MEMORY, QUEUED},
     *,
 };
+use crate::kubernetes::observer::Counts;
 
 /// Keeps what is written, or refuses it, or never answers.
 #[derive(Clone, Default)]
@@ -48,11 +49,11 @@ impl Book {
     }
 }
 
-fn stand(leadership: Leadership) -> (Book, Events, EventWorker, Metrics) {
-    let (book, metrics) = (Book::default(), Metrics::default());
+fn stand(leadership: Leadership) -> (Book, Events, EventWorker, Arc<Counts>) {
+    let (book, counts) = (Book::default(), Arc::new(Counts::default()));
     let wall = || "2026-01-02T03:04:05Z".parse().unwrap();
-    let (events, worker) = Events::into_sink(Box::new(book.clone()), leadership, "pod-0", metrics.clone(), wall);
-    (book, events, worker, metrics)
+    let (events, worker) = Events::into_sink(Box::new(book.clone()), leadership, "pod-0", counts.clone(), wall);
+    (book, events, worker, counts)
 }
 
 fn catalog() -> ObjectReference {
@@ -72,7 +73,7 @@ async fn settle() {
 
 #[tokio::test(start_paused = true)]
 async fn an_event_is_written_whole_in_the_namespace_of_its_object() {
-    let (book, events, worker, metrics) = stand(Leadership::always());
+    let (book, events, worker, counts) = stand(Leadership::always());
     tokio::spawn(worker.run(CancellationToken::new()));
     events.publish(&catalog(), EventType::Warning, "RateLimited", "Issue", "until tomorrow");
     settle().await;
@@ -100,7 +101,7 @@ async fn an_event_is_written_whole_in_the_namespace_of_its_object() {
         ..Event::default()
     };
     assert_eq!(event, expected);
-    assert_eq!(metrics.events_dropped(), 0);
+    assert_eq!(counts.events_dropped(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -123,7 +124,7 @@ async fn events_of_cluster_scoped_objects_go_to_default() {
 
 #[tokio::test(start_paused = true)]
 async fn the_same_words_are_said_once_an_hour_and_other_words_at_once() {
-    let (book, events, worker, metrics) = stand(Leadership::always());
+    let (book, events, worker, counts) = stand(Leadership::always());
     tokio::spawn(worker.run(CancellationToken::new()));
     let say = |note| events.publish(&catalog(), EventType::Normal, "Issuing", "Issue", note);
     say("one");
@@ -138,12 +139,12 @@ async fn the_same_words_are_said_once_an_hour_and_other_words_at_once() {
     say("one");
     settle().await;
     assert_eq!(book.notes(), ["one", "two", "one"]);
-    assert_eq!(metrics.events_dropped(), 0, "what is said already is not lost");
+    assert_eq!(counts.events_dropped(), 0, "what is said already is not lost");
 }
 
 #[tokio::test(start_paused = true)]
 async fn when_the_queue_is_full_the_oldest_normal_event_gives_way_and_warnings_stay() {
-    let (book, events, worker, metrics) = stand(Leadership::always());
+    let (book, events, worker, counts) = stand(Leadership::always());
     let say = |type_, note: &str| events.publish(&catalog(), type_, "Issuing", "Issue", note);
     say(EventType::Warning, "w0");
     for number in 0..QUEUED {
@@ -151,7 +152,7 @@ async fn when_the_queue_is_full_the_oldest_normal_event_gives_way_and_warnings_s
     }
     say(EventType::Warning, "w1");
     say(EventType::Normal, "n0");
-    assert_eq!(metrics.events_dropped(), 3);
+    assert_eq!(counts.events_dropped(), 3);
     tokio::spawn(worker.run(CancellationToken::new()));
     settle().await;
     let mut expected = vec!["w0".to_owned()];
@@ -162,12 +163,12 @@ async fn when_the_queue_is_full_the_oldest_normal_event_gives_way_and_warnings_s
 
 #[tokio::test(start_paused = true)]
 async fn a_normal_event_never_displaces_a_warning() {
-    let (book, events, worker, metrics) = stand(Leadership::always());
+    let (book, events, worker, counts) = stand(Leadership::always());
     for number in 0..=QUEUED {
         events.publish(&catalog(), EventType::Warning, "Failed", "Issue", &number.to_string());
     }
     events.publish(&catalog(), EventType::Normal, "Issuing", "Issue", "normal");
-    assert_eq!(metrics.events_dropped(), 2);
+    assert_eq!(counts.events_dropped(), 2);
     tokio::spawn(worker.run(CancellationToken::new()));
     settle().await;
     assert_eq!(
@@ -179,12 +180,12 @@ async fn a_normal_event_never_displaces_a_warning() {
 #[tokio::test(start_paused = true)]
 async fn what_could_not_be_written_is_counted_and_may_be_said_again() {
     for mood in [Mood::Refuses, Mood::Hangs] {
-        let (book, events, worker, metrics) = stand(Leadership::always());
+        let (book, events, worker, counts) = stand(Leadership::always());
         tokio::spawn(worker.run(CancellationToken::new()));
         *book.mood.lock().unwrap() = mood;
         events.publish(&catalog(), EventType::Normal, "Issuing", "Issue", "one");
         sleep(WRITE_TIMEOUT + Duration::from_secs(1)).await;
-        assert_eq!((book.notes().len(), metrics.events_dropped()), (0, 1));
+        assert_eq!((book.notes().len(), counts.events_dropped()), (0, 1));
         *book.mood.lock().unwrap() = Mood::Writes;
         events.publish(&catalog(), EventType::Normal, "Issuing", "Issue", "one");
         settle().await;
@@ -194,11 +195,11 @@ async fn what_could_not_be_written_is_counted_and_may_be_said_again() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_written_by_a_process_that_does_not_lead() {
-    let (book, events, worker, metrics) = stand(Leadership::candidate());
+    let (book, events, worker, counts) = stand(Leadership::candidate());
     tokio::spawn(worker.run(CancellationToken::new()));
     events.publish(&catalog(), EventType::Warning, "Failed", "Issue", "x");
     settle().await;
-    assert_eq!((book.notes().len(), metrics.events_dropped()), (0, 1));
+    assert_eq!((book.notes().len(), counts.events_dropped()), (0, 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,8 +9,6 @@ use prometheus_client::{
     metrics::MetricType,
 };
 
-use crate::kubernetes::leadership::Leadership;
-
 /// One Certificate as metrics show it.
 #[derive(Debug, Clone, Copy)]
 pub struct CertificateSample<'a> {
@@ -50,14 +48,19 @@ pub trait Snapshot: fmt::Debug + Send + Sync + 'static {
 }
 
 /// `gatehouse_leader`.
-#[derive(Debug)]
-pub(super) struct Leader(pub(super) Leadership);
+pub(super) struct Leader(pub(super) Box<dyn Fn() -> bool + Send + Sync>);
+
+impl fmt::Debug for Leader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Leader")
+    }
+}
 
 impl Collector for Leader {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         encoder
             .encode_descriptor("leader", "Whether this process is the leader.", None, MetricType::Gauge)?
-            .encode_gauge(&u32::from(self.0.is_leader()))
+            .encode_gauge(&u32::from((self.0)()))
     }
 }
 

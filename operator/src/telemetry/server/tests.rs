@@ -10,10 +10,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::{
-    kubernetes::leadership::Leadership,
-    telemetry::metrics::{CertificateSample, GatewaySample, Metrics, Snapshot, registry},
-};
+use crate::telemetry::metrics::{CertificateSample, GatewaySample, Metrics, Snapshot, registry};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -77,7 +74,7 @@ fn dechunk(mut body: &str) -> String {
 async fn metrics_of(certificates: usize) -> (SocketAddr, CancellationToken, JoinHandle<io::Result<()>>) {
     let listener = listen("metrics", LOOPBACK).await.unwrap();
     let (addr, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
-    let registry = registry(&Metrics::default(), Leadership::always(), Many(certificates));
+    let registry = registry(&Metrics::default(), || true, Many(certificates));
     (
         addr,
         stop.clone(),
