@@ -24,7 +24,7 @@ use super::{
     policy::IngressPolicy,
     probe::{self, Probe, Prober},
     responder::Answers,
-    routing::{self, ResponderService, RouteKey},
+    routing::{self, ResponderService, RouteKey, Wish},
     writes::{Due, Outcome, Schedule},
 };
 
@@ -64,13 +64,16 @@ pub struct Http01Router {
 struct Route {
     /// By identifier, since all addresses share a route, and key authorization, since tenants' CAs choose tokens.
     claims: BTreeMap<(Identifier, String), Claim>,
-    schedule: Schedule<IngressTemplateMetadata>,
+    schedule: Schedule<Wish>,
 }
 
 /// Holds what one challenge wants.
 #[derive(Debug)]
 struct Claim {
     template: IngressTemplateMetadata,
+    token: String,
+    /// When the API server acknowledged the Ingress with its token.
+    written: Option<Instant>,
     probe: Option<Arc<Probe>>,
 }
 
@@ -80,14 +83,23 @@ fn claim_id(challenge: &Challenge) -> (Identifier, String) {
 
 impl Route {
     /// Returns what the Ingress must have: the wishes of all challenges together, or nothing.
-    fn wanted(&self) -> Option<IngressTemplateMetadata> {
-        let mut all: Option<IngressTemplateMetadata> = None;
+    fn wanted(&self) -> Option<Wish> {
+        let mut all: Option<Wish> = None;
         for claim in self.claims.values() {
             let all = all.get_or_insert_default();
-            all.labels.extend(claim.template.labels.clone());
-            all.annotations.extend(claim.template.annotations.clone());
+            all.template.labels.extend(claim.template.labels.clone());
+            all.template.annotations.extend(claim.template.annotations.clone());
+            all.tokens.insert(claim.token.clone());
         }
         all
+    }
+
+    /// Notes which tokens have been written.
+    fn wrote(&mut self, tokens: &BTreeSet<String>, now: Instant) {
+        let theirs = self.claims.values_mut().filter(|claim| tokens.contains(&claim.token));
+        for claim in theirs {
+            claim.written.get_or_insert(now);
+        }
     }
 }
 
@@ -127,9 +139,14 @@ impl Http01Router {
         self.answers.put(challenge);
         let mut routes = self.routes();
         let route = routes.entry(key.clone()).or_default();
+        let same = route.claims.values().find(|claim| claim.token == challenge.token);
+        let written = same.and_then(|claim| claim.written);
         if let Entry::Vacant(claim) = route.claims.entry(claim_id(challenge)) {
             claim.insert(Claim {
                 template: template.clone(),
+                token: challenge.token.clone(),
+                // Of one with the same token, nothing more is written.
+                written,
                 probe: None,
             });
             self.changed.notify_one();
@@ -163,7 +180,13 @@ impl Http01Router {
                 format!("the Ingress {name} is to be written"),
             );
         };
-        let Some(written) = route.schedule.written_at() else {
+        let Some(claim) = route.claims.get_mut(&claim_id(challenge)) else {
+            return wait(
+                Duration::from_millis(50),
+                format!("the Ingress {name} is to be written"),
+            );
+        };
+        let Some(written) = claim.written else {
             return match route.schedule.failure() {
                 Some(detail) => Err(SolverError::IngressWriteFailed {
                     host: challenge.identifier.to_string(),
@@ -184,12 +207,6 @@ impl Http01Router {
                 format!("giving the ingress controller time to read the Ingress {name}"),
             );
         }
-        let Some(claim) = route.claims.get_mut(&claim_id(challenge)) else {
-            return wait(
-                Duration::from_millis(50),
-                format!("the Ingress {name} is to be written"),
-            );
-        };
         if bound.is_zero() {
             return Ok(Readiness::Ready);
         }
@@ -250,9 +267,9 @@ impl Http01Router {
                 match route.schedule.due(route.wanted(), now) {
                     Due::Apply(_) if front.written_at().is_none() => {}
                     Due::Apply(_) | Due::Delete if pending.len() >= MAX_CONCURRENT_WRITES => {}
-                    Due::Apply(template) => {
+                    Due::Apply(wish) => {
                         route.schedule.begin();
-                        pending.push(Work::Apply(key.clone(), template).run(self, writer));
+                        pending.push(Work::Apply(key.clone(), wish).run(self, writer));
                     }
                     Due::Delete => {
                         route.schedule.begin();
@@ -292,9 +309,12 @@ impl Http01Router {
                     leftovers.again(name, now);
                 }
             }
-            Work::Apply(key, template) => {
+            Work::Apply(key, wish) => {
                 if let Some(route) = routes.get_mut(&key) {
-                    route.schedule.applied(template, outcome, now);
+                    if outcome.is_ok() {
+                        route.wrote(&wish.tokens, now);
+                    }
+                    route.schedule.applied(wish, outcome, now);
                 }
             }
             Work::Delete(key) => {
@@ -315,7 +335,7 @@ impl Http01Router {
 enum Work {
     /// The Service and its EndpointSlice.
     Front,
-    Apply(RouteKey, IngressTemplateMetadata),
+    Apply(RouteKey, Wish),
     Delete(RouteKey),
     Leftover(String),
 }
@@ -338,9 +358,9 @@ impl Work {
                         .apply_endpoint_slice(&routing::endpoint_slice(&door.responder_service))
                         .await
                 }
-                Self::Apply(key, template) => {
+                Self::Apply(key, wish) => {
                     writer
-                        .apply_ingress(&routing::ingress(&door.responder_service, key, template))
+                        .apply_ingress(&routing::ingress(&door.responder_service, key, wish))
                         .await
                 }
                 Self::Delete(key) => writer.delete_ingress(&key.name()).await,

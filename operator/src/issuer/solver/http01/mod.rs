@@ -54,6 +54,22 @@ impl Http01Solver {
         }
     }
 
+    /// Opens the way to the answer, and to it alone.
+    fn open(&self, challenge: &Challenge) -> Result<RouteKey, SolverError> {
+        let route = self.route(challenge)?;
+        if !routing::is_token(&challenge.token) {
+            return Err(SolverError::InvalidSolver {
+                field: "http01".into(),
+                detail: format!(
+                    "the CA gave a token for {} that is not base64url, and so no path of its own (RFC 8555, section 8.3): see the CA",
+                    challenge.identifier
+                ),
+            });
+        }
+        self.http01_router.open(&route, &self.template, challenge);
+        Ok(route)
+    }
+
     /// Returns the Ingress that leads to the answer.
     fn route(&self, challenge: &Challenge) -> Result<RouteKey, SolverError> {
         if challenge.wildcard {
@@ -69,15 +85,12 @@ impl Http01Solver {
 #[async_trait]
 impl Solver for Http01Solver {
     async fn present(&self, challenge: &Challenge) -> Result<(), SolverError> {
-        let route = self.route(challenge)?;
-        self.http01_router.open(&route, &self.template, challenge);
-        Ok(())
+        self.open(challenge).map(drop)
     }
 
     async fn check(&self, challenge: &Challenge, _: Timestamp, _: Timestamp) -> Result<Readiness, SolverError> {
-        let route = self.route(challenge)?;
         // The front door's memory ends with the process, and the order does not.
-        self.http01_router.open(&route, &self.template, challenge);
+        let route = self.open(challenge)?;
         self.http01_router
             .readiness(&route, challenge, &self.prober, self.bound)
     }

@@ -1,7 +1,7 @@
 //! The objects that lead challenges to the responder: a function of values.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
 };
 
@@ -26,6 +26,8 @@ pub(super) const NAME: &str = "gatehouse-http01";
 /// Bytes of a hash in a name.
 const HASH_BYTES: usize = 16;
 const PORT_NAME: &str = "http";
+/// Longest token.
+const MOST_OF_TOKEN: usize = 256;
 /// external-dns passes over what names another controller than its own.
 const EXTERNAL_DNS: (&str, &str) = ("external-dns.alpha.kubernetes.io/controller", "gatehouse.dev");
 const PATH: &str = "/.well-known/acme-challenge/";
@@ -156,12 +158,23 @@ fn endpoint(responder_service: &ResponderService) -> Endpoint {
     }
 }
 
-/// Builds the Ingress: one rule, for the path of challenges alone. `template` is what the Issuers in flight want on it.
-pub(super) fn ingress(
-    responder_service: &ResponderService,
-    key: &RouteKey,
-    template: &IngressTemplateMetadata,
-) -> Ingress {
+/// What the challenges in flight want of one Ingress, all together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Wish {
+    pub(super) template: IngressTemplateMetadata,
+    pub(super) tokens: BTreeSet<String>,
+}
+
+/// Whether a CA's token can be a path of its own: base64url (RFC 8555, section 8.3), and no longer than any CA's.
+pub(super) fn is_token(token: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    (1..=MOST_OF_TOKEN).contains(&token.len()) && token.bytes().all(plain)
+}
+
+/// Builds the Ingress: one rule, with the exact path of each token and no more. Another's Ingress may serve the host, with
+/// challenges of its own beside ours.
+pub(super) fn ingress(responder_service: &ResponderService, key: &RouteKey, wish: &Wish) -> Ingress {
+    let template = &wish.template;
     let mut metadata = metadata(responder_service, key.name());
     let mut all_labels = template.labels.clone();
     all_labels.extend(labels());
@@ -174,31 +187,32 @@ pub(super) fn ingress(
         metadata,
         spec: Some(IngressSpec {
             ingress_class_name: Some(key.class.clone()),
-            rules: Some(vec![rule(key.host.clone())]),
+            rules: Some(vec![rule(key.host.clone(), &wish.tokens)]),
             ..IngressSpec::default()
         }),
         ..Ingress::default()
     }
 }
 
-fn rule(host: Option<String>) -> IngressRule {
+fn rule(host: Option<String>, tokens: &BTreeSet<String>) -> IngressRule {
+    let path = |token: &String| HTTPIngressPath {
+        path: Some(format!("{PATH}{token}")),
+        path_type: "Exact".into(),
+        backend: IngressBackend {
+            service: Some(IngressServiceBackend {
+                name: NAME.into(),
+                port: Some(ServiceBackendPort {
+                    name: Some(PORT_NAME.into()),
+                    number: None,
+                }),
+            }),
+            resource: None,
+        },
+    };
     IngressRule {
         host,
         http: Some(HTTPIngressRuleValue {
-            paths: vec![HTTPIngressPath {
-                path: Some(PATH.into()),
-                path_type: "Prefix".into(),
-                backend: IngressBackend {
-                    service: Some(IngressServiceBackend {
-                        name: NAME.into(),
-                        port: Some(ServiceBackendPort {
-                            name: Some(PORT_NAME.into()),
-                            number: None,
-                        }),
-                    }),
-                    resource: None,
-                },
-            }],
+            paths: tokens.iter().map(path).collect(),
         }),
     }
 }
@@ -217,6 +231,24 @@ mod tests {
 
     fn dns(name: &str) -> Identifier {
         Identifier::Dns(name.into())
+    }
+
+    fn wish(template: IngressTemplateMetadata) -> Wish {
+        Wish {
+            template,
+            tokens: ["t1", "t2"].map(str::to_owned).into(),
+        }
+    }
+
+    #[test]
+    fn a_token_that_is_more_than_one_path_is_none() {
+        for token in ["DGyRejmCefe7v4NfDGDKfA", "t-1_2"] {
+            assert!(is_token(token), "{token}");
+        }
+        let long = "x".repeat(257);
+        for token in ["", "a/b", "..", "a.b", ".*", "a b", "%2f", "a;b", "a\n", "ä", &long] {
+            assert!(!is_token(token), "{token}");
+        }
     }
 
     fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -240,9 +272,9 @@ mod tests {
     }
 
     #[test]
-    fn an_ingress_leads_the_challenges_of_one_host_to_the_service_and_nothing_else() {
+    fn an_ingress_leads_the_tokens_of_one_host_to_the_service_and_nothing_else() {
         let responder_service = responder_service("10.1.2.3:8089");
-        let template = IngressTemplateMetadata::default();
+        let template = wish(IngressTemplateMetadata::default());
         let host = RouteKey::new("nginx", &dns("a.example.com"));
         insta::assert_yaml_snapshot!("ingress", ingress(&responder_service, &host, &template));
         let [one, two] = ["192.0.2.7", "2001:db8::7"]
@@ -266,6 +298,7 @@ mod tests {
             ]),
             annotations: map(&[("nginx.ingress.kubernetes.io/ssl-redirect", "false")]),
         };
+        let template = wish(template);
         let key = RouteKey::new("nginx", &dns("a.example.com"));
         insta::assert_yaml_snapshot!(
             "ingress_with_template",

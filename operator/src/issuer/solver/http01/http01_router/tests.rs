@@ -21,6 +21,8 @@ struct Written {
     /// Refused by an admission webhook, by host.
     refused: Mutex<BTreeSet<String>>,
     hanging: Mutex<BTreeSet<String>>,
+    /// Types and paths that were written last, by host.
+    paths: Mutex<BTreeMap<String, Vec<(String, String)>>>,
 }
 
 impl Written {
@@ -58,6 +60,9 @@ impl RouteWriter for Written {
         if self.refused.lock().unwrap().contains(&host) {
             return Err(format!("admission webhook denied the request: {host} is taken"));
         }
+        let paths = rules.iter().flat_map(|rule| &rule.http.as_ref().unwrap().paths);
+        let paths = paths.map(|path| (path.path_type.clone(), path.path.clone().unwrap()));
+        self.paths.lock().unwrap().insert(host.clone(), paths.collect());
         let annotations = ingress.metadata.annotations.clone().unwrap_or_default();
         let more: Vec<_> = annotations
             .keys()
@@ -148,6 +153,10 @@ fn challenge(host: &str, token: &str) -> Challenge {
     }
 }
 
+fn exact(token: &str) -> (String, String) {
+    ("Exact".into(), format!("/.well-known/acme-challenge/{token}"))
+}
+
 /// Lets the task run without time passing for the test's purposes.
 async fn pass(millis: u64) {
     tokio::time::sleep(Duration::from_millis(millis)).await;
@@ -189,7 +198,7 @@ async fn a_host_that_is_refused_or_slow_holds_up_no_other() {
         hanging: Mutex::new(["slow.test".to_owned()].into()),
         ..Written::default()
     });
-    let [bad, slow, good] = ["bad.test", "slow.test", "good.test"].map(|host| challenge(host, &format!("t-{host}")));
+    let [bad, slow, good] = ["bad.test", "slow.test", "good.test"].map(|host| challenge(host, &host.replace('.', "-")));
     for challenge in [&bad, &slow, &good] {
         room.solver.present(challenge).await.unwrap();
     }
@@ -372,7 +381,8 @@ async fn a_host_with_two_tokens_stays_until_both_are_gone() {
     room.writer.take();
     room.solver.clean_up(&one).await.unwrap();
     pass(300).await;
-    assert_eq!(room.writer.take(), [] as [String; 0]);
+    assert_eq!(room.writer.take(), ["ingress a.test"]);
+    assert_eq!(room.writer.paths.lock().unwrap()["a.test"], [exact("t2")]);
     room.solver.clean_up(&two).await.unwrap();
     pass(300).await;
     assert_eq!(room.writer.take(), [format!("delete {}", of("a.test"))]);
@@ -406,5 +416,42 @@ async fn a_wildcard_is_refused() {
     };
     let error = room.solver.present(&wildcard).await.unwrap_err();
     assert_eq!(error.to_string(), "http01: *.a.test is a wildcard, which needs dns01");
+    room.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_anothers_ingress_serves_loses_no_path_but_the_tokens_of_challenges() {
+    let room = Room::new(Written::default());
+    let (first, second) = (challenge("shop.test", "t1"), challenge("shop.test", "t2"));
+    room.solver.present(&first).await.unwrap();
+    pass(100).await;
+    assert_eq!(room.writer.paths.lock().unwrap()["shop.test"], [exact("t1")]);
+    // Another's token has a grace of its own: the controller has not read its path yet.
+    pass(3000).await;
+    assert_eq!(room.readiness(&first).await, Ok(Readiness::Ready));
+    room.solver.present(&second).await.unwrap();
+    pass(100).await;
+    assert_eq!(room.readiness(&first).await, Ok(Readiness::Ready));
+    assert!(matches!(room.readiness(&second).await, Ok(Readiness::Wait { .. })));
+    assert_eq!(
+        room.writer.paths.lock().unwrap()["shop.test"],
+        [exact("t1"), exact("t2")]
+    );
+    pass(2000).await;
+    assert_eq!(room.readiness(&second).await, Ok(Readiness::Ready));
+    room.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_would_open_more_than_itself_is_refused_and_harms_no_other() {
+    let room = Room::new(Written::default());
+    let theirs = challenge("a.test", "t1");
+    room.solver.present(&theirs).await.unwrap();
+    for token in ["", "..", "a/b", ".*", "a//b"] {
+        let error = room.solver.present(&challenge("a.test", token)).await.unwrap_err();
+        assert!(error.to_string().contains("not base64url"), "{error}");
+    }
+    pass(100).await;
+    assert_eq!(room.writer.paths.lock().unwrap()["a.test"], [exact("t1")]);
     room.end().await;
 }
