@@ -120,7 +120,8 @@ impl Failure {
                 Self::new(FailureKind::Unavailable, "Tls", message)
             }
             Cause::Other(detail) => {
-                let message = format!("cannot reach {name}: {}", printable(&detail, MAX_DETAIL));
+                let hint = closed_hint(target, &detail);
+                let message = format!("cannot reach {name}: {}{hint}", printable(&detail, MAX_DETAIL));
                 Self::new(FailureKind::Unavailable, "Network", message)
             }
         }
@@ -178,6 +179,19 @@ fn class(target: &Target, status: StatusCode) -> (FailureKind, &'static str, &'s
             "Rejected",
             ": it does not take this message; check that the format is what it understands",
         ),
+    }
+}
+
+/// Returns what to check after a connection was closed before the request: a server that refuses the client's certificate may
+/// close it before its TLS alert is read.
+fn closed_hint(target: &Target, detail: &str) -> &'static str {
+    let is_closed = ["not ready", "closed before", "reset"]
+        .iter()
+        .any(|word| detail.contains(word));
+    match &target.identity {
+        _ if !is_closed || !target.is_https() => "",
+        Some(_) => "; check that it knows the certificate of clientCertificateRef",
+        None => "; if it demands a client certificate, name a Secret with tls.crt and tls.key in clientCertificateRef",
     }
 }
 

@@ -17,7 +17,7 @@ use super::{
     decide::{Decision, IssuanceReason},
     dependencies,
     desired::{DesiredCertificate, SpecError},
-    failure::{Class, Failure},
+    failure::{Class, Failure, Stopped},
     issue, keystores,
     reconcile::{ObservedSecret, Reconcile},
     renewal_info, rollout,
@@ -184,8 +184,10 @@ impl Reconcile<'_> {
     /// Whether the keystores that are there open with the passwords as they are now: a password's Secret may change
     /// without its password. Passwords that cannot be read change nothing.
     async fn keystores_open(&self, mark: String) -> Result<bool, WriteError> {
-        let Ok(passwords) = secret_writer::passwords(self).await? else {
-            return Ok(true);
+        let passwords = match secret_writer::passwords(self).await {
+            Ok(passwords) => passwords,
+            Err(Stopped::Failed(_)) => return Ok(true),
+            Err(Stopped::Api(error)) => return Err(error),
         };
         let open = self.read_data(|data| keystores::open(data, &passwords)).await?;
         if open {
@@ -231,9 +233,10 @@ impl Reconcile<'_> {
                     issuer: None,
                     cause: None,
                 };
-                match secret_writer::publish(self, &delivery).await? {
+                match secret_writer::publish(self, &delivery).await {
                     Ok(action) => Ok(action),
-                    Err(failure) => self.fail(&failure, None).await,
+                    Err(Stopped::Api(error)) => Err(error),
+                    Err(Stopped::Failed(failure)) => self.fail(&failure, None).await,
                 }
             }
             Decision::Issue(cause) => match &desired {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::kubernetes::apply::WriteError;
+
 /// Why an attempt failed. The reason is the condition's, the event's and the metric's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -63,6 +65,27 @@ impl Failure {
                 self.reason,
                 "SecretConflict" | "SecretImmutable" | "SecretWriteFailed" | "KeystoreFailed" | "KeyGenerationFailed"
             )
+    }
+}
+
+/// Why an attempt stopped before the certificate was in its Secret.
+#[derive(Debug)]
+pub enum Stopped {
+    /// It failed, which is recorded in the status.
+    Failed(Failure),
+    /// A read or write at the API server failed; the reconcile is repeated.
+    Api(WriteError),
+}
+
+impl From<Failure> for Stopped {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<WriteError> for Stopped {
+    fn from(error: WriteError) -> Self {
+        Self::Api(error)
     }
 }
 

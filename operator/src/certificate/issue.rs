@@ -15,7 +15,7 @@ use super::{
     decide::{self, IssuanceReason},
     dependencies,
     desired::DesiredCertificate,
-    failure::{Class, Failure},
+    failure::{Class, Failure, Stopped},
     fallback,
     observed_secret::KeyPair,
     order::InFlightOrder,
@@ -26,7 +26,7 @@ use super::{
     status::keeps_order,
 };
 use crate::{
-    issuer::registry::{Key, Signer, State},
+    issuer::registry::{CaSigner, Key, Signer, State},
     kubernetes::{apply::WriteError, events::EventType},
     pki::{KeyParameters, PrivateKey},
     telemetry::metrics::Issuance,
@@ -70,43 +70,24 @@ pub async fn issue(
         Some(State::Refused(message)) => {
             let message = format!("{issuer} cannot sign: {message}");
             let failure = Failure::new(Class::Refused, "IssuerNotReady", message);
-            return refused(reconcile, &issuers, failure, cause).await;
+            return fall_back_or_fail(reconcile, &issuers, failure, cause).await;
         }
         Some(State::NotReady(message)) => {
             let failure = not_ready(format!("{issuer} cannot sign: {message}"));
-            return refused(reconcile, &issuers, failure, cause).await;
+            return fall_back_or_fail(reconcile, &issuers, failure, cause).await;
         }
         None if ctx.attempt(reconcile.uid(), |attempt| attempt.since.elapsed()) < ISSUER_GRACE_PERIOD => {
             return Ok(Action::requeue(ISSUER_GRACE_PERIOD / 4));
         }
         None => {
             let failure = not_ready(missing(reconcile, &issuer));
-            return refused(reconcile, &issuers, failure, cause).await;
+            return fall_back_or_fail(reconcile, &issuers, failure, cause).await;
         }
     };
     let authority = signer.authority();
     let outcome = match signer {
-        Signer::Ca(ca) if let Some(failure) = signing::in_vain(&issuer, &ca, cause, reconcile.status().not_after) => {
-            Err(failure)
-        }
-        Signer::Ca(ca) => {
-            let Ok(permit) = ctx.writes.acquire().await else {
-                return Ok(Action::await_change());
-            };
-            let pair = match generate(reconcile, desired, observed, cause).await? {
-                Ok(key) => signing::by_ca(&ca, desired, key, reconcile.now),
-                Err(failure) => Err(failure),
-            };
-            drop(permit);
-            deliver(reconcile, desired, observed, cause, pair, at_once(&issuer, authority)).await?
-        }
-        Signer::SelfSigned => {
-            let pair = match generate(reconcile, desired, observed, cause).await? {
-                Ok(key) => signing::by_itself(desired, key, reconcile.now),
-                Err(failure) => Err(failure),
-            };
-            deliver(reconcile, desired, observed, cause, pair, at_once(&issuer, authority)).await?
-        }
+        Signer::Ca(ca) => by_ca(reconcile, desired, observed, cause, (&issuer, &ca, authority)).await,
+        Signer::SelfSigned => by_itself(reconcile, desired, observed, cause, (&issuer, authority)).await,
         Signer::Acme(signer) => {
             let step = Acme {
                 reconcile,
@@ -117,13 +98,47 @@ pub async fn issue(
                 signer,
             }
             .step();
-            Box::pin(step).await?
+            Box::pin(step).await
         }
     };
     match outcome {
         Ok(action) => Ok(action),
-        Err(failure) => refused(reconcile, &issuers, failure, cause).await,
+        Err(Stopped::Api(error)) => Err(error),
+        Err(Stopped::Failed(failure)) => fall_back_or_fail(reconcile, &issuers, failure, cause).await,
     }
+}
+
+/// Signs with a CA in this process.
+async fn by_ca(
+    reconcile: &Reconcile<'_>,
+    desired: &DesiredCertificate,
+    observed: &ObservedSecret,
+    cause: IssuanceReason,
+    (issuer, ca, authority): (&Key, &CaSigner, SigningAuthority),
+) -> Result<Action, Stopped> {
+    if let Some(failure) = signing::in_vain(issuer, ca, cause, reconcile.status().not_after) {
+        return Err(failure.into());
+    }
+    let Ok(permit) = reconcile.ctx().writes.acquire().await else {
+        return Ok(Action::await_change());
+    };
+    let key = generate(reconcile, desired, observed, cause).await?;
+    let pair = signing::by_ca(ca, desired, key, reconcile.now)?;
+    drop(permit);
+    deliver(reconcile, desired, observed, cause, pair, at_once(issuer, authority)).await
+}
+
+/// Signs with the certificate's own key.
+async fn by_itself(
+    reconcile: &Reconcile<'_>,
+    desired: &DesiredCertificate,
+    observed: &ObservedSecret,
+    cause: IssuanceReason,
+    (issuer, authority): (&Key, SigningAuthority),
+) -> Result<Action, Stopped> {
+    let key = generate(reconcile, desired, observed, cause).await?;
+    let pair = signing::by_itself(desired, key, reconcile.now)?;
+    deliver(reconcile, desired, observed, cause, pair, at_once(issuer, authority)).await
 }
 
 /// Whether the issuer that is asked next spends an order.
@@ -185,7 +200,7 @@ async fn hold(reconcile: &Reconcile<'_>, cause: IssuanceReason, until: jiff::Tim
 }
 
 /// The issuer cannot or will not: the next one is asked when that is due, and else the attempt has failed.
-async fn refused(
+async fn fall_back_or_fail(
     reconcile: &Reconcile<'_>,
     issuers: &[IssuerRef],
     failure: Failure,
@@ -282,14 +297,14 @@ pub async fn generate(
     desired: &DesiredCertificate,
     observed: &ObservedSecret,
     cause: IssuanceReason,
-) -> Result<Result<Arc<PrivateKey>, Failure>, WriteError> {
+) -> Result<Arc<PrivateKey>, Stopped> {
     let mut kept = observed.pair().map(|pair| pair.key.clone());
     // A certificate that cannot be read takes no key with it.
     if desired.keep_key && kept.is_none() && observed.metadata.is_some() && cause != IssuanceReason::Consent {
         kept = reconcile.read_key().await?;
     }
     if let Some(key) = kept.filter(|key| desired.keep_key && key.parameters() == desired.key) {
-        return Ok(Ok(key));
+        return Ok(key);
     }
     let parameters = desired.key;
     let made = if let KeyParameters::Rsa(_) = parameters {
@@ -301,9 +316,8 @@ pub async fn generate(
     } else {
         PrivateKey::generate(parameters).map_err(|error| error.to_string())
     };
-    Ok(made
-        .map(Arc::new)
-        .map_err(|message| Failure::new(Class::Transient, "KeyGenerationFailed", message)))
+    made.map(Arc::new)
+        .map_err(|message| Failure::new(Class::Transient, "KeyGenerationFailed", message).into())
 }
 
 /// Signed by an issuer in this process.
@@ -323,13 +337,9 @@ pub async fn deliver(
     desired: &DesiredCertificate,
     observed: &ObservedSecret,
     cause: IssuanceReason,
-    signed: Result<KeyPair, Failure>,
+    pair: KeyPair,
     by: SignedBy,
-) -> Result<Result<Action, Failure>, WriteError> {
-    let pair = match signed {
-        Ok(pair) => pair,
-        Err(failure) => return Ok(Err(failure)),
-    };
+) -> Result<Action, Stopped> {
     let delivery = SecretContent {
         desired,
         pair: &pair,
@@ -337,27 +347,25 @@ pub async fn deliver(
         issuer: Some(&by),
         cause: Some(cause),
     };
-    let outcome = secret_writer::publish(reconcile, &delivery).await?;
-    if outcome.is_ok() {
-        let took = reconcile
-            .ctx()
-            .end_attempt(reconcile.uid())
-            .map(|attempt| attempt.since.elapsed());
-        reconcile.ctx().forget(reconcile.uid());
-        reconcile.ctx().outages.forget(&queue_key(reconcile));
-        let reason = if reconcile.status().revision.is_some() {
-            "Renewed"
-        } else {
-            "Issued"
-        };
-        reconcile.ctx().metrics.issuance(Issuance {
-            issuer_kind: by.issuer.kind.as_str(),
-            issuer: &by.issuer.name,
-            reason,
-            took: Some(took.unwrap_or_default()),
-        });
-    }
-    Ok(outcome)
+    let action = secret_writer::publish(reconcile, &delivery).await?;
+    let took = reconcile
+        .ctx()
+        .end_attempt(reconcile.uid())
+        .map(|attempt| attempt.since.elapsed());
+    reconcile.ctx().forget(reconcile.uid());
+    reconcile.ctx().outages.forget(&queue_key(reconcile));
+    let reason = if reconcile.status().revision.is_some() {
+        "Renewed"
+    } else {
+        "Issued"
+    };
+    reconcile.ctx().metrics.issuance(Issuance {
+        issuer_kind: by.issuer.kind.as_str(),
+        issuer: &by.issuer.name,
+        reason,
+        took: Some(took.unwrap_or_default()),
+    });
+    Ok(action)
 }
 
 /// Gives up an order that is in flight, if there is one: answers are taken away, and the next in the queue may go.

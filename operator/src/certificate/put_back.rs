@@ -9,13 +9,12 @@ use zeroize::Zeroizing;
 use super::{
     acme::Acme,
     decide::IssuanceReason,
-    failure::Failure,
+    failure::Stopped,
     observed_secret::{KeyPair, SecretMetadata},
     secret_writer::{self, SecretContent},
 };
 use crate::{
     clock,
-    kubernetes::apply::WriteError,
     pki::{Chain, PrivateKey},
 };
 
@@ -24,7 +23,7 @@ const MIN_INTERVAL: SignedDuration = SignedDuration::from_secs(10);
 
 /// Reads the chain from the CA and writes it to the Secret, when the key is there, and the certificate is the one of the status.
 /// None when an order is needed.
-pub(super) async fn put_back(acme: &Acme<'_>) -> Result<Option<Result<Action, Failure>>, WriteError> {
+pub(super) async fn put_back(acme: &Acme<'_>) -> Result<Option<Action>, Stopped> {
     let reconcile = acme.reconcile;
     let status = reconcile.status();
     let Some(metadata) = acme
@@ -51,7 +50,7 @@ pub(super) async fn put_back(acme: &Acme<'_>) -> Result<Option<Result<Action, Fa
         return Ok(None);
     };
     if let Some(left) = pause_left(metadata, reconcile.now) {
-        return Ok(Some(Ok(Action::requeue(left))));
+        return Ok(Some(Action::requeue(left)));
     }
     let chain = match acme.signer.account.chain(url).await {
         Ok(pem) => pem,

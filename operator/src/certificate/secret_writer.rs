@@ -16,7 +16,7 @@ use super::{
     dependencies,
     desired::DesiredCertificate,
     differences,
-    failure::{Class, Failure},
+    failure::{Class, Failure, Stopped},
     keystores,
     observed_secret::{KeyPair, SecretMetadata},
     order_key,
@@ -62,35 +62,20 @@ pub struct SignedBy {
 /// Writes the Secret, restarts what is to be restarted, deletes the order's key, and writes the
 /// status: in this order, so that a crash in between is found out and made good by the next look. Once
 /// the status has forgotten the order nobody would look for its key.
-///
-/// The outer error is the API server's, to be tried again; the inner one is to be told.
-pub async fn publish(
-    reconcile: &Reconcile<'_>,
-    delivery: &SecretContent<'_>,
-) -> Result<Result<Action, Failure>, WriteError> {
+pub async fn publish(reconcile: &Reconcile<'_>, delivery: &SecretContent<'_>) -> Result<Action, Stopped> {
     let ctx = reconcile.ctx();
-    let passwords = match passwords(reconcile).await? {
-        Ok(passwords) => passwords,
-        Err(failure) => return Ok(Err(failure)),
-    };
-    let body = match secret::body(
+    let passwords = passwords(reconcile).await?;
+    let body = secret::body(
         reconcile.certificate,
         delivery.pair,
         &passwords,
         &notes(reconcile, delivery),
-    ) {
-        Ok(body) => body,
-        Err(failure) => return Ok(Err(failure)),
-    };
+    )?;
     let written = {
         let Ok(_permit) = ctx.writes.acquire().await else {
-            return Ok(Ok(Action::await_change()));
+            return Ok(Action::await_change());
         };
-        match write(reconcile, delivery, body).await {
-            Ok(Ok(metadata)) => metadata,
-            Ok(Err(failure)) => return Ok(Err(failure)),
-            Err(error) => return classify_write_error(error).map(Err),
-        }
+        write(reconcile, delivery, body).await?
     };
     reconcile.scope.cache.await_secret(reconcile.certificate, &written);
     let rollout = rollout::restart(reconcile, delivery.pair).await;
@@ -167,7 +152,7 @@ pub async fn publish(
         cause = delivery.cause.map_or("Adopted", IssuanceReason::as_str),
         "the pair is in its Secret"
     );
-    Ok(Ok(reconcile.rest(status.renewal_time.unwrap_or(reconcile.now))))
+    Ok(reconcile.rest(status.renewal_time.unwrap_or(reconcile.now)))
 }
 
 /// In what the pair is not what the spec asks for, though it is taken.
@@ -224,7 +209,7 @@ async fn write(
     reconcile: &Reconcile<'_>,
     delivery: &SecretContent<'_>,
     body: serde_json::Value,
-) -> Result<Result<SecretMetadata, Failure>, WriteError> {
+) -> Result<SecretMetadata, Stopped> {
     let api = reconcile.ctx().secrets(&reconcile.namespace());
     let name = &reconcile.certificate.spec.secret_name;
     let (target, conflicts) = target(name, delivery.metadata);
@@ -234,11 +219,11 @@ async fn write(
         .apply::<Secret>(&api, target, body.clone(), conflicts)
         .await;
     match result {
-        Ok(secret) => Ok(Ok(SecretMetadata::of(&secret.metadata))),
+        Ok(secret) => Ok(SecretMetadata::of(&secret.metadata)),
         Err(error) if error.is_conflict() || error.reason() == "Invalid" => {
             resolve_conflict(reconcile, delivery, body, error).await
         }
-        Err(error) => Err(error),
+        Err(error) => Err(classify_write_error(error)),
     }
 }
 
@@ -264,17 +249,17 @@ async fn resolve_conflict(
     delivery: &SecretContent<'_>,
     body: serde_json::Value,
     error: WriteError,
-) -> Result<Result<SecretMetadata, Failure>, WriteError> {
+) -> Result<SecretMetadata, Stopped> {
     let ctx = reconcile.ctx();
     let api = ctx.secrets(&reconcile.namespace());
-    let observed = reconcile.read_secret().await?;
+    let observed = reconcile.read_secret().await.map_err(classify_write_error)?;
     let ObservedSecret {
         metadata: Some(metadata),
         contents: Some(_),
         ..
     } = &observed
     else {
-        return Err(error);
+        return Err(classify_write_error(error));
     };
     let name = &reconcile.certificate.spec.secret_name;
     let target = Target {
@@ -283,7 +268,7 @@ async fn resolve_conflict(
         uid: Some(&metadata.uid),
     };
     match reconcile.decide(&Ok(delivery.desired.clone()), &observed) {
-        Decision::Refuse(failure) => Ok(Err(failure)),
+        Decision::Refuse(failure) => Err(failure.into()),
         // A Secret's type cannot be changed: with its owner's consent it makes room.
         Decision::Issue(IssuanceReason::Consent)
             if matches!(
@@ -291,29 +276,34 @@ async fn resolve_conflict(
                 Some(Err(super::observed_secret::InvalidSecret::Type(_)))
             ) =>
         {
-            ctx.writer.delete(&api, target).await?;
+            ctx.writer.delete(&api, target).await.map_err(classify_write_error)?;
             let secret = ctx
                 .writer
                 .apply::<Secret>(&api, Target::named(name), body, Conflicts::Refuse)
-                .await?;
-            Ok(Ok(SecretMetadata::of(&secret.metadata)))
+                .await
+                .map_err(classify_write_error)?;
+            Ok(SecretMetadata::of(&secret.metadata))
         }
         Decision::Issue(_) | Decision::BackOff { .. } => {
-            let secret = ctx.writer.apply::<Secret>(&api, target, body, Conflicts::Take).await?;
-            Ok(Ok(SecretMetadata::of(&secret.metadata)))
+            let secret = ctx
+                .writer
+                .apply::<Secret>(&api, target, body, Conflicts::Take)
+                .await
+                .map_err(classify_write_error)?;
+            Ok(SecretMetadata::of(&secret.metadata))
         }
         // A good pair is there: ours is not needed, the next look takes that one over.
         Decision::Write
         | Decision::UpToDate { .. }
         | Decision::AskAdvice { .. }
         | Decision::ReadSecret
-        | Decision::Ignore => Err(error),
+        | Decision::Ignore => Err(classify_write_error(error)),
     }
 }
 
 /// What of a failed write is the user's to mend, and what is to be tried again without a word.
-pub fn classify_write_error(error: WriteError) -> Result<Failure, WriteError> {
-    permanent_write_failure(&error, Class::Transient).ok_or(error)
+pub fn classify_write_error(error: WriteError) -> Stopped {
+    permanent_write_failure(&error, Class::Transient).map_or(Stopped::Api(error), Stopped::Failed)
 }
 
 /// Why the API server will not take the Secret until a user changes something; `None` for trouble that passes.
@@ -355,7 +345,7 @@ const DRY_RUN_VALIDITY: SignedDuration = SignedDuration::from_secs(1);
 /// Decides whether to ask the API server before an order: always when the Secret exists (it may be immutable) or has more in
 /// it than a pair, else once for a namespace in a while (quotas and policies), so that many new Certificates do not each cost a
 /// request. `passed` is when the namespace last took one.
-pub fn needs_rehearsal(certificate: &Certificate, exists: bool, passed: Option<Timestamp>, now: Timestamp) -> bool {
+pub fn needs_dry_run(certificate: &Certificate, exists: bool, passed: Option<Timestamp>, now: Timestamp) -> bool {
     let spec = &certificate.spec;
     let is_plain =
         spec.keystores.is_none() && spec.additional_output_formats.is_empty() && spec.secret_template.is_none();
@@ -366,21 +356,18 @@ pub fn needs_rehearsal(certificate: &Certificate, exists: bool, passed: Option<T
 /// Asks the API server, before anything is ordered, whether it would take the Secret: an immutable one, a quota, a policy
 /// or keystores that are too large would be found only when the order is spent. A stand-in signed by its own key is
 /// sent, and nothing is written.
-pub async fn rehearse(
+pub async fn dry_run(
     reconcile: &Reconcile<'_>,
     delivery: &SecretContent<'_>,
     passwords: &Passwords,
-) -> Result<Option<Failure>, WriteError> {
+) -> Result<(), Stopped> {
     let name = &reconcile.certificate.spec.secret_name;
-    let body = match secret::body(
+    let body = secret::body(
         reconcile.certificate,
         delivery.pair,
         passwords,
         &notes(reconcile, delivery),
-    ) {
-        Ok(body) => body,
-        Err(failure) => return Ok(Some(failure)),
-    };
+    )?;
     let api = reconcile.ctx().secrets(&reconcile.namespace());
     let (target, conflicts) = target(name, delivery.metadata);
     match reconcile
@@ -395,30 +382,27 @@ pub async fn rehearse(
             code: 400,
             reason: "Invalid",
             ..
-        }) => Ok(None),
-        Err(error) => permanent_write_failure(&error, Class::Waiting(RETRY_AFTER))
-            .map(Some)
-            .ok_or(error),
+        }) => Ok(()),
+        Err(error) => {
+            Err(permanent_write_failure(&error, Class::Waiting(RETRY_AFTER))
+                .map_or(Stopped::Api(error), Stopped::Failed))
+        }
     }
 }
 
 /// Passwords of the keystores that are asked for.
-pub async fn passwords(reconcile: &Reconcile<'_>) -> Result<Result<Passwords, Failure>, WriteError> {
+pub async fn passwords(reconcile: &Reconcile<'_>) -> Result<Passwords, Stopped> {
     let mut passwords = Passwords::default();
     let [pkcs12, jks] = keystores::password_refs(reconcile.certificate.spec.keystores.as_ref());
     let mut secrets = Vec::new();
     for (selector, password) in [(pkcs12, &mut passwords.pkcs12), (jks, &mut passwords.jks)] {
         let Some(selector) = selector else { continue };
-        match read_password(reconcile, selector).await? {
-            Ok((found, metadata)) => {
-                *password = Some(found);
-                secrets.push(metadata);
-            }
-            Err(failure) => return Ok(Err(failure)),
-        }
+        let (found, metadata) = read_password(reconcile, selector).await?;
+        *password = Some(found);
+        secrets.push(metadata);
     }
     passwords.mark = (!secrets.is_empty()).then(|| keystores::passwords_mark(secrets.iter()));
-    Ok(Ok(passwords))
+    Ok(passwords)
 }
 
 /// Fingerprint of the Secrets that hold the passwords now, by their metadata alone; `None` without keystores, and while
@@ -444,7 +428,7 @@ pub async fn passwords_mark(reconcile: &Reconcile<'_>) -> Result<Option<String>,
 async fn read_password(
     reconcile: &Reconcile<'_>,
     selector: &SecretKeySelector,
-) -> Result<Result<(Zeroizing<String>, ObjectMeta), Failure>, WriteError> {
+) -> Result<(Zeroizing<String>, ObjectMeta), Stopped> {
     let SecretKeySelector { name, key } = selector;
     let secret = reconcile
         .ctx()
@@ -465,13 +449,14 @@ async fn read_password(
         .filter(|text| !text.is_empty());
     super::observed_secret::wipe(&mut secret);
     let found = text.map(|text| (Zeroizing::new(text), secret.metadata));
-    Ok(found.ok_or_else(|| {
+    found.ok_or_else(|| {
         Failure::new(
             Class::Waiting(Duration::from_secs(60)),
             "KeystoreFailed",
             format!("the keystore's password is to be under {key} in Secret {name}, and is not there: kubectl create secret generic {name} --from-literal={key}=…"),
         )
-    }))
+        .into()
+    })
 }
 
 #[cfg(test)]
@@ -536,7 +521,7 @@ mod tests {
             (&plain, true, ago(1), true),
             (&labelled, false, ago(1), true),
         ] {
-            let needs = needs_rehearsal(certificate, exists, passed, now);
+            let needs = needs_dry_run(certificate, exists, passed, now);
             assert_eq!(needs, expected, "exists: {exists}, passed: {passed:?}");
         }
     }
