@@ -38,6 +38,8 @@ use crate::{
 pub const MAX_BACKOFF: Duration = Duration::from_secs(60);
 /// So many refusals in a row are no passing trouble of the API server.
 const MAX_REFUSALS: u32 = 4;
+/// Reads of a Secret in one reconcile: it is read once, after its keystores were checked.
+const MAX_READS: usize = 3;
 
 /// One scope's reconciles: all namespaces, or one.
 pub struct Scope {
@@ -125,7 +127,7 @@ impl Reconcile<'_> {
     }
 
     async fn step(&self) -> Result<Action, WriteError> {
-        let (ctx, cache) = (self.ctx(), &self.scope.cache);
+        let cache = &self.scope.cache;
         if self.certificate.metadata.deletion_timestamp.is_none()
             && self.certificate.spec.suspend != Some(true)
             && let Some(status) = rollout::resume(self).await
@@ -137,35 +139,25 @@ impl Reconcile<'_> {
         let desired = DesiredCertificate::parse(&self.certificate.spec);
         let mut observed = ObservedSecret {
             metadata: cache.secret(&self.namespace(), &self.certificate.spec.secret_name),
+            is_read: false,
             contents: None,
             passwords: None,
         };
         observed.passwords = self.passwords(&observed).await?;
-        let mut decision = self.decide(&desired, &observed);
-        if decision == Decision::ReadSecret
-            && let Some(mark) = observed.passwords.take()
-        {
-            // Nothing else may be the matter, and the keystores may open all the same.
-            let otherwise = self.decide(&desired, &observed);
-            if matches!(otherwise, Decision::UpToDate { .. } | Decision::AskAdvice { .. })
-                && self.keystores_open(mark).await?
-            {
-                decision = otherwise;
+        for _ in 0..MAX_READS {
+            match self.decide(&desired, &observed) {
+                Decision::CheckKeystores => {
+                    let passwords = observed.passwords.take().unwrap_or_default();
+                    if !self.keystores_open(passwords).await? {
+                        observed = self.read_secret().await?;
+                    }
+                }
+                Decision::ReadSecret => observed = self.read_secret().await?,
+                decision => return Box::pin(self.carry_out(decision, desired, observed)).await,
             }
         }
-        // The watch says that it is gone, or has not shown it yet, as after a backup was restored: before anything is made
-        // of that, and before an order is spent, ask.
-        let doubtful = !ctx.orders.has(self.uid())
-            && match decision {
-                Decision::Issue(IssuanceReason::SecretMissing) => true,
-                Decision::Issue(IssuanceReason::First) => issue::orders(self),
-                _ => false,
-            };
-        if decision == Decision::ReadSecret || doubtful {
-            observed = self.read_secret().await?;
-            decision = self.decide(&desired, &observed);
-        }
-        Box::pin(self.carry_out(decision, desired, observed)).await
+        // What changed meanwhile comes by the watch.
+        Ok(Action::requeue(Duration::from_secs(5)))
     }
 
     /// The passwords' Secrets that the keystores in the Secret may not be made with.
@@ -205,7 +197,7 @@ impl Reconcile<'_> {
         let ctx = self.ctx();
         if !matches!(
             decision,
-            Decision::Issue(_) | Decision::BackOff { .. } | Decision::ReadSecret
+            Decision::Issue(_) | Decision::BackOff { .. } | Decision::ReadSecret | Decision::CheckKeystores
         ) {
             issue::abandon(self, "it is not needed any more").await;
         }
@@ -218,8 +210,7 @@ impl Reconcile<'_> {
                 }
                 Ok(Action::await_change())
             }
-            // The second look was taken already; what changed meanwhile comes by the watch.
-            Decision::ReadSecret => Ok(Action::requeue(Duration::from_secs(5))),
+            Decision::ReadSecret | Decision::CheckKeystores => Ok(Action::requeue(Duration::from_secs(5))),
             Decision::Refuse(failure) => self.fail(&failure, None).await,
             Decision::BackOff { until: time } => Ok(self.rest(time)),
             Decision::Write => {

@@ -29,8 +29,12 @@ pub struct Observed<'a> {
     /// The other Certificate that has a better claim to the Secret: it wants it and has made it, or
     /// was there first while there is none.
     pub rival: Option<&'a str>,
-    /// An order at a CA is under way.
+    /// The status says that an order at a CA is in progress.
     pub in_flight: bool,
+    /// An order is in progress in this process.
+    pub has_order: bool,
+    /// The issuer that is asked next spends an order.
+    pub spends_order: bool,
     /// The latest good news of the issuers.
     pub issuers: Since,
     /// Whether an object that the Certificate waits for has changed since the last look.
@@ -54,7 +58,9 @@ pub struct Pause {
 /// What is known of the target Secret.
 #[derive(Clone, Copy, Debug)]
 pub enum Secret<'a> {
-    /// There is none of type `kubernetes.io/tls`.
+    /// The watch shows none of type `kubernetes.io/tls`.
+    NotSeen,
+    /// It was read, and does not exist.
     Absent,
     /// Its metadata.
     Seen(&'a SecretMetadata),
@@ -69,6 +75,9 @@ pub enum Decision {
     Ignore,
     /// Read the Secret's body and decide again.
     ReadSecret,
+    /// Everything is up to date, but the passwords' Secrets have changed: check whether the keystores still open with them.
+    /// If so, decide again without `passwords`, else read the Secret.
+    CheckKeystores,
     /// Say why nothing can be done.
     Refuse(Failure),
     /// The pair is good: take over its Secret, or write the same pair in the form now wanted.
@@ -153,7 +162,7 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
         return Decision::Refuse(claimed_by(&certificate.spec.secret_name, rival));
     }
     let decision = match observed.secret {
-        Secret::Absent => Decision::Issue(if status(observed).revision.is_some() {
+        Secret::NotSeen | Secret::Absent => Decision::Issue(if status(observed).revision.is_some() {
             IssuanceReason::SecretMissing
         } else {
             IssuanceReason::First
@@ -161,10 +170,25 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
         Secret::Seen(metadata) => by_metadata(observed, desired, metadata),
         Secret::Read(metadata, contents) => by_contents(observed, desired, metadata, contents),
     };
-    match decision {
+    let decision = match decision {
         Decision::Issue(_) if !observed.in_flight => back_off(observed).unwrap_or(decision),
         _ => decision,
+    };
+    if is_doubtful(observed, &decision) {
+        return Decision::ReadSecret;
     }
+    decision
+}
+
+/// Returns whether the Secret is to be read before it is taken for missing: the watch may not have shown it yet, as after a
+/// backup was restored. Only before a missing Secret counts as a loss, and before an order is spent.
+fn is_doubtful(observed: &Observed<'_>, decision: &Decision) -> bool {
+    let matters = match decision {
+        Decision::Issue(IssuanceReason::SecretMissing) => true,
+        Decision::Issue(IssuanceReason::First) => observed.spends_order,
+        _ => false,
+    };
+    matters && matches!(observed.secret, Secret::NotSeen) && !observed.has_order
 }
 
 fn by_metadata(observed: &Observed<'_>, desired: &DesiredCertificate, metadata: &SecretMetadata) -> Decision {
@@ -190,7 +214,7 @@ fn by_metadata(observed: &Observed<'_>, desired: &DesiredCertificate, metadata: 
         .passwords
         .is_some_and(|now| metadata.passwords.as_deref() != Some(now))
     {
-        return Decision::ReadSecret;
+        return Decision::CheckKeystores;
     }
     up_to_date(observed, metadata)
 }

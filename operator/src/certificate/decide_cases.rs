@@ -165,6 +165,8 @@ impl Case {
                 passwords: self.passwords.as_deref(),
                 rival: self.rival,
                 in_flight: self.in_flight,
+                has_order: false,
+                spends_order: false,
                 issuers: self.issuers,
                 changed: false,
                 pause: Pause::default(),
@@ -176,7 +178,7 @@ impl Case {
         };
         let metadata = SecretMetadata::of(&secret.metadata);
         match decide(Secret::Seen(&metadata)) {
-            Decision::ReadSecret => {
+            Decision::ReadSecret | Decision::CheckKeystores => {
                 let own = metadata.certificate == self.certificate.metadata.name;
                 let contents = if own {
                     observed_secret::read_own(secret, &metadata, &[])
@@ -206,6 +208,7 @@ impl Case {
             Decision::Write => "write".into(),
             Decision::Ignore => "leave".into(),
             Decision::ReadSecret => "read".into(),
+            Decision::CheckKeystores => "check keystores".into(),
         }
     }
 }

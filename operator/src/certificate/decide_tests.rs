@@ -69,6 +69,8 @@ fn decide(certificate: &Certificate, metadata: Option<&SecretMetadata>, now: &st
         passwords: None,
         rival: None,
         in_flight: false,
+        has_order: false,
+        spends_order: false,
         issuers: Since::default(),
         changed: false,
         pause: Pause::default(),
@@ -244,6 +246,8 @@ fn a_changed_object_ends_the_pause_of_those_who_waited_for_it() {
             passwords: None,
             rival: None,
             in_flight: false,
+            has_order: false,
+            spends_order: false,
             issuers: Since::default(),
             changed,
             pause: Pause::default(),
@@ -279,6 +283,8 @@ fn an_issuer_that_was_mended_ends_the_pause_and_one_that_was_ready_all_along_doe
             passwords: None,
             rival: None,
             in_flight: false,
+            has_order: false,
+            spends_order: false,
             issuers: since,
             changed: false,
             pause,
@@ -360,10 +366,84 @@ fn a_template_that_is_not_as_we_wrote_it_is_written_anew_without_another_certifi
         passwords: None,
         rival: None,
         in_flight: false,
+        has_order: false,
+        spends_order: false,
         issuers: Since::default(),
         changed: false,
         pause: Pause::default(),
         now: at("2026-01-02T00:00:00Z"),
     };
     assert_eq!(super::decide(&observed), Decision::Write);
+}
+
+#[test]
+fn a_secret_that_the_watch_does_not_show_is_read_before_it_counts_as_missing() {
+    let mut fresh = certificate("{}");
+    fresh.status = None;
+    let issued = certificate("{}");
+    let decided = |certificate: &Certificate, secret, spends_order, has_order| {
+        super::decide(&Observed {
+            certificate,
+            desired: &DesiredCertificate::parse(&certificate.spec),
+            secret,
+            passwords: None,
+            rival: None,
+            in_flight: false,
+            has_order,
+            spends_order,
+            issuers: Since::default(),
+            changed: false,
+            pause: Pause::default(),
+            now: at("2026-01-02T00:00:00Z"),
+        })
+    };
+    let (first, missing) = (
+        Decision::Issue(IssuanceReason::First),
+        Decision::Issue(IssuanceReason::SecretMissing),
+    );
+    for (certificate, secret, spends_order, has_order, expected) in [
+        (&fresh, Secret::NotSeen, false, false, first.clone()),
+        (&fresh, Secret::NotSeen, true, false, Decision::ReadSecret),
+        (&fresh, Secret::Absent, true, false, first.clone()),
+        (&fresh, Secret::NotSeen, true, true, first),
+        (&issued, Secret::NotSeen, false, false, Decision::ReadSecret),
+        (&issued, Secret::Absent, false, false, missing.clone()),
+        (&issued, Secret::NotSeen, true, true, missing),
+    ] {
+        let got = decided(certificate, secret, spends_order, has_order);
+        assert_eq!(got, expected, "{secret:?} {spends_order} {has_order}");
+    }
+}
+
+#[test]
+fn changed_passwords_have_the_keystores_checked_when_all_else_is_up_to_date() {
+    let certificate = certificate("{}");
+    let metadata = SecretMetadata {
+        passwords: Some("before".into()),
+        ..metadata(&certificate)
+    };
+    let decided = |metadata: &SecretMetadata, passwords| {
+        super::decide(&Observed {
+            certificate: &certificate,
+            desired: &DesiredCertificate::parse(&certificate.spec),
+            secret: Secret::Seen(metadata),
+            passwords,
+            rival: None,
+            in_flight: false,
+            has_order: false,
+            spends_order: false,
+            issuers: Since::default(),
+            changed: false,
+            pause: Pause::default(),
+            now: at("2026-01-02T00:00:00Z"),
+        })
+    };
+    assert_eq!(decided(&metadata, Some("after")), Decision::CheckKeystores);
+    assert!(matches!(decided(&metadata, Some("before")), Decision::UpToDate { .. }));
+    assert!(matches!(decided(&metadata, None), Decision::UpToDate { .. }));
+    let damaged = SecretMetadata {
+        intact: false,
+        ..metadata.clone()
+    };
+    assert_eq!(decided(&damaged, Some("after")), Decision::ReadSecret);
 }

@@ -17,6 +17,7 @@ use super::{
     desired::DesiredCertificate,
     failure::{Class, Failure, Stopped},
     fallback,
+    issuer_choice::{self, Choice},
     observed_secret::KeyPair,
     order::InFlightOrder,
     order_key,
@@ -32,8 +33,6 @@ use crate::{
     telemetry::metrics::Issuance,
 };
 
-/// An issuer that is not known yet may be on its way: applied a moment later, or not yet listed.
-const ISSUER_GRACE_PERIOD: Duration = Duration::from_secs(1);
 /// An order in flight is looked at again at least this often.
 pub const REQUEUE_AFTER: Duration = Duration::from_secs(60);
 
@@ -64,25 +63,11 @@ pub async fn issue(
         return Ok(Action::await_change());
     };
     let issuer = Key::of(reference, &reconcile.namespace());
-    let signer = match ctx.registry.get(&issuer) {
-        Some(State::Ready(signer)) => signer,
-        Some(State::Examining) => return Ok(Action::requeue(REQUEUE_AFTER)),
-        Some(State::Refused(message)) => {
-            let message = format!("{issuer} cannot sign: {message}");
-            let failure = Failure::new(Class::Refused, "IssuerNotReady", message);
-            return fall_back_or_fail(reconcile, &issuers, failure, cause).await;
-        }
-        Some(State::NotReady(message)) => {
-            let failure = not_ready(format!("{issuer} cannot sign: {message}"));
-            return fall_back_or_fail(reconcile, &issuers, failure, cause).await;
-        }
-        None if ctx.attempt(reconcile.uid(), |attempt| attempt.since.elapsed()) < ISSUER_GRACE_PERIOD => {
-            return Ok(Action::requeue(ISSUER_GRACE_PERIOD / 4));
-        }
-        None => {
-            let failure = not_ready(missing(reconcile, &issuer));
-            return fall_back_or_fail(reconcile, &issuers, failure, cause).await;
-        }
+    let waited = ctx.attempt(reconcile.uid(), |attempt| attempt.since.elapsed());
+    let signer = match issuer_choice::choose(&issuer, ctx.registry.get(&issuer), waited, ctx.cluster_issuers) {
+        Choice::Sign(signer) => signer,
+        Choice::Wait(time) => return Ok(Action::requeue(time)),
+        Choice::Fail(failure) => return fall_back_or_fail(reconcile, &issuers, failure, cause).await,
     };
     let authority = signer.authority();
     let outcome = match signer {
@@ -141,8 +126,8 @@ async fn by_itself(
     deliver(reconcile, desired, observed, cause, pair, at_once(issuer, authority)).await
 }
 
-/// Whether the issuer that is asked next spends an order.
-pub fn orders(reconcile: &Reconcile<'_>) -> bool {
+/// Returns whether the issuer that is asked next spends an order.
+pub fn spends_order(reconcile: &Reconcile<'_>) -> bool {
     let index = reconcile.ctx().attempt(reconcile.uid(), |attempt| attempt.issuer);
     let reference = issuers(reconcile.certificate).nth(index);
     reference.is_some_and(|reference| {
@@ -157,28 +142,6 @@ pub fn orders(reconcile: &Reconcile<'_>) -> bool {
 /// The issuers of a certificate, in the order in which they are asked.
 pub fn issuers(certificate: &Certificate) -> impl Iterator<Item = &IssuerRef> {
     std::iter::once(&certificate.spec.issuer_ref).chain(&certificate.spec.fallback_issuer_refs)
-}
-
-fn not_ready(message: String) -> Failure {
-    Failure::new(Class::Waiting(Duration::from_secs(300)), "IssuerNotReady", message)
-}
-
-fn missing(reconcile: &Reconcile<'_>, issuer: &Key) -> String {
-    use gatehouse_crds::certificate::IssuerKind::{ClusterIssuer, Issuer};
-    match issuer.kind {
-        Issuer => format!(
-            "there is no Issuer {} in namespace {}; make it, or correct spec.issuerRef (kind: ClusterIssuer names one for the whole cluster)",
-            issuer.name, issuer.namespace
-        ),
-        ClusterIssuer if reconcile.ctx().cluster_issuers => format!(
-            "there is no ClusterIssuer {}; make it, or correct spec.issuerRef",
-            issuer.name
-        ),
-        ClusterIssuer => format!(
-            "this operator looks after single namespaces (--namespace) and cannot read ClusterIssuer {}; use an Issuer",
-            issuer.name
-        ),
-    }
 }
 
 /// The breaker holds it: said once, and asked again when it may go.

@@ -41,6 +41,8 @@ pub struct Reconcile<'a> {
 /// The Secret as far as it is known.
 pub struct ObservedSecret {
     pub metadata: Option<Arc<SecretMetadata>>,
+    /// Whether it was read, and not only watched.
+    pub is_read: bool,
     /// What is inside, when it was read.
     pub contents: Option<Result<KeyPair, InvalidSecret>>,
     /// Fingerprint of the Secrets of the keystores' passwords, when they may have changed.
@@ -58,7 +60,8 @@ impl ObservedSecret {
         match (&self.metadata, &self.contents) {
             (Some(metadata), Some(contents)) => decide::Secret::Read(metadata, contents),
             (Some(metadata), None) => decide::Secret::Seen(metadata),
-            (None, _) => decide::Secret::Absent,
+            (None, _) if self.is_read => decide::Secret::Absent,
+            (None, _) => decide::Secret::NotSeen,
         }
     }
 }
@@ -107,6 +110,7 @@ impl<'a> Reconcile<'a> {
                 };
                 let observed = ObservedSecret {
                     metadata: Some(Arc::new(metadata)),
+                    is_read: true,
                     contents: Some(contents),
                     passwords: None,
                 };
@@ -115,6 +119,7 @@ impl<'a> Reconcile<'a> {
             }
             None => ObservedSecret {
                 metadata: None,
+                is_read: true,
                 contents: None,
                 passwords: None,
             },
@@ -199,6 +204,8 @@ impl<'a> Reconcile<'a> {
             passwords: observed.passwords.as_deref(),
             rival: rival.as_deref(),
             in_flight: issuing,
+            has_order: self.ctx().orders.has(self.uid()),
+            spends_order: issue::spends_order(self),
             issuers,
             changed: self.changed,
             pause: self.ctx().pause(self.uid()),

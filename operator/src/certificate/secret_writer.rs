@@ -297,6 +297,7 @@ async fn resolve_conflict(
         | Decision::UpToDate { .. }
         | Decision::AskAdvice { .. }
         | Decision::ReadSecret
+        | Decision::CheckKeystores
         | Decision::Ignore => Err(classify_write_error(error)),
     }
 }
