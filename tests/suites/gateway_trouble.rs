@@ -220,10 +220,10 @@ async fn a_gateway_that_cannot_be_read_says_so_and_harms_no_other() {
     let accepted = condition(&told, "Accepted").unwrap();
     assert_eq!(accepted["reason"], "Invalid");
     let words = accepted["message"].as_str().unwrap();
-    assert!(words.contains("Mars") && words.contains("Mend its spec"), "{words}");
+    assert!(words.contains("Mars") && words.contains("Fix its spec"), "{words}");
     // Of one that has not even the types of the schema, the API server takes no status: an event tells.
     for name in ["mars", "broken"] {
-        env.event(name, "Invalid", "Mend its spec").await;
+        env.event(name, "Invalid", "Fix its spec").await;
     }
     // Mended, they are as any other.
     for name in ["mars", "broken"] {

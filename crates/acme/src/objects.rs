@@ -216,7 +216,7 @@ fn problem(fields: &Fields<'_>) -> Option<Problem> {
 }
 
 /// What a server says of a challenge that it was told to look at. It has accepted: a body that says nothing changes nothing.
-pub(super) fn told(answer: &Answer) -> (ChallengeStatus, Option<Problem>) {
+pub(super) fn submitted(answer: &Answer) -> (ChallengeStatus, Option<Problem>) {
     match Fields::read(answer, "the challenge") {
         Ok(fields) => (challenge_status(&fields), problem(&fields)),
         Err(_) => (ChallengeStatus::Pending, None),
@@ -225,7 +225,7 @@ pub(super) fn told(answer: &Answer) -> (ChallengeStatus, Option<Problem>) {
 
 /// A challenge for instant-acme, which asks for its own status and nothing else.
 pub(super) fn normal_challenge(answer: &Answer) -> Value {
-    json!({"type": "told", "url": answer.url, "token": "", "status": "pending"})
+    json!({"type": "submitted", "url": answer.url, "token": "", "status": "pending"})
 }
 
 /// An authorization for instant-acme.

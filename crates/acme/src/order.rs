@@ -206,7 +206,7 @@ impl OrderSession {
             let known = &mut self.view.authorizations;
             if let Some(old) = known.iter_mut().find(|old| old.url == new.url) {
                 for challenge in &mut new.challenges {
-                    challenge.told = old.challenges.iter().any(|c| c.told && c.url == challenge.url);
+                    challenge.submitted = old.challenges.iter().any(|c| c.submitted && c.url == challenge.url);
                 }
                 *old = new;
             } else {
@@ -315,10 +315,10 @@ impl AcmeOrder for OrderSession {
         };
         self.view.retry_after = answer.retry_after;
         self.view.polls = 0;
-        let (status, error) = objects::told(&answer);
+        let (status, error) = objects::submitted(&answer);
         let challenges = self.view.authorizations.iter_mut().flat_map(|a| &mut a.challenges);
         for challenge in challenges.filter(|challenge| challenge.url == challenge_url) {
-            challenge.told = true;
+            challenge.submitted = true;
             challenge.status = status;
             challenge.error.clone_from(&error);
         }

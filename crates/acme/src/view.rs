@@ -188,7 +188,7 @@ impl AuthorizationView {
     pub fn is_answered(&self) -> bool {
         self.challenges
             .iter()
-            .any(|challenge| challenge.told || challenge.status != ChallengeStatus::Pending)
+            .any(|challenge| challenge.submitted || challenge.status != ChallengeStatus::Pending)
     }
 }
 
@@ -204,7 +204,7 @@ pub struct ChallengeView {
     pub dns_txt_value: String,
     pub status: ChallengeStatus,
     /// We told the CA to look; some CAs leave the status at `pending` until they have.
-    pub told: bool,
+    pub submitted: bool,
     pub error: Option<Problem>,
 }
 
@@ -225,7 +225,7 @@ impl ChallengeView {
             dns_txt_value: thumbprint(&key_authorization),
             key_authorization,
             status,
-            told: false,
+            submitted: false,
             error,
         }
     }

@@ -94,12 +94,12 @@ fn a_renewal_that_does_not_reach_its_workloads_is_not_called_a_failed_attempt() 
 
 #[test]
 fn the_end_speaks_of_a_renewal_only_when_there_is_a_new_certificate() {
-    let mended = Alert {
+    let refreshed = Alert {
         subject: renewed().into(),
         ..over(expiring())
     };
     assert_eq!(
-        alert(&mended, now()),
+        alert(&refreshed, now()),
         "Certificate app/catalog was renewed and is valid for 89 days (until 2027-02-19T08:59:00Z); the alarm that it \
          runs out soon is over after 3 hours"
     );

@@ -110,11 +110,11 @@ fn spec<P: AnyPolicy + Resource<DynamicType = ()>>(object: &DeserializeGuard<P>)
     let (status, policy) = match &object.0 {
         Ok(policy) => (
             policy.status().cloned().unwrap_or_default(),
-            Policy::parse(policy).map_err(|error| inactive(format!("{error}. Mend the spec."))),
+            Policy::parse(policy).map_err(|error| inactive(format!("{error}. Fix the spec."))),
         ),
         Err(error) => (
             AlertPolicyStatus::default(),
-            Err(inactive(format!("This policy cannot be read: {error}. Mend its spec."))),
+            Err(inactive(format!("This policy cannot be read: {error}. Fix its spec."))),
         ),
     };
     Spec {

@@ -84,7 +84,7 @@ impl Acme<'_> {
                 order::interrupted(&error, self.record_refusal(&error, flight.endpoint(), false))
             }
         };
-        for endpoint in std::mem::take(&mut flight.heard) {
+        for endpoint in std::mem::take(&mut flight.answered) {
             self.answered(endpoint);
         }
         // What follows is between the operator and the API server.
@@ -168,11 +168,11 @@ impl Acme<'_> {
 
     /// Writes the progress once it lasts: most orders are complete before anyone could read it.
     async fn write_progress(&self, flight: &mut InFlightOrder) -> Result<(), WriteError> {
-        if flight.recorded && flight.told.elapsed() < MIN_REPORTED_DURATION {
+        if flight.recorded && flight.reported_at.elapsed() < MIN_REPORTED_DURATION {
             return Ok(());
         }
         let is_recorded = flight.recorded;
-        flight.told = Instant::now();
+        flight.reported_at = Instant::now();
         let status = self.order_status(flight, flight.challenges());
         let progress = |status: &CertificateStatus| {
             let acme = status.acme.as_ref();

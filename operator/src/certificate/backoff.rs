@@ -23,11 +23,11 @@ const MAX_SECONDS: u64 = 7 * 86_400;
 ///
 /// `not_after` is the end of the certificate that serves meanwhile: as it comes near, attempts
 /// come closer, a tenth of what is left apart, so that short-lived certificates are not lost to a
-/// pause made for long ones. What a CA told us to wait is never shortened.
+/// pause made for long ones. A wait that a CA requested is never shortened.
 /// `seed` spreads the attempts of many over a tenth of the pause.
 pub fn next_attempt(class: Class, attempts: u32, not_after: Option<Timestamp>, seed: u64, now: Timestamp) -> Timestamp {
     let pause = match class {
-        Class::RetryAfter(told) => return after(now, told.as_secs().clamp(1, MAX_SECONDS) * 1000 + seed % 1000),
+        Class::RetryAfter(wait) => return after(now, wait.as_secs().clamp(1, MAX_SECONDS) * 1000 + seed % 1000),
         // Its server's outage, or its account's queue, has reckoned with everything.
         Class::Away(pause) | Class::Held(pause) => {
             let millis = pause.as_secs().clamp(1, MAX_SECONDS) * 1000;
@@ -48,7 +48,7 @@ pub fn next_attempt(class: Class, attempts: u32, not_after: Option<Timestamp>, s
     after(now, millis + seed % (millis / 10).max(1))
 }
 
-/// What a certificate that ends at `not_after` can spare between two attempts; none when it has ended.
+/// Returns the pause that a certificate which ends at `not_after` can spare between two attempts; `None` after its end.
 pub fn urgency(not_after: Option<Timestamp>, now: Timestamp) -> Option<Duration> {
     let left = not_after?.duration_since(now);
     (left > SignedDuration::ZERO).then(|| left.unsigned_abs() / 10)
@@ -102,9 +102,9 @@ mod tests {
 
     #[test]
     fn what_a_ca_told_us_is_kept() {
-        let told = Class::RetryAfter(Duration::from_secs(1234));
-        assert_eq!(pause(told, 1, None), 1234);
-        assert_eq!(pause(told, 9, Some("2026-11-21T10:00:30Z")), 1234);
+        let wait = Class::RetryAfter(Duration::from_secs(1234));
+        assert_eq!(pause(wait, 1, None), 1234);
+        assert_eq!(pause(wait, 9, Some("2026-11-21T10:00:30Z")), 1234);
     }
 
     #[test]
@@ -119,9 +119,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_next_attempt_is_always_ahead_and_within_a_week(attempts in 0u32..100, seed: u64, told in 0u64..u64::MAX / 2000, left in -100_000i64..100_000) {
+        fn the_next_attempt_is_always_ahead_and_within_a_week(attempts in 0u32..100, seed: u64, wait in 0u64..u64::MAX / 2000, left in -100_000i64..100_000) {
             let end = now().checked_add(SignedDuration::from_secs(left)).unwrap();
-            for class in [Class::Waiting(Duration::from_secs(300)), Class::Transient, Class::Away(Duration::from_secs(told)), Class::Held(Duration::from_secs(told)), Class::RetryAfter(Duration::from_secs(told)), Class::Refused, Class::Spec] {
+            for class in [Class::Waiting(Duration::from_secs(300)), Class::Transient, Class::Away(Duration::from_secs(wait)), Class::Held(Duration::from_secs(wait)), Class::RetryAfter(Duration::from_secs(wait)), Class::Refused, Class::Spec] {
                 let wait = next_attempt(class, attempts, Some(end), seed, now()).duration_since(now());
                 prop_assert!(wait >= SignedDuration::from_secs(1), "{class:?}: {wait:?}");
                 prop_assert!(wait <= SignedDuration::from_secs(8 * 86_400), "{class:?}: {wait:?}");

@@ -1,4 +1,4 @@
-//! Holds a re-issue of too many certificates at once that nobody asked for.
+//! Holds back an unrequested re-issue of too many certificates at once.
 //!
 //! A mishap (Secrets deleted by a script, a restored backup, a bug of ours) must not become
 //! thousands of orders: the CA would refuse them, and the certificates that are really due with
@@ -18,13 +18,13 @@ use crate::{clock::Horizon, kubernetes::conditions};
 
 /// However few certificates there are, this many may always be re-issued at once.
 pub const AT_LEAST: usize = 10;
-/// How long it takes until as many again may pass.
+/// Time until as many again may pass.
 const REFILL: Duration = Duration::from_secs(600);
 
-/// What the breaker says.
+/// Decision of the breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// Go on.
+    /// The certificate may be issued.
     Pass,
     /// Not before this time.
     Held { until: Timestamp },
@@ -77,7 +77,7 @@ impl Breaker {
                 }
                 let wait = (self.taken - size) * REFILL.as_secs_f64() / size;
                 let until = now.checked_add(Duration::from_secs_f64(wait)).unwrap_or(Timestamp::MAX);
-                // As the status says it: whoever reads it there after a restart comes to the same moment.
+                // As in the status: an operator that reads it there after a restart computes the same time.
                 let until = renewal::whole_seconds_up(until);
                 self.held.insert(uid.to_owned(), until);
                 Admission::Held { until }
@@ -85,14 +85,14 @@ impl Breaker {
         }
     }
 
-    /// Takes up what an operator before this one had come to, by what the statuses tell of it: a restart, or a crash in a
+    /// Restores the state of the previous operator from the statuses, after a restart or a crash in a
     /// loop, does not fill the bucket.
     pub fn recall(&mut self, traces: Vec<(String, PastReissue)>, total: usize, now: Timestamp) {
         let size = self.size(total);
         let rate = size / REFILL.as_secs_f64();
         let mut passed: Vec<Timestamp> = Vec::new();
         let count = traces.len();
-        // Whoever is held last has all the others before him.
+        // The one that is held last has all the others before it.
         let mut ahead: f64 = 0.0;
         for (uid, trace) in traces {
             match trace {
@@ -120,14 +120,14 @@ impl Breaker {
         (total as f64 * self.share).max(AT_LEAST as f64)
     }
 
-    /// It is not to be re-issued any more: it was mended, renewed or deleted. One that was still held gives its place back.
+    /// Forgets a Certificate that was repaired, renewed or deleted. If it was still held, its place becomes free.
     pub fn forget(&mut self, uid: &str) {
         if self.held.remove(uid).is_some() {
             self.taken = (self.taken - 1.0).max(0.0);
         }
     }
 
-    /// How many are held.
+    /// Returns the number of held Certificates.
     pub fn held(&self) -> usize {
         self.held.len()
     }
@@ -140,16 +140,16 @@ fn longest(size: f64, total: usize) -> Horizon {
     Horizon(SignedDuration::try_from_secs_f64(rounds * REFILL.as_secs_f64()).unwrap_or(SignedDuration::MAX))
 }
 
-/// What is left at `now` of what was taken at `since`.
+/// Returns the part at `now` of what was taken at `since`.
 fn drained(taken: f64, since: Timestamp, now: Timestamp, size: f64) -> f64 {
     let elapsed = now.duration_since(since).as_secs_f64().max(0.0);
     (taken - elapsed * size / REFILL.as_secs_f64()).max(0.0)
 }
 
-/// What a status tells of the breaker.
+/// What a status records about the breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PastReissue {
-    /// It was let through, and was issued then or goes on with it now.
+    /// It was let through, and was issued then or is being issued now.
     Passed { at: Timestamp },
     /// It is held.
     Held { until: Timestamp },

@@ -45,7 +45,7 @@ fn one_that_was_mended_is_forgotten() {
     assert_eq!(breaker.ask("11", 10, at(0)), Admission::Held { until: at(60) });
 }
 
-/// What the statuses tell after `count` were asked for at `now`.
+/// Returns the statuses after `count` re-issues were requested at `now`.
 fn traces(breaker: &mut Breaker, count: usize, now: Timestamp) -> Vec<(String, PastReissue)> {
     (0..count)
         .map(|n| {
@@ -75,7 +75,7 @@ fn a_restart_fills_no_bucket_and_frees_nobody() {
     assert_eq!(breaker.ask("new", 10, at(30)), Admission::Held { until: at(240) });
     assert_eq!(breaker.ask("10", 10, at(60)), Admission::Pass);
 
-    // Nobody was held, but the bucket is empty all the same.
+    // None was held, but the bucket is empty all the same.
     let mut breaker = Breaker::new(20, at(60));
     breaker.recall(traces.into_iter().take(10).collect(), 10, at(60));
     assert_eq!(

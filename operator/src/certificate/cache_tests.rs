@@ -76,7 +76,7 @@ fn version_of(version: u64) -> Guarded {
     object
 }
 
-/// What our write of the status gave back.
+/// Records the version that a write of the status returned.
 fn wrote(store: &TestStore, version: u64) {
     store.cache.await_certificate(&version_of(version).0.unwrap());
 }
@@ -158,7 +158,7 @@ async fn a_fresh_list_or_a_deletion_ends_the_waiting() {
     }
 }
 
-/// kube's own store wakes only one of those who wait for it: the others would hang for ever.
+/// kube's own store wakes only one of its waiters: the others would wait forever.
 #[tokio::test]
 async fn all_who_wait_for_the_lists_are_woken_and_none_before_both_are_there() {
     let store = TestStore::new();

@@ -1,4 +1,4 @@
-//! What a reconcile works with.
+//! Context of a reconcile.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -37,9 +37,9 @@ use crate::{
 };
 
 /// Writes of certificates that are under way at once: enough to keep an API server busy, too few to
-/// crowd out everybody else's.
+/// crowd out other clients.
 const MAX_CONCURRENT_WRITES: usize = 48;
-/// Those who waited for a CA that is back are woken so many at a time, so far apart, and all within half a minute.
+/// Certificates that waited for a CA are enqueued in batches after its return, all within half a minute.
 const WAKE_BATCH: usize = 10;
 const WAKE_INTERVAL: Duration = Duration::from_millis(100);
 const WAKE_BATCHES: usize = 300;
@@ -65,7 +65,7 @@ pub struct Context {
     pub rehearsed: Mutex<HashMap<String, Timestamp>>,
     /// By UID: what an attempt that is under way has to remember.
     pub attempts: Mutex<HashMap<String, Attempt>>,
-    /// Those that are looked at again when the API server answers again.
+    /// Certificates that are enqueued when the API server answers again.
     pub waiting: Mutex<HashSet<ObjectKey>>,
     /// By UID: the tries of rollouts that have not succeeded.
     pub rollouts: Mutex<HashMap<String, RolloutAttempts>>,
@@ -81,7 +81,7 @@ pub struct Attempt {
     /// Which of the issuers is asked: 0 is `issuerRef`.
     pub issuer: usize,
     pub since: tokio::time::Instant,
-    /// What the issuers before this one said.
+    /// Failures of the issuers before this one.
     pub refusals: Vec<Failure>,
     /// The queue that it waits in, and its name there.
     pub queued: Option<(Arc<AcmeSigner>, String)>,
@@ -91,7 +91,7 @@ pub struct Attempt {
     pub lapsed: bool,
     /// Writes to the API server that failed in a row.
     pub write_failures: u32,
-    /// The generation that was told to be unreadable: our own status makes us look again.
+    /// Generation that was reported as undecodable: the write of our own status causes another reconcile.
     pub unreadable: Option<i64>,
 }
 
@@ -126,7 +126,7 @@ impl Context {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    /// How many Certificates there are.
+    /// Returns the number of Certificates.
     pub fn total(&self) -> usize {
         self.caches.iter().map(|cache| cache.certificates.len()).sum()
     }
@@ -163,7 +163,7 @@ impl Context {
         };
     }
 
-    /// The attempt of `uid` is over, and holds nobody up any more.
+    /// Ends the attempt of `uid`, which frees its place in a queue.
     pub fn end_attempt(&self, uid: &str) -> Option<Attempt> {
         let mut ended = self
             .attempts
@@ -176,7 +176,7 @@ impl Context {
         Some(ended)
     }
 
-    /// What is remembered of the last failure of `uid`.
+    /// Returns the record of the last failure of `uid`.
     pub fn pause(&self, uid: &str) -> Pause {
         self.lock_pauses().get(uid).copied().unwrap_or_default()
     }
@@ -237,7 +237,7 @@ impl Context {
         self.enqueue_named(&next);
     }
 
-    /// Has those looked at that a queue names.
+    /// Enqueues the Certificates that a queue names.
     pub fn enqueue_named(&self, identities: &[String]) {
         enqueue_named(&self.caches, identities);
     }
@@ -247,7 +247,7 @@ impl Context {
         work(&mut self.rollouts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Has a Certificate looked at as soon as the API server answers again.
+    /// Enqueues a Certificate as soon as the API server answers again.
     pub fn wait_for_api(&self, certificate: &Certificate) {
         let certificate = ObjectKey::of(certificate);
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -260,7 +260,7 @@ impl Context {
         waiting.drain().collect()
     }
 
-    /// Works on the breaker, and tells the metric.
+    /// Works on the breaker, and updates the metric.
     pub fn breaker<T>(&self, work: impl FnOnce(&mut Breaker) -> T) -> T {
         let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
         let result = work(&mut breaker);
@@ -268,13 +268,13 @@ impl Context {
         result
     }
 
-    /// Tells the user about `certificate` by an event.
+    /// Publishes an event about `certificate`.
     pub fn publish_event(&self, certificate: &Certificate, type_: EventType, reason: &str, note: &str) {
         self.events
             .publish(&reference(certificate), type_, reason, "Issue", note);
     }
 
-    /// Has a Certificate looked at now.
+    /// Enqueues a Certificate.
     pub fn enqueue(&self, certificate: &ObjectKey) {
         for cache in &self.caches {
             cache.enqueue(certificate);
@@ -319,7 +319,7 @@ pub fn uid_of(identity: &str) -> &str {
     identity.rsplit('/').next().unwrap_or_default()
 }
 
-/// How long until `time`.
+/// Returns the time until `time`.
 pub fn until(time: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(time.duration_since(now)).unwrap_or_default()
 }

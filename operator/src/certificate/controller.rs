@@ -49,7 +49,7 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// Nothing was looked at yet.
+    /// Returns a scope without reconciles so far.
     pub fn new(ctx: Arc<Context>, cache: Arc<Cache>) -> Self {
         Self {
             ctx,
@@ -58,7 +58,7 @@ impl Scope {
         }
     }
 
-    /// Tells the breaker once what was before this operator, when the lists are there.
+    /// Restores the breaker once from the statuses, after the first lists.
     fn recall(&self, now: Timestamp) {
         self.recalled.call_once(|| {
             let certificates = self.cache.certificates.state();
@@ -173,7 +173,7 @@ impl Reconcile<'_> {
         Ok(mark.filter(|mark| !self.ctx().passwords_fit(self.uid(), mark)))
     }
 
-    /// Whether the keystores that are there open with the passwords as they are now: a password's Secret may change
+    /// Returns whether the keystores in the Secret open with the present passwords: a password's Secret may change
     /// without its password. Passwords that cannot be read change nothing.
     async fn keystores_open(&self, mark: String) -> Result<bool, WriteError> {
         let passwords = match secret_writer::passwords(self).await {
@@ -281,7 +281,7 @@ impl Reconcile<'_> {
         let asked_since = |last: Timestamp| {
             super::renewal::requested(self.certificate).is_some_and(|time| last < time && time <= self.now)
         };
-        // Told already, and not yet time to say it again.
+        // Reported already, and not due again.
         let next = clock::ATTEMPT.believe(before.next_attempt_time, self.now);
         if let (Some(last), Some(next)) = (&before.last_failure, next)
             && clock::past(Some(last.time), self.now).is_some()
@@ -322,7 +322,7 @@ impl Reconcile<'_> {
     }
 
     /// A write or read of ours failed. It is tried again soon, without a word in the status at first,
-    /// which could not be written either; what the API server goes on refusing is told.
+    /// which could not be written either; a lasting refusal of the API server is reported.
     async fn write_failed(&self, error: &WriteError) -> Action {
         if error.reason() == "NamespaceTerminating"
             && let Ok(action) = self.fail(&terminating(&self.namespace()), None).await
@@ -330,7 +330,7 @@ impl Reconcile<'_> {
             return action;
         }
         if error.is_not_found() || error.reason() == "NamespaceTerminating" {
-            // It is gone, most likely; an API server that starts may say so of what is there, too.
+            // Most likely it is deleted; an API server that starts may say so of existing objects, too.
             return Action::requeue(MAX_BACKOFF);
         }
         let count = self.ctx().attempt(self.uid(), |attempt| {
@@ -351,7 +351,7 @@ impl Reconcile<'_> {
     }
 }
 
-/// What somebody has to mend before the API server lets us: missing rights are told at once, other refusals
+/// Returns the failure that a user has to fix before the API server accepts the write: missing rights at once, other refusals
 /// when they last.
 fn lasting(error: &WriteError, count: u32) -> Option<Failure> {
     let WriteError::Refused { reason, .. } = error else {
@@ -361,7 +361,7 @@ fn lasting(error: &WriteError, count: u32) -> Option<Failure> {
     (!error.is_conflict() && count >= patience).then(|| Failure::new(Class::Transient, reason, error.to_string()))
 }
 
-/// No failure of anybody's: nothing can be made in a namespace that is being deleted, and no alert is due for it.
+/// Returns the failure of a Certificate whose namespace is being deleted: it is not counted, and raises no alert.
 fn terminating(namespace: &str) -> Failure {
     Failure::new(
         Class::Held(MAX_BACKOFF),
@@ -406,7 +406,7 @@ mod tests {
             object: "Secret web-tls".into(),
             message: "no".into(),
         };
-        for (error, count, told) in [
+        for (error, count, reported) in [
             (refused("Forbidden"), 1, Some("Forbidden")),
             (refused("ServerError"), 1, None),
             (refused("ServerError"), MAX_REFUSALS, Some("ServerError")),
@@ -415,7 +415,7 @@ mod tests {
         ] {
             assert_eq!(
                 lasting(&error, count).map(|failure| failure.reason),
-                told,
+                reported,
                 "{error} {count}"
             );
         }

@@ -1,4 +1,4 @@
-//! What to do next about one Certificate: the whole decision, and nothing but the decision.
+//! Decides what to do next about one Certificate, as a pure function.
 
 use gatehouse_crds::certificate::{AuthorityType, Certificate, CertificateStatus};
 use jiff::Timestamp;
@@ -27,7 +27,7 @@ pub struct Observed<'a> {
     /// Fingerprint of the Secrets that hold the keystores' passwords now, when they may have changed.
     pub passwords: Option<&'a str>,
     /// The other Certificate that has a better claim to the Secret: it wants it and has made it, or
-    /// was there first while there is none.
+    /// was created first, while there is none.
     pub rival: Option<&'a str>,
     /// The status says that an order at a CA is in progress.
     pub in_flight: bool,
@@ -39,12 +39,12 @@ pub struct Observed<'a> {
     pub issuers: Since,
     /// Whether an object that the Certificate waits for has changed since the last look.
     pub changed: bool,
-    /// What this process remembers of the last failure.
+    /// What this process recorded about the last failure.
     pub pause: Pause,
     pub now: Timestamp,
 }
 
-/// What a process remembers of a failed attempt, beside the status.
+/// What a process records about a failed attempt, in addition to the status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pause {
     /// The revision of the registry when the attempt began; 0 when another process made it.
@@ -55,7 +55,7 @@ pub struct Pause {
     pub is_over: bool,
 }
 
-/// What is known of the target Secret.
+/// State of the target Secret.
 #[derive(Clone, Copy, Debug)]
 pub enum Secret<'a> {
     /// The watch shows none of type `kubernetes.io/tls`.
@@ -68,7 +68,7 @@ pub enum Secret<'a> {
     Read(&'a SecretMetadata, &'a Result<KeyPair, InvalidSecret>),
 }
 
-/// What to do.
+/// What to do next.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
     /// Nothing at all.
@@ -105,7 +105,7 @@ pub enum IssuanceReason {
     Advised,
     /// The Secret is gone.
     SecretMissing,
-    /// The Secret is there, but what is in it cannot serve.
+    /// The Secret exists, but its content cannot be used.
     SecretDamaged,
     /// The owner of a foreign Secret consents.
     Consent,
@@ -142,7 +142,7 @@ impl IssuanceReason {
         }
     }
 
-    /// Whether it is nobody's wish and no clock's, so that many at once point to a mishap.
+    /// Returns whether neither a user nor the clock asked for it, so that many at once indicate an accident.
     pub fn is_unrequested(self) -> bool {
         matches!(self, Self::SecretMissing | Self::SecretDamaged)
     }
@@ -209,7 +209,7 @@ fn by_metadata(observed: &Observed<'_>, desired: &DesiredCertificate, metadata: 
     if metadata.output_hash.as_deref() != Some(&desired.output_hash) || metadata.template != desired.template {
         return Decision::ReadSecret;
     }
-    // The passwords may be others than those of the keystores that are there.
+    // The passwords may differ from those of the existing keystores.
     if observed
         .passwords
         .is_some_and(|now| metadata.passwords.as_deref() != Some(now))
@@ -315,7 +315,7 @@ fn spec_changed(desired: &DesiredCertificate, metadata: &SecretMetadata) -> bool
         .is_some_and(|written| differs(written, &desired.request_hash))
 }
 
-/// The policies, first come first served: is the certificate that is there, and good, to be replaced?
+/// Returns why a valid certificate is to be replaced, if so: the first reason that applies.
 fn due(observed: &Observed<'_>, desired: &DesiredCertificate, metadata: &SecretMetadata) -> Option<IssuanceReason> {
     let status = status(observed);
     if spec_changed(desired, metadata) {
@@ -402,7 +402,7 @@ fn advice(observed: &Observed<'_>, metadata: &SecretMetadata) -> Option<Timestam
     (follows || status.renewal_time == Some(time)).then_some(time)
 }
 
-/// Whether the certificate that is there was itself obtained by advice.
+/// Returns whether the present certificate was itself issued by advice.
 pub fn is_by_advice(metadata: &SecretMetadata) -> bool {
     metadata.cause.as_deref() == Some(IssuanceReason::Advised.as_str())
 }
@@ -451,21 +451,21 @@ fn back_off(observed: &Observed<'_>) -> Option<Decision> {
         .find(|condition| condition.type_ == "Issuing")?;
     let same_spec = issuing.observed_generation == observed.certificate.metadata.generation;
     let asked_since = requested(observed).is_some_and(|time| time > failure.time);
-    // What was waited for is there; and a Secret that was in the way would have been seen by now.
+    // The awaited object exists; and a Secret that was in the way would have been seen by now.
     let arrived = match failure.reason.as_str() {
         "IssuerNotReady" => {
             let Since {
                 examined,
                 ready,
-                mended,
+                refreshed,
             } = observed.issuers;
-            examined.max(ready).max(mended) > observed.pause.revision
+            examined.max(ready).max(refreshed) > observed.pause.revision
         }
         "SecretConflict" | "SecretImmutable" => true,
         reason if observed.changed && dependencies::is_awaited(reason) => true,
         // The CA's word, which no change of ours takes back; only that it answers others after a pause that it asked for.
         "RateLimited" => observed.pause.is_over,
-        _ => observed.issuers.mended > observed.pause.revision || observed.pause.is_over,
+        _ => observed.issuers.refreshed > observed.pause.revision || observed.pause.is_over,
     };
     (same_spec && !asked_since && !arrived).then(|| Decision::BackOff {
         until: or_requested(observed.certificate, observed.now, until),
@@ -488,13 +488,13 @@ fn conflict(metadata: &SecretMetadata, trouble: &str) -> Decision {
     Decision::Refuse(secret_conflict(&metadata.name, trouble))
 }
 
-/// How a foreign Secret in the way is told to its owner.
+/// Returns the failure for a foreign Secret in the way.
 pub fn secret_conflict(name: &str, trouble: &str) -> Failure {
     Failure::new(
         Class::Waiting(std::time::Duration::from_secs(60)),
         "SecretConflict",
         format!(
-            "Secret {name} is there already and is not ours to overwrite: {trouble}. Choose another secretName, delete the Secret, \
+            "Secret {name} exists already and is not ours to overwrite: {trouble}. Choose another secretName, delete the Secret, \
              or consent to its replacement with: kubectl annotate secret {name} {}=true",
             names::ADOPT
         ),

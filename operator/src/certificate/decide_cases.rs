@@ -52,7 +52,7 @@ fn issued() -> Case {
     }
 }
 
-/// Not issued by us: somebody's pair for `name` is in the way of a new Certificate.
+/// Not issued by us: a foreign pair for `name` is in the way of a new Certificate.
 fn foreign(name: &str) -> Case {
     let other = Certificate {
         spec: gatehouse_crds::certificate::CertificateSpec {
@@ -471,7 +471,7 @@ fn what_a_ca_chose_otherwise_is_not_issued_again() {
             "issue SpecChanged",
         ),
         ("due", issued_otherwise().at(after(days(60))), "issue Due"),
-        // Nobody says that it was issued for this Certificate: it may serve somebody else with its other name.
+        // Nothing says that it was issued for this Certificate: its other name may be in use elsewhere.
         (
             "of another tool",
             Case {

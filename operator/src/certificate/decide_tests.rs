@@ -294,7 +294,7 @@ fn an_issuer_that_was_mended_ends_the_pause_and_one_that_was_ready_all_along_doe
     };
     // The attempt began at revision 7 of the registry: what happened in the same tick of the clock has its order.
     let (never, before, same, after) = (0, 6, 7, 8);
-    for (reason, ready, mended, pair) in [
+    for (reason, ready, refreshed, pair) in [
         ("IssuerNotReady", never, never, true),
         ("IssuerNotReady", before, before, true),
         ("IssuerNotReady", same, same, true),
@@ -309,20 +309,20 @@ fn an_issuer_that_was_mended_ends_the_pause_and_one_that_was_ready_all_along_doe
     ] {
         let since = Since {
             ready,
-            mended,
+            refreshed,
             ..Since::default()
         };
         let pause = Pause {
             revision: 7,
             ..Pause::default()
         };
-        assert_eq!(hold(reason, since, pause), pair, "{reason} {ready:?} {mended:?}");
+        assert_eq!(hold(reason, since, pause), pair, "{reason} {ready:?} {refreshed:?}");
     }
-    // Another process failed, and this one finds the issuer ready: whoever waited for it is taken up, others are not.
+    // Another process failed, and this one finds the issuer ready: Certificates that waited for it continue, others don't.
     let found = Since {
         examined: 1,
         ready: 1,
-        mended: 0,
+        refreshed: 0,
     };
     assert!(!hold("IssuerNotReady", found, Pause::default()));
     assert!(hold("Network", found, Pause::default()));

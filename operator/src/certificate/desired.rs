@@ -1,4 +1,4 @@
-//! What a Certificate asks for, parsed once into types that cannot be wrong.
+//! The spec of a Certificate, parsed once into types that cannot be wrong.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -15,14 +15,14 @@ use crate::pki::{
 /// Shortest lifetime that can be asked for.
 const MIN_DURATION: Duration = Duration::from_secs(30);
 
-/// What is asked for, ready to be signed.
+/// A valid spec, ready to be signed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DesiredCertificate {
     /// The certificate's content.
     pub request: CertificateRequest,
     /// The key.
     pub key: KeyParameters,
-    /// How the key is written.
+    /// Encoding of the key.
     pub encoding: KeyEncoding,
     /// Whether the key in the Secret is kept as long as it fits.
     pub keep_key: bool,
@@ -31,7 +31,7 @@ pub struct DesiredCertificate {
     /// Fingerprint of everything whose change is a change of the certificate.
     ///
     /// Its first two characters name the recipe, so that a later recipe, which gives other values
-    /// for the same spec, is told from a changed spec: an upgrade never re-issues.
+    /// for the same spec, is distinguished from a changed spec: an upgrade never re-issues.
     pub request_hash: String,
     /// Fingerprint of everything whose change is only a change of the Secret's form.
     pub output_hash: String,
@@ -248,7 +248,7 @@ fn constraints(constraints: &api::NameConstraints) -> Result<NameConstraints, Sp
     })
 }
 
-/// What is hashed is the parsed request with its sets sorted, so that the order of names, a
+/// Hashes the parsed request with its sets sorted, so that the order of names, a
 /// default written out, or a name in another spelling changes nothing.
 fn request_hash(spec: &api::CertificateSpec, request: &CertificateRequest, key: KeyParameters) -> String {
     fn sorted<T: Ord + ToString>(values: &[T]) -> Vec<String> {

@@ -11,13 +11,13 @@ pub struct Failure {
     pub reason: &'static str,
     /// For humans, without secrets.
     pub message: String,
-    /// How soon another attempt makes sense.
+    /// Time after which another attempt makes sense.
     pub class: Class,
-    /// So many tries of the same thing failed in a row, whoever made them.
+    /// Number of attempts at the same thing that failed in a row, by any Certificate.
     pub tries: u32,
 }
 
-/// What a failure says about the next attempt.
+/// Kind of a failure, which decides when the next attempt is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// Nothing was tried: something that is needed is not there, or in the way. Its change wakes

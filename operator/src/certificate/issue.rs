@@ -33,7 +33,7 @@ use crate::{
     telemetry::metrics::Issuance,
 };
 
-/// An order in flight is looked at again at least this often.
+/// Longest time until an order in progress is checked again.
 pub const REQUEUE_AFTER: Duration = Duration::from_secs(60);
 
 /// One step towards a new certificate.
@@ -219,14 +219,14 @@ fn falls_back(reconcile: &Reconcile<'_>, failure: &Failure, cause: IssuanceReaso
     })
 }
 
-/// What several issuers said, as one failure. The one that asks for the longest pause has it: a CA that said no is not
+/// Combines the failures of several issuers. The longest requested pause applies: a CA that refused is not
 /// asked sooner because another could not be reached.
 fn together(mut failure: Failure, before: &[Failure]) -> Failure {
     for other in before {
         failure.message = format!("{}; before that: {}", failure.message, other.message);
         failure.class = match (failure.class, other.class) {
             (Class::RetryAfter(one), Class::RetryAfter(other)) => Class::RetryAfter(one.max(other)),
-            (Class::RetryAfter(told), _) | (_, Class::RetryAfter(told)) => Class::RetryAfter(told),
+            (Class::RetryAfter(wait), _) | (_, Class::RetryAfter(wait)) => Class::RetryAfter(wait),
             (Class::Refused, _) | (_, Class::Refused) => Class::Refused,
             // All were away, or nothing was tried: it counts when it did for one of them.
             (Class::Held(_) | Class::Waiting(_), other @ Class::Away(_)) => other,

@@ -12,7 +12,7 @@ const GRACE_PERIOD: Duration = Duration::from_secs(1);
 /// A check for an issuer that is not ready, in case its change is missed.
 const RETRY_AFTER: Duration = Duration::from_secs(300);
 
-/// What to do with an issuer.
+/// Action for an issuer.
 pub enum Choice {
     Sign(Signer),
     /// Its change enqueues the Certificate; at the latest it is checked again after this time.

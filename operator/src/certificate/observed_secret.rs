@@ -1,4 +1,4 @@
-//! What a Secret has: what its metadata tells without reading it, and what is inside.
+//! A Secret as observed: its metadata without reading the body, and its contents.
 
 use std::{
     collections::BTreeMap,
@@ -40,7 +40,7 @@ pub const ISSUED_AT: &str = "gatehouse.dev/issued-at";
 /// Annotation: why it was issued ([`super::decide::IssuanceReason`]).
 pub const CAUSE: &str = "gatehouse.dev/cause";
 
-/// All our annotations: what else we own is there because a template says so.
+/// Our annotations. Other annotations that we own come from a template.
 const NOTES: [&str; 12] = [
     names::CERTIFICATE,
     names::ISSUER,
@@ -58,7 +58,7 @@ const NOTES: [&str; 12] = [
 /// All our labels.
 const LABELS: [&str; 2] = [names::MANAGED, names::APP_MANAGED_BY];
 
-/// A Secret as far as its metadata tells. All that is kept of it in memory.
+/// Metadata of a Secret: all that is kept of it in memory.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SecretMetadata {
     pub namespace: String,
@@ -70,13 +70,13 @@ pub struct SecretMetadata {
     /// Whether its owner consents that we take it.
     pub adopt: bool,
     /// Whether every field that we wrote is still as we wrote it. The API server keeps account of
-    /// that: whoever changes or removes a field takes it from us (server-side apply).
+    /// that: a client that changes or removes a field takes it from us (server-side apply).
     pub intact: bool,
     /// Which labels and annotations of a template are as we wrote them, by [`template_mark`].
     pub template: u64,
     /// When our apply last changed something, by the API server's clock.
     pub written: Option<Timestamp>,
-    /// Who signed, as `<kind>/<name>`.
+    /// Signing issuer as `<kind>/<name>`.
     pub issuer: Option<String>,
     pub serial_number: Option<String>,
     pub not_after: Option<Timestamp>,
@@ -131,7 +131,7 @@ impl SecretMetadata {
 }
 
 impl SecretMetadata {
-    /// Who signed, as a Certificate's status has it.
+    /// Signing issuer as in a Certificate's status.
     pub fn signing_issuer(&self) -> Option<SigningIssuer> {
         let (kind, name) = self.issuer.as_deref()?.split_once('/')?;
         let kind = [IssuerKind::Issuer, IssuerKind::ClusterIssuer]
@@ -180,7 +180,7 @@ fn owned<'a>(fields: Option<&'a Value>, map: &str) -> impl Iterator<Item = &'a s
 }
 
 /// A number for the keys of a template's labels and annotations, without those that we set anyway: the same for those
-/// that are asked for and those that are still ours, or somebody changed or took one. All that is kept of them.
+/// that the template wants and those that are still ours, or another client changed or took one. All that is kept of them.
 pub fn template_mark<'a>(labels: impl Iterator<Item = &'a str>, annotations: impl Iterator<Item = &'a str>) -> u64 {
     let mut keys: Vec<_> = labels
         .filter(|key| !LABELS.contains(key))

@@ -77,7 +77,7 @@ fn a_label_or_annotation_of_the_template_is_missed_when_somebody_takes_it() {
         assert_ne!(mark(&secret), desired.template, "{key}");
         assert!(intact(&secret), "{key}: the pair is untouched");
     }
-    // One that somebody adds is theirs.
+    // One that a user adds is theirs.
     let mut secret = whole;
     let theirs = json!({"f:metadata": {"f:labels": {"f:theirs": {}}}});
     let entries = secret.metadata.managed_fields.as_mut().unwrap();

@@ -1,7 +1,7 @@
 //! Issuing by ACME, one step at a time: nothing here waits; it says when to come again.
 //!
-//! What an order needs to be taken up after a crash is outside of the process before the CA can
-//! need it: its URL in the status, its key in a Secret of its own. Everything else the CA tells.
+//! An order can be resumed after a crash because its URL is in the status and its key in a Secret of its own before the
+//! CA can need them. Everything else is read from the CA.
 
 mod challenges;
 mod ending;
@@ -61,7 +61,7 @@ impl Orders {
         self.lock().insert(uid.to_owned(), flight);
     }
 
-    /// What the order that is in flight asks of the CA next.
+    /// Returns the endpoint that the order in progress uses next.
     pub fn next_endpoint(&self, uid: &str, now: Timestamp) -> Option<Endpoint> {
         self.lock().get(uid).map(|flight| flight.next_endpoint(now))
     }
@@ -71,7 +71,7 @@ impl Orders {
         self.lock().contains_key(uid)
     }
 
-    /// Whether the certificate of the one in flight is there, and only has yet to be written.
+    /// Returns whether the certificate is issued, and only has to be written.
     pub fn has_landed(&self, uid: &str) -> bool {
         self.lock().get(uid).is_some_and(|flight| flight.pair.is_some())
     }
@@ -96,7 +96,7 @@ impl Orders {
 pub struct InFlightOrder {
     pub issuer: Key,
     pub signer: Arc<AcmeSigner>,
-    /// What it is for.
+    /// Identifiers of the request.
     pub request_hash: String,
     key: Arc<PrivateKey>,
     session: Box<dyn AcmeOrder>,
@@ -111,35 +111,35 @@ pub struct InFlightOrder {
     waiting: Option<Waiting>,
     /// The CA took the CSR, whatever the order's status says.
     finalized: bool,
-    /// How often the CA was not ready for what its own answer had asked for.
+    /// How often the CA was not ready although its own answer said so.
     unready: u32,
-    /// The certificate, when it is there and has yet to be written.
+    /// The issued certificate, until it is written.
     pub pair: Option<KeyPair>,
-    /// Where the CA has the certificate.
+    /// URL of the certificate at the CA.
     pub certificate_url: Option<String>,
     /// Why the certificate's chain is not the preferred one, to be reported with it.
     pub chain_note: Option<String>,
-    /// What is asked of the CA now, or was last.
+    /// Present or last endpoint.
     at: Endpoint,
-    /// What the CA has answered since this was last emptied.
-    pub heard: Vec<Endpoint>,
+    /// Endpoints that answered since this list was last emptied.
+    pub answered: Vec<Endpoint>,
     /// Whether the status names it.
     pub recorded: bool,
     /// When its state was last written to the status.
-    pub told: Instant,
+    pub reported_at: Instant,
 }
 
-/// How far an order came.
+/// Progress of an order after a step.
 pub enum Progress {
     /// Call again after this time.
     Again(Duration),
     /// The certificate is in [`InFlightOrder::pair`].
     Issued,
-    /// The order goes on, but not now.
+    /// The order continues later.
     Paused(Failure),
     /// This order will never give a certificate.
     Failed(Failure),
-    /// The order is lost through nobody's fault; another one may be placed at once.
+    /// The order was lost without a failure; another may be placed at once.
     Lapsed(Failure),
 }
 
@@ -226,18 +226,18 @@ impl InFlightOrder {
             certificate_url: None,
             chain_note: None,
             at: Endpoint::Order,
-            heard: Vec::new(),
+            answered: Vec::new(),
             recorded: false,
-            told: Instant::now(),
+            reported_at: Instant::now(),
         }
     }
 
-    /// What of the CA was asked last.
+    /// Returns the endpoint that was used last.
     pub fn endpoint(&self) -> Endpoint {
         self.at
     }
 
-    /// What of the CA is asked next.
+    /// Returns the endpoint that is used next.
     pub fn next_endpoint(&self, now: Timestamp) -> Endpoint {
         match next_step(self.session.view(), now) {
             Step::Finalize => Endpoint::Finalize,
@@ -291,7 +291,7 @@ impl InFlightOrder {
         match next_step(self.session.view(), now) {
             Step::Fetch => {
                 self.session.refresh().await?;
-                self.heard.push(self.at);
+                self.answered.push(self.at);
             }
             Step::Present(authorizations) => {
                 let authorizations: Vec<AuthorizationView> = authorizations.into_iter().cloned().collect();
@@ -321,7 +321,7 @@ impl InFlightOrder {
                     Err(error) => return Err(error),
                 }
                 self.poll_at = None;
-                self.heard.push(self.at);
+                self.answered.push(self.at);
             }
             Step::Collect => {
                 let preferred = self.signer.spec.preferred_chain.clone();
@@ -330,7 +330,7 @@ impl InFlightOrder {
                     Err(AcmeError::OrderNotReady { .. }) => return Ok(Some(self.unready(now))),
                     Err(error) => return Err(error),
                 };
-                self.heard.push(self.at);
+                self.answered.push(self.at);
                 return Ok(Some(
                     match chosen(&chains.all, preferred.as_deref(), desired, &self.key, now) {
                         Ok(chain) => {
@@ -374,9 +374,9 @@ impl InFlightOrder {
         if let Some(left) = self.pause_left() {
             return Ok(Some(Progress::Again(left)));
         }
-        // After the answer: what is known of the order is from before, and says nothing about a wait that went on without it.
+        // After the answer: the known state of the order is older, and says nothing about a wait that continued without it.
         self.session.refresh().await?;
-        self.heard.push(self.at);
+        self.answered.push(self.at);
         self.poll_at = None;
         Ok(None)
     }

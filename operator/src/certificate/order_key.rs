@@ -17,9 +17,9 @@ use crate::{
 };
 
 const KEY: &str = "tls.key";
-/// What the names of these Secrets begin with; the UID of the Certificate follows.
+/// Prefix of the names of these Secrets; the UID of the Certificate follows.
 const PREFIX: &str = "gatehouse-order-";
-/// What these Secrets are labelled.
+/// Label of these Secrets.
 const ORDER: &str = "acme-order";
 
 /// The Secret that holds the key of an order in flight.
@@ -27,7 +27,7 @@ fn secret_name(reconcile: &Reconcile<'_>) -> String {
     format!("{PREFIX}{}", reconcile.uid())
 }
 
-/// The key, when it is there and can be read.
+/// Returns the key, if it exists and can be read.
 pub async fn read(reconcile: &Reconcile<'_>) -> Result<Option<Arc<PrivateKey>>, WriteError> {
     let name = secret_name(reconcile);
     let secret = reconcile
@@ -82,7 +82,7 @@ pub async fn write(reconcile: &Reconcile<'_>, key: &PrivateKey) -> Result<(), Wr
 
 /// Deletes the keys of orders that ended in a crash: one list at the start, and nothing ever after.
 ///
-/// A key that somebody still needs is one whose Certificate has an order in its status, or is being
+/// A key is still needed while its Certificate has an order in its status, or is being
 /// worked on by now.
 pub async fn sweep(ctx: &Context, cache: &Cache, namespace: Option<&str>) {
     let secrets: Api<Secret> = match namespace {

@@ -1,4 +1,4 @@
-//! Puts back the chain of an ACME certificate that somebody removed from its Secret, as the CA still has it.
+//! Restores the chain of an ACME certificate that was removed from its Secret, as the CA still has it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,10 +18,10 @@ use crate::{
     pki::{Chain, PrivateKey},
 };
 
-/// Pause after our last write of the Secret: whoever goes on damaging it makes few requests to the CA.
+/// Pause after our last write of the Secret: a client that damages it again and again causes few requests to the CA.
 const MIN_INTERVAL: SignedDuration = SignedDuration::from_secs(10);
 
-/// Reads the chain from the CA and writes it to the Secret, when the key is there, and the certificate is the one of the status.
+/// Reads the chain from the CA and writes it to the Secret, if the key is in the Secret and the certificate is the one of the status.
 /// None when an order is needed.
 pub(super) async fn put_back(acme: &Acme<'_>) -> Result<Option<Action>, Stopped> {
     let reconcile = acme.reconcile;

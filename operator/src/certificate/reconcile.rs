@@ -34,7 +34,7 @@ pub struct Reconcile<'a> {
     pub now: Timestamp,
     /// Whether an object that the Certificate waits for has changed since the last look.
     pub changed: bool,
-    /// What was known of the issuers when it began.
+    /// Revision of the issuers' registry when the reconcile began.
     pub revision: u64,
 }
 
@@ -43,7 +43,7 @@ pub struct ObservedSecret {
     pub metadata: Option<Arc<SecretMetadata>>,
     /// Whether it was read, and not only watched.
     pub is_read: bool,
-    /// What is inside, when it was read.
+    /// Contents, when they were read.
     pub contents: Option<Result<KeyPair, InvalidSecret>>,
     /// Fingerprint of the Secrets of the keystores' passwords, when they may have changed.
     pub passwords: Option<String>,
@@ -86,7 +86,7 @@ impl<'a> Reconcile<'a> {
         }
     }
 
-    /// The status that is there.
+    /// Returns the present status.
     pub fn status(&self) -> CertificateStatus {
         self.certificate.status.clone().unwrap_or_default()
     }
@@ -195,7 +195,7 @@ impl<'a> Reconcile<'a> {
             .fold(Since::default(), |all, one| Since {
                 examined: all.examined.max(one.examined),
                 ready: all.ready.max(one.ready),
-                mended: all.mended.max(one.mended),
+                refreshed: all.refreshed.max(one.refreshed),
             });
         decide::decide(&Observed {
             certificate: self.certificate,

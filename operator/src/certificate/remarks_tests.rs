@@ -87,16 +87,16 @@ fn an_issuer_that_signs_with_something_else_now_is_reported_with_the_command() {
     ] {
         let certificate = issued(Some(&signed), "");
         let status = looked_at(&certificate, Some(&now));
-        let told = message(&status);
+        let text = message(&status);
         assert_eq!(
-            told.contains("kubectl gatehouse renew -n app web"),
+            text.contains("kubectl gatehouse renew -n app web"),
             reported,
-            "{case}: {told}"
+            "{case}: {text}"
         );
         assert_eq!(status.authority, Some(signed.authority), "{case}");
         if reported {
             let renewal = status.renewal_time.unwrap().to_string();
-            assert!(told.contains("Issuer ca") && told.contains(&renewal), "{case}: {told}");
+            assert!(text.contains("Issuer ca") && text.contains(&renewal), "{case}: {text}");
         }
         // Said once, and kept while the issuer is not known, as after a restart.
         let again = Certificate {
@@ -124,7 +124,7 @@ fn a_status_of_before_takes_the_authority_of_now() {
     let status = looked_at(&issued(None, ""), Some(&acme(STAGING, false)));
     assert_eq!(status.authority, Some(acme(STAGING, false).authority));
     assert!(!message(&status).contains("kubectl"));
-    // What was adopted is from nobody that is known.
+    // The issuer of an adopted certificate is unknown.
     let mut adopted = issued(None, "");
     adopted.status.as_mut().unwrap().issuer = None;
     assert_eq!(looked_at(&adopted, Some(&acme(STAGING, false))).authority, None);
@@ -150,10 +150,10 @@ fn who_decides_about_the_lifetime_is_reported_where_it_is_not_the_duration() {
             Some("No certificate outlives its CA"),
         ),
     ] {
-        let told = message(&looked_at(&issued(Some(&issuer), spec), Some(&issuer)));
+        let text = message(&looked_at(&issued(Some(&issuer), spec), Some(&issuer)));
         match part {
-            Some(part) => assert!(told.contains(part), "{case}: {told}"),
-            None => assert!(!told.contains("lifetime"), "{case}: {told}"),
+            Some(part) => assert!(text.contains(part), "{case}: {text}"),
+            None => assert!(!text.contains("lifetime"), "{case}: {text}"),
         }
     }
 }

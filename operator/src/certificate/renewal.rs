@@ -42,7 +42,7 @@ pub fn renewal_time(start: Timestamp, not_after: Timestamp, spec: &CertificateSp
             spec.renew_before_percentage
                 .map(|share| lifetime * i128::from(share) / 100)
         })
-        // The issuer may have given less than was asked for: renewing at once, for ever, helps nobody.
+        // The issuer may have given less than requested: renewing at once, forever, does not help.
         .filter(|before| *before < lifetime);
     let before = asked.unwrap_or(if lifetime < i128::from(SHORT) * 1000 {
         lifetime / 2
@@ -77,7 +77,7 @@ pub fn advised_time(ari: &AriStatus, seed: u64) -> Option<Timestamp> {
         .map(whole_seconds)
 }
 
-/// Whether advice is followed. Not when the certificate in hand is itself the fruit of such advice and not half through its
+/// Returns whether advice is followed. Not while the present certificate was itself issued by such advice and is not half through its
 /// life: a CA that always says "now" must not be able to make us renew without end.
 pub fn follows_advice(by_advice: bool, not_before: Timestamp, not_after: Timestamp, now: Timestamp) -> bool {
     let half = SignedDuration::from_millis(

@@ -1,6 +1,6 @@
 //! Restarts what uses a Secret after it changed, and tries again until it is done.
 //!
-//! What is left to do stands in `status.pendingRollouts`, so that neither a failed write nor a restart of the operator leaves Pods
+//! Pending restarts are in `status.pendingRollouts`, so that neither a failed write nor a restart of the operator leaves Pods
 //! with a certificate that runs out.
 
 use std::time::Duration;
@@ -70,7 +70,7 @@ impl Failed {
     }
 }
 
-/// What came of a try.
+/// Outcome of an attempt.
 #[derive(Debug)]
 pub struct Outcome {
     failed: Vec<Failed>,
@@ -132,7 +132,7 @@ fn left(status: &CertificateStatus, all: &[RolloutTarget]) -> Vec<RolloutTarget>
     pending.filter(|target| all.contains(target)).cloned().collect()
 }
 
-/// How long to wait for the next try; none when it may be made now.
+/// Returns the time until the next attempt; `None` when it is due now.
 fn wait(tries: &RolloutAttempts, changed: bool, now: Instant) -> Option<Duration> {
     let due = if changed {
         tries.next.min(tries.last + MIN_REQUEUE_AFTER)
@@ -231,7 +231,7 @@ fn pause(failures: u32) -> Duration {
         .min(MAX_BACKOFF)
 }
 
-/// Has the Certificate looked at later, whatever else it waits for meanwhile.
+/// Enqueues the Certificate later, whatever else it waits for meanwhile.
 fn enqueue_after(reconcile: &Reconcile<'_>, pause: Duration) {
     let cache = reconcile.scope.cache.clone();
     let certificate = ObjectKey::of(reconcile.certificate);

@@ -154,7 +154,7 @@ pub(super) fn written(certificate: &Certificate, pair: &KeyPair, cause: Issuance
     secret
 }
 
-/// Which fields of an applied body its manager owns, as `fieldsV1` tells it.
+/// Returns the fields of an applied body that its manager owns, as `fieldsV1`.
 fn owned(body: &Value) -> Value {
     match body {
         Value::Object(fields) => fields
@@ -181,7 +181,7 @@ pub(super) fn entry(manager: &str, operation: &str, fields: Value) -> ManagedFie
     }
 }
 
-/// What `kubectl edit` does to what the API server knows of our fields: the one at `path` is somebody else's now.
+/// Changes the API server's record of our fields as `kubectl edit` does: another manager owns the one at `path` now.
 pub(super) fn take(secret: &mut Secret, path: &[&str]) {
     let entries = secret.metadata.managed_fields.as_mut().unwrap();
     let (last, parents) = path.split_last().unwrap();

@@ -27,10 +27,10 @@ pub struct Passwords {
     pub mark: Option<String>,
 }
 
-/// What is noted on the Secret beside the pair.
+/// Annotations of the Secret, in addition to the key pair.
 #[derive(Clone, Debug)]
 pub struct SecretAnnotations<'a> {
-    /// Who signed, as `<kind>/<name>`, when known.
+    /// Signing issuer as `<kind>/<name>`, when known.
     pub issuer: Option<String>,
     /// Why it was issued, when known.
     pub cause: Option<String>,

@@ -1,4 +1,4 @@
-//! Brings a pair into its Secret, and everybody up to date about it.
+//! Writes a key pair to its Secret, and everything that follows from it.
 
 use std::time::Duration;
 
@@ -34,20 +34,20 @@ use crate::kubernetes::{
 /// When the API server is asked again whether it would take a Secret; quotas and policies are not watched.
 const RETRY_AFTER: Duration = Duration::from_secs(300);
 
-/// What is to be brought.
+/// Content of the Secret to be written.
 #[derive(Clone, Copy)]
 pub struct SecretContent<'a> {
     pub desired: &'a DesiredCertificate,
     pub pair: &'a KeyPair,
-    /// The Secret that is there.
+    /// Metadata of the existing Secret.
     pub metadata: Option<&'a SecretMetadata>,
-    /// Who signed; none when the pair was there already.
+    /// Signing issuer; `None` when the pair existed already.
     pub issuer: Option<&'a SignedBy>,
-    /// Why; none when the pair was there already.
+    /// Reason; `None` when the pair existed already.
     pub cause: Option<IssuanceReason>,
 }
 
-/// Who signed, and whether the CA gives advice on renewal.
+/// The signing issuer, and whether its CA gives advice on renewal.
 #[derive(Clone, Debug)]
 pub struct SignedBy {
     pub issuer: SigningIssuer,
@@ -55,13 +55,13 @@ pub struct SignedBy {
     /// By an order, whose key waits in a Secret of its own.
     pub ordered: bool,
     pub gives_advice: bool,
-    /// Where the CA has the certificate, by an order.
+    /// URL of the certificate at the CA, when it was ordered.
     pub certificate_url: Option<String>,
 }
 
 /// Writes the Secret, restarts what is to be restarted, deletes the order's key, and writes the
 /// status: in this order, so that a crash in between is found out and made good by the next look. Once
-/// the status has forgotten the order nobody would look for its key.
+/// the status has forgotten the order, nothing would look for its key.
 pub async fn publish(reconcile: &Reconcile<'_>, delivery: &SecretContent<'_>) -> Result<Action, Stopped> {
     let ctx = reconcile.ctx();
     let passwords = passwords(reconcile).await?;
@@ -81,7 +81,7 @@ pub async fn publish(reconcile: &Reconcile<'_>, delivery: &SecretContent<'_>) ->
     let rollout = rollout::restart(reconcile, delivery.pair).await;
 
     let is_new = delivery.cause.is_some();
-    // Of a pair that we wrote before and could not note in the status, the Secret tells all there is to know.
+    // For a pair that we wrote before and could not record in the status, the Secret has all the facts.
     let own = delivery
         .metadata
         .filter(|metadata| metadata.certificate == reconcile.certificate.metadata.name);
@@ -171,7 +171,7 @@ fn notes<'a>(reconcile: &Reconcile<'_>, delivery: &SecretContent<'a>) -> SecretA
     let advice = delivery.issuer.map(|signed| signed.gives_advice);
     let observed =
         |of: fn(&SecretMetadata) -> Option<&String>| delivery.metadata.and_then(|metadata| of(metadata).cloned());
-    // The status is believed before notes that anybody may have changed, if it speaks of the same certificate.
+    // The status takes precedence over annotations that any client may have changed, if it is about the same certificate.
     let leaf = delivery.pair.leaf();
     let status = reconcile.status();
     let status = (status.serial_number == Some(leaf.serial_hex())).then_some(status);
@@ -227,7 +227,7 @@ async fn write(
     }
 }
 
-/// What is written to, and whether fields of others may be taken.
+/// Returns the target of the write, and whether fields of others may be taken.
 fn target<'a>(name: &'a str, metadata: Option<&'a SecretMetadata>) -> (Target<'a>, Conflicts) {
     match metadata {
         // Ours, or taken with its owner's consent, exactly as it was judged.
@@ -292,7 +292,7 @@ async fn resolve_conflict(
                 .map_err(classify_write_error)?;
             Ok(SecretMetadata::of(&secret.metadata))
         }
-        // A good pair is there: ours is not needed, the next look takes that one over.
+        // A valid pair exists: ours is not needed, and the next reconcile adopts that one.
         Decision::Write
         | Decision::UpToDate { .. }
         | Decision::AskAdvice { .. }
@@ -302,7 +302,7 @@ async fn resolve_conflict(
     }
 }
 
-/// What of a failed write is the user's to mend, and what is to be tried again without a word.
+/// Returns whether a user has to fix the cause of a failed write, or whether it is only repeated.
 pub fn classify_write_error(error: WriteError) -> Stopped {
     permanent_write_failure(&error, Class::Transient).map_or(Stopped::Api(error), Stopped::Failed)
 }
@@ -340,7 +340,7 @@ fn permanent_write_failure(error: &WriteError, class: Class) -> Option<Failure> 
 }
 
 /// For how long one namespace's answer holds for other plain Secrets that do not exist yet: long enough for many Certificates
-/// that are made together, and too short for somebody to change a quota or policy unnoticed.
+/// that are created together, and too short for a quota or policy to be changed unnoticed.
 const DRY_RUN_VALIDITY: SignedDuration = SignedDuration::from_secs(1);
 
 /// Decides whether to ask the API server before an order: always when the Secret exists (it may be immutable) or has more in
@@ -355,7 +355,7 @@ pub fn needs_dry_run(certificate: &Certificate, exists: bool, passed: Option<Tim
 }
 
 /// Asks the API server, before anything is ordered, whether it would take the Secret: an immutable one, a quota, a policy
-/// or keystores that are too large would be found only when the order is spent. A stand-in signed by its own key is
+/// or keystores that are too large would be found only after the order is spent. A substitute signed by its own key is
 /// sent, and nothing is written.
 pub async fn dry_run(
     reconcile: &Reconcile<'_>,
@@ -407,7 +407,7 @@ pub async fn passwords(reconcile: &Reconcile<'_>) -> Result<Passwords, Stopped> 
 }
 
 /// Fingerprint of the Secrets that hold the passwords now, by their metadata alone; `None` without keystores, and while
-/// one of the Secrets is missing: the keystores that are there go on serving.
+/// one of the Secrets is missing: the existing keystores continue to be served.
 pub async fn passwords_mark(reconcile: &Reconcile<'_>) -> Result<Option<String>, WriteError> {
     let mut secrets = Vec::new();
     for selector in keystores::password_refs(reconcile.certificate.spec.keystores.as_ref()) {

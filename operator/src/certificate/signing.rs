@@ -23,7 +23,7 @@ const DEFAULT_LIFETIME: Duration = Duration::from_secs(90 * 86_400);
 const BACKDATED: Duration = Duration::from_secs(60);
 
 /// Why a renewal would be in vain: the CA's end caps the new certificate's, which would end no later than the old.
-/// Renewed at half of what is left again and again, it would keep everybody busy to the CA's last second.
+/// Renewed at half of the rest again and again, it would cause work until the CA's last second.
 pub fn in_vain(issuer: &Key, ca: &CaSigner, cause: IssuanceReason, not_after: Option<Timestamp>) -> Option<Failure> {
     let end = ca.authority.not_after();
     let by_time = matches!(cause, IssuanceReason::Due | IssuanceReason::Advised);
@@ -31,7 +31,7 @@ pub fn in_vain(issuer: &Key, ca: &CaSigner, cause: IssuanceReason, not_after: Op
         Failure::new(
             Class::Waiting(Duration::from_secs(300)),
             "IssuerNotReady",
-            format!("{issuer} ends at {end} itself, so that a new certificate would last no longer than the one that is there: renew the CA in its Secret"),
+            format!("{issuer} ends at {end} itself, so that a new certificate would not last longer than the present one; renew the CA in its Secret"),
         )
     })
 }
@@ -90,7 +90,7 @@ fn key_pair(key: Arc<PrivateKey>, issued: &Issued) -> Result<KeyPair, Failure> {
     Ok(KeyPair::new(key, chain))
 }
 
-/// A CA that may not sign this: its owner or the Certificate's has to mend something.
+/// Returns the failure of a CA that may not sign this: the spec of one of the two has to be fixed.
 fn refused(error: &AuthorityError) -> Failure {
     match error {
         AuthorityError::Expired { .. } | AuthorityError::NotYetValid { .. } => Failure::new(

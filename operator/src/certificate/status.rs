@@ -35,7 +35,7 @@ const ADOPTED: &str = "Adopted";
 /// Its owner suspended it.
 const SUSPENDED: &str = "Suspended";
 
-/// The status that is there, and what it is written for.
+/// Builds a status from the present one.
 #[derive(Clone, Copy, Debug)]
 pub struct StatusBuilder<'a> {
     pub certificate: &'a Certificate,
@@ -179,7 +179,7 @@ impl StatusBuilder<'_> {
             not_after: Some(renewal::whole_seconds(leaf.not_after)),
             serial_number: Some(leaf.serial_hex()),
             fingerprint_sha256: Some(leaf.fingerprint_sha256()),
-            // The status is believed before the Secret's notes, which anybody may have changed.
+            // The status takes precedence over the Secret's annotations, which any client may have changed.
             issuer: before.issuer.filter(|_| same).or_else(|| issued.issuer.clone()),
             authority: before.authority.filter(|_| same).or_else(|| issued.authority.clone()),
             differences: issued.differences.clone(),
@@ -207,7 +207,7 @@ impl StatusBuilder<'_> {
         let time = renewal::renewal_time(start, leaf.not_after, &self.certificate.spec, seed);
         status.renewal_time = Some(time.max(renewal::soonest(issued_at, leaf.not_after)));
         let secret = &self.certificate.spec.secret_name;
-        // A Secret written anew in another form says nothing about where the certificate came from.
+        // A Secret that was rewritten in another form says nothing about where the certificate came from.
         let reason = match (issued.is_new, same) {
             (true, _) => "Issued",
             (false, true) => ready_reason(&before.conditions),
@@ -339,7 +339,7 @@ impl StatusBuilder<'_> {
 /// The message of a Ready certificate, before the remarks.
 fn good_until(secret: &str, reason: &str, end: Option<Timestamp>) -> String {
     let verb = if reason == ADOPTED {
-        "was there already and fits"
+        "existed already and fits"
     } else {
         "was issued"
     };
@@ -359,7 +359,7 @@ fn with_remarks(message: String, remarks: &[String]) -> String {
         .fold(message, |message, remark| format!("{message} {remark}"))
 }
 
-/// What is known of the certificate at its CA, without the order.
+/// Facts about the certificate at its CA, without the order.
 fn without_order(acme: Option<AcmeStatus>) -> Option<AcmeStatus> {
     let AcmeStatus {
         ari, certificate_url, ..
@@ -401,13 +401,13 @@ pub struct Order {
     pub look_again: Timestamp,
 }
 
-/// What came into the Secret.
+/// The certificate that was written to the Secret.
 #[derive(Clone, Debug)]
 pub struct Issued<'a> {
     pub pair: &'a KeyPair,
-    /// Who signed, when known.
+    /// Signing issuer, when known.
     pub issuer: Option<SigningIssuer>,
-    /// Whether it was signed now, or was there already.
+    /// Whether it was signed now, or existed already.
     pub is_new: bool,
     /// Whether a pair that we wrote before, and could not note, was made because a renewal was requested.
     pub answers_request: bool,
@@ -422,7 +422,7 @@ pub struct Issued<'a> {
     /// The issuer that signed, when it is ready; `authority` is what it signed with, when that is known.
     pub ready_issuer: Option<&'a ReadyIssuer>,
     pub authority: Option<SigningAuthority>,
-    /// Where the CA has it, when it was ordered now.
+    /// URL at the CA, when it was ordered now.
     pub certificate_url: Option<String>,
 }
 

@@ -8,7 +8,7 @@ use super::*;
 use crate::certificate::samples::{self, after, ca, days, hours, issued_at};
 
 /// Conditions in a line: `Ready=True Issued, Issuing=False Issued`.
-fn told(status: &CertificateStatus) -> String {
+fn summary(status: &CertificateStatus) -> String {
     let line = |type_| {
         conditions::find(&status.conditions, type_).map_or_else(
             || format!("{type_}=?"),
@@ -76,7 +76,7 @@ fn the_first_certificate_is_told_whole() {
         ready_issuer: None,
         authority: None,
     });
-    assert_eq!(told(&status), "Ready=True Issued, Issuing=False Issued");
+    assert_eq!(summary(&status), "Ready=True Issued, Issuing=False Issued");
     assert_eq!(
         (status.not_before, status.not_after),
         (Some(pair.leaf().not_before), Some(after(days(90))))
@@ -107,13 +107,13 @@ fn ready_stays_while_a_good_certificate_is_renewed_and_goes_when_there_is_none_f
     ] {
         let status = at(&served(), after(now)).issuing(cause, &ca(), None);
         assert_eq!(
-            told(&status),
+            summary(&status),
             format!("Ready={ready}, Issuing=True {}", cause.as_str()),
             "{cause:?}"
         );
     }
     let status = at(&fresh(), issued_at()).issuing(IssuanceReason::First, &ca(), None);
-    assert_eq!(told(&status), "Ready=False Issuing, Issuing=True First");
+    assert_eq!(summary(&status), "Ready=False Issuing, Issuing=True First");
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn a_failure_is_told_with_its_next_attempt() {
     ] {
         let now = after(days(60));
         let status = at(&certificate, now).failed(&failure(class, reason), Some(cause));
-        assert_eq!(told(&status), format!("{ready}, Issuing=False {reason}"));
+        assert_eq!(summary(&status), format!("{ready}, Issuing=False {reason}"));
         let last = status.last_failure.unwrap();
         assert_eq!(
             (last.time, last.reason.as_str(), last.message.as_str()),
@@ -254,12 +254,12 @@ fn a_renewal_counts_and_an_adoption_is_the_first() {
         authority: None,
     };
     let adopted = at(&certificate, after(days(1))).issued(&there_already);
-    assert_eq!(told(&adopted), "Ready=True Adopted, Issuing=False Issued");
+    assert_eq!(summary(&adopted), "Ready=True Adopted, Issuing=False Issued");
     assert_eq!(
         (adopted.revision, adopted.issuer.clone(), adopted.issued_at),
         (Some(1), None, Some(pair.leaf().not_before))
     );
-    // Written anew in another form it is still the same.
+    // Rewritten in another form it is still the same.
     let again = at(&with(certificate, adopted.clone()), after(days(2))).issued(&there_already);
     assert_eq!(again, adopted);
 }
@@ -269,10 +269,10 @@ fn a_secret_that_is_mended_changes_nothing_in_the_status_whatever_its_notes_said
     let certificate = fresh();
     let pair = samples::pair(&certificate, issued_at());
     let certificate = samples::with_issued(certificate, &pair, issued_at());
-    let mended = Issued {
+    let rewritten = Issued {
         pair: &pair,
         issuer: Some(SigningIssuer {
-            name: "somebody-else".into(),
+            name: "another".into(),
             ..ca()
         }),
         is_new: false,
@@ -286,7 +286,7 @@ fn a_secret_that_is_mended_changes_nothing_in_the_status_whatever_its_notes_said
         authority: None,
     };
     assert_eq!(
-        Some(at(&certificate, after(days(1))).issued(&mended)),
+        Some(at(&certificate, after(days(1))).issued(&rewritten)),
         certificate.status
     );
 }
@@ -295,7 +295,7 @@ fn a_secret_that_is_mended_changes_nothing_in_the_status_whatever_its_notes_said
 fn a_held_one_says_until_when_and_how_to_get_it_through() {
     let until = after(days(1));
     let status = at(&served(), after(hours(1))).held(IssuanceReason::SecretMissing, until);
-    assert_eq!(told(&status), "Ready=False ReissueHeld, Issuing=False ReissueHeld");
+    assert_eq!(summary(&status), "Ready=False ReissueHeld, Issuing=False ReissueHeld");
     assert_eq!(status.next_attempt_time, Some(until));
     let message = &conditions::find(&status.conditions, READY).unwrap().message;
     for part in [
@@ -335,13 +335,13 @@ fn a_suspended_one_has_nothing_under_way() {
         ),
     ] {
         let status = at(&ordering(before, cause), after(days(2))).suspended();
-        assert_eq!(told(&status), expected);
+        assert_eq!(summary(&status), expected);
         assert_eq!((status.next_attempt_time, status.acme.clone()), (None, None));
         let again = with(fresh(), status.clone());
         assert_eq!(at(&again, after(days(3))).suspended(), status, "said once");
     }
     assert_eq!(
-        told(&at(&fresh(), after(days(1))).suspended()),
+        summary(&at(&fresh(), after(days(1))).suspended()),
         "Ready=False Suspended, Issuing=False Suspended"
     );
 }
@@ -366,8 +366,8 @@ proptest! {
             Just(Class::Transient),
             Just(Class::Refused),
             Just(Class::Spec),
-            (1u64..1_000_000).prop_map(|told| Class::RetryAfter(Duration::from_secs(told))),
-            (1u64..1_000_000).prop_map(|told| Class::Waiting(Duration::from_secs(told))),
+            (1u64..1_000_000).prop_map(|wait| Class::RetryAfter(Duration::from_secs(wait))),
+            (1u64..1_000_000).prop_map(|wait| Class::Waiting(Duration::from_secs(wait))),
         ],
         cause in proptest::sample::select(vec![IssuanceReason::First, IssuanceReason::Due, IssuanceReason::SpecChanged, IssuanceReason::SecretMissing, IssuanceReason::Expired]),
     ) {

@@ -1,4 +1,4 @@
-//! A Certificate that cannot be decoded (written past validation): it is told, and harms no other.
+//! Reports a Certificate that cannot be decoded (written past validation): it affects no other.
 
 use gatehouse_crds::certificate::Certificate;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -34,7 +34,7 @@ pub async fn report(object: &Guarded, error: &str, scope: &Scope) -> Action {
         error,
         "a Certificate that cannot be read is left alone"
     );
-    let message = format!("This Certificate cannot be read: {error}. Mend its spec.");
+    let message = format!("This Certificate cannot be read: {error}. Fix its spec.");
     let reference = ObjectReference {
         api_version: Some(Certificate::api_version(&()).into()),
         kind: Some(Certificate::kind(&()).into()),

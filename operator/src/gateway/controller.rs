@@ -184,7 +184,7 @@ async fn unreadable(object: &Guarded, error: &str, ctx: &Context) -> Action {
         error,
         "a Gateway that cannot be read is left alone"
     );
-    let message = format!("This Gateway cannot be read: {error}. Mend its spec.");
+    let message = format!("This Gateway cannot be read: {error}. Fix its spec.");
     let verdict = ConditionUpdate {
         type_: status::ACCEPTED,
         status: Status::False,

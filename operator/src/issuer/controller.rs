@@ -315,7 +315,7 @@ async fn unreadable<K: AnyIssuer>(object: &DeserializeGuard<K>, key: &Key, error
     }
     tracing::warn!(issuer = %key, namespace = key.namespace, error, "an issuer that cannot be read is left alone");
     let message = format!(
-        "This {} cannot be read: {error}. Mend its spec.",
+        "This {} cannot be read: {error}. Fix its spec.",
         K::ISSUER_KIND.as_str()
     );
     let verdict = ConditionUpdate {

@@ -146,8 +146,8 @@ pub struct Since {
     pub examined: u64,
     /// It became ready.
     pub ready: u64,
-    /// It was mended or replaced while we watched: a restart, which finds it ready, does not count.
-    pub mended: u64,
+    /// It was refreshed or replaced while we watched: a restart, which finds it ready, does not count.
+    pub refreshed: u64,
 }
 
 struct Entry {
@@ -224,7 +224,7 @@ impl Registry {
             entry.since = Since {
                 examined,
                 ready: first(entry.since.ready),
-                mended: if seen { now } else { 0 },
+                refreshed: if seen { now } else { 0 },
             };
         }
         entry.state = state;
@@ -241,7 +241,7 @@ impl Registry {
         let Some(entry) = states.get_mut(key).filter(|entry| entry.state.is_ready()) else {
             return;
         };
-        entry.since.mended = self.revision.fetch_add(1, Ordering::AcqRel) + 1;
+        entry.since.refreshed = self.revision.fetch_add(1, Ordering::AcqRel) + 1;
         drop(states);
         let _ = self.changed.send(key.clone());
     }
@@ -309,7 +309,7 @@ mod tests {
         let since = Since {
             examined: 1,
             ready: 3,
-            mended: 3,
+            refreshed: 3,
         };
         assert_eq!(registry.since(&key()), since);
         registry.remove(&key());
@@ -330,7 +330,7 @@ mod tests {
         assert!(changes.try_recv().is_ok());
         registry.refreshed(&key());
         assert_eq!(changes.try_recv().ok(), Some(key()));
-        assert_eq!(registry.since(&key()).mended, 2);
+        assert_eq!(registry.since(&key()).refreshed, 2);
         assert_eq!(registry.since(&key()).ready, 1);
     }
 
@@ -340,7 +340,7 @@ mod tests {
         registry.found(&key());
         registry.set(&key(), State::Ready(Signer::SelfSigned));
         assert_eq!(registry.since(&key()).ready, 1);
-        assert_eq!(registry.since(&key()).mended, 0);
+        assert_eq!(registry.since(&key()).refreshed, 0);
     }
 
     #[test]

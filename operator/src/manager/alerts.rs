@@ -48,7 +48,7 @@ pub(super) struct Alerts {
     pub(super) settings: Settings,
     pub(super) recovery: Recovery,
     pub(super) dependencies: Arc<Dependencies>,
-    /// What the engine is triggered by; others send, too.
+    /// Triggers of the engine; other components send some, too.
     pub(super) triggers: (mpsc::UnboundedSender<Trigger>, mpsc::UnboundedReceiver<Trigger>),
 }
 

@@ -34,7 +34,7 @@ const MAX_CONCURRENT: u16 = 0;
 pub(super) struct Issuers {
     pub(super) context: Arc<Context>,
     pub(super) scopes: Vec<Option<String>>,
-    /// Where the list of TXT records is kept.
+    /// Storage of the list of TXT records.
     pub(super) records: records::Store,
     /// Issuers that are to be reconciled again, sent by others.
     pub(super) again: mpsc::UnboundedReceiver<Key>,

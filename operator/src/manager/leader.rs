@@ -1,4 +1,4 @@
-//! What only the leader runs: the controllers, the alert engine, events and HTTP-01 routes.
+//! The leader's components: the controllers, the alert engine, events and HTTP-01 routes.
 
 use std::{
     sync::{Arc, Mutex},

@@ -1,4 +1,4 @@
-//! What every replica has, also before it leads: the client, the stores, and what answers challenges.
+//! State of every replica, also before it leads: the client, the stores, and the answers to challenges.
 
 use std::{
     sync::{Arc, Mutex},
@@ -38,7 +38,7 @@ use crate::{
 /// Time that ingress controllers take to read a route after it was written.
 const INGRESS_GRACE_PERIOD: Duration = Duration::from_secs(1);
 
-/// What every replica has.
+/// State of a replica.
 pub(super) struct Replica {
     pub(super) settings: Settings,
     pub(super) client: Client,

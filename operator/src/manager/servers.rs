@@ -1,4 +1,4 @@
-//! What every replica serves, whether it leads or not: metrics, health, and answers to HTTP-01 challenges.
+//! Servers of every replica, whether it leads or not: metrics, health, and answers to HTTP-01 challenges.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},

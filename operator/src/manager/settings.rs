@@ -1,10 +1,10 @@
-//! How the operator runs.
+//! Settings of the operator.
 
 use std::net::SocketAddr;
 
 use crate::{issuer::solver::http01::IngressPolicy, telemetry::server::ListenError};
 
-/// How the operator is to run: its flags.
+/// The operator's flags.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub leader_elect: bool,

@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// Those that wait for the API server are enqueued in groups, this far apart, so that it is not met by all at once.
+/// Objects that wait for the API server are enqueued in batches, so that it is not met by all at once.
 const BATCH: usize = 50;
 const BATCH_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -31,7 +31,7 @@ pub(super) struct Wakeups {
     pub(super) recovery: Recovery,
 }
 
-/// What can be enqueued.
+/// Queues of the controllers and of the alert engine.
 pub(super) struct Queues {
     pub(super) certificates: Arc<Certificates>,
     pub(super) issuers: Arc<Issuers>,

@@ -386,7 +386,7 @@ impl Script {
             self.authorizations.push(json!({
                 "identifier": {"type": identifier["type"], "value": name.trim_start_matches("*.")},
                 "wildcard": name.starts_with("*."),
-                "status": "pending", "polls": 0, "told": false,
+                "status": "pending", "polls": 0, "submitted": false,
                 "challenges": [challenge("http-01"), challenge("dns-01"), {"type": "dns-persist-01", "status": "pending", "url": "x:"}],
             }));
             authorizations.push(index);
@@ -439,7 +439,7 @@ impl Script {
     fn look(&mut self, index: usize) {
         let (slow, fail) = (self.slow_validation, self.fail_validation);
         let authorization = &mut self.authorizations[index];
-        if authorization["told"] != true || authorization["status"] != "pending" {
+        if authorization["submitted"] != true || authorization["status"] != "pending" {
             return;
         }
         let polls = authorization["polls"].as_u64().unwrap();
@@ -469,7 +469,7 @@ impl Script {
         if authorization["status"] != "pending" {
             return refusal(400, "malformed");
         }
-        authorization["told"] = json!(true);
+        authorization["submitted"] = json!(true);
         json_reply(200, &authorization["challenges"][0])
     }
 

@@ -361,10 +361,10 @@ fn whoever_is_told_to_be_next_is_let_in_and_nobody_else() {
         for wanted in &all {
             queue.waiting_for_test(wanted, at(6));
         }
-        let told = queue.done("nobody", at(6));
+        let freed = queue.done("nobody", at(6));
         for wanted in &all {
             let admitted = queue.clone().admit(wanted, at(6)) == Admission::Go;
-            assert_eq!(admitted, told.contains(&wanted.key), "{wanted:?} {told:?}");
+            assert_eq!(admitted, freed.contains(&wanted.key), "{wanted:?} {freed:?}");
         }
     }
 }
@@ -406,7 +406,7 @@ impl Crowd {
         self.waiting.entry(namespace.to_owned()).or_default().push_back(one);
     }
 
-    /// One ends when all places are taken, and those go who are told to.
+    /// One ends when all places are taken, and those go who are freed to.
     fn step(&mut self) {
         let full = self.flying.len() == self.cap;
         let ended = full.then(|| self.flying.pop_front()).flatten().unwrap_or_default();

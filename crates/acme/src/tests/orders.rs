@@ -30,7 +30,7 @@ pub(super) async fn resume(account: &Account, url: &str, names: &[&str]) -> Resu
 /// Carries an order on as the controller does, until it ends; without the waits between the polls.
 pub(super) async fn drive(order: &mut OrderSession) -> Result<Vec<String>, String> {
     for _ in 0..100 {
-        let told: Vec<String> = match next_step(order.view(), now()) {
+        let pending: Vec<String> = match next_step(order.view(), now()) {
             Step::Fetch | Step::Poll => {
                 order.refresh().await.unwrap();
                 continue;
@@ -43,7 +43,7 @@ pub(super) async fn drive(order: &mut OrderSession) -> Result<Vec<String>, Strin
             Step::Failed(failure) => return Err(format!("{} {failure}", failure.reason())),
             Step::Present(all) => all.iter().map(|a| a.challenges[0].url.clone()).collect(),
         };
-        for url in told {
+        for url in pending {
             order.challenge_ready(&url).await.unwrap();
         }
     }

@@ -169,7 +169,7 @@ proptest! {
     #[test]
     fn challenges_and_accounts(body in body(authorization()["challenges"][0].clone())) {
         let answer = Answer::for_test(200, &body);
-        bounded(objects::told(&answer).1.as_ref());
+        bounded(objects::submitted(&answer).1.as_ref());
         serde_json::from_value::<instant_acme::Challenge>(objects::normal_challenge(&answer)).unwrap();
         // Whatever it is, only its word that it is no more in use counts.
         if let Err(error) = objects::account(&answer) {

@@ -24,7 +24,7 @@ fn told(format: Format, content: Content) -> Vec<(String, &'static str, Value)> 
 }
 
 fn golden(format: Format) -> BTreeMap<String, Value> {
-    let mended = Alert {
+    let refreshed = Alert {
         subject: renewed().into(),
         ..over(expiring())
     };
@@ -33,7 +33,7 @@ fn golden(format: Format) -> BTreeMap<String, Value> {
         ..group(Rule::RenewalFailed)
     };
     let mut cases: Vec<(String, Content)> = vec![
-        ("resolved".into(), Content::Alert(mended)),
+        ("resolved".into(), Content::Alert(refreshed)),
         ("group firing".into(), Content::Group(few())),
         ("group resolved".into(), Content::Group(group_over(few()))),
         (
@@ -156,11 +156,11 @@ fn an_alertmanager_hears_that_a_higher_severity_has_ended_with_the_object_that_h
 #[test]
 fn an_alert_has_the_same_labels_when_it_fires_and_when_it_is_over_though_all_else_changed() {
     let labels = |alert: Alert| told(Format::Alertmanager, batch(vec![alert]))[0].2[0]["labels"].clone();
-    let mended = Alert {
+    let refreshed = Alert {
         subject: renewed().into(),
         ..over(expiring())
     };
-    assert_eq!(labels(expiring()), labels(mended));
+    assert_eq!(labels(expiring()), labels(refreshed));
 }
 
 #[test]

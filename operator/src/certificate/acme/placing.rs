@@ -166,7 +166,7 @@ impl Acme<'_> {
         let mut flight = match begun.await {
             Ok(flight) => flight,
             Err(error) => {
-                // No order, or one whose URL nobody knows: its key is of no use any more.
+                // No order, or one whose URL is unknown: its key is of no use.
                 order_key::delete(reconcile).await;
                 let error = self.explained(error).await;
                 return Err(self.record_refusal(&error, Endpoint::NewOrder, renews).into());

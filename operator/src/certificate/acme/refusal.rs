@@ -1,4 +1,4 @@
-//! What a refusal or an outage of the CA means for the account's queue, for others, and for this attempt.
+//! Consequences of a refusal or an outage of the CA: for the account's queue, for other Certificates, and for this attempt.
 
 use tokio::time::Instant;
 

@@ -104,7 +104,7 @@ fn split(identifier: &acme::Identifier) -> (solver::Identifier, bool) {
 }
 
 impl InFlightOrder {
-    /// Puts answers in place and, where they can be seen, tells the CA to look.
+    /// Publishes answers to challenges and, once they are visible, asks the CA to validate.
     pub(super) async fn answer(
         &mut self,
         authorizations: &[AuthorizationView],
@@ -134,7 +134,7 @@ impl InFlightOrder {
         // Those that are ready are not held up by those that are not.
         for url in &ready {
             self.session.challenge_ready(url).await?;
-            self.heard.push(self.at);
+            self.answered.push(self.at);
             self.poll_at = None;
         }
         Ok(match (failure, wait) {
@@ -162,7 +162,9 @@ impl InFlightOrder {
         let state = match (authorization.status, ours) {
             (acme::AuthorizationStatus::Valid, _) => ChallengeState::Valid,
             (acme::AuthorizationStatus::Pending, None) => ChallengeState::Presenting,
-            (acme::AuthorizationStatus::Pending, Some((challenge, _))) if challenge.told => ChallengeState::Validating,
+            (acme::AuthorizationStatus::Pending, Some((challenge, _))) if challenge.submitted => {
+                ChallengeState::Validating
+            }
             (acme::AuthorizationStatus::Pending, Some(_)) => ChallengeState::Propagating,
             _ => ChallengeState::Invalid,
         };

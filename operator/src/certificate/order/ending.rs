@@ -1,4 +1,4 @@
-//! How an order ends, and what a failed request says.
+//! The end of an order, and the meaning of a failed request.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Chooses among the chains that the CA gave, and checks that it is for the key and has every name that was ordered.
-/// What else the CA chose is its decision.
+/// Everything else is the CA's decision.
 pub(super) fn chosen(
     chains: &[String],
     preferred: Option<&str>,
@@ -79,14 +79,14 @@ pub(super) fn unchosen(chain: &Chain, preferred: Option<&str>, unread: Option<&s
 
 /// An order that came to its end without a certificate.
 pub(super) fn ended(failure: &acme::Failure) -> Progress {
-    let told = |class| Failure::new(class, failure.reason(), failure.to_string());
+    let failed = |class| Failure::new(class, failure.reason(), failure.to_string());
     match failure.kind {
         // Also when the CA failed: each try is another order.
         FailureKind::ChallengeFailed | FailureKind::Rejected | FailureKind::ServerFailed => {
-            Progress::Failed(told(Class::Refused))
+            Progress::Failed(failed(Class::Refused))
         }
-        FailureKind::RateLimited => Progress::Failed(told(Class::RetryAfter(Duration::from_secs(3600)))),
-        FailureKind::Lapsed => Progress::Lapsed(told(Class::Transient)),
+        FailureKind::RateLimited => Progress::Failed(failed(Class::RetryAfter(Duration::from_secs(3600)))),
+        FailureKind::Lapsed => Progress::Lapsed(failed(Class::Transient)),
     }
 }
 
@@ -103,14 +103,14 @@ pub fn interrupted(error: &AcmeError, failure: Failure) -> Progress {
     }
 }
 
-/// What of the CA is away, and until when as it said, when a request to `endpoint` failed for that.
+/// Returns the part of the CA that is unavailable after a request to `endpoint` failed, and its `Retry-After`.
 pub fn outage(error: &AcmeError, endpoint: Endpoint) -> Option<(Scope, Option<Duration>)> {
     match error {
         AcmeError::Network { .. } | AcmeError::Tls { .. } => Some((Scope::Server, None)),
         AcmeError::Unavailable {
-            retry_after: Some(told),
+            retry_after: Some(wait),
             ..
-        } => Some((Scope::Server, Some(*told))),
+        } => Some((Scope::Server, Some(*wait))),
         AcmeError::Unavailable { .. }
         | AcmeError::Timeout { .. }
         | AcmeError::Malformed { .. }
@@ -126,9 +126,9 @@ pub fn failure(error: &AcmeError) -> Failure {
             Class::RetryAfter(retry_after.unwrap_or(Duration::from_secs(3600)))
         }
         AcmeError::Unavailable {
-            retry_after: Some(told),
+            retry_after: Some(wait),
             ..
-        } => Class::RetryAfter(*told),
+        } => Class::RetryAfter(*wait),
         AcmeError::Rejected(_)
         | AcmeError::Invalid(_)
         | AcmeError::InsecureUrl { .. }

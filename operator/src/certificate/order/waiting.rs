@@ -1,6 +1,6 @@
 //! Bounds how long an order waits for its CA.
 //!
-//! An order that is never decided would otherwise be polled for ever, without a failure, an alert or a fallback.
+//! An order that is never decided would otherwise be polled forever, without a failure, an alert or a fallback.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub(super) struct Waiting {
     phase: Phase,
 }
 
-/// What the CA is to do.
+/// Next action of the CA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Validation,

@@ -412,7 +412,7 @@ impl Describer<'_> {
         }
     }
 
-    /// The failure that is to be mended. While another attempt is under way, that of the last one.
+    /// The failure that is to be refreshed. While another attempt is under way, that of the last one.
     fn reason(&self) -> String {
         let last = self.status.last_failure.as_ref().map(|last| last.reason.clone());
         match self.health.state {

@@ -23,7 +23,7 @@ impl Describer<'_> {
         page.heading("What is next");
         let words = match (self.health.state, self.health.reason.as_deref()) {
             (State::Fine, _) => {
-                "nothing: the address is checked whenever it changes, and the Service is mended when somebody damages it"
+                "nothing: the address is checked whenever it changes, and the Service is refreshed when somebody damages it"
             }
             (_, Some(UNSEEN)) => "the operator has to look at it first",
             (_, Some("RecreateRequired")) => "nothing by itself: what is there goes on to serve, as it is",

@@ -136,7 +136,7 @@ fn judged(condition: &Condition, detail: &str, now: Timestamp) -> Health {
     Health::new(State::Failing, &condition.reason, detail.join(", "))
 }
 
-/// What is wrong with a listener, in the order in which it is to be mended.
+/// What is wrong with a listener, in the order in which it is to be refreshed.
 pub(in crate::cli) fn trouble(conditions: &[Condition]) -> Option<&Condition> {
     [ACCEPTED, RESOLVED_REFS, PROGRAMMED]
         .into_iter()
