@@ -16,7 +16,7 @@ use super::objects;
 use super::signed::{Signed, Signer, jws};
 use super::transport::{Step, Transport, take};
 
-/// What to register.
+/// The account to register.
 #[derive(Debug, Default)]
 pub struct AccountOptions {
     /// `ops@example.com`.
@@ -231,7 +231,7 @@ impl Account {
 }
 
 /// Looks for an account of the key, without a binding. Some CAs demand one even for this, whether or not there is an account: then only the
-/// remembered URL can tell.
+/// remembered URL can say.
 async fn find(
     client: &Arc<AcmeClient>,
     key: &Arc<AccountKey>,
@@ -300,7 +300,7 @@ async fn new_account(client: &AcmeClient, key: &AccountKey, url: &str, payload: 
 }
 
 /// The contact as it should be (§7.3.2), or `None` when it is, as far as the CA or the
-/// caller's memory tell. A contact that somebody else registered is left alone where no email is wanted.
+/// caller's memory say. A contact that another client registered is left alone where no email is wanted.
 fn contact_update(options: &AccountOptions, registered: Option<AccountObject>) -> Option<Vec<String>> {
     let wanted: Vec<String> = options.email.iter().map(|email| mailto(email)).collect();
     let remembered: Vec<String> = options

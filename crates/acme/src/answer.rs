@@ -19,12 +19,12 @@ pub(super) const MAX_URL: usize = 2_000;
 /// The longest nonce that is used, in bytes; servers' have some 50.
 const MAX_NONCE: usize = 512;
 
-/// What came back. URLs are absolute.
+/// Answer of a server. URLs are absolute.
 #[derive(Debug, Clone)]
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) host: String,
-    /// Where it came from, after redirects.
+    /// URL of the answer, after redirects.
     pub(super) url: String,
     pub(super) retry_after: Option<Duration>,
     pub(super) nonce: Option<String>,

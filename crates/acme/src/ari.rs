@@ -37,7 +37,7 @@ pub struct RenewalInfo {
 impl Account {
     /// The CA's advice for the certificate, or `None` where the CA has no ARI. One unsigned request.
     ///
-    /// Advice that makes no sense is [`AcmeError::Malformed`]; the caller goes on by its own rules.
+    /// Advice that makes no sense is [`AcmeError::Malformed`]; the caller continues by its own rules.
     pub async fn renewal_info(&self, id: &str) -> Result<Option<RenewalInfo>, AcmeError> {
         if !self.client().directory().await?.has_renewal_info() {
             return Ok(None);
@@ -61,7 +61,7 @@ impl Account {
     }
 }
 
-/// How instant-acme names a certificate (RFC 9773 §4.1).
+/// Identifier of a certificate in instant-acme (RFC 9773 §4.1).
 pub(super) fn certificate_id(id: &str) -> Option<CertificateIdentifier<'static>> {
     let (authority, serial) = id.split_once('.')?;
     let is_base64url = |text: &str| {

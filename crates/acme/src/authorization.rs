@@ -31,8 +31,12 @@ pub(super) async fn read_authorization(
     Ok((answer, view))
 }
 
-/// Tells the CA to look at a challenge.
-pub(super) async fn tell(account: &Account, authorization: &AuthorizationView, url: &str) -> Result<Answer, AcmeError> {
+/// Asks the CA to validate a challenge.
+pub(super) async fn submit(
+    account: &Account,
+    authorization: &AuthorizationView,
+    url: &str,
+) -> Result<Answer, AcmeError> {
     let kind = authorization.challenges.iter().find(|c| c.url == url).map(|c| &c.kind);
     let kind = match kind {
         Some(ChallengeKind::Http01) => ChallengeType::Http01,

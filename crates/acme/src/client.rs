@@ -14,7 +14,7 @@ use super::http::{Answer, Endpoint, HttpClient, Outgoing};
 /// Nonces kept for later requests: some orders' worth. Older ones are dropped first, since servers forget them.
 const MAX_NONCES: usize = 64;
 
-/// A CA may add a profile or change its terms: read the directory anew once a day.
+/// A CA may add a profile or change its terms: read the directory again once a day.
 const DIRECTORY_LIFE: Duration = Duration::from_hours(24);
 
 #[derive(Default)]
@@ -77,7 +77,7 @@ impl AcmeClient {
         }
     }
 
-    /// The directory if it offers `profile`, read anew when the kept one does not.
+    /// Returns the directory if it offers `profile`; it is read again when the kept one does not.
     pub(super) async fn directory_with_profile(&self, profile: &str) -> Result<Arc<Directory>, AcmeError> {
         let directory = self.directory().await?;
         if directory.meta.profiles.contains_key(profile) {
@@ -148,7 +148,7 @@ impl AcmeClient {
     }
 
     fn nonces(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
-        // A list of nonces is whole at every moment, whoever panicked with it in hand.
+        // A list of nonces is complete at every moment, also after a panic elsewhere.
         self.nonces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

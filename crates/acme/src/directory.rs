@@ -13,7 +13,7 @@ use super::fields::Fields;
 /// Profiles of one server; Let's Encrypt has three.
 const MAX_PROFILES: usize = 100;
 
-/// Where things are. Fields that we don't use are not here.
+/// URLs and metadata of an ACME server. Fields that we don't use are left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Directory {
     pub(super) new_nonce: String,
@@ -25,7 +25,7 @@ pub struct Directory {
     pub meta: DirectoryMeta,
 }
 
-/// What a CA says of itself.
+/// Metadata of a CA.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DirectoryMeta {
     pub terms_of_service: Option<String>,
@@ -63,7 +63,7 @@ impl Directory {
         })
     }
 
-    /// For instant-acme, which asks for no more of it than this.
+    /// The fields that instant-acme requires.
     pub(super) fn normal(&self) -> Value {
         json!({
             "newNonce": self.new_nonce,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What a request was for: the `endpoint` label of `gatehouse_acme_requests_total`.
+/// Purpose of a request: the `endpoint` label of `gatehouse_acme_requests_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     Directory,
@@ -69,7 +69,7 @@ impl Endpoint {
     }
 }
 
-/// Is told about every request, also those that got no answer.
+/// Is informed of every request, also of those without an answer.
 pub trait RequestObserver: Send + Sync + 'static {
     /// `host` is the server's name or address with a port that is not 443; `code` the HTTP status, 0 when there was no answer.
     fn request(&self, host: &str, endpoint: Endpoint, code: u16, duration: Duration);

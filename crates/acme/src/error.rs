@@ -1,4 +1,4 @@
-//! What can go wrong with an ACME server, in the classes that a caller acts on.
+//! Failures of requests to an ACME server, in the classes that a caller acts on.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub enum AcmeError {
         retry_after: Option<Duration>,
         detail: String,
     },
-    /// A 5xx: the server is there and cannot serve now.
+    /// A 5xx: the server answers and cannot serve now.
     #[error("the ACME server answered {status}: {detail}")]
     Unavailable {
         status: u16,
@@ -63,8 +63,8 @@ pub enum AcmeError {
     /// `orderNotReady` (§7.4): an authorization is not valid yet.
     #[error("the order is not ready: {detail}")]
     OrderNotReady { detail: String },
-    /// The order or authorization is no more at the server (404 or 410).
-    #[error("the order is no more at the CA: {detail}")]
+    /// The order or authorization no longer exists at the server (404 or 410).
+    #[error("the order no longer exists at the CA: {detail}")]
     OrderGone { detail: String },
     /// An answer that is no ACME: an HTML page, cut JSON, a missing header.
     #[error("unexpected answer {status} of {host}: {detail}")]
@@ -101,7 +101,7 @@ impl AcmeError {
         matches!(self, Self::Rejected(problem) if problem.requires_user_action())
     }
 
-    /// How long the server asked us to wait, where it did.
+    /// Returns the requested wait of the server, if any.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited { retry_after, .. } | Self::Unavailable { retry_after, .. } => *retry_after,
@@ -111,7 +111,7 @@ impl AcmeError {
 
     /// Whether asking again for the same names, key and profile can only be refused again, so that
     /// a retry is due when the spec changed and otherwise seldom. A CAA record, for one, may
-    /// be mended without touching the spec, and is not permanent.
+    /// be fixed without a change of the spec, and is not permanent.
     pub fn is_permanent_for_spec(&self) -> bool {
         match self {
             Self::Rejected(problem) => problem.is_permanent_for_spec(),

@@ -1,6 +1,6 @@
 //! A JSON object of a server, read as leniently as the meaning of its members allows.
 //!
-//! What only helps (a date, a note, a problem's text) is none when it cannot be read. What is needed and missing or wrong
+//! An optional value (a date, a note, a problem's text) is absent when it cannot be read. A required one that is missing or wrong
 //! is an error that names the member and where the object came from.
 
 use jiff::Timestamp;
@@ -19,7 +19,7 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Reads the body of an answer. `what` it is said to be stands in the errors.
+    /// Reads the body of an answer. `what` is its name in errors.
     pub(super) fn read(answer: &'a Answer, what: &'static str) -> Result<Self, AcmeError> {
         // Some servers write a byte order mark.
         let body = answer.body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&answer.body);

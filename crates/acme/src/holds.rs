@@ -1,4 +1,4 @@
-//! What a refusal for its rate is about, and limits that hold less than the account.
+//! The scope of a rate limit, and limits that hold less than the account.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::limits::{GUESSED_WAIT, MAX_GATE, NEAR, believed};
 /// Names of which limits are known at once. The oldest are forgotten.
 const MAX_NAMES: usize = 1_000;
 
-/// What a CA limits.
+/// Scope of a limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Subject {
     /// The account, or the address that we come from.

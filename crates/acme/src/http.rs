@@ -30,7 +30,7 @@ const MAX_HEADERS: u32 = 64 * 1024;
 
 const AGENT: &str = concat!("gatehouse/", env!("CARGO_PKG_VERSION"));
 
-/// How to reach one ACME server.
+/// Options of the connection to an ACME server.
 #[derive(Debug, Clone)]
 pub struct HttpOptions {
     /// PEM of the only roots to trust; `None` trusts those of the platform.

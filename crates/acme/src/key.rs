@@ -116,7 +116,7 @@ impl AccountKey {
         }
     }
 
-    /// PKCS#8 in DER for instant-acme, which knows P-256 alone; for any other key a stand-in, and true: what it signs is to be signed again.
+    /// Returns PKCS#8 in DER for instant-acme, which supports P-256 alone; for any other key a substitute, and true: its signatures are to be replaced.
     pub(super) fn for_instant_acme(&self) -> Result<(Zeroizing<Vec<u8>>, bool), AcmeError> {
         let failed = |_| AcmeError::Invalid("the account key cannot be written as PKCS#8".to_owned());
         let written = |pair: &EcdsaKeyPair| Ok(Zeroizing::new(pair.to_pkcs8v1().map_err(failed)?.as_ref().to_vec()));

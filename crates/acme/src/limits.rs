@@ -35,13 +35,13 @@ pub(super) const MAX_GATE: Duration = Duration::from_hours(24);
 /// Clocks of two machines may differ by this much.
 const SKEW: SignedDuration = SignedDuration::from_mins(5);
 
-/// Who asked to order and did not ask again for so long has gone: it gave up, or was deleted.
+/// An entry that was not repeated for so long is dropped: its Certificate gave up, or was deleted.
 const FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_mins(15);
 
 /// So long after a refusal, a limit counts as near.
 pub(super) const NEAR: SignedDuration = SignedDuration::from_hours(1);
 
-/// What survives a restart. Small: keep it with the issuer.
+/// State that survives a restart. Small: keep it with the issuer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LimitState {
@@ -72,7 +72,7 @@ pub struct OrderRequest {
     pub namespace: String,
     /// Names and addresses that are ordered.
     pub names: Vec<String>,
-    /// Of the certificate that is there; `None` where there is none.
+    /// End of the present certificate; `None` without one.
     pub not_after: Option<Timestamp>,
     /// The order will say `replaces`.
     pub replaces: bool,
@@ -85,7 +85,7 @@ pub enum Admission {
     Go,
     /// The CA asks to wait until then.
     NotBefore(Timestamp),
-    /// Others come first. [`FairQueue::done`] and [`FairQueue::placed`] tell who is next; ask
+    /// Others come first. [`FairQueue::done`] and [`FairQueue::placed`] return the next; ask
     /// again within ten minutes all the same, to keep the place.
     Queued,
 }
@@ -135,7 +135,7 @@ impl FairQueue {
         }
     }
 
-    /// What to keep.
+    /// Returns the state to keep.
     pub fn state(&self) -> &LimitState {
         &self.state
     }
@@ -162,7 +162,7 @@ impl FairQueue {
     }
 
     /// May `wanted` order now? Asking again refreshes its place and is always allowed; who was
-    /// admitted stays so, for example when it goes on with its order after a restart.
+    /// admitted stays so, for example when it continues its order after a restart.
     pub fn admit(&mut self, wanted: &OrderRequest, now: Timestamp) -> Admission {
         if self.in_flight.contains(&wanted.key) {
             return Admission::Go;
@@ -188,7 +188,7 @@ impl FairQueue {
         self.wait(wanted, now);
     }
 
-    /// Into the queue. Who is there already keeps the place, unless it is more or less urgent than before.
+    /// Adds an order to the queue. One that waits already keeps its place, unless its urgency has changed.
     fn wait(&mut self, wanted: &OrderRequest, now: Timestamp) {
         if let Some(waiting) = self.waiting.get_mut(&wanted.key)
             && waiting.wanted.not_after == wanted.not_after
@@ -291,7 +291,7 @@ impl FairQueue {
             .is_some_and(|refusal| now.duration_since(refusal).abs() < NEAR)
     }
 
-    /// Who of the waiting may go now, the next first.
+    /// Returns the waiting orders that may be placed now, the next first.
     fn next(&mut self, now: Timestamp) -> Vec<String> {
         if self.free() == 0 {
             return Vec::new();

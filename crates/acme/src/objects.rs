@@ -215,7 +215,7 @@ fn problem(fields: &Fields<'_>) -> Option<Problem> {
     fields.get("error").cloned().and_then(Problem::from_value)
 }
 
-/// What a server says of a challenge that it was told to look at. It has accepted: a body that says nothing changes nothing.
+/// Reads the server's answer about a submitted challenge. It has accepted: a body without a status changes nothing.
 pub(super) fn submitted(answer: &Answer) -> (ChallengeStatus, Option<Problem>) {
     match Fields::read(answer, "the challenge") {
         Ok(fields) => (challenge_status(&fields), problem(&fields)),
@@ -245,7 +245,7 @@ pub(super) fn normal_authorization(view: &AuthorizationView) -> Value {
     json!({"identifier": view.identifier.json(), "status": "pending", "challenges": challenges})
 }
 
-/// Refuses an account that is no more in use (§7.1.2). What else a server says of it does not matter.
+/// Refuses an account that is no longer in use (§7.1.2). Other fields do not matter.
 pub(super) fn account(answer: &Answer) -> Result<Value, AcmeError> {
     let status = Fields::read(answer, "the account")
         .ok()

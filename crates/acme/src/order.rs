@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::account::Account;
 use super::ari::certificate_id;
-use super::authorization::{read_authorization, tell};
+use super::authorization::{read_authorization, submit};
 use super::error::{AcmeError, MAX_DETAIL};
 use super::http::{Answer, Endpoint};
 use super::objects::{self, RawOrder};
@@ -30,7 +30,7 @@ pub struct OrderSession {
     account: Account,
     /// The order in instant-acme.
     handle: instant_acme::Order,
-    /// What was ordered: authorizations for anything else are refused.
+    /// Ordered identifiers: authorizations for anything else are refused.
     ordered: BTreeSet<Identifier>,
     view: OrderView,
     finalize_url: Option<String>,
@@ -198,7 +198,7 @@ impl OrderSession {
             .collect()
     }
 
-    /// Puts what was read in the place of what was known, keeping that we told the CA to look.
+    /// Replaces the known authorizations by those that were read, keeping which challenges were submitted.
     fn put(&mut self, read: Vec<(Answer, AuthorizationView)>) {
         for (answer, mut new) in read {
             self.view.retry_after = answer.retry_after;
@@ -297,8 +297,8 @@ impl AcmeOrder for OrderSession {
         let Some(authorization) = self.view.authorizations.iter().find(of_challenge).cloned() else {
             return Err(AcmeError::Invalid("the order has no such challenge".to_owned()));
         };
-        let answer = match tell(&self.account, &authorization, challenge_url).await {
-            // "Not pending": the CA was told before a restart, and has already looked.
+        let answer = match submit(&self.account, &authorization, challenge_url).await {
+            // "Not pending": the challenge was submitted before a restart, and is validated.
             Err(AcmeError::Rejected(problem)) if problem.kind == "malformed" => {
                 let read = self
                     .read_authorizations(std::slice::from_ref(&authorization.url))
@@ -326,7 +326,7 @@ impl AcmeOrder for OrderSession {
     }
 
     async fn finalize(&mut self, csr_der: &[u8]) -> Result<(), AcmeError> {
-        // A CA that goes on after a broken answer would take a second CSR for a mistake, or for a second certificate.
+        // A CA that continues after a broken answer would take a second CSR for a mistake, or for a second certificate.
         let doubtful = self.finalize_sent;
         if doubtful || self.finalize_url.is_none() {
             self.read_order().await?;
@@ -349,7 +349,7 @@ impl AcmeOrder for OrderSession {
                 self.take(RawOrder::read(&answer)?, &answer);
             }
             // Either an authorization is not valid after all, or the order was finalized before a
-            // crash; the order tells.
+            // crash; the order shows which.
             Err(AcmeError::OrderNotReady { detail }) => {
                 self.lags = true;
                 self.read_order().await?;
@@ -416,7 +416,7 @@ impl AcmeOrder for OrderSession {
 }
 
 impl OrderSession {
-    /// What the order is now, after the CSR.
+    /// Updates the order after the CSR was sent.
     async fn after_finalize(&mut self) {
         if self.view.status == OrderStatus::Pending {
             let known = self.view.authorizations.drain(..);

@@ -1,4 +1,4 @@
-//! What to do next with an order, and when to look again: pure.
+//! Decides the next step of an order, and when to look again: pure.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::view::{AuthorizationStatus, AuthorizationView, ChallengeStatus, Order
 pub enum Step<'a> {
     /// Some authorizations are unread: `refresh` at once.
     Fetch,
-    /// Answer one challenge of each, and tell the CA.
+    /// Answer one challenge of each, and submit it to the CA.
     Present(Vec<&'a AuthorizationView>),
     /// The CA has the move: `refresh` after [`poll_after`].
     Poll,
@@ -95,7 +95,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The next move for an order as the CA last told it.
+/// Returns the next step of an order as last read from the CA.
 pub fn next_step(order: &OrderView, now: Timestamp) -> Step<'_> {
     match order.status {
         OrderStatus::Valid => return Step::Collect,
@@ -110,10 +110,10 @@ pub fn next_step(order: &OrderView, now: Timestamp) -> Step<'_> {
         return Step::Finalize;
     }
     if let Some(failure) = order.authorizations.iter().find_map(|a| lost(a, now)) {
-        // One is lost, and so is the order; tell about all that failed, and not of what fell with them.
+        // One is lost, and so is the order; report all that failed, and not those that fell with them.
         let failed = invalid(order);
-        let told = !failed.problems.is_empty() && failure.kind != FailureKind::Lapsed;
-        return Step::Failed(if told { failed } else { failure });
+        let is_explained = !failed.problems.is_empty() && failure.kind != FailureKind::Lapsed;
+        return Step::Failed(if is_explained { failed } else { failure });
     }
     if !order.unread.is_empty() {
         return Step::Fetch;
@@ -188,7 +188,7 @@ fn invalid(order: &OrderView) -> Failure {
     Failure { kind, problems }
 }
 
-/// How long to wait before the poll number `attempt` (from 0) after a challenge or finalization.
+/// Returns the wait before the poll number `attempt` (from 0) after a challenge or finalization.
 ///
 /// `Retry-After` is obeyed from the third poll on. The first two come early whatever it says: most CAs are done
 /// within a fraction of a second, while Pebble and others send a flat 3 s with everything.
@@ -245,7 +245,7 @@ mod tests {
                     AuthorizationStatus::Invalid => ChallengeStatus::Invalid,
                     _ => ChallengeStatus::Pending,
                 },
-                told: false,
+                submitted: false,
                 error: (status == AuthorizationStatus::Invalid).then(|| problem("dns")),
             }],
         }
@@ -326,7 +326,7 @@ mod tests {
     fn what_was_told_is_polled_and_only_the_rest_is_presented() {
         let pending = |name| authorization(name, AuthorizationStatus::Pending);
         let mut view = order(OrderStatus::Pending, vec![pending("a.test"), pending("b.test")]);
-        view.authorizations[0].challenges[0].told = true;
+        view.authorizations[0].challenges[0].submitted = true;
         assert_eq!(word(&view), "present b.test");
         view.authorizations[1].challenges[0].status = ChallengeStatus::Processing;
         assert_eq!(word(&view), "poll");
@@ -348,7 +348,7 @@ mod tests {
         for (status, expected) in [
             (OrderStatus::Pending, "OrderGone: the order expired"),
             (OrderStatus::Ready, "OrderGone: the order expired"),
-            // The certificate is being made, or is there: worth asking for.
+            // The certificate is being issued, or exists: worth a request.
             (OrderStatus::Processing, "poll"),
             (OrderStatus::Valid, "collect"),
         ] {
@@ -381,8 +381,8 @@ mod tests {
         let alone: Vec<_> = (0..7).map(|attempt| millis(attempt, None)).collect();
         assert_eq!(alone, [100, 250, 500, 1_000, 2_000, 5_000, 5_000]);
         assert_eq!(millis(50, None), 30_000);
-        let told: Vec<_> = (0..7).map(|attempt| millis(attempt, Some(3))).collect();
-        assert_eq!(told, [100, 250, 3_000, 3_000, 3_000, 5_000, 5_000]);
+        let waits: Vec<_> = (0..7).map(|attempt| millis(attempt, Some(3))).collect();
+        assert_eq!(waits, [100, 250, 3_000, 3_000, 3_000, 5_000, 5_000]);
         assert_eq!(millis(2, Some(3600)), 3_600_000);
     }
 }

@@ -17,7 +17,7 @@ pub struct Problem {
     /// URI whole; empty when there is none.
     pub kind: String,
     pub detail: String,
-    /// What is wrong with single identifiers (§6.7.1).
+    /// Problems of single identifiers (§6.7.1).
     pub subproblems: Vec<Subproblem>,
 }
 

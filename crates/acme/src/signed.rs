@@ -14,11 +14,11 @@ use super::error::AcmeError;
 use super::http::{Answer, Endpoint, Outgoing};
 use super::key::{AccountKey, encode};
 
-/// How often a refused nonce is replaced (RFC 8555 §6.5) before giving up: with three
+/// Number of replacements for a refused nonce (RFC 8555 §6.5) before giving up: with three
 /// of ten refused, one request in fifty thousand still fails.
 pub(super) const NONCE_ATTEMPTS: u32 = 9;
 
-/// Who signs: a key alone for newAccount, else an account (§6.2).
+/// Signer of a request: a key alone for newAccount, else an account (§6.2).
 #[derive(Clone, Copy)]
 pub(super) enum Signer<'a> {
     Key(&'a AccountKey),
@@ -85,7 +85,7 @@ fn flattened(signer: Signer<'_>, nonce: Option<&str>, url: &str, payload: &str) 
     Ok(json!({"protected": protected, "payload": payload, "signature": encode(&signature)}))
 }
 
-/// Signs with the account's key what instant-acme signed with a stand-in.
+/// Signs again with the account's key what instant-acme signed with a substitute.
 pub(super) fn sign_again(body: &[u8], key: &AccountKey) -> Result<Vec<u8>, AcmeError> {
     #[derive(Deserialize)]
     struct Jws {

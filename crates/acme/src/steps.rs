@@ -20,7 +20,7 @@ pub trait AcmeAccount: Send + Sync {
     /// Places an order: keep the URL in its view before anything else.
     async fn begin(&self, order: &NewOrder) -> Result<Box<dyn AcmeOrder>, AcmeError>;
 
-    /// Goes on with an order after a restart.
+    /// Resumes an order after a restart.
     /// It must be for these identifiers: the CA's word is not taken for it.
     async fn resume(&self, url: &str, identifiers: &[Identifier]) -> Result<Box<dyn AcmeOrder>, AcmeError>;
 
@@ -28,7 +28,7 @@ pub trait AcmeAccount: Send + Sync {
     async fn renewal_info(&self, id: &str) -> Result<Option<RenewalInfo>, AcmeError>;
 }
 
-/// One order. Keep it between steps: it knows what the CA was told. After an error it is as it
+/// One order. Keep it between steps: it knows which challenges were submitted. After an error it is as it
 /// was, and the same step can be tried again.
 #[async_trait]
 pub trait AcmeOrder: Send {
@@ -42,7 +42,7 @@ pub trait AcmeOrder: Send {
     /// and the answers are to be taken away.
     async fn read_decided(&mut self) -> Result<(), AcmeError>;
 
-    /// Tells the CA to look at a challenge, whose answer must be in place everywhere.
+    /// Asks the CA to validate a challenge, whose answer must be in place everywhere.
     async fn challenge_ready(&mut self, challenge_url: &str) -> Result<(), AcmeError>;
 
     /// Sends the CSR, in DER, once: an order that was finalized before, or may have been, is read instead.

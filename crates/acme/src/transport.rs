@@ -1,4 +1,4 @@
-//! The way that instant-acme's requests take: what it hides is heard here, and what it cannot read never reaches it.
+//! The transport of instant-acme: what it hides is recorded here, and what it cannot read never reaches it.
 //!
 //! - `HEAD newNonce` is answered from the pool of nonces that all orders at the server share; the nonces of answers go there.
 //! - The directory is answered from the one that the client keeps.
@@ -26,24 +26,24 @@ use super::key::AccountKey;
 use super::objects::{self, RawOrder};
 use super::signed::{NONCE_ATTEMPTS, sign_again};
 
-/// What instant-acme answers a bad nonce with: as many attempts as it makes.
+/// Number of attempts that instant-acme makes after bad nonces.
 const CRATE_ATTEMPTS: u32 = 3;
 
 tokio::task_local! {
-    /// What the request that instant-acme is about to make is for.
+    /// Purpose of the request that instant-acme is about to make.
     static STEP: Arc<Step>;
 }
 
 /// One call of instant-acme.
 pub(super) struct Step {
     endpoint: Endpoint,
-    /// What the order was asked to replace.
+    /// Certificate that the order replaces.
     replaces: Option<String>,
     /// The URL and key of an authorization.
     authorization: Option<(String, Arc<AccountKey>)>,
     /// The answer, when it is known beforehand.
     known: Option<Value>,
-    heard: Mutex<Option<Answer>>,
+    answer: Mutex<Option<Answer>>,
 }
 
 impl Step {
@@ -53,7 +53,7 @@ impl Step {
             replaces: None,
             authorization: None,
             known: None,
-            heard: Mutex::default(),
+            answer: Mutex::default(),
         }
     }
 
@@ -68,11 +68,11 @@ impl Step {
         }
     }
 
-    fn hear(&self, answer: Option<Answer>) -> Option<Answer> {
-        std::mem::replace(&mut self.heard.lock().unwrap_or_else(PoisonError::into_inner), answer)
+    fn record(&self, answer: Option<Answer>) -> Option<Answer> {
+        std::mem::replace(&mut self.answer.lock().unwrap_or_else(PoisonError::into_inner), answer)
     }
 
-    /// What goes to instant-acme in place of an answer's body.
+    /// Content for instant-acme in place of an answer's body.
     fn plain(&self, answer: &Answer) -> Result<Vec<u8>, AcmeError> {
         let value = match self.endpoint {
             Endpoint::NewOrder | Endpoint::Order | Endpoint::Finalize => {
@@ -129,8 +129,8 @@ impl Attempts {
     ) -> Option<Result<(T, Answer), AcmeError>> {
         match STEP.scope(self.step.clone(), call).await.map_err(typed) {
             Ok(value) => {
-                let heard = self.step.hear(None).ok_or_else(|| unexpected("made no request"));
-                Some(heard.map(|answer| (value, answer)))
+                let answer = self.step.record(None).ok_or_else(|| unexpected("made no request"));
+                Some(answer.map(|answer| (value, answer)))
             }
             Err(AcmeError::BadNonce { attempts }) => {
                 self.refused += attempts;
@@ -173,7 +173,7 @@ fn unexpected(what: &str) -> AcmeError {
 pub(super) struct Transport {
     pub(super) client: Arc<AcmeClient>,
     pub(super) directory: Arc<Directory>,
-    /// The account's key, where instant-acme has a stand-in.
+    /// The account's key, where instant-acme has a substitute.
     pub(super) key: Option<Arc<AccountKey>>,
 }
 
@@ -240,9 +240,9 @@ async fn exchange(
     if let Some(location) = &answer.location {
         response = response.header(LOCATION, location);
     }
-    // instant-acme wants to be told, and servers need not (RFC 9773 §4.3); how long is read from the answer.
+    // instant-acme requires it, and servers need not send it (RFC 9773 §4.3); the time is read from the answer.
     response = response.header(RETRY_AFTER, answer.retry_after.unwrap_or_default().as_secs());
-    step.hear(Some(answer));
+    step.record(Some(answer));
     respond(response, body.into())
 }
 

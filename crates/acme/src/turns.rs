@@ -27,13 +27,13 @@ const SHARE: u64 = 4;
 /// A place: the deadline, and the certificate's key.
 type Place = (Timestamp, String);
 
-/// Those who wait, by namespace.
+/// Waiting orders by namespace.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Lines {
     by_namespace: HashMap<String, Line>,
     /// The highest round that was served.
     round: u64,
-    /// How many were served.
+    /// Number of orders served.
     served: u64,
 }
 
@@ -161,7 +161,7 @@ mod tests {
         Timestamp::from_second(1_800_000_000 + hours * 3_600).unwrap()
     }
 
-    /// Those who wait as `namespace/name`, with their deadlines in hours.
+    /// Waiting orders as `namespace/name`, with their deadlines in hours.
     fn lines(waiting: &[(&str, i64)]) -> Lines {
         let mut lines = Lines::default();
         for (key, deadline) in waiting {
@@ -267,7 +267,7 @@ mod tests {
             let namespaces = places.iter().map(|(namespace, _)| namespace).collect::<BTreeSet<_>>().len();
             let whole: Vec<String> = lines.order(at(0)).map(str::to_owned).collect();
             let went = serve(&mut lines, &deadlines, places.len());
-            // Everybody goes once.
+            // Each is served once.
             prop_assert_eq!(went.iter().collect::<BTreeSet<_>>().len(), places.len());
             prop_assert_eq!(whole.len(), places.len());
             // The first of each namespace goes within so many places, whatever the others have.

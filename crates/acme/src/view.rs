@@ -1,4 +1,4 @@
-//! What a caller sees of an order, in our own types.
+//! State of an order as callers see it, in our own types.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::key::{AccountKey, thumbprint};
 use super::problem::Problem;
 
-/// What a certificate is for (RFC 8555 §9.7.7, RFC 8738).
+/// Subject of a certificate (RFC 8555 §9.7.7, RFC 8738).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Identifier {
     /// An A-label; in an order it may start with `*.`.
@@ -53,7 +53,7 @@ impl fmt::Display for Identifier {
     }
 }
 
-/// What to order.
+/// Content of a new order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewOrder {
     pub identifiers: Vec<Identifier>,
@@ -94,7 +94,7 @@ pub enum ChallengeStatus {
     Invalid,
 }
 
-/// How to prove control.
+/// Types of challenges.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChallengeKind {
     Http01,
@@ -129,10 +129,10 @@ impl ChallengeKind {
     }
 }
 
-/// An order as the CA last told it, and what we did since.
+/// An order as last read from the CA, and what we did since.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderView {
-    /// What to keep to resume the order.
+    /// URL to keep, by which the order is resumed.
     pub url: String,
     /// `Ready` also as soon as all authorizations are known to be valid, without asking.
     pub status: OrderStatus,
@@ -147,16 +147,16 @@ pub struct OrderView {
     pub unread: Vec<String>,
     /// Polls since the last challenge or finalization: the `attempt` of [`poll_after`](super::poll_after).
     pub polls: u32,
-    /// What the server said to wait, in its last answer.
+    /// `Retry-After` of the server's last answer.
     pub retry_after: Option<Duration>,
 }
 
-/// What the CA issued.
+/// The issued certificate, in all chains.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chains {
     /// In PEM, leaf first. The first is the CA's own choice; the others are under other roots.
     pub all: Vec<String>,
-    /// Where each of them is.
+    /// URL of each chain.
     pub urls: Vec<String>,
     /// The URL of the first of the others that could not be read, and why. The certificate is as good without them.
     pub unread: Option<String>,
@@ -203,7 +203,7 @@ pub struct ChallengeView {
     /// The TXT value of DNS-01 (§8.4).
     pub dns_txt_value: String,
     pub status: ChallengeStatus,
-    /// We told the CA to look; some CAs leave the status at `pending` until they have.
+    /// The challenge was submitted; some CAs leave the status at `pending` until they have validated it.
     pub submitted: bool,
     pub error: Option<Problem>,
 }

@@ -24,21 +24,21 @@ use crate::kubernetes::{apply::Writer, names};
 /// Pause between two orders that find out whether a user has done what the CA asks for.
 pub const USER_ACTION_RETRY_AFTER: Duration = Duration::from_mins(15);
 
-/// Where the key is in its Secret, as in cert-manager.
+/// Key of the account key in its Secret, as in cert-manager.
 const KEY: &str = "tls.key";
 
-/// What it takes to establish an account.
+/// Dependencies for establishing an account.
 pub struct AccountContext<'a> {
     pub writer: &'a Writer,
     pub api: Api<Secret>,
     pub secrets: &'a dyn SecretReader,
     pub observer: Arc<dyn RequestObserver>,
     pub allow_loopback: bool,
-    /// Of the Issuer, for the Secret that is made; none when they are in different namespaces.
+    /// Owner reference to the Issuer, for a Secret that is created; none when they are in different namespaces.
     pub owner: Option<OwnerReference>,
 }
 
-/// Finds or makes the account. The key is in its Secret before the CA hears of it, so that a crash
+/// Finds or registers the account. The key is in its Secret before the CA can know it, so that a crash
 /// at any point finds the same account again.
 pub async fn establish(
     spec: &AcmeIssuer,
@@ -90,7 +90,7 @@ pub fn user_action(message: &str) -> NotReady {
     }
 }
 
-/// [`not_ready`] with what to look at in the spec, where the error alone does not tell.
+/// [`not_ready`] with the field of the spec to check, where the error alone does not name it.
 fn advised(spec: &AcmeIssuer, error: AcmeError) -> NotReady {
     let advice = match (&error, &spec.external_account_binding) {
         (AcmeError::Tls { .. }, _) => {
@@ -115,14 +115,14 @@ fn advised(spec: &AcmeIssuer, error: AcmeError) -> NotReady {
         )),
         _ => None,
     };
-    let mut told = not_ready(error);
+    let mut reported = not_ready(error);
     if let Some(advice) = advice {
-        told.message = format!("{}; {advice}", told.message);
+        reported.message = format!("{}; {advice}", reported.message);
     }
-    told
+    reported
 }
 
-/// What the CA or the network said, as the issuer's condition says it.
+/// Returns the issuer's state after an error of the CA or the network.
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 pub fn not_ready(error: AcmeError) -> NotReady {
     let reason = match &error {

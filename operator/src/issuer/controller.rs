@@ -48,13 +48,13 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
-/// A CA's Secret is looked at again this often even when no watch told of a change.
+/// Longest time until a CA's Secret is checked again, in case the watch missed a change.
 const RESYNC_INTERVAL: Duration = Duration::from_secs(300);
 /// The first pause after a failure; it doubles up to [`MAX_BACKOFF`].
 const MIN_BACKOFF: Duration = Duration::from_secs(5);
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
 
-/// What both kinds have in common.
+/// Kinds of issuers.
 pub trait AnyIssuer: Whole {
     const ISSUER_KIND: IssuerKind;
     fn config(&self) -> Option<IssuerConfig<'_>>;
@@ -114,7 +114,7 @@ impl Whole for ClusterIssuer {
     const KIND: &'static str = "ClusterIssuer";
 }
 
-/// What a reconcile works with.
+/// Context of a reconcile.
 pub struct Context {
     pub client: Client,
     pub writer: Writer,
@@ -124,19 +124,19 @@ pub struct Context {
     pub outages: Arc<Outages>,
     pub solver_factory: Arc<SolverFactory>,
     pub observer: Arc<dyn RequestObserver>,
-    /// Where the Secrets of ClusterIssuers are.
+    /// Namespace of the Secrets of ClusterIssuers.
     pub cluster_namespace: String,
     pub allow_loopback: bool,
     /// Failures in a row.
     pub failures: Mutex<HashMap<Key, u32>>,
     pub dependencies: Arc<Dependencies>,
-    /// What was in the Secrets of the ACME issuers.
+    /// Digests of the Secrets of the ACME issuers.
     pub credentials: Mutex<HashMap<Key, Credentials>>,
-    /// Those that are looked at again when the API server answers again.
+    /// Issuers that are enqueued when the API server answers again.
     pub waiting: Mutex<HashSet<Key>>,
-    /// By the UID of an issuer, the generation that was told to be unreadable: our own status makes us look again.
+    /// By UID, the generation that was reported as undecodable: the write of our own status causes another reconcile.
     pub unreadable: Mutex<HashMap<String, i64>>,
-    /// Told when an issuer's state is to be looked at again, out of turn.
+    /// Receives issuers that are to be reconciled out of turn.
     pub again: tokio::sync::mpsc::UnboundedSender<Key>,
     /// Cancelled when nothing may be written any more.
     pub ended: CancellationToken,
@@ -165,7 +165,7 @@ impl Context {
             return;
         };
         let registered = match verdict {
-            // It was looked at, and not asked.
+            // It was checked without a request.
             Ok((signer, _)) if matches!(self.registry.get(key), Some(State::Ready(known)) if known.is_same(signer)) => {
                 return;
             }
@@ -261,7 +261,7 @@ async fn look<K: AnyIssuer>(issuer: &K, key: &Key, ctx: &Context) -> (Action, bo
         Err(trouble) => {
             let message = format!("{} ({})", trouble.message, trouble.reason);
             let known = ctx.registry.get(key);
-            // An account that worked a moment ago goes on working as far as it can while the network is down.
+            // An account that worked a moment ago continues to work as far as it can while the network is down.
             if !(trouble.transient && matches!(known, Some(State::Ready(Signer::Acme(_))))) {
                 let state = if trouble.is_refusal() {
                     State::Refused(message)
@@ -303,14 +303,14 @@ async fn look<K: AnyIssuer>(issuer: &K, key: &Key, ctx: &Context) -> (Action, bo
     (Action::requeue(pause), failed)
 }
 
-/// An issuer that cannot be decoded (written past validation): it is told once, and harms no other.
+/// Reports an issuer that cannot be decoded (written past validation) once; it affects no other.
 async fn unreadable<K: AnyIssuer>(object: &DeserializeGuard<K>, key: &Key, error: &str, ctx: &Context) -> Action {
     let (uid, generation) = (
         object.uid().unwrap_or_default(),
         object.meta().generation.unwrap_or_default(),
     );
-    let told = ctx.unreadable.lock().unwrap_or_else(PoisonError::into_inner).get(&uid) == Some(&generation);
-    if told {
+    let reported = ctx.unreadable.lock().unwrap_or_else(PoisonError::into_inner).get(&uid) == Some(&generation);
+    if reported {
         return Action::await_change();
     }
     tracing::warn!(issuer = %key, namespace = key.namespace, error, "an issuer that cannot be read is left alone");
@@ -470,7 +470,7 @@ async fn must_be_established(
     ctx: &Context,
 ) -> bool {
     let Ok(now) = Credentials::read(spec, secrets).await else {
-        // To be read again: the account goes on meanwhile.
+        // To be read again: the account continues meanwhile.
         ctx.dependencies.put_back_change(dependent(key));
         ctx.wait_for_api(key);
         return false;
@@ -496,7 +496,7 @@ fn account_message(signer: &AcmeSigner) -> String {
     format!("The account {} is ready.", signer.account.uri())
 }
 
-/// What the status keeps of an account: its name, its contact, and what limits were learned.
+/// Returns the part of the status about the account: its URL, its contact, and the learned limits.
 fn acme_status(signer: &Signer) -> Option<AcmeAccountStatus> {
     let Signer::Acme(signer) = signer else { return None };
     let limits = signer.queue(|queue| queue.state().clone());

@@ -21,20 +21,20 @@ pub fn of(config: Option<IssuerConfig<'_>>, namespace: &str) -> BTreeSet<Depende
 /// A Secret's content as far as it is remembered.
 type Digest = [u8; 32];
 
-/// What was in the Secrets of an ACME issuer; none of one that was not there.
+/// Digests of the Secrets of an ACME issuer; none for a Secret that did not exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Credentials {
     account: BTreeMap<String, Option<Digest>>,
     solvers: BTreeMap<String, Option<Digest>>,
 }
 
-/// What has changed of the credentials.
+/// Changes between two reads of the credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Difference {
     Nothing,
     /// Those of solvers alone.
     Solvers,
-    /// What the account is established with.
+    /// Secrets by which the account is established.
     Account,
 }
 

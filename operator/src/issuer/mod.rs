@@ -1,4 +1,4 @@
-//! Who signs: ACME, CA, self-signed.
+//! Signing: ACME, CA, self-signed.
 //!
 //! - [`controller`]: looks at each Issuer and ClusterIssuer and says in its status whether it can sign.
 //! - [`registry`]: the same, as Certificates ask it.
@@ -36,12 +36,12 @@ pub struct NotReady {
     pub message: String,
     /// The other side's word on when to come again.
     pub retry_after: Option<Duration>,
-    /// Whether time alone may mend it.
+    /// Whether it may end by itself.
     pub transient: bool,
 }
 
 impl NotReady {
-    /// The reasons for which a CA refuses an account, until somebody changes something here or there.
+    /// Reasons for which a CA refuses an account, until a user changes something here or there.
     pub const REFUSALS: [&'static str; 4] = [
         "AccountRefused",
         "ExternalAccountRequired",
@@ -54,7 +54,7 @@ impl NotReady {
         !self.transient && Self::REFUSALS.contains(&self.reason)
     }
 
-    /// Somebody has to mend something.
+    /// Returns a state that a user has to end.
     pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
         Self {
             reason,
@@ -64,7 +64,7 @@ impl NotReady {
         }
     }
 
-    /// It may mend itself.
+    /// Returns a state that may end by itself.
     pub fn transient(reason: &'static str, message: impl Into<String>) -> Self {
         Self {
             transient: true,

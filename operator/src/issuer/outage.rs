@@ -1,4 +1,4 @@
-//! CAs that are away: one outage is one failure, whoever meets it.
+//! Outages of CAs: one outage is one failure, whichever Certificate meets it first.
 //!
 //! When a CA cannot be reached, or answers 5xx, the first Certificate that meets it has failed. The others wait for its
 //! return: one of them at a time asks, at most a quarter of an hour apart, and the first answer wakes all.
@@ -22,14 +22,14 @@ const BACKOFF_SECONDS: [u64; 5] = [60, 120, 240, 480, 810];
 const RETRY_AFTER_BACKOFF_SECONDS: [u64; 5] = [1, 10, 30, 120, 810];
 /// The most that a CA that is away is believed.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(86_400);
-/// However near the end of a certificate is, and whoever hints: tries are this far apart.
+/// Minimal time between two attempts, however soon a certificate ends, and whatever hints arrive.
 const MIN_INTERVAL: Duration = Duration::from_secs(5);
 /// A try that has not come back by then is not waited for.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Certificates whose own requests a CA cannot serve, of one account: more are forgotten.
 const MAX_SUSPECTS: usize = 100;
 
-/// What of a CA is away.
+/// Part of a CA that is unavailable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     Server,
@@ -51,7 +51,7 @@ pub struct Ask<'a> {
     /// Names the Certificate.
     pub certificate: &'a str,
     pub endpoint: Endpoint,
-    /// What a certificate that is about to expire can spare until then.
+    /// Time that a certificate which is about to expire can spare until then.
     pub urgency: Option<Duration>,
     /// See [`Unserved::counts`].
     pub counts: bool,
@@ -70,24 +70,24 @@ pub struct Unserved<'a> {
     pub counts: bool,
 }
 
-/// How the CA is away, for one Certificate.
+/// The outage as seen by one Certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Away {
     /// When it may ask again.
     pub after: Duration,
     /// Tries that failed since the outage began.
     pub failures: u32,
-    /// How long it is away.
+    /// Remaining time.
     pub since: Duration,
     /// Whether this is the outage's one failure.
     pub is_first: bool,
     /// Whether the CA itself said when to come again.
     pub has_retry_after: bool,
-    /// What was said when it was last tried.
+    /// Error of the last attempt.
     pub message: String,
 }
 
-/// What an answer means for others.
+/// Consequences of an answer for others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Woken {
     /// Certificates whose CA is back.
@@ -107,10 +107,10 @@ struct Outage {
     retry_after: Option<Duration>,
     hinted: bool,
     message: String,
-    /// Who asks now.
+    /// Certificate that probes now.
     trying: Option<(String, Instant)>,
     waiting: BTreeSet<String>,
-    /// Who met it first, and whose failure it is.
+    /// Certificate that met it first, and has the failure.
     met_by: String,
     counted: Option<String>,
 }
@@ -264,7 +264,7 @@ impl Account {
         waiting.into_iter().collect()
     }
 
-    /// Forgets a Certificate. Its failure is the next one's if the outage goes on.
+    /// Forgets a Certificate. Its failure becomes the next one's if the outage continues.
     fn forget(&mut self, certificate: &str) {
         self.suspects.retain(|suspect| suspect != certificate);
         for outage in &mut self.outages {

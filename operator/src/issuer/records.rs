@@ -86,7 +86,7 @@ impl Record {
     }
 }
 
-/// Returns what stands for the URL of an order: itself, or its hash where it is long. The same again for what it returned.
+/// Returns the identifier of an order's URL: itself, or its hash where it is long. Idempotent.
 fn order_id(url: &str) -> String {
     if url.len() <= MAX_URL_LENGTH
         && url
@@ -106,9 +106,9 @@ type Id = (String, String, String);
 
 #[derive(Default)]
 struct State {
-    /// Of orders in this process.
+    /// Records of orders in this process.
     live: HashMap<Id, Record>,
-    /// Of earlier processes, and those whose removal failed.
+    /// Records of earlier processes, and those whose removal failed.
     left: HashMap<Id, Record>,
     revision: u64,
     /// Whether the limit was reported.
@@ -234,7 +234,7 @@ impl Records {
         let mut kept = self.kept.subscribe();
         let reached = kept.wait_for(|kept| kept.is_none_or(|kept| kept >= revision));
         if tokio::time::timeout(WRITE_TIMEOUT, reached).await.is_err() {
-            tracing::warn!("the list of DNS records of challenges is not written in time; the order goes on without");
+            tracing::warn!("the list of DNS records of challenges is not written in time; the order continues without");
         }
     }
 
@@ -246,7 +246,7 @@ impl Records {
         }
     }
 
-    /// Has the records of an order that ended removed later: their removal failed.
+    /// Leaves the records of an order that ended to be removed later, after their removal failed.
     pub fn leave(&self, order: &str) {
         if self.lock().leave(order) {
             self.left.notify_one();

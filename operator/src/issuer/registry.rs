@@ -24,7 +24,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// What a Certificate in `namespace` means by `reference`.
+    /// Returns the issuer that `reference` names in a Certificate of `namespace`.
     pub fn of(reference: &IssuerRef, namespace: &str) -> Self {
         let kind = reference.kind();
         Self {
@@ -62,7 +62,7 @@ impl std::fmt::Display for Key {
     }
 }
 
-/// What signs.
+/// A signing issuer.
 #[derive(Clone)]
 pub enum Signer {
     Ca(Arc<CaSigner>),
@@ -77,14 +77,14 @@ pub struct CaSigner {
     pub extras: Extras,
 }
 
-/// How an issuer stands.
+/// State of an issuer.
 #[derive(Clone)]
 pub enum State {
     /// It exists, and is being looked at for the first time.
     Examining,
     /// It cannot sign: why, for humans.
     NotReady(String),
-    /// Its CA refuses the account, which somebody has to change: attempts at it count as failed.
+    /// Its CA refuses the account, which a user has to change: attempts at it count as failed.
     Refused(String),
     Ready(Signer),
 }
@@ -142,7 +142,7 @@ impl Signer {
 /// Revisions and not times: two things that happen in one tick of the clock have an order all the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Since {
-    /// It was looked at for the first time: who was told before that it does not exist is told better now.
+    /// It was examined for the first time: Certificates that found it missing before try again.
     pub examined: u64,
     /// It became ready.
     pub ready: u64,
@@ -181,7 +181,7 @@ impl Registry {
         &self.records
     }
 
-    /// How `key` stands; none when it does not exist or has not been looked at yet.
+    /// Returns the state of `key`; `None` when it does not exist or has not been examined yet.
     pub fn get(&self, key: &Key) -> Option<State> {
         self.states
             .read()
@@ -201,8 +201,8 @@ impl Registry {
         states.get(key).map(|entry| entry.since).unwrap_or_default()
     }
 
-    /// Notes how it stands, and wakes whoever waits for it if that is news to them. One that was
-    /// deleted while it was looked at stays deleted.
+    /// Records the state, and enqueues the Certificates that wait for it if it is new to them. One that was
+    /// deleted while it was examined stays deleted.
     pub fn set(&self, key: &Key, state: State) {
         let mut states = self.states.write().unwrap_or_else(PoisonError::into_inner);
         let Some(entry) = states.get_mut(key) else { return };
@@ -230,12 +230,12 @@ impl Registry {
         entry.state = state;
         drop(states);
         if is_news {
-            // No receiver, nobody to wake.
+            // No receiver, nothing to enqueue.
             let _ = self.changed.send(key.clone());
         }
     }
 
-    /// What a ready issuer signs or solves with was renewed: those that failed at it try again.
+    /// Records that the credentials of a ready issuer were renewed: Certificates that failed at it try again.
     pub fn refreshed(&self, key: &Key) {
         let mut states = self.states.write().unwrap_or_else(PoisonError::into_inner);
         let Some(entry) = states.get_mut(key).filter(|entry| entry.state.is_ready()) else {

@@ -15,7 +15,7 @@ use crate::kubernetes::dependency::{Dependencies, Dependency, Dependent};
 pub struct NamespaceSecrets {
     api: Api<Secret>,
     namespace: String,
-    /// Who reads, and where it says so: it is not enqueued for a version that it has read.
+    /// The reader, and the registry of its dependencies: it is not enqueued for a version that it has read.
     reader: (Arc<Dependencies>, Dependent),
 }
 

@@ -23,7 +23,7 @@ use super::{
 /// Credentials are read again at least this often: a Secret that was changed is used without a word.
 const SOLVER_TTL: Duration = Duration::from_secs(300);
 
-/// A solver, and since when it is there.
+/// A solver, and when it was built.
 type Built = (Arc<dyn Solver>, Instant);
 
 /// An ACME account, ready to order.
@@ -35,7 +35,7 @@ pub struct AcmeSigner {
     forgotten: AtomicBool,
     /// Why the CA serves the account only after a user has done something there.
     user_action: OnceLock<String>,
-    /// Whom to tell that the issuer is to be looked at out of turn.
+    /// Channel to reconcile this issuer out of turn.
     again: (mpsc::UnboundedSender<Key>, Key),
     solver_factory: Arc<SolverFactory>,
     records: Arc<Records>,
@@ -94,13 +94,13 @@ impl AcmeSigner {
         work(&mut self.queue.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What the queue has learned is to be kept in the issuer's status.
+    /// Keeps what the queue has learned in the issuer's status.
     pub fn keep(&self) {
         // Its controller is gone: the process is on its way out.
         let _ = self.again.0.send(self.again.1.clone());
     }
 
-    /// Has the controller look at another issuer out of turn.
+    /// Reconciles another issuer out of turn.
     pub fn look_at(&self, issuer: Key) {
         // Its controller is gone: the process is on its way out.
         let _ = self.again.0.send(issuer);

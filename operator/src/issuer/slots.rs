@@ -1,4 +1,4 @@
-//! How many steps at CAs are under way at once: an issuer that is slow costs its own namespace and account only.
+//! Limits concurrent steps at CAs: a slow issuer costs its own namespace and account only.
 //!
 //! A step holds a worker as long as the CA and the name servers take. Of all slots, a namespace may hold a quarter as many as
 //! are free, and an account as many as are free: so one alone may have many of them, and however many are slow, some are
@@ -14,7 +14,7 @@ use super::registry::Key;
 /// Steps that are under way at once: fewer than the workers that Certificates have, so that some are always left for other issuers.
 pub const SLOTS: usize = 1_536;
 
-/// Who takes a step.
+/// A step and its Certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     pub issuer: Key,

@@ -1,4 +1,4 @@
-//! What CAs and their servers really answer.
+//! Answers that CAs and their servers really give.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use serde_json::{Value, json};
@@ -34,7 +34,7 @@ const HARMLESS: &[(&str, Rewriting)] = &[
             object["keyChange"] = Value::Null;
         }
     }),
-    ("rubbish that nobody needs in the directory", |endpoint, object| {
+    ("unused rubbish in the directory", |endpoint, object| {
         if endpoint == "directory" {
             object["meta"] = json!({"profiles": null, "externalAccountRequired": null, "termsOfService": 7});
             object["keyChange"] = json!(["no", "url"]);
@@ -113,7 +113,7 @@ const HARMLESS: &[(&str, Rewriting)] = &[
             object["identifier"]["value"] = json!("A.Test.");
         }
     }),
-    ("challenges that nobody knows", |endpoint, object| {
+    ("challenges of unknown types", |endpoint, object| {
         if endpoint == "authz" {
             let challenges = object["challenges"].as_array_mut().unwrap();
             challenges.push(json!({"type": "carrier-pigeon-01", "status": "en-route", "token": "not base64url!"}));
@@ -380,7 +380,7 @@ async fn an_alternate_chain_that_is_gone_costs_nothing_but_the_choice() {
         assert_eq!(chains.all.len(), 1);
         let unread = chains.unread.unwrap();
         assert!(unread.contains("/certificate/0/1: "), "{unread}");
-        assert!(!unread.contains("order is no more"), "{unread}");
+        assert!(!unread.contains("order no longer exists"), "{unread}");
         assert_eq!(ca.asked(), ["certificate", "certificate"]);
     }
 }
@@ -443,7 +443,7 @@ async fn a_second_finalize_that_is_malformed_is_explained_by_the_order() {
     other.finalize(b"csr").await.unwrap();
     ca.fail(Endpoint::Finalize, problem(400, "malformed"));
     drive(&mut order).await.unwrap();
-    // A CSR that the CA cannot read is told as such.
+    // A CSR that the CA cannot read is reported as such.
     let ca = FakeCa::start().await;
     let (_, mut order) = ready(&ca).await;
     ca.fail(Endpoint::Finalize, problem(400, "malformed"));

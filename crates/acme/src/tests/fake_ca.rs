@@ -1,4 +1,4 @@
-//! A small ACME server, without TLS, that counts requests, checks signatures and fails when told to.
+//! A small ACME server, without TLS, that counts requests, checks signatures and fails on demand.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -28,7 +28,7 @@ pub(super) enum Fault {
     Hang,
     /// Breaks the connection in the middle of the answer.
     Cut,
-    /// Does what was asked for, and answers with this status and a page.
+    /// Carries the request out, and answers with this status and a page.
     After(u16),
     /// Is none: the answer is as the protocol says.
     Right,
@@ -435,7 +435,7 @@ impl Script {
         object.clone()
     }
 
-    /// Decides a challenge that we were told of, when its time has come.
+    /// Decides a submitted challenge when its time has come.
     fn look(&mut self, index: usize) {
         let (slow, fail) = (self.slow_validation, self.fail_validation);
         let authorization = &mut self.authorizations[index];

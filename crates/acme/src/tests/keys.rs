@@ -52,7 +52,7 @@ async fn an_rsa_account_key_is_rolled_over_to_p256() {
     assert_eq!(rolled.uri(), account.uri());
     assert_eq!(rolled.key().thumbprint(), new.thumbprint());
     issues(&rolled).await;
-    // Found by the new key, and no more by the old one.
+    // Found by the new key, and no longer by the old one.
     let found = Account::establish(ca.client(), new, &agreed()).await.unwrap();
     assert_eq!(found.uri(), account.uri());
     let other = Account::establish(ca.client(), rsa, &agreed()).await.unwrap();

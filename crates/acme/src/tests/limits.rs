@@ -86,7 +86,7 @@ fn a_limit_of_the_account_holds_new_orders_but_not_replacements() {
     assert_eq!(
         queue.not_before(Endpoint::Finalize, false, at(1)),
         None,
-        "orders in flight go on"
+        "orders in flight continue"
     );
     // Even that was refused: so this CA exempts nothing.
     assert!(queue.refused(&wanted("r", None, true), ORDER, &limited(Some(600), OF_ACCOUNT), at(2)));
@@ -280,7 +280,7 @@ fn a_clock_that_was_a_year_ahead_leaves_no_gate_and_no_ghost() {
         &limited(Some(600), OF_ACCOUNT),
         at(YEAR),
     );
-    // The clock is right again. Who asks again is there; who asked in the future is not.
+    // The clock is right again. An order that is repeated is queued; one from the future is not.
     assert_eq!(queue.admit(&wanted("here", None, false), at(0)), Admission::Queued);
     assert_eq!(queue.done("running", at(1)), ["here"]);
     assert_eq!(queue.not_before(ORDER, false, at(1)), None);
@@ -361,7 +361,7 @@ fn whoever_is_told_to_be_next_is_let_in_and_nobody_else() {
         for wanted in &all {
             queue.waiting_for_test(wanted, at(6));
         }
-        let freed = queue.done("nobody", at(6));
+        let freed = queue.done("absent", at(6));
         for wanted in &all {
             let admitted = queue.clone().admit(wanted, at(6)) == Admission::Go;
             assert_eq!(admitted, freed.contains(&wanted.key), "{wanted:?} {freed:?}");
@@ -392,7 +392,7 @@ struct Crowd {
     cap: usize,
     waiting: BTreeMap<String, VecDeque<OrderRequest>>,
     flying: VecDeque<String>,
-    /// Places that each got since the last time that a namespace came or had nobody waiting any more.
+    /// Places that each got since the last time that a namespace came or its queue became empty.
     places: BTreeMap<String, i64>,
 }
 

@@ -22,7 +22,7 @@ pub(super) fn for_names(names: &[&str]) -> NewOrder {
     }
 }
 
-/// Goes on with an order as after a restart.
+/// Resumes an order as after a restart.
 pub(super) async fn resume(account: &Account, url: &str, names: &[&str]) -> Result<OrderSession, AcmeError> {
     OrderSession::resume(account, url, &for_names(names).identifiers).await
 }
@@ -203,7 +203,7 @@ async fn an_order_is_resumed_at_every_step_and_none_is_placed_anew() {
     session.refresh().await.unwrap();
     let challenge = session.view().authorizations[0].challenges[0].url.clone();
     session.challenge_ready(&challenge).await.unwrap();
-    // The CA looked while we were away, and refuses to be told again.
+    // The CA validated while we were away, and refuses a second submission.
     let mut late = resume(&account, &url, &["a.test"]).await.unwrap();
     assert_eq!(late.view().status, OrderStatus::Ready);
     session.refresh().await.unwrap();
@@ -300,7 +300,7 @@ async fn a_refused_not_after_is_ordered_without_it_and_the_refusal_is_kept() {
         let (placed, view) = placed(faults).await;
         assert_eq!((placed.as_str(), view.not_after_refused.is_some()), (sent, refused));
     }
-    // A refusal that is about something else is told at once.
+    // A refusal that is about something else is reported at once.
     let ca = FakeCa::start().await;
     let account = ca.account().await;
     let mut wanted = for_names(&["a.test"]);

@@ -171,7 +171,7 @@ proptest! {
         let answer = Answer::for_test(200, &body);
         bounded(objects::submitted(&answer).1.as_ref());
         serde_json::from_value::<instant_acme::Challenge>(objects::normal_challenge(&answer)).unwrap();
-        // Whatever it is, only its word that it is no more in use counts.
+        // Whatever it is, only its statement that it is no longer in use counts.
         if let Err(error) = objects::account(&answer) {
             let refused = matches!(error, AcmeError::Unauthorized { .. });
             prop_assert!(refused);

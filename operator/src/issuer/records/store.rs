@@ -1,4 +1,4 @@
-//! Where the records are kept: a ConfigMap in the operator's namespace.
+//! Storage of the records: a ConfigMap in the operator's namespace.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client, ResourceExt, api::ListParams};

@@ -11,7 +11,7 @@ use super::super::registry::Key;
 pub enum Author {
     /// Writes ClusterIssuers: runs the cluster.
     Administrator,
-    /// Writes Issuers in this namespace, and may be anybody.
+    /// An author of Issuers in this namespace, who is not trusted.
     Tenant(String),
 }
 

@@ -21,7 +21,7 @@ use super::{
     secrets,
 };
 
-/// What `propagation.timeout` is without one.
+/// Default of `propagation.timeout`.
 const TIMEOUT: SignedDuration = SignedDuration::from_mins(2);
 
 /// Makes solvers. One for the process: what its solvers find out about zones they share.

@@ -26,7 +26,7 @@ impl ChallengeKind {
     }
 }
 
-/// What is to be proved.
+/// The identifier to be proved.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Identifier {
     /// A name in lower-case A-labels, without `*.` and without a dot at the end.
@@ -66,7 +66,7 @@ pub enum Readiness {
     /// Not yet: call `check` again after this time.
     Wait {
         after: Duration,
-        /// What is missing, for the challenge's state in the status.
+        /// The missing condition, for the challenge's state in the status.
         message: String,
     },
     /// The answer was not seen, but the check only advises and its time is over: the CA may look.

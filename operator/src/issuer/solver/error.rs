@@ -1,4 +1,4 @@
-//! What can go wrong while a challenge is answered.
+//! Failures of answering a challenge.
 
 use std::net::IpAddr;
 
@@ -19,7 +19,7 @@ pub enum SolverError {
          remove the CNAME"
     )]
     DnsDelegated { name: String, target: String },
-    #[error("the CNAMEs at {name} go on for more than {limit} steps: let {name} point straight to its target")]
+    #[error("the CNAMEs at {name} continue for more than {limit} steps: let {name} point straight to its target")]
     CnameLoop { name: String, limit: usize },
     #[error("{record} was not seen within {timeout}: {missing}")]
     PropagationTimeout {

@@ -1,5 +1,5 @@
-//! Where solvers may connect to. Hosts in an Issuer are written by people who may not be trusted with the
-//! operator's network: nobody gets at a cloud's metadata or the node's own services through it.
+//! Addresses to which solvers may connect. Hosts in an Issuer are written by people who may not be trusted with the
+//! operator's network: they must not reach a cloud's metadata or the node's own services through it.
 
 use std::{
     net::{IpAddr, SocketAddr},

@@ -1,4 +1,4 @@
-//! Where solvers get their credentials.
+//! Credentials of solvers.
 
 use std::collections::BTreeMap;
 

@@ -38,7 +38,7 @@ impl NoSolver {
     }
 }
 
-/// How well a selector fits: by name, by length of the zone in labels, by number of labels. Compared in this order.
+/// Rank of a selector: by name, by length of the zone in labels, by number of labels. Compared in this order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Fit {
     by_name: bool,

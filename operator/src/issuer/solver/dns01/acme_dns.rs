@@ -1,6 +1,6 @@
 //! [acme-dns](https://github.com/joohoi/acme-dns): a server that does nothing but hold challenges.
 //!
-//! `_acme-challenge.<name>` is a CNAME to the account's name there, once and for ever.
+//! `_acme-challenge.<name>` is a CNAME to the account's name at the server, once and forever.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -128,7 +128,7 @@ fn malformed((name, key): &(String, String), detail: String) -> SolverError {
 }
 
 impl AcmeDnsAccount {
-    /// Where the server serves the account's values.
+    /// URL of the account's values at the server.
     pub(super) fn record(&self) -> Result<Name, SolverError> {
         Name::from_ascii(format!("{}.", self.credentials.fulldomain.trim_end_matches('.')))
             .map(|name| name.to_lowercase())

@@ -57,7 +57,7 @@ impl Knot {
     async fn start(zones: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path().display();
-        // The port is free for UDP and TCP now; nobody else takes it in the meantime but by bad luck.
+        // The port is free for UDP and TCP now; another process takes it in the meantime only by bad luck.
         let address = loop {
             let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
             let address = socket.local_addr().unwrap();

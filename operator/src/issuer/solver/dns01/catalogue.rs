@@ -16,7 +16,7 @@ use super::fields::{
 /// For one HTTP request.
 const REQUEST_TIMEOUT: Option<Duration> = Some(Duration::from_secs(30));
 
-/// What a provider needs.
+/// Requirements of a provider.
 pub(super) struct Entry {
     /// Seconds.
     pub(super) ttl: u32,

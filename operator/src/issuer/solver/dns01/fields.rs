@@ -1,4 +1,4 @@
-//! What a provider of the catalogue is made of: settings from the manifest and credentials from a Secret.
+//! Fields of a provider of the catalogue: settings from the manifest and credentials from a Secret.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -75,7 +75,7 @@ pub(super) const fn opt_host(name: &'static str) -> Field {
     field(name, Form::Host, false)
 }
 
-/// The values of a provider's fields: those that are required are there, and no others than the provider's.
+/// Values of a provider's fields: all required ones, and no others than the provider's.
 pub(super) struct Fields {
     known: &'static [Field],
     values: HashMap<String, Zeroizing<String>>,
@@ -344,7 +344,7 @@ pub(in super::super) fn known_fields(kind: ProviderType) -> impl Iterator<Item =
     super::catalogue::entry(kind).fields.iter().map(|field| field.name)
 }
 
-/// Refuses what the provider does not know, and credentials in the manifest, where everybody reads them.
+/// Refuses fields that the provider does not know, and credentials in the manifest, where all users read them.
 pub(in super::super) fn check_config(kind: ProviderType, config: &BTreeMap<String, String>) -> Result<(), SolverError> {
     let known = super::catalogue::entry(kind).fields;
     for (name, value) in config {

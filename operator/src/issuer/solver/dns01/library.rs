@@ -108,7 +108,7 @@ impl Library {
         }
     }
 
-    /// What the API reads and writes as one, so that two writers at once would lose a value: mostly a record
+    /// Unit that the API reads and writes at once, so that two concurrent writers would lose a value: mostly a record
     /// set, and with a few the whole zone.
     fn unit<'a>(&self, record: &'a Record) -> &'a Name {
         match self.kind {

@@ -1,4 +1,4 @@
-//! Whom to ask about the DNS.
+//! Servers for DNS queries.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -42,7 +42,7 @@ impl SystemServers {
     }
 }
 
-/// Where questions about zones, CNAMEs and addresses go.
+/// Servers for queries about zones, CNAMEs and addresses.
 #[derive(Clone, Debug)]
 pub(in super::super) struct Lookup {
     /// The tenant and the account, between which nothing found is shared.
@@ -84,7 +84,7 @@ impl Lookup {
         self.reach
     }
 
-    /// What tells this lookup from others in a cache.
+    /// Distinguishes this lookup from others in a cache.
     pub(super) fn key(&self) -> String {
         let servers: Vec<String> = self.given.iter().map(ToString::to_string).collect();
         format!(
@@ -170,7 +170,7 @@ async fn ask_any(
     let (mut failure, mut lame) = (None, false);
     for address in addresses {
         match wire::exchange(*address, &question(name, record_type, recursion)).await {
-            Ok(answer) if tells(&answer.message, recursion) => return Ok(Some(answer.message)),
+            Ok(answer) if is_conclusive(&answer.message, recursion) => return Ok(Some(answer.message)),
             Ok(answer) if answer.message.response_code == ResponseCode::ServFail => {
                 failure.get_or_insert(SolverError::DnsFailed {
                     server: what.into(),
@@ -193,9 +193,9 @@ async fn ask_any(
     }
 }
 
-/// Does the answer tell something? One from a server that was not asked to recurse does only when it is
+/// Returns whether an answer is conclusive. One from a server that was not asked to recurse is only when it is
 /// authoritative: else it is a referral, or a guess from a cache.
-fn tells(message: &Message, recursion: bool) -> bool {
+fn is_conclusive(message: &Message, recursion: bool) -> bool {
     matches!(message.response_code, ResponseCode::NoError | ResponseCode::NXDomain)
         && (recursion || message.authoritative)
 }

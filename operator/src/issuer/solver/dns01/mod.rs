@@ -41,7 +41,7 @@ pub(super) use rfc2136::Rfc2136Writer;
 pub(super) use server::Server;
 pub(super) use solver::{Dns01Solver, Place, Shared};
 
-/// Where a record is written.
+/// Name and zone of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Record {
     /// The owner, fully qualified.

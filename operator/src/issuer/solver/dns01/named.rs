@@ -5,7 +5,7 @@ use gatehouse_crds::{
     solver::{AzureEnvironment, Dns01, ProviderType},
 };
 
-/// Where a field's value comes from.
+/// Source of a field's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in super::super) enum Source<'a> {
     Text(&'a str),

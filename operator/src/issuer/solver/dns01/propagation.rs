@@ -19,7 +19,7 @@ use super::{
 /// Longest wait for one server, all its addresses together.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a server says.
+/// Answer of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Seen {
     There,

@@ -1,7 +1,7 @@
 //! Dynamic updates (RFC 2136), signed with TSIG (RFC 8945).
 //!
 //! Through hickory's messages and not through dns-update, whose errors are text: here a refused key, a wrong
-//! secret, a wrong clock and an unknown zone must be told apart.
+//! secret, a wrong clock and an unknown zone must be distinguished.
 
 use std::net::SocketAddr;
 
@@ -110,7 +110,7 @@ impl Rfc2136Writer {
         })
     }
 
-    /// What the response codes of RFC 2136, section 2.2, and RFC 8945, section 5.3, mean for the user.
+    /// Explains the response codes of RFC 2136, section 2.2, and RFC 8945, section 5.3.
     fn judge(&self, record: &Record, message: &Message) -> Result<(), SolverError> {
         let tsig_error = message.signature().and_then(|signature| signature.data.error);
         let (key, algorithm) = (&self.key_name, self.algorithm);
@@ -275,8 +275,8 @@ mod tests {
                 "for an update of the zone a.test",
             ),
         ] {
-            let (told, message) = judged(code, error).unwrap_err();
-            assert_eq!(told, reason, "{message}");
+            let (got, message) = judged(code, error).unwrap_err();
+            assert_eq!(got, reason, "{message}");
             assert!(message.contains(part), "{message}");
         }
     }

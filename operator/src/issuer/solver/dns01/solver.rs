@@ -20,15 +20,15 @@ use super::{
 /// Longest search for a zone: a name has many labels, and each question may meet silent servers.
 const LOCATE: Duration = Duration::from_secs(30);
 
-/// What all DNS-01 solvers share.
+/// Parts that all DNS-01 solvers share.
 #[derive(Debug, Default)]
 pub(in super::super) struct Shared {
     zones: Zones,
 }
 
-/// Who decides where the record goes.
+/// Policy for the record's name and zone.
 pub(in super::super) enum Place {
-    /// `_acme-challenge.<name>`, in the zone that DNS tells.
+    /// `_acme-challenge.<name>`, in the zone that DNS shows.
     Zone {
         writer: Arc<dyn TxtWriter>,
         cnames: CnameStrategy,
@@ -43,7 +43,7 @@ pub(in super::super) struct Dns01Solver {
     place: Place,
     lookup: Lookup,
     timeout: SignedDuration,
-    /// `selector.dnsZones`: the credentials are not used for anything else, whoever asks.
+    /// `selector.dnsZones`: the credentials are not used for anything else.
     zones: Vec<String>,
     shared: Arc<Shared>,
 }
@@ -86,7 +86,7 @@ impl Dns01Solver {
         })
     }
 
-    /// Where the record is, and who writes it.
+    /// The record's location, and its writer.
     async fn locate(&self, domain: &str) -> Result<(Record, Arc<dyn TxtWriter>), SolverError> {
         let name = challenge_name(domain)?;
         let found = tokio::time::timeout(LOCATE, self.find(domain, &name)).await;
@@ -122,7 +122,7 @@ impl Dns01Solver {
         }
     }
 
-    /// Looks for the place again the next time: whoever has fixed a delegation or CNAME does not wait for a cache.
+    /// Locates the record again the next time: a user who has fixed a delegation or CNAME does not wait for a cache.
     fn forget(&self, domain: &str, record: &Record) {
         if let Ok(name) = challenge_name(domain) {
             self.shared.zones.forget(&self.lookup, &name, record);

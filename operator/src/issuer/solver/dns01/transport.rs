@@ -1,4 +1,4 @@
-//! What the library's requests go through: guarded addresses, bounded answers, public zones.
+//! Transport of the library's requests: guarded addresses, bounded answers, public zones.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},

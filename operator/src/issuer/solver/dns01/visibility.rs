@@ -1,6 +1,6 @@
 //! Public and private zones of one name: a CA sees the public one only, and of several accounts' zones the delegated one.
 //!
-//! Where a cloud has both kinds in one list, the library takes the first zone that fits. So the list is read on its
+//! If a cloud has both kinds in one list, the library takes the first zone that fits. So the list is read on its
 //! way to the library: zones of the other kind are left out, and two that could both be meant are an error.
 
 use bytes::Bytes;
@@ -24,7 +24,7 @@ struct Zone {
     private: bool,
 }
 
-/// How a cloud lists zones in JSON.
+/// Format of a cloud's list of zones in JSON.
 struct Listing {
     /// End of the URL's path.
     path: &'static str,
@@ -90,7 +90,7 @@ pub(super) struct Zones {
     /// The name of the record.
     record: String,
     wanted: Visibility,
-    /// Those that hold the record, by kind.
+    /// Zones that hold the record, by kind.
     shown: Vec<Zone>,
     hidden: Vec<Zone>,
 }

@@ -27,9 +27,9 @@ const UDP_TIMEOUTS: [Duration; 3] = [
     Duration::from_secs(2),
 ];
 const TCP_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long UDP is alone.
+/// Time before TCP is tried beside UDP.
 const UDP_HEAD_START: Duration = Duration::from_secs(1);
-/// What a server may send over UDP: the size that is not fragmented on the way (DNS flag day 2020).
+/// Largest answer over UDP: the size that is not fragmented on the way (DNS flag day 2020).
 pub(super) const MAX_PAYLOAD: u16 = 1232;
 
 /// An answer that belongs to the question.

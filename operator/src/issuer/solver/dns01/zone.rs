@@ -25,7 +25,7 @@ const MAX_AUTHORITIES: usize = 16;
 pub(super) enum Aliases {
     /// None: the record is written at the name itself.
     Ignored,
-    /// Those that are written for the name; not those that a wildcard makes.
+    /// CNAMEs that are written for the name; not those of a wildcard.
     Explicit,
     /// All: where they lead is compared with what the user gave.
     All,
@@ -65,7 +65,7 @@ impl Default for Zones {
 }
 
 impl Zones {
-    /// Where the TXT record for `_acme-challenge.<domain>` is to be written.
+    /// Returns the location of the TXT record for `_acme-challenge.<domain>`.
     pub(super) async fn record(&self, lookup: &Lookup, name: &Name, aliases: Aliases) -> Result<Record, SolverError> {
         let key = (lookup.key(), name.clone(), aliases);
         if let Some(record) = self.records.get(&key) {
@@ -96,9 +96,9 @@ impl Zones {
     }
 }
 
-/// What an answer to a SOA question tells.
+/// Meaning of an answer to a SOA query.
 #[derive(Debug, PartialEq, Eq)]
-enum Told {
+enum SoaAnswer {
     Apex(Name),
     Cname(Name),
     Nothing,
@@ -112,23 +112,23 @@ pub(super) fn cname(message: &Message, name: &Name) -> Option<Name> {
     })
 }
 
-fn read(message: &Message, name: &Name) -> Told {
+fn read(message: &Message, name: &Name) -> SoaAnswer {
     if let Some(target) = cname(message, name) {
-        return Told::Cname(target);
+        return SoaAnswer::Cname(target);
     }
     message
         .answers
         .iter()
         .chain(&message.authorities)
         .find(|record| record.record_type() == RecordType::SOA && record.name.zone_of(name))
-        .map_or(Told::Nothing, |record| Told::Apex(record.name.clone()))
+        .map_or(SoaAnswer::Nothing, |record| SoaAnswer::Apex(record.name.clone()))
 }
 
 /// Asks for the SOA of the name. A server gives the zone's in the authority section when the name itself has
 /// none (RFC 2308, section 2), so that one question mostly does.
-async fn ask(lookup: &Lookup, name: &Name) -> Result<Told, SolverError> {
+async fn ask(lookup: &Lookup, name: &Name) -> Result<SoaAnswer, SolverError> {
     let message = lookup.ask(name, RecordType::SOA).await?;
-    Ok(message.map_or(Told::Nothing, |message| read(&message, name)))
+    Ok(message.map_or(SoaAnswer::Nothing, |message| read(&message, name)))
 }
 
 /// Finds the name to write at, and its zone.
@@ -138,9 +138,9 @@ async fn discover(lookup: &Lookup, name: &Name, aliases: Aliases) -> Result<Reco
     loop {
         let answer = ask(lookup, &owner).await?;
         let target = match answer {
-            Told::Apex(zone) if !zone.is_root() => return Ok(Record { name: owner, zone }),
-            Told::Cname(target) if follows(lookup, &owner, &target, aliases).await? => target,
-            Told::Apex(_) | Told::Cname(_) | Told::Nothing => {
+            SoaAnswer::Apex(zone) if !zone.is_root() => return Ok(Record { name: owner, zone }),
+            SoaAnswer::Cname(target) if follows(lookup, &owner, &target, aliases).await? => target,
+            SoaAnswer::Apex(_) | SoaAnswer::Cname(_) | SoaAnswer::Nothing => {
                 let zone = zone_above(lookup, &owner).await?;
                 return Ok(Record { name: owner, zone });
             }
@@ -184,9 +184,9 @@ async fn zone_above(lookup: &Lookup, owner: &Name) -> Result<Name, SolverError> 
     let mut at = owner.base_name();
     while !at.is_root() {
         match ask(lookup, &at).await? {
-            Told::Apex(zone) if !zone.is_root() => return Ok(zone),
+            SoaAnswer::Apex(zone) if !zone.is_root() => return Ok(zone),
             // The SOA behind a CNAME is of the target's zone.
-            Told::Apex(_) | Told::Cname(_) | Told::Nothing => at = at.base_name(),
+            SoaAnswer::Apex(_) | SoaAnswer::Cname(_) | SoaAnswer::Nothing => at = at.base_name(),
         }
     }
     Err(not_found(lookup, owner))

@@ -32,7 +32,7 @@ use super::{
 const MAX_CONCURRENT_WRITES: usize = 32;
 /// Longest wait for one write: a webhook may take its ten seconds.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long an order that was in flight before a restart has to ask for its route again: until then it is kept.
+/// Time for an order of before a restart to ask for its route again: until then the route is kept.
 const LEFTOVERS: Duration = Duration::from_secs(30);
 
 /// Writes routes by server-side apply. Errors are text for people.

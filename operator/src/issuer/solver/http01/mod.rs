@@ -1,4 +1,4 @@
-//! HTTP-01 through somebody else's ingress controller (RFC 8555, section 8.3).
+//! HTTP-01 through a user's ingress controller (RFC 8555, section 8.3).
 //!
 //! One [`responder`] in the operator answers for all issuers. A Service with an `EndpointSlice` leads to it, and one
 //! Ingress for each class and host leads there from port 80 ([`routing`]). There are no Pods. [`policy`] says what an
@@ -35,7 +35,7 @@ const SELF_CHECK: Duration = Duration::from_secs(15);
 pub(super) struct Http01Solver {
     class: String,
     template: IngressTemplateMetadata,
-    /// How long the way is tried from inside.
+    /// Time for which the path is tried from inside.
     bound: Duration,
     http01_router: Arc<Http01Router>,
     prober: Prober,

@@ -1,4 +1,4 @@
-//! What an Issuer may put on an Ingress in the operator's namespace.
+//! Limits of what an Issuer may set on an Ingress in the operator's namespace.
 //!
 //! A namespaced Issuer is written by a tenant. Annotations there are orders to ingress controllers and others that
 //! watch Ingresses, given in the operator's name: snippets of configuration, further host names, DNS records,

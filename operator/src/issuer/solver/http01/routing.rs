@@ -21,7 +21,7 @@ use k8s_openapi::{
 use super::super::Identifier;
 use crate::kubernetes::names;
 
-/// Of the Service, the `EndpointSlice`, and the start of every Ingress's name.
+/// Name of the Service and the `EndpointSlice`, and prefix of every Ingress's name.
 pub(super) const NAME: &str = "gatehouse-http01";
 /// Bytes of a hash in a name.
 const HASH_BYTES: usize = 16;
@@ -32,7 +32,7 @@ const MOST_OF_TOKEN: usize = 256;
 const EXTERNAL_DNS: (&str, &str) = ("external-dns.alpha.kubernetes.io/controller", "gatehouse.dev");
 const PATH: &str = "/.well-known/acme-challenge/";
 
-/// Where the responder is.
+/// Address of the responder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResponderService {
     /// The operator's own namespace.
@@ -158,7 +158,7 @@ fn endpoint(responder_service: &ResponderService) -> Endpoint {
     }
 }
 
-/// What the challenges in flight want of one Ingress, all together.
+/// Combined content of one Ingress for all challenges in flight.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Wish {
     pub(super) template: IngressTemplateMetadata,
@@ -171,7 +171,7 @@ pub(super) fn is_token(token: &str) -> bool {
     (1..=MOST_OF_TOKEN).contains(&token.len()) && token.bytes().all(plain)
 }
 
-/// Builds the Ingress: one rule, with the exact path of each token and no more. Another's Ingress may serve the host, with
+/// Builds the Ingress: one rule, with the exact path of each token only. Another's Ingress may serve the host, with
 /// challenges of its own beside ours.
 pub(super) fn ingress(responder_service: &ResponderService, key: &RouteKey, wish: &Wish) -> Ingress {
     let template = &wish.template;

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 const PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// How a write ended. The error is text for people.
+/// Result of a write. The error is text for people.
 pub(super) type Outcome = Result<(), String>;
 
 /// The next action.
@@ -117,7 +117,7 @@ impl<T: PartialEq> Schedule<T> {
         self.failure.as_deref()
     }
 
-    /// Nothing is there, and nothing is under way.
+    /// The object does not exist, and no write is in progress.
     pub(super) const fn is_idle(&self) -> bool {
         !self.may_exist && !self.busy
     }

@@ -184,7 +184,7 @@ async fn a_provider_of_the_library_keeps_the_values_that_are_there() {
     );
 }
 
-/// An API that answers with more than anybody could mean.
+/// An API with an excessively large answer.
 async fn flood() -> axum::body::Body {
     let part = bytes::Bytes::from(vec![b' '; 64 * 1024]);
     axum::body::Body::from_stream(futures::stream::repeat_with(move || {

@@ -307,7 +307,7 @@ async fn a_server_that_does_not_serve_the_zone_counts_like_a_silent_one_and_is_n
         "one lame server of two"
     );
 
-    // Nobody serves it: no proof that the record can be seen.
+    // No server serves it: no proof that the record can be seen.
     let (zone, record) = (
         Name::from_ascii("a.test.").unwrap(),
         Name::from_ascii("_acme-challenge.a.test.").unwrap(),
