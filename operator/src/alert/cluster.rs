@@ -37,7 +37,7 @@ use crate::{
     },
 };
 
-/// What is known of one namespace, or of all.
+/// Stores of one namespace, or of all.
 #[derive(Clone)]
 pub struct WatchScope {
     pub namespace: Option<String>,
@@ -140,17 +140,17 @@ pub struct KubernetesEffects {
     pub view: Arc<KubernetesView>,
     pub store: Store,
     pub sender: Sender,
-    /// Where the Secrets of ClusterAlertPolicies are.
+    /// Namespace of the Secrets of ClusterAlertPolicies.
     pub own_namespace: String,
     pub targets: Targets,
 }
 
-/// So many targets are kept. Without one, a receiver whose Secret is deleted is not told the end of its alerts.
+/// Number of targets that are kept. Without one, a receiver whose Secret is deleted does not get the end of its alerts.
 const TARGETS: usize = 10_000;
 
 /// Receivers as they were when they last took something, by policy and name.
 ///
-/// When a namespace is deleted, its Secrets may be gone before its policies are. Until their receivers are told, the end of an
+/// When a namespace is deleted, its Secrets may be deleted before its policies. Until their receivers are notified, the end of an
 /// alert is sent with what the Secret held.
 #[derive(Default)]
 pub struct Targets(Mutex<HashMap<PolicyKey, HashMap<String, Arc<Target>>>>);

@@ -1,6 +1,6 @@
-//! The receivers of a policy as its state knows them: each with its queue, and with what it was told of.
+//! The receivers of a policy in its state: each with its queue, and with the alerts that were delivered to it.
 //!
-//! A receiver that left the policy, or that now points elsewhere, is retired: it gets the end of what it was told of, and
+//! A receiver that left the policy, or that now points elsewhere, is retired: it gets the end of the alerts that it received, and
 //! then it is forgotten. What it takes to send that is in the state, so that it works after a restart and after the policy is
 //! deleted.
 
@@ -73,7 +73,7 @@ pub struct Destination {
     /// It is no receiver of the policy any more, and is tried until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retired_until: Option<Timestamp>,
-    /// It has the name of this one, which is retired for it. What that one was told of is to be sent here.
+    /// It has the name of this one, which is retired for it. The alerts that that one received are to be sent here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub succeeds: Option<Id>,
 }
@@ -209,7 +209,7 @@ impl State {
         });
     }
 
-    /// Retires all: the policy is carried out no more.
+    /// Retires all, since the policy is no longer active.
     pub fn retire_all(&mut self, now: Timestamp) {
         for destination in &mut self.destinations {
             destination.retire(now);
@@ -217,7 +217,7 @@ impl State {
         self.withdraw_due = true;
     }
 
-    /// Forgets the retired ones that have been told everything, or whose time is over. Gives how many deliveries each gave up.
+    /// Forgets the retired ones that have received everything, or whose time is over. Returns how many deliveries each gave up.
     pub fn forget_retired(&mut self, now: Timestamp) -> Vec<(String, usize)> {
         let done: Vec<Id> = self
             .destinations
@@ -264,16 +264,16 @@ impl State {
         verdict
     }
 
-    /// Remembers that `id` was told that something fires.
+    /// Records that `id` received something that fires.
     fn delivered(&mut self, id: Id, content: &Content, least: Severity) {
         match content {
             Content::Alert(alert) => self.alert_delivered(id, alert, least),
             Content::Batch { alerts, .. } => alerts.iter().for_each(|alert| self.alert_delivered(id, alert, least)),
-            Content::Group(told) if told.status == Status::Firing && told.severity >= least => {
+            Content::Group(sent) if sent.status == Status::Firing && sent.severity >= least => {
                 let group = self
                     .groups
                     .values_mut()
-                    .find(|group| group.fingerprint == told.fingerprint);
+                    .find(|group| group.fingerprint == sent.fingerprint);
                 if let Some(group) = group {
                     group.delivered_to.add(id);
                 }

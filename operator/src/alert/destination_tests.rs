@@ -31,7 +31,7 @@ fn ops(url: &str) -> Receiver {
     receiver("ops", url, Severity::Warning)
 }
 
-/// A state in which `web` fires, told to these receivers or, for `pending`, waiting for them.
+/// Returns a state in which `web` fires, delivered to these receivers or, for `pending`, waiting for them.
 fn firing(receivers: &[Receiver], pending: bool) -> State {
     let mut state = State::default();
     state.sync(receivers, 1, at(0));
@@ -75,7 +75,7 @@ fn subject(name: &Name) -> Arc<Subject> {
     })
 }
 
-/// What waits, as `<receiver's host> <receiver> <status>`.
+/// Returns the queued messages, as `<receiver's host> <receiver> <status>`.
 fn waiting(state: &mut State, now: i64) -> Vec<String> {
     let look: Look<'_> = &|_, name| Some(subject(name));
     Outbox::new("app/ops".into(), look, 60, at(now)).withdraw(state);

@@ -12,7 +12,7 @@ use super::state::State;
 const LIMIT: usize = 1_000_000;
 /// The most that is read back: a state that was packed is far smaller.
 const UNPACKED: u64 = 256 * 1024 * 1024;
-/// Of what is written.
+/// Version of the format.
 const VERSION: u32 = 2;
 
 #[derive(Serialize)]

@@ -27,26 +27,26 @@ use super::{
 };
 use crate::{certificate::context::until, telemetry::metrics::Metrics};
 
-/// News are gathered for so long, so that what happens together is told together.
+/// Triggers are gathered for this time, so that what happens together is reported together.
 const BATCH_WINDOW: Duration = Duration::from_millis(100);
 /// Deliveries under way for one namespace's policies.
 const MAX_DELIVERIES_PER_NAMESPACE: usize = 32;
-/// Policies of one namespace that are carried out; the youngest beyond are told so. As many that were deleted are kept until
-/// their receivers are told.
+/// Active policies of one namespace; the youngest beyond are inactive, which their status says. As many deleted ones are kept until
+/// their receivers are notified.
 pub const MAX_POLICIES_PER_NAMESPACE: usize = 100;
 /// A clock that is set back by less is not worth a look.
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(1);
-/// The clock is looked at this often: a jump must not let anything wait.
+/// Interval at which the clock is checked: a jump must not delay anything.
 const CLOCK_CHECK_INTERVAL: Duration = Duration::from_mins(10);
 
-/// What the engine is told.
+/// Triggers of the engine.
 #[derive(Debug)]
 pub enum Trigger {
     /// A Certificate or a Gateway was made, changed or deleted.
     Changed(Object),
     /// Any of them may have changed.
     AllChanged,
-    /// A policy is there, or why it cannot be carried out; none when it is gone.
+    /// A policy exists, or why it is inactive; `None` when it was deleted.
     Policy(PolicyKey, Option<Box<Spec>>),
     /// All policies of a scope: together, since of too many in a namespace only the oldest work.
     Policies(Scope, Vec<(PolicyKey, Box<Spec>)>),
@@ -77,7 +77,7 @@ pub struct Engine<S, H> {
     /// Policies that have to wait for others of their namespace.
     starved: BTreeSet<PolicyKey>,
     work: JoinSet<Completion>,
-    /// What the leader before has left, as long as its policy was not seen.
+    /// States of the previous leader, as long as their policies were not seen.
     stored: Stored,
     /// Entries are numbered.
     entries: u64,
@@ -321,7 +321,7 @@ impl<S: ClusterView, H: Effects> Engine<S, H> {
         };
         entry.state.fires_elsewhere = elsewhere;
         let changed = !entry.state.news.is_empty() || entry.is_deleted();
-        let dropped = entry.tell(&*self.view, now);
+        let dropped = entry.notify(&*self.view, now);
         given_up(&self.metrics, key, "dropped", dropped);
         for receiver in entry.uncounted() {
             self.metrics.alert_receiver_gone(key.labels(), &receiver);
@@ -392,7 +392,7 @@ impl<S: ClusterView, H: Effects> Engine<S, H> {
         }
     }
 
-    /// What fires is counted once, however many policies say so.
+    /// Counts what fires once, however many policies report it.
     fn count_firing(&self) {
         let mut worst: HashMap<&Key, Severity> = HashMap::new();
         for (key, firing) in self.policies.values().flat_map(|entry| &entry.state.firing) {

@@ -19,7 +19,7 @@ const RATE_LIMITED: Duration = Duration::from_secs(30);
 /// The longest text of others in a message, in characters.
 const MAX_DETAIL: usize = 200;
 
-/// What a failure is about.
+/// Kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FailureKind {
     /// 410: the receiver wants nothing more, ever.
@@ -30,7 +30,7 @@ pub enum FailureKind {
     Unavailable,
     /// Nothing can be sent with this policy and its Secrets.
     Misconfigured,
-    /// Of several servers behind one name some took it.
+    /// Some of several servers behind one name accepted it.
     Partial,
 }
 
@@ -43,7 +43,7 @@ pub struct Failure {
     pub reason: &'static str,
     /// For people: what failed, and what to do.
     pub message: String,
-    /// How long the receiver asked us to wait; a day at most.
+    /// Requested wait of the receiver; a day at most.
     pub retry_after: Option<Duration>,
     /// Another body might have been taken: it is neither the URL nor the credentials.
     pub content: bool,
@@ -73,7 +73,7 @@ impl Failure {
     /// An answer that is no 2xx.
     pub(super) fn answered(target: &Target, status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Self {
         let (kind, reason, advice) = class(target, status);
-        let told = match status.canonical_reason() {
+        let answer = match status.canonical_reason() {
             Some(words) => format!("{} {words}", status.as_u16()),
             None => status.as_u16().to_string(),
         };
@@ -81,7 +81,7 @@ impl Failure {
         Self {
             retry_after: retry_after(headers, now).map(|wait| wait.min(MAX_WAIT)).or(unsaid),
             content: kind == FailureKind::Refused && reason == "Rejected" && !matches!(status.as_u16(), 404 | 405),
-            ..Self::new(kind, reason, format!("{} answered {told}{advice}", target.name()))
+            ..Self::new(kind, reason, format!("{} answered {answer}{advice}", target.name()))
         }
     }
 
@@ -144,7 +144,7 @@ impl Failure {
     }
 }
 
-/// What an answer means and, after the status, what to do.
+/// Returns the meaning of an answer and, after the status, the remedy.
 fn class(target: &Target, status: StatusCode) -> (FailureKind, &'static str, &'static str) {
     match status.as_u16() {
         410 => (
@@ -172,7 +172,11 @@ fn class(target: &Target, status: StatusCode) -> (FailureKind, &'static str, &'s
             ": check the URL's path and the format",
         ),
         408 | 425 => (FailureKind::Unavailable, "ServerError", ""),
-        429 => (FailureKind::Unavailable, "RateLimited", ": it is told too much at once"),
+        429 => (
+            FailureKind::Unavailable,
+            "RateLimited",
+            ": it receives too much at once",
+        ),
         500..=599 => (FailureKind::Unavailable, "ServerError", ": see its logs"),
         _ => (
             FailureKind::Refused,

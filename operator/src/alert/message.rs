@@ -1,4 +1,4 @@
-//! What is told to a receiver, before any format: plain values, which also stand in the durable queue.
+//! Messages to receivers, before any format: plain values, which are also in the durable queue.
 
 use std::{fmt, sync::Arc};
 
@@ -24,7 +24,7 @@ pub struct Message {
     pub content: Content,
 }
 
-/// What a delivery says.
+/// Content of a delivery.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Content {
@@ -34,20 +34,20 @@ pub enum Content {
     Group(Group),
     /// Alerts for an Alertmanager, which takes many in one request.
     Batch {
-        /// The durable state has them without what their objects tell; see [`Content::complete`].
+        /// The durable state has them without the facts of their objects; see [`Content::complete`].
         #[serde(serialize_with = "brief")]
         alerts: Vec<Alert>,
         /// For how many seconds those that fire are to be believed without a word from us.
         valid_seconds: u64,
     },
-    /// A sign of life; the next one comes after so many seconds.
+    /// A heartbeat; the next one comes after this number of seconds.
     Heartbeat { interval_seconds: u64 },
-    /// Somebody wants to see whether alerts arrive.
+    /// A user wants to see whether alerts arrive.
     Test,
 }
 
 impl Content {
-    /// Fills in what the durable state left out of an Alertmanager's batch: `look` tells the UID of an object and what
+    /// Fills in what the durable state left out of an Alertmanager's batch: `look` returns the UID of an object and its
     /// is known of it now.
     pub fn complete(&mut self, look: impl Fn(AlertKind, &str, &str) -> Option<(String, Subject)>) {
         let Self::Batch { alerts, .. } = self else { return };
@@ -74,14 +74,14 @@ fn brief<S: Serializer>(alerts: &[Alert], serializer: S) -> Result<S::Ok, S::Err
     }))
 }
 
-/// Of a Certificate's UID and a rule: 32 hexadecimal digits.
+/// Hash of a Certificate's UID and a rule: 32 hexadecimal digits.
 pub fn fingerprint(uid: &str, rule: Rule) -> String {
     let hash = digest::digest(&digest::SHA256, format!("{uid}/{}", rule.as_str()).as_bytes());
     let half = hash.as_ref().first_chunk().map_or(0, |half| u128::from_be_bytes(*half));
     format!("{half:032x}")
 }
 
-/// Whether it goes on.
+/// Whether the alert fires or is resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Status {
@@ -90,7 +90,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// As it stands in a payload.
+    /// Returns the value in a payload.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Firing => "firing",
@@ -132,10 +132,10 @@ pub struct Group {
     pub since: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Timestamp>,
-    /// Who is asked for their certificates, when all name the same.
+    /// Issuer of all of them, when they name the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<SigningIssuer>,
-    /// How many they are; when it is over, how many they were.
+    /// Number of them; when it is over, their highest number.
     pub count: usize,
     /// The first of them, at most [`Group::NAMED`].
     pub first: Vec<Arc<Subject>>,
@@ -146,7 +146,7 @@ impl Group {
     pub const NAMED: usize = 20;
 }
 
-/// What a receiver is told of a Certificate or a Gateway. Holds no secret.
+/// Facts about a Certificate or a Gateway. Holds no secret.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Subject {
@@ -156,7 +156,7 @@ pub struct Subject {
     pub secret_name: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dns_names: Vec<String>,
-    /// Who signed, or else who is asked.
+    /// Signing issuer, or else the one of the spec.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<SigningIssuer>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -178,7 +178,7 @@ pub struct Subject {
     pub gateway: Option<GatewayFacts>,
 }
 
-/// What a receiver is told of a Gateway.
+/// Facts about a Gateway.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayFacts {
@@ -189,16 +189,16 @@ pub struct GatewayFacts {
     pub scope: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
-    /// What is wrong, as its status says.
+    /// Message of its status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
 impl Subject {
-    /// So many names are told; a Certificate may have more.
+    /// Maximum number of names; a Certificate may have more.
     const NAMES: usize = 20;
 
-    /// What the object says now.
+    /// Returns the present facts about the object.
     pub fn of(certificate: &Certificate) -> Self {
         let status = certificate.status.clone().unwrap_or_default();
         let attempts = status.failed_attempts.filter(|attempts| *attempts > 0);
@@ -231,7 +231,7 @@ impl Subject {
         }
     }
 
-    /// What a Gateway says now.
+    /// Returns the present facts about a Gateway.
     pub fn of_gateway(gateway: &Gateway) -> Self {
         let status = gateway.status.clone().unwrap_or_default();
         let word = |value: Option<serde_json::Value>| Some(value?.as_str()?.to_owned());

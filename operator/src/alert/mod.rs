@@ -1,9 +1,9 @@
-//! When to raise the alarm, and where to send it: `AlertPolicy` and `ClusterAlertPolicy`.
+//! Alerts: `AlertPolicy` and `ClusterAlertPolicy`.
 //!
 //! From a Certificate to a message: [`watch`] reads what [`policy`] asks for, [`rules`] judge, [`state`] remembers what fires,
-//! `tell` puts it into words and each receiver's [`queue`], [`store`] keeps that, and the [`engine`] drives it all.
+//! [`notifier`] renders it and fills each receiver's [`queue`], [`store`] keeps that, and the [`engine`] drives everything.
 //! From a message to the wire: [`target`] reads where to, [`format`] says what in the receiver's language with `words`,
-//! [`sign`] signs it, [`send`] sends it, [`failure`] tells what went wrong.
+//! [`sign`] signs it, [`send`] sends it, [`failure`] explains what failed.
 
 mod batch;
 pub mod cluster;

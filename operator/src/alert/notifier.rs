@@ -1,11 +1,11 @@
 //! From what has happened to what waits in the receivers' queues.
 //!
-//! Single alerts are told at once. When more begin than people can read, they are told as groups by
+//! Single alerts are reported at once. When more begin than people can read, they are reported as groups by
 //! rule and issuer, each with its first twenty names and the count: once when it opens, again when it
 //! has grown or worsened, and once when the last of it has ended. Alerts for a server that is away wait some seconds for
 //! others of their kind. An Alertmanager gets every alert, for it groups by itself.
 //!
-//! The end of an alert goes to those that were told of the alert, whatever severity they want by then.
+//! The end of an alert goes to the receivers of its beginning, whatever severity they want by then.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,22 +25,22 @@ use super::{
     state::{Firing, GroupKey, Key, News, Open, State},
 };
 
-/// So many single alerts may begin within [`STORM_WINDOW`]; more are told as groups.
+/// Number of single alerts that may begin within [`STORM_WINDOW`]; more are reported as groups.
 const MAX_SINGLE_ALERTS: usize = 20;
 const STORM_WINDOW: Duration = Duration::from_secs(60);
-/// A group that has grown is told again no sooner, and after twice the time each time.
+/// Minimal time before a group that has grown is reported again; it doubles each time.
 const GROUP_INTERVAL: Duration = Duration::from_secs(60);
 /// Alerts about a server that is away wait so long for others: its outage is one message.
 const OUTAGE_GROUP_WAIT: Duration = Duration::from_secs(15);
 
-/// Decides what an active policy tells.
+/// Decides what an active policy reports.
 pub struct Notifier<'a> {
     policy: &'a Policy,
     now: Timestamp,
     out: Outbox<'a>,
 }
 
-/// What the receivers of one telling get.
+/// Messages of one notification.
 #[derive(Default)]
 struct Words {
     /// For whom people read: with those that took the beginning, when it is an end.
@@ -67,13 +67,13 @@ impl<'a> Notifier<'a> {
         }
     }
 
-    /// How many deliveries were dropped, by receiver.
+    /// Number of dropped deliveries, by receiver.
     pub fn dropped(self) -> Vec<(String, usize)> {
         self.out.dropped
     }
 
-    /// Tells the news, what is to be repeated, and the heartbeat.
-    pub fn tell(&mut self, state: &mut State) {
+    /// Queues what is new, what is to be repeated, and the heartbeat.
+    pub fn notify(&mut self, state: &mut State) {
         if std::mem::take(&mut state.withdraw_due) {
             self.out.withdraw(state);
         }
@@ -115,7 +115,7 @@ impl<'a> Notifier<'a> {
         while state
             .recent
             .front()
-            .is_some_and(|told| told.duration_since(self.now).abs() >= span(STORM_WINDOW))
+            .is_some_and(|last| last.duration_since(self.now).abs() >= span(STORM_WINDOW))
         {
             state.recent.pop_front();
         }
@@ -186,7 +186,7 @@ impl<'a> Notifier<'a> {
             let Some(firing) = state.firing.get_mut(key) else {
                 continue;
             };
-            // Begun in the same moment: told above, as bad as it is.
+            // Begun in the same moment: reported above, at its severity.
             if news.begun.contains(key) {
                 continue;
             }
@@ -196,8 +196,8 @@ impl<'a> Notifier<'a> {
             match firing.group.as_ref().and_then(|group| state.groups.get_mut(group)) {
                 Some(group) if group.severity < worse.severity => {
                     group.severity = worse.severity;
-                    // It is told again at once.
-                    group.told = 0;
+                    // It is reported again at once.
+                    group.reported = 0;
                 }
                 Some(_) => {}
                 None => words.say(Content::Alert(worse)),
@@ -218,7 +218,7 @@ impl<'a> Notifier<'a> {
             since: self.now,
             count: 0,
             most: 0,
-            told: 0,
+            reported: 0,
             growths: 0,
             last_sent: self.now,
             first: Vec::new(),
@@ -231,7 +231,7 @@ impl<'a> Notifier<'a> {
             firing.group = Some(bundle.clone());
             if group.severity < firing.severity {
                 group.severity = firing.severity;
-                group.told = 0;
+                group.reported = 0;
             }
             group.count += 1;
             if group.first.len() < Group::NAMED {
@@ -267,7 +267,7 @@ impl<'a> Notifier<'a> {
         }
     }
 
-    /// Tells of groups that are new or have grown, unless they have ended by now.
+    /// Reports groups that are new or have grown, unless they have ended by now.
     fn grown(&self, state: &mut State, words: &mut Words) {
         let open: Vec<Arc<GroupKey>> = state.groups.keys().cloned().collect();
         for key in open {
@@ -278,10 +278,10 @@ impl<'a> Notifier<'a> {
                 .last_sent
                 .checked_add(growth(group))
                 .is_ok_and(|at| at <= self.now);
-            let grown = group.count > group.told && due;
-            if group.told == 0 || grown {
+            let grown = group.count > group.reported && due;
+            if group.reported == 0 || grown {
                 group.growths = group.growths.saturating_add(u32::from(grown));
-                group.told = group.count;
+                group.reported = group.count;
                 group.last_sent = self.now;
                 words.say(self.out.group(&key, group, None));
             }
@@ -304,7 +304,7 @@ impl<'a> Notifier<'a> {
         }
         for (key, group) in &mut state.groups {
             if due(group.last_sent) && group.severity > Severity::Info {
-                group.told = group.count;
+                group.reported = group.count;
                 group.last_sent = now;
                 words.say(self.out.group(key, group, None));
             }
@@ -316,7 +316,7 @@ impl<'a> Notifier<'a> {
         let alerts = state.firing.values().filter(|firing| repeats(firing));
         let alerts = alerts.filter_map(|firing| after(firing.last_sent?, self.policy.repeat));
         let groups = state.groups.values().filter_map(|group| {
-            let grown = group.count > group.told;
+            let grown = group.count > group.reported;
             let pause = if grown { growth(group) } else { self.policy.repeat };
             after(group.last_sent, pause.min(self.policy.repeat))
         });
@@ -344,7 +344,7 @@ impl<'a> Notifier<'a> {
             })
             .collect();
         for (id, least, format, announced) in receivers {
-            // Whoever was told of the beginning, or is about to be, is told of the end.
+            // Receivers of the beginning, also of one that is queued, get the end.
             let hears = |content: &Content, delivered_to: DestinationSet| match content {
                 Content::Alert(alert) if alert.status == Status::Firing => alert.severity >= least,
                 Content::Group(group) if group.status == Status::Firing => group.severity >= least,
@@ -377,7 +377,7 @@ pub fn heartbeat_at(policy: &Policy, state: &State, now: Timestamp) -> Option<Ti
     Some(state.heartbeat.map_or(now, next))
 }
 
-/// What `key` is grouped by.
+/// Returns the group of `key`.
 fn bundle(key: &Key, subject: &Subject) -> GroupKey {
     let issuer = subject.issuer.as_ref();
     GroupKey {
@@ -393,12 +393,12 @@ fn is_outage(rule: Rule, subject: &Subject) -> bool {
         && failure.is_some_and(|failure| failure.reason == NETWORK)
 }
 
-/// When a group that has grown is told again.
+/// Returns when a group that has grown is reported again.
 fn growth(group: &Open) -> Duration {
     GROUP_INTERVAL.saturating_mul(1u32.checked_shl(group.growths).unwrap_or(u32::MAX))
 }
 
-/// News are told once.
+/// Queues events that have no end, once.
 fn repeats(firing: &Firing) -> bool {
     firing.severity > Severity::Info
 }

@@ -61,16 +61,16 @@ fn see(state: &mut State, number: usize, findings: &[(Rule, Severity)], now: i64
     state.observe(AlertKind::Certificate, "app", &name.name, Some((&name, &findings)));
 }
 
-/// Tells, takes everything out of the queues, and says in a line each what it was.
-fn told(state: &mut State, policy: &Policy, now: i64) -> Vec<String> {
+/// Notifies, takes everything out of the queues, and returns a line for each message.
+fn sent(state: &mut State, policy: &Policy, now: i64) -> Vec<String> {
     told_with(state, policy, now, &|_, name| Some(known(name)))
 }
 
 fn told_with(state: &mut State, policy: &Policy, now: i64, look: Look<'_>) -> Vec<String> {
     state.sync(&policy.receivers, 1, at(now));
-    let mut tell = Notifier::new(policy, look, at(now));
-    tell.tell(state);
-    assert_eq!(tell.dropped(), []);
+    let mut notifier = Notifier::new(policy, look, at(now));
+    notifier.notify(state);
+    assert_eq!(notifier.dropped(), []);
     let mut lines = Vec::new();
     for id in state.destinations.iter().map(|at| at.id).collect::<Vec<_>>() {
         while let Some(message) = state.destination_mut(id).unwrap().queue.start(u64::MAX, at(now)) {
@@ -128,19 +128,19 @@ fn an_alert_is_told_once_again_when_worse_and_when_it_ends() {
     let (mut state, policy) = (State::default(), ops());
     see(&mut state, 1, &[FAILED], 0);
     assert_eq!(
-        told(&mut state, &policy, 0),
+        sent(&mut state, &policy, 0),
         ["ops: firing warning renewalFailed web-1"]
     );
     see(&mut state, 1, &[FAILED], 1);
-    assert_eq!(told(&mut state, &policy, 1), Vec::<String>::new());
+    assert_eq!(sent(&mut state, &policy, 1), Vec::<String>::new());
     see(&mut state, 1, &[FAILED_BADLY], 2);
     assert_eq!(
-        told(&mut state, &policy, 2),
+        sent(&mut state, &policy, 2),
         ["ops: firing critical renewalFailed web-1"]
     );
     see(&mut state, 1, &[], 3);
     assert_eq!(
-        told(&mut state, &policy, 3),
+        sent(&mut state, &policy, 3),
         ["ops: resolved critical renewalFailed web-1"]
     );
     assert_eq!(state.repeat_at, None);
@@ -156,13 +156,13 @@ fn a_receiver_hears_of_its_severity_and_above_and_of_the_end_of_what_it_heard() 
     let mut state = State::default();
     see(&mut state, 1, &[FAILED], 0);
     see(&mut state, 2, &[FAILED], 0);
-    assert_eq!(told(&mut state, &policy, 0).len(), 2);
+    assert_eq!(sent(&mut state, &policy, 0).len(), 2);
     see(&mut state, 1, &[FAILED_BADLY], 1);
     let worse = [
         "all: firing critical renewalFailed web-1",
         "pager: firing critical renewalFailed web-1",
     ];
-    assert_eq!(told(&mut state, &policy, 1), worse);
+    assert_eq!(sent(&mut state, &policy, 1), worse);
     see(&mut state, 1, &[], 2);
     see(&mut state, 2, &[], 2);
     let over = [
@@ -170,7 +170,7 @@ fn a_receiver_hears_of_its_severity_and_above_and_of_the_end_of_what_it_heard() 
         "all: resolved warning renewalFailed web-2",
         "pager: resolved critical renewalFailed web-1",
     ];
-    assert_eq!(told(&mut state, &policy, 2), over);
+    assert_eq!(sent(&mut state, &policy, 2), over);
 }
 
 #[test]
@@ -178,10 +178,10 @@ fn what_goes_on_is_repeated_at_its_interval_and_news_are_not() {
     let policy = policy(&json!({"repeatInterval": "1h", "receivers": [receiver("ops", "info", "CloudEvents")]}));
     let mut state = State::default();
     see(&mut state, 1, &[EXPIRED, (Rule::Renewed, Severity::Info)], 0);
-    assert_eq!(told(&mut state, &policy, 0).len(), 2);
+    assert_eq!(sent(&mut state, &policy, 0).len(), 2);
     assert_eq!(state.repeat_at, Some(at(3_600)));
-    assert_eq!(told(&mut state, &policy, 3_599), Vec::<String>::new());
-    assert_eq!(told(&mut state, &policy, 3_600), ["ops: firing critical expired web-1"]);
+    assert_eq!(sent(&mut state, &policy, 3_599), Vec::<String>::new());
+    assert_eq!(sent(&mut state, &policy, 3_600), ["ops: firing critical expired web-1"]);
     assert_eq!(state.repeat_at, Some(at(7_200)));
 }
 
@@ -192,24 +192,24 @@ fn a_storm_is_told_as_one_group_and_its_end_once() {
         see(&mut state, number, &[EXPIRED], 0);
     }
     assert_eq!(
-        told(&mut state, &policy, 0),
+        sent(&mut state, &policy, 0),
         ["ops: firing critical 300 expired of \"ca\" naming 20"]
     );
-    // More of the same join, and are told of a minute later.
+    // More of the same join, and are reported a minute later.
     see(&mut state, 300, &[EXPIRED], 10);
-    assert_eq!(told(&mut state, &policy, 10), Vec::<String>::new());
+    assert_eq!(sent(&mut state, &policy, 10), Vec::<String>::new());
     assert_eq!(state.repeat_at, Some(at(60)));
     assert_eq!(
-        told(&mut state, &policy, 60),
+        sent(&mut state, &policy, 60),
         ["ops: firing critical 301 expired of \"ca\" naming 20"]
     );
     for number in 0..300 {
         see(&mut state, number, &[], 100);
     }
-    assert_eq!(told(&mut state, &policy, 100), Vec::<String>::new());
+    assert_eq!(sent(&mut state, &policy, 100), Vec::<String>::new());
     see(&mut state, 300, &[], 101);
     assert_eq!(
-        told(&mut state, &policy, 101),
+        sent(&mut state, &policy, 101),
         ["ops: resolved critical 301 expired of \"ca\" naming 20"]
     );
     assert!(state.is_trivial());
@@ -220,26 +220,26 @@ fn a_storm_in_drops_becomes_a_group_after_twenty() {
     let (mut state, policy) = (State::default(), ops());
     for number in 0..20 {
         see(&mut state, number, &[FAILED], 0);
-        assert_eq!(told(&mut state, &policy, 0).len(), 1);
+        assert_eq!(sent(&mut state, &policy, 0).len(), 1);
     }
     see(&mut state, 20, &[FAILED], 1);
     see(&mut state, 21, &[FAILED], 1);
     assert_eq!(
-        told(&mut state, &policy, 1),
+        sent(&mut state, &policy, 1),
         ["ops: firing warning 2 renewalFailed of \"ca\" naming 2"]
     );
-    // A group that worsens is told again at once.
+    // A group that worsens is reported again at once.
     see(&mut state, 20, &[FAILED_BADLY], 2);
     assert_eq!(
-        told(&mut state, &policy, 2),
+        sent(&mut state, &policy, 2),
         ["ops: firing critical 2 renewalFailed of \"ca\" naming 2"]
     );
     // Another kind of alert still has its own line, and after a minute all do.
     see(&mut state, 0, &[FAILED, EXPIRED], 3);
-    assert_eq!(told(&mut state, &policy, 3), ["ops: firing critical expired web-0"]);
+    assert_eq!(sent(&mut state, &policy, 3), ["ops: firing critical expired web-0"]);
     see(&mut state, 30, &[FAILED], 100);
     assert_eq!(
-        told(&mut state, &policy, 100),
+        sent(&mut state, &policy, 100),
         ["ops: firing warning renewalFailed web-30"]
     );
 }
@@ -286,7 +286,7 @@ fn an_outage_of_a_server_is_one_message_with_its_count_also_to_who_pages_people(
         .map(|line| line.matches("firing critical renewalFailed").count())
         .sum();
     assert_eq!(alerts, 300);
-    // More of them later: told of ever more rarely.
+    // More of them later: reported less and less often.
     let mut later = Vec::new();
     for minute in 1..60 {
         see(
@@ -338,12 +338,12 @@ fn a_receiver_that_joins_or_wants_less_hears_no_end_without_a_beginning() {
     };
     let mut state = State::default();
     see(&mut state, 1, &[FAILED], 0);
-    told(&mut state, &ops(), 0);
+    sent(&mut state, &ops(), 0);
     // PagerDuty joins, and does not want warnings; then it does.
-    assert_eq!(told(&mut state, &all("critical"), 1), Vec::<String>::new());
-    assert_eq!(told(&mut state, &all("warning"), 2), Vec::<String>::new());
+    assert_eq!(sent(&mut state, &all("critical"), 1), Vec::<String>::new());
+    assert_eq!(sent(&mut state, &all("warning"), 2), Vec::<String>::new());
     see(&mut state, 1, &[], 3);
-    let lines = told(&mut state, &all("warning"), 3);
+    let lines = sent(&mut state, &all("warning"), 3);
     assert!(lines.iter().all(|line| !line.starts_with("pager")), "{lines:?}");
 }
 
@@ -355,7 +355,7 @@ fn a_heartbeat_goes_to_those_whose_format_has_a_message_for_it() {
     ];
     let policy = policy(&json!({"heartbeatInterval": "1h", "receivers": receivers}));
     let mut state = State::default();
-    assert_eq!(told(&mut state, &policy, 0), ["ops: alive, again in 3600 s"]);
+    assert_eq!(sent(&mut state, &policy, 0), ["ops: alive, again in 3600 s"]);
     assert_eq!(state.queue("pager").unwrap().last_success, None);
 }
 
@@ -366,14 +366,14 @@ fn an_alertmanager_gets_each_alert() {
     for number in 0..250 {
         see(&mut state, number, &[FAILED], 0);
     }
-    let lines = told(&mut state, &policy, 0);
+    let lines = sent(&mut state, &policy, 0);
     let alerts: usize = lines.iter().map(|line| line.matches("firing warning").count()).sum();
     assert_eq!((lines.len(), alerts), (2, 250));
     assert!(lines[0].ends_with("for 43200 s"), "{}", lines[0]);
     see(&mut state, 1, &[FAILED_BADLY], 1);
     see(&mut state, 2, &[], 1);
     let line = "am: [resolved warning renewalFailed web-2, firing critical renewalFailed web-1] for 43200 s";
-    assert_eq!(told(&mut state, &policy, 1), [line]);
+    assert_eq!(sent(&mut state, &policy, 1), [line]);
 }
 
 #[test]
@@ -381,9 +381,9 @@ fn a_sign_of_life_is_sent_at_once_and_then_at_its_interval() {
     let policy = policy(&json!({"heartbeatInterval": "1h", "receivers": [receiver("ops", "critical", "CloudEvents")]}));
     let mut state = State::default();
     let alive = ["ops: alive, again in 3600 s"];
-    assert_eq!(told(&mut state, &policy, 0), alive);
-    assert_eq!(told(&mut state, &policy, 3_599), Vec::<String>::new());
-    assert_eq!(told(&mut state, &policy, 3_600), alive);
+    assert_eq!(sent(&mut state, &policy, 0), alive);
+    assert_eq!(sent(&mut state, &policy, 3_599), Vec::<String>::new());
+    assert_eq!(sent(&mut state, &policy, 3_600), alive);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Puts messages into the receivers' queues, and ends there what a receiver is not to hear of any more.
+//! Puts messages into the receivers' queues, and resolves there what a receiver does not get any more.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use super::{
     state::{Firing, GroupKey, Key, Name, Open, State},
 };
 
-/// What is known of an object; none when it is gone.
+/// Returns the facts about an object; `None` when it was deleted.
 pub(super) type Look<'a> = &'a dyn Fn(AlertKind, &Name) -> Option<Arc<Subject>>;
 
-/// Where messages of one policy are put, at one moment.
+/// Queues of one policy, at one moment.
 pub(super) struct Outbox<'a> {
     /// The policy's name, as receivers read it.
     policy: String,
@@ -24,7 +24,7 @@ pub(super) struct Outbox<'a> {
     /// For how many seconds an Alertmanager is to believe what fires.
     valid_seconds: u64,
     now: Timestamp,
-    /// How many deliveries were dropped, by receiver.
+    /// Number of dropped deliveries, by receiver.
     pub(super) dropped: Vec<(String, usize)>,
 }
 
@@ -40,8 +40,8 @@ impl<'a> Outbox<'a> {
         }
     }
 
-    /// Ends what a receiver was told of and is not told of any more: since it left the policy, became another service, or wants
-    /// higher severities only. Sends to one that is in the place of another what that one was told of.
+    /// Resolves what a receiver got and does not get any more: since it left the policy, became another service, or wants
+    /// higher severities only. Sends to the successor of another receiver what that one got.
     pub(super) fn withdraw(&mut self, state: &mut State) {
         for place in 0..state.destinations.len() {
             let Some(destination) = state.destinations.get_mut(place) else {
@@ -169,7 +169,7 @@ impl<'a> Outbox<'a> {
         })
     }
 
-    /// What is known of an object.
+    /// Returns the facts about an object.
     pub(super) fn subject(&self, kind: AlertKind, name: &Name) -> Arc<Subject> {
         subject(self.look, kind, name)
     }
@@ -179,7 +179,7 @@ impl<'a> Outbox<'a> {
     }
 }
 
-/// What is told of a Certificate; of one that is gone, its name.
+/// Returns the facts about a Certificate; of a deleted one, its name.
 fn subject(look: Look<'_>, kind: AlertKind, name: &Name) -> Arc<Subject> {
     look(kind, name).unwrap_or_else(|| {
         Arc::new(Subject {

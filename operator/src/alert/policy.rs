@@ -16,7 +16,7 @@ use crate::{
     telemetry::metrics::AlertPolicyLabels,
 };
 
-/// How often an alert that goes on is told again, unless the policy says otherwise.
+/// Default interval for repeating an alert that continues.
 const REPEAT: Duration = Duration::from_secs(4 * 3600);
 
 type Labels = BTreeMap<String, String>;
@@ -91,23 +91,23 @@ impl fmt::Display for PolicyKey {
     }
 }
 
-/// What a policy asks for.
+/// A valid policy.
 #[derive(Clone, Debug)]
 pub struct Policy {
     pub key: PolicyKey,
     pub generation: Option<i64>,
     selector: Selector,
-    /// Of a ClusterAlertPolicy that has one.
+    /// Namespaces of a ClusterAlertPolicy that selects some.
     namespaces: Option<Selector>,
     pub rules: RuleSet,
     pub receivers: Vec<Receiver>,
     pub repeat: Duration,
     pub heartbeat: Option<Duration>,
-    /// When somebody last asked for a test.
+    /// Time of the last request for a test.
     pub test: Option<Timestamp>,
 }
 
-/// Where its alerts go.
+/// Receivers of its alerts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Receiver {
     pub name: String,
@@ -116,7 +116,7 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// What it understands.
+    /// Format of its messages.
     pub fn format(&self) -> Format {
         self.webhook.format.unwrap_or_default()
     }
@@ -146,7 +146,7 @@ impl Receiver {
     }
 }
 
-/// What both kinds have in common.
+/// Kinds of policies.
 pub trait AnyPolicy {
     fn selector(&self) -> Option<&LabelSelector>;
     fn namespace_selector(&self) -> Option<&LabelSelector>;
@@ -196,7 +196,7 @@ any_policy!(AlertPolicy, |_| None);
 any_policy!(ClusterAlertPolicy, |policy| policy.spec.namespace_selector.as_ref());
 
 impl Policy {
-    /// Of an object. The error says what to write instead.
+    /// Parses an object. The error says what to write instead.
     pub fn parse<P: AnyPolicy + kube::ResourceExt>(object: &P) -> Result<Self, String> {
         let selector = |selector: Option<&LabelSelector>, field: &str| {
             Selector::try_from(selector.cloned().unwrap_or_default())
@@ -227,7 +227,7 @@ impl Policy {
         })
     }
 
-    /// Whether it covers a Certificate with `labels` in `namespace`, of whose labels `of` tells.
+    /// Returns whether it covers a Certificate with `labels` in `namespace`; `of` returns the labels of a namespace.
     pub fn covers(&self, namespace: &str, labels: &Labels, of: impl FnOnce(&str) -> Option<Labels>) -> bool {
         let here = match (&self.key.namespace, &self.namespaces) {
             (Some(own), _) => own == namespace,

@@ -18,7 +18,7 @@ use super::{
     status::{self, Inactive},
 };
 
-/// What nobody waits for is made durable, and told in the status, this often at most.
+/// Minimal interval of writes that nothing waits for, of the durable state and the status.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 /// A state rests for a millisecond more for each so many bytes: in a storm it is large, and what a crash costs then are
 /// repeats of a few more deliveries.
@@ -33,7 +33,7 @@ pub struct Spec {
     pub generation: Option<i64>,
     pub created: Option<Timestamp>,
     pub status: AlertPolicyStatus,
-    /// What it asks for, or why that cannot be carried out.
+    /// Its policy, or why that is inactive.
     pub policy: Result<Policy, Inactive>,
 }
 
@@ -41,12 +41,12 @@ pub struct Spec {
 pub(super) struct Delivery {
     pub(super) destination: Id,
     pub(super) receiver: Receiver,
-    /// The receiver is told the end of what it heard, and nothing else.
+    /// The receiver gets the end of the alerts that it received, and nothing else.
     pub(super) retired: bool,
     pub(super) message: Message,
 }
 
-/// How many deliveries were given up, by receiver.
+/// Number of deliveries that were given up, by receiver.
 pub(super) type GivenUp = Vec<(String, usize)>;
 
 /// A policy in the engine.
@@ -62,7 +62,7 @@ pub(super) struct PolicyState {
     pub(super) created: Option<Timestamp>,
     /// There are too many of them in its namespace.
     crowded: bool,
-    /// It was deleted, and is here as long as its receivers have to be told.
+    /// It was deleted, and is kept as long as its receivers have to be notified.
     deleted: bool,
     /// The receivers of the spec are those of the state.
     synced: bool,
@@ -83,7 +83,7 @@ pub(super) struct PolicyState {
     stale: bool,
 }
 
-/// How far the state is durable.
+/// Progress of the durable state.
 #[derive(Clone, Copy, Debug, Default)]
 struct Kept {
     task: BackgroundTask,
@@ -189,7 +189,7 @@ impl PolicyState {
         self.state.changed();
     }
 
-    /// The policy was deleted and created again: its receivers go on from where they are.
+    /// The policy was deleted and created again: its receivers continue from where they are.
     pub(super) fn recreated(&mut self, uid: String) {
         self.uid = uid;
         self.deleted = false;
@@ -227,24 +227,24 @@ impl PolicyState {
         self.counted.iter().map(String::as_str)
     }
 
-    /// Whether the next telling may end what a receiver was told of.
+    /// Returns whether the next notification may resolve alerts at a receiver.
     pub(super) fn may_withdraw(&self) -> bool {
         let active = self.carried_out().is_some();
         let is_current = active && self.synced;
         !self.state.firing.is_empty() && !is_current
     }
 
-    /// What fires at the PagerDuty service of `receiver`.
+    /// Returns what fires at the PagerDuty service of `receiver`.
     pub(super) fn incidents(&self, receiver: &Receiver) -> impl Iterator<Item = &Key> {
         let active = self.carried_out().is_some();
         let same = move |at: &&Destination| active && !at.is_retired() && at.receiver.same_destination(receiver);
         let ids: Vec<Id> = self.state.destinations.iter().filter(same).map(|at| at.id).collect();
         let firing = self.state.firing.iter();
-        let told = firing.filter(move |(_, firing)| ids.iter().any(|id| firing.delivered_to.has(*id)));
-        told.map(|(key, _)| key)
+        let delivered = firing.filter(move |(_, firing)| ids.iter().any(|id| firing.delivered_to.has(*id)));
+        delivered.map(|(key, _)| key)
     }
 
-    /// Whether it was deleted, and its receivers are told.
+    /// Returns whether it was deleted, and its receivers are notified.
     pub(super) fn is_finished(&self) -> bool {
         self.deleted && self.state.destinations.is_empty() && !self.kept.task.under_way
     }
@@ -271,7 +271,7 @@ impl PolicyState {
         self.policy.as_ref().ok().filter(|_| !self.crowded && !self.deleted)
     }
 
-    /// What is carried out.
+    /// Returns the active policy.
     pub(super) fn active(&mut self) -> Option<Active<'_>> {
         let able = !self.crowded && !self.deleted;
         let policy = self.policy.as_ref().ok().filter(|_| able)?;
@@ -286,7 +286,7 @@ impl PolicyState {
     }
 
     /// Puts the news into the queues. Gives what was dropped for it.
-    pub(super) fn tell(&mut self, view: &impl ClusterView, now: Timestamp) -> GivenUp {
+    pub(super) fn notify(&mut self, view: &impl ClusterView, now: Timestamp) -> GivenUp {
         let look = |kind: AlertKind, name: &Name| {
             let found = Watched::of(view, kind, &name.namespace, &name.name)?;
             let same = found.metadata().uid.as_deref() == Some(&name.uid);
@@ -302,9 +302,9 @@ impl PolicyState {
                 self.state.repeat_at = Some(now);
                 self.synced = true;
             }
-            let mut tell = Notifier::new(policy, &look, now);
-            tell.tell(&mut self.state);
-            tell.dropped()
+            let mut notifier = Notifier::new(policy, &look, now);
+            notifier.notify(&mut self.state);
+            notifier.dropped()
         } else {
             self.synced = false;
             self.state.retire_all(now);
@@ -374,7 +374,7 @@ impl PolicyState {
                 self.kept.task.ended(false, now);
                 tracing::warn!(policy = self.uid, error, "what is to be sent could not be made durable");
                 if self.kept.task.failures >= MAX_SAVE_FAILURES {
-                    // Better told twice after a crash than not at all.
+                    // Better sent twice after a crash than not at all.
                     self.state.saved = self.state.revision;
                 }
             }
@@ -462,7 +462,7 @@ impl PolicyState {
         let save = task(self.kept.revision != self.state.revision, &self.kept.task);
         let write = task(self.stale && !self.deleted, &self.writes);
         let carried_out = self.carried_out();
-        let told = carried_out.and(self.state.repeat_at);
+        let repeat = carried_out.and(self.state.repeat_at);
         let heartbeat = carried_out.and_then(|policy| super::notifier::heartbeat_at(policy, &self.state, now));
         let destinations = self.state.destinations.iter();
         let sends = destinations.flat_map(|destination| {
@@ -470,18 +470,18 @@ impl PolicyState {
             let due = destination.queue.due(self.state.saved).filter(|_| able);
             [due, destination.retired_until]
         });
-        let times = [save, write, told, heartbeat].into_iter().chain(sends);
+        let times = [save, write, repeat, heartbeat].into_iter().chain(sends);
         times.flatten().min()
     }
 }
 
 /// A state to be made durable.
 pub(super) struct Save {
-    /// What it has.
+    /// Content of the save.
     pub(super) revision: u64,
     /// None when there is nothing to remember.
     pub(super) packed: Option<Vec<u8>>,
-    /// What was given up to make it small enough.
+    /// Deliveries that were given up to make it small enough.
     pub(super) shed: GivenUp,
 }
 

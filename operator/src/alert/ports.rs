@@ -1,4 +1,4 @@
-//! What the engine sees of the cluster, and what it does there.
+//! Ports of the engine: its view of the cluster, and its effects there.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -16,13 +16,13 @@ use super::{
 };
 use crate::{certificate::cache::Guarded, gateway::cache::Guarded as GuardedGateway};
 
-/// What the engine sees of the cluster.
+/// View of the cluster.
 pub trait ClusterView: Send + Sync + 'static {
     /// Whether the objects of a namespace have been listed: else nothing can be said of them, also not that they are gone.
     fn knows(&self, kind: AlertKind, namespace: &str) -> bool;
-    /// The Certificate of that name, when it is there.
+    /// Returns the Certificate of that name, if it exists.
     fn certificate(&self, namespace: &str, name: &str) -> Option<Arc<Guarded>>;
-    /// The Gateway of that name, when it is there.
+    /// Returns the Gateway of that name, if it exists.
     fn gateway(&self, namespace: &str, name: &str) -> Option<Arc<GuardedGateway>>;
     /// All Certificates and Gateways, or those of one namespace.
     fn objects(&self, namespace: Option<&str>) -> Vec<Object>;
@@ -30,7 +30,7 @@ pub trait ClusterView: Send + Sync + 'static {
     fn labels(&self, namespace: &str) -> Option<BTreeMap<String, String>>;
 }
 
-/// What the engine does in the world.
+/// Effects on the cluster and on receivers.
 #[async_trait]
 pub trait Effects: Send + Sync + 'static {
     /// Makes the state durable; none removes it.
@@ -38,7 +38,7 @@ pub trait Effects: Send + Sync + 'static {
     async fn write_status(&self, policy: &PolicyKey, uid: &str, status: &AlertPolicyStatus) -> Result<(), String>;
     /// Sends `message`. A `retired` receiver may be called with what its Secrets held before they were deleted.
     async fn send(&self, policy: &PolicyKey, receiver: &Receiver, message: &Message, retired: bool) -> Outcome;
-    /// Has [`Trigger::SecretChanged`](super::engine::News) sent when a Secret of these receivers changes; none when the policy is
+    /// Sends [`Trigger::SecretChanged`](super::engine::Trigger) when a Secret of these receivers changes; none when the policy is
     /// gone.
     fn follow_secrets(&self, policy: &PolicyKey, receivers: &[Receiver]);
     /// Forgets what was kept of the Secrets of a policy's receivers.
@@ -48,14 +48,14 @@ pub trait Effects: Send + Sync + 'static {
     fn now(&self) -> Timestamp;
 }
 
-/// What alerts are about.
+/// An object of alerts.
 pub(super) enum Watched {
     Certificate(Arc<Guarded>),
     Gateway(Arc<GuardedGateway>),
 }
 
 impl Watched {
-    /// The object of that name, when it is there.
+    /// Returns the object of that name, if it exists.
     pub(super) fn of(view: &impl ClusterView, kind: AlertKind, namespace: &str, name: &str) -> Option<Self> {
         match kind {
             AlertKind::Certificate => view.certificate(namespace, name).map(Self::Certificate),
@@ -85,7 +85,7 @@ impl Watched {
         .unwrap_or_default()
     }
 
-    /// What is told of it; nothing of one that cannot be read.
+    /// Returns the facts about it; none of one that cannot be decoded.
     pub(super) fn subject(&self) -> Option<Subject> {
         match self {
             Self::Certificate(object) => Some(Subject::of(object.0.as_ref().ok()?)),

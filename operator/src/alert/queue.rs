@@ -1,4 +1,4 @@
-//! What waits to be sent to one receiver: pure, and the same after a restart.
+//! Deliveries that wait for one receiver: pure, and the same after a restart.
 //!
 //! Each delivery has the schedule of Standard Webhooks, and its first try at once, however the
 //! receiver does otherwise; one that is taken shows that the receiver lives, so everything that
@@ -46,7 +46,7 @@ pub struct QueuedDelivery {
     /// The receiver refused it: nothing waits for it, and nothing new is put into its request.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     refused: bool,
-    /// How many deliveries had been accepted when its one alert was first refused.
+    /// Number of deliveries that had been accepted when its one alert was first refused.
     #[serde(skip)]
     refused_after: Option<u64>,
     /// The write of the durable state that has it; it is not sent before.
@@ -200,7 +200,7 @@ impl Queue {
         })
     }
 
-    /// What is to be sent now, of what the durable state has up to `saved`. Marks it as being sent.
+    /// Returns what is to be sent now, of what the durable state has up to `saved`. Marks it as being sent.
     pub fn start(&mut self, saved: u64, now: Timestamp) -> Option<Message> {
         let position = self.ready(saved, now)?;
         let message = self.entries.get(position)?.message.clone();
@@ -208,7 +208,7 @@ impl Queue {
         Some(message)
     }
 
-    /// What was not tried yet goes first: a receiver that takes its time to fail must not keep it waiting.
+    /// New deliveries go first: a receiver that takes its time to fail must not delay them.
     fn ready(&self, saved: u64, now: Timestamp) -> Option<usize> {
         if self.in_flight.is_some() || self.hold.is_some_and(|hold| hold > now) {
             return None;
@@ -219,7 +219,7 @@ impl Queue {
         first.map(|(position, _)| position)
     }
 
-    /// When something is to be sent at the earliest; none while something is under way.
+    /// Returns when something is to be sent next; none while a delivery is in progress.
     pub fn due(&self, saved: u64) -> Option<Timestamp> {
         if self.in_flight.is_some() {
             return None;
@@ -228,7 +228,7 @@ impl Queue {
         Some(self.hold.map_or(first, |hold| hold.max(first)))
     }
 
-    /// Those that the durable state has, and before which nothing waits that concerns the same alert.
+    /// Returns those that the durable state has, and before which nothing waits that concerns the same alert.
     fn sendable(&self, saved: u64) -> impl Iterator<Item = (usize, &QueuedDelivery)> {
         let mut blocked = HashSet::new();
         self.entries
@@ -363,7 +363,7 @@ impl Queue {
         found
     }
 
-    /// How many wait.
+    /// Returns the number of deliveries.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -374,7 +374,7 @@ impl Queue {
     }
 }
 
-/// What is said in order: of one alert, of one group.
+/// Deliveries that keep their order: of one alert, of one group.
 fn line(content: &Content) -> Option<&str> {
     match content {
         Content::Alert(alert) => Some(&alert.fingerprint),
@@ -397,7 +397,7 @@ fn firing(content: &Content) -> Option<Severity> {
     }
 }
 
-/// Alerts and groups that a receiver is about to be told of.
+/// Alerts and groups in queued deliveries.
 #[derive(Default)]
 pub struct Announced {
     lines: HashSet<String>,
@@ -430,7 +430,7 @@ fn is_empty(content: &Content) -> bool {
     matches!(content, Content::Batch { alerts, .. } if alerts.is_empty())
 }
 
-/// How important it is.
+/// Returns its severity.
 fn severity(content: &Content) -> Severity {
     match content {
         Content::Alert(alert) => alert.severity,

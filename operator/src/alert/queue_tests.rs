@@ -242,7 +242,7 @@ fn a_receiver_that_asks_for_a_day_of_silence_hears_of_a_new_alert_after_fifteen_
     assert_eq!((started(&mut queue, 899), queue.due(0)), (None, Some(at(900))));
     assert_eq!(started(&mut queue, 900).as_deref(), Some("2"));
     queue.ended("2", busy(day), 1, 0.0, at(900));
-    // Nothing new: what waits keeps to what was asked for.
+    // Nothing new: queued deliveries keep to the requested pause.
     assert_eq!(queue.due(0), Some(at(86_400)));
 }
 

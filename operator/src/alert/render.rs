@@ -1,4 +1,4 @@
-//! What a person reads, in one sentence: what is up, and how much time is left.
+//! Texts for people, in one sentence: the state, and how much time is left.
 //!
 //! Pure, and always relative to a given moment. The texts of Certificates are expected to be fit to show
 //! (see `format::tamed`); each format escapes what comes from here.
@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::message::{Alert, Group, Status, Subject};
 use crate::egress::printable;
 
-/// So much of a failure's message stands in a sentence, in characters.
+/// Maximum length of a failure's message in a sentence, in characters.
 const MAX_WHY: usize = 300;
 
 /// So many Certificates are named in a sentence.
@@ -106,24 +106,24 @@ fn resolved(alert: &Alert, at: Timestamp) -> String {
     let lasted = span(between(alert.since, ended));
     if alert.rule.kind() == AlertKind::Gateway {
         return format!(
-            "The alarm that Gateway {subject} {} is over after {lasted}",
+            "The alert that Gateway {subject} {} is over after {lasted}",
             claim(alert.rule)
         );
     }
     match subject.not_after.filter(|end| fresh(subject, *end, ended)) {
         Some(end) if alert.rule != Rule::ReissueHeld => format!(
-            "Certificate {subject} was renewed and {}; the alarm that it {} is over after {lasted}",
+            "Certificate {subject} was renewed and {}; the alert that it {} is over after {lasted}",
             valid(end, at),
             claim(alert.rule),
         ),
         _ => format!(
-            "The alarm that Certificate {subject} {} is over after {lasted}",
+            "The alert that Certificate {subject} {} is over after {lasted}",
             claim(alert.rule)
         ),
     }
 }
 
-/// Whether the certificate is new, or else the alarm may have ended because the Certificate was deleted or is
+/// Whether the certificate is new, or else the alert may have ended because the Certificate was deleted or is
 /// no longer selected: then nothing must sound as if all were well.
 fn fresh(subject: &Subject, end: Timestamp, at: Timestamp) -> bool {
     let Some(start) = subject.not_before else {
@@ -141,7 +141,7 @@ pub(super) fn group(group: &Group, at: Timestamp) -> String {
     let who = format!("{} {}{whose} {}", group.count, plural(group.rule), claims(group.rule));
     if group.status == Status::Resolved {
         let lasted = span(between(group.since, group.ended.unwrap_or(at)));
-        return format!("The alarm that {who} is over after {lasted}");
+        return format!("The alert that {who} is over after {lasted}");
     }
     let soonest = group
         .first
@@ -181,7 +181,7 @@ pub(super) fn named<'a>(subjects: impl Iterator<Item = &'a Subject>, count: usiz
     }
 }
 
-/// The sentence of a sign of life.
+/// Returns the sentence of a heartbeat.
 pub(super) fn heartbeat(policy: &str, interval: Duration) -> String {
     format!(
         "Gatehouse is alive and watches the Certificates of {}; the next sign of life comes in {}",
@@ -210,7 +210,7 @@ pub(super) fn issuer(issuer: &SigningIssuer) -> String {
     format!("{} {}", issuer.kind.as_str(), issuer.name)
 }
 
-/// What else there is to know of one alert, under names for people.
+/// Returns further facts about one alert, under names for people.
 pub(super) fn facts(alert: &Alert) -> Vec<(&'static str, String)> {
     let subject = &*alert.subject;
     let failure = |failure: &LastFailure| format!("{}: {}", failure.reason, failure.message);
@@ -265,7 +265,7 @@ pub(super) fn group_facts(group: &Group) -> Vec<(&'static str, String)> {
         .collect()
 }
 
-/// What to do about it.
+/// Returns the remedy.
 pub(super) fn runbook(rule: Rule) -> String {
     let name = rule.as_snake().replace('_', "-");
     format!("https://github.com/gatehouse-dev/gatehouse/blob/main/docs/runbooks/{name}.md")
@@ -324,7 +324,7 @@ pub(super) fn clipped(text: &str, max: usize) -> String {
     clipped
 }
 
-/// After "the alarm that it".
+/// Returns the end of the sentence that begins with "the alert that it".
 fn claim(rule: Rule) -> &'static str {
     match rule {
         Rule::Expiring => "runs out soon",
@@ -337,7 +337,7 @@ fn claim(rule: Rule) -> &'static str {
     }
 }
 
-/// What a rule is about, when they are many.
+/// Returns the subject of a rule for many objects.
 pub(super) fn plural(rule: Rule) -> &'static str {
     match rule.kind() {
         AlertKind::Certificate => "Certificates",

@@ -4,7 +4,7 @@ use crate::alert::format::samples::{at, every_rule, expiring, failing, group, gr
 
 const WHY: &str = ": ChallengeFailed: catalog.example.com: no <TXT> record & no *CNAME* at _acme-challenge";
 
-fn told(rule: Rule, subject: Subject) -> String {
+fn sentence(rule: Rule, subject: Subject) -> String {
     alert(
         &crate::alert::format::samples::alert(rule, Severity::Warning, subject),
         now(),
@@ -59,7 +59,7 @@ fn what_is_not_known_is_left_out() {
         (Rule::Renewed, "Certificate app/new was renewed"),
     ];
     for (rule, expected) in table {
-        assert_eq!(told(rule, bare()), expected);
+        assert_eq!(sentence(rule, bare()), expected);
     }
 }
 
@@ -71,7 +71,7 @@ fn a_certificate_that_ran_out_while_it_expired_is_said_to_have_run_out() {
         ..failing()
     };
     assert_eq!(
-        told(Rule::Expiring, late),
+        sentence(Rule::Expiring, late),
         "Certificate app/catalog ran out 61 seconds ago (2026-11-21T09:58:59Z) and has not been renewed"
     );
 }
@@ -100,18 +100,18 @@ fn the_end_speaks_of_a_renewal_only_when_there_is_a_new_certificate() {
     };
     assert_eq!(
         alert(&refreshed, now()),
-        "Certificate app/catalog was renewed and is valid for 89 days (until 2027-02-19T08:59:00Z); the alarm that it \
+        "Certificate app/catalog was renewed and is valid for 89 days (until 2027-02-19T08:59:00Z); the alert that it \
          runs out soon is over after 3 hours"
     );
     // Deleted, or no longer selected.
     assert_eq!(
         alert(&over(expiring()), now()),
-        "The alarm that Certificate app/catalog runs out soon is over after 3 hours"
+        "The alert that Certificate app/catalog runs out soon is over after 3 hours"
     );
     let held = over(every_rule()[4].clone());
     assert_eq!(
         alert(&held, now()),
-        "The alarm that Certificate app/catalog is held back is over after 3 hours"
+        "The alert that Certificate app/catalog is held back is over after 3 hours"
     );
     let news = over(every_rule()[5].clone());
     assert_eq!(
@@ -137,7 +137,7 @@ fn a_group_tells_how_many_whose_and_the_first() {
     );
     assert_eq!(
         super::group(&group_over(group(Rule::NotReady)), now()),
-        "The alarm that 42 Certificates of ClusterIssuer letsencrypt have no valid certificate is over after 90 seconds"
+        "The alert that 42 Certificates of ClusterIssuer letsencrypt have no valid certificate is over after 90 seconds"
     );
 }
 

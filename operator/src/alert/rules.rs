@@ -19,9 +19,9 @@ use crate::{
     kubernetes::conditions,
 };
 
-/// How long a renewal is told of.
+/// Time for which a renewal is reported.
 const RENEWED_WINDOW: Duration = Duration::from_secs(300);
-/// A renewed certificate that its workloads do not have after this time is told, and after the second it is critical.
+/// A renewed certificate that its workloads do not have after the first time is reported, and after the second it is critical.
 const ROLLOUT_LATE: Duration = Duration::from_secs(600);
 const ROLLOUT_CRITICAL: Duration = Duration::from_secs(86_400);
 /// The reason of a failure for which no server answered.
@@ -55,7 +55,7 @@ struct RenewalFailed {
 }
 
 impl RuleSet {
-    /// Of `spec.rules`. The error says what to write instead.
+    /// Parses `spec.rules`. The error says what to write instead.
     pub fn parse(rules: Option<&Rules>) -> Result<Self, String> {
         let defaults = Rules::defaults();
         let rules = rules.unwrap_or(&defaults);
@@ -102,11 +102,11 @@ impl RuleSet {
 pub struct Finding {
     pub rule: Rule,
     pub severity: Severity,
-    /// When it began, as far as the object tells.
+    /// Time of its beginning, as far as the object shows it.
     pub since: Timestamp,
 }
 
-/// What is found, and when to look again though nothing has changed.
+/// Findings, and when to judge again though nothing has changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Judgement {
     pub findings: Vec<Finding>,
@@ -136,7 +136,7 @@ impl Judgement {
 
 /// Judges `certificate` by `rules`.
 ///
-/// One that is suspended is left alone on purpose: it may run out, but not fail.
+/// A suspended one is left alone on purpose: it may run out, but not fail.
 pub fn judge(certificate: &Certificate, rules: &RuleSet, now: Timestamp) -> Judgement {
     let mut judgement = Judgement::default();
     if certificate.metadata.deletion_timestamp.is_some() {

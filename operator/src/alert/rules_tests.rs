@@ -45,7 +45,7 @@ fn all() -> RuleSet {
     )
 }
 
-/// What is found as `(rule, severity, since)`, and the next moment.
+/// Returns the findings as `(rule, severity, since)`, and the next moment.
 fn judged(
     certificate: &Certificate,
     rules: &RuleSet,
@@ -88,7 +88,7 @@ fn absolute_thresholds_are_times_before_the_end() {
     assert_eq!(judged(&certificate, &rules, "03-21T11:00:00"), (vec![], Some(warning)));
     let found = vec![(Expiring, Warning, warning)];
     assert_eq!(judged(&certificate, &rules, "03-21T12:00:00"), (found, Some(critical)));
-    // Only the rules that stand there: it is not said to be expired.
+    // Only the listed rules: it is not reported as expired.
     let found = vec![(Expiring, Critical, warning)];
     assert_eq!(judged(&certificate, &rules, "05-01T12:00:00"), (found, None));
 }

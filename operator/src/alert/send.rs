@@ -1,9 +1,9 @@
 //! From a message to the wire: one HTTP POST to a server that a user named.
 //!
-//! An Alertmanager is one of a cluster, perhaps, in which each has to hear of each alert: Alertmanagers tell each other what
+//! An Alertmanager may be one of a cluster, in which each has to receive each alert: Alertmanagers share what
 //! they have notified, not what fires. So every address of its name gets every request.
 //!
-//! A connection lives as long as its delivery: receivers are told seldom, and a kept one would be found dead when it
+//! A connection lives as long as its delivery: receivers are notified seldom, and a kept one would be found dead when it
 //! matters. Redirects are not followed, and nothing that a receiver answers goes anywhere.
 
 use std::collections::BTreeSet;
@@ -39,7 +39,7 @@ use crate::egress::{Cause, GuardedResolver, address};
 
 const AGENT: &str = concat!("gatehouse/", env!("CARGO_PKG_VERSION"));
 
-/// So much of an answer is read, so that the connection can end in good order. Nobody looks at it.
+/// Maximum length of an answer that is read, so that the connection can end in good order. It is not used.
 const MAX_ANSWER: usize = 16 * 1024;
 
 /// And for so long.
@@ -65,7 +65,7 @@ const MAX_ADDRESSES: usize = 32;
 
 /// Sends messages. One for the whole process.
 pub struct Sender {
-    /// The cluster's name in what receivers are told; may be empty.
+    /// Name of the cluster in messages; may be empty.
     cluster: String,
     /// `--allow-loopback`, for development.
     allow_loopback: bool,
@@ -76,7 +76,7 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// `cluster` is its name in what receivers are told; may be empty.
+    /// `cluster` is its name in messages; may be empty.
     pub fn new(cluster: impl Into<String>, allow_loopback: bool) -> Self {
         Self::with_lookup(cluster, allow_loopback, Box::new(GuardedResolver { allow_loopback }))
     }
@@ -91,7 +91,7 @@ impl Sender {
         }
     }
 
-    /// Tells `target` the `message`. `now` is the moment of this attempt.
+    /// Sends `message` to `target`. `now` is the time of this attempt.
     ///
     /// A 2xx answer alone is success. The `webhook-id` and the body are the same on every attempt; but an Alertmanager's
     /// body has the time that its alerts are to be believed and, after a restart, what is known of the Certificates then.
@@ -180,7 +180,7 @@ impl Sender {
         }
         tcp.enforce_http(false);
         let config = self.tls(target).map_err(|error| {
-            let message = format!("TLS with {} cannot be had: {error}", target.name());
+            let message = format!("TLS with {} is not possible: {error}", target.name());
             Failure::new(FailureKind::Misconfigured, "Tls", message)
         })?;
         let connector = hyper_rustls::HttpsConnectorBuilder::new()

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 const PREFIX: &str = "whsec_";
 
-/// How many bytes a key has.
+/// Length of a key in bytes.
 const LENGTH: std::ops::RangeInclusive<usize> = 24..=64;
 
 /// More would not be a rotation, and each makes the header longer.
@@ -28,7 +28,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// Why keys cannot be used, in words after "is refused:". Says which by its place, and nothing of what it is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    #[error("it is empty; write one key whsec_<base64 of 24 to 64 bytes>, or several parted by white space")]
+    #[error("it is empty; write one key whsec_<base64 of 24 to 64 bytes>, or several separated by white space")]
     None,
     #[error("it has {0} keys; {MAX_KEYS} at most sign")]
     TooMany(usize),
@@ -46,7 +46,7 @@ pub enum KeyError {
 pub struct SigningKeys(Vec<hmac::Key>);
 
 impl SigningKeys {
-    /// `whsec_…` keys parted by white space, in the order in which they will sign.
+    /// `whsec_…` keys separated by white space, in the order in which they will sign.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         let keys = text.split_whitespace().zip(1..).map(|(key, place)| parse(key, place));
         let keys: Vec<_> = keys.collect::<Result<_, _>>()?;

@@ -1,4 +1,4 @@
-//! What fires under one policy, and what of it is still to be sent: pure, and durable.
+//! Firing alerts under one policy, and what of them is still to be sent: pure, and durable.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
@@ -20,14 +20,14 @@ use super::{
 /// Names what an alert is about: kind, namespace and name.
 pub type Object = (AlertKind, String, String);
 
-/// One object that was or is there. Shared by all that fires for it.
+/// A present or deleted object. Shared by all that fires for it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Name {
     #[serde(rename = "s")]
     pub namespace: String,
     #[serde(rename = "n")]
     pub name: String,
-    /// One that is deleted and made again is another one.
+    /// An object that is deleted and created again is another one.
     #[serde(rename = "u")]
     pub uid: String,
 }
@@ -49,7 +49,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// What it is about.
+    /// Object of the alert.
     pub fn object(&self) -> Object {
         (self.rule.kind(), self.name.namespace.clone(), self.name.name.clone())
     }
@@ -66,7 +66,7 @@ pub struct Firing {
     /// When it was last put into the queues.
     #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
     pub last_sent: Option<Timestamp>,
-    /// It was told together with others.
+    /// It was reported together with others.
     #[serde(rename = "g", default, skip_serializing_if = "Option::is_none")]
     pub group: Option<Arc<GroupKey>>,
     /// Which receivers have taken it.
@@ -74,7 +74,7 @@ pub struct Firing {
     pub delivered_to: DestinationSet,
 }
 
-/// What alerts are grouped by when they are many.
+/// Key of a group of many alerts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct GroupKey {
     #[serde(rename = "r")]
@@ -84,7 +84,7 @@ pub struct GroupKey {
     pub issuer: Option<String>,
 }
 
-/// A group that was told, and of which some still fire.
+/// A reported group, of which some still fire.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Open {
@@ -92,12 +92,13 @@ pub struct Open {
     pub issuer: Option<SigningIssuer>,
     pub severity: Severity,
     pub since: Timestamp,
-    /// How many fire, and how many did at most.
+    /// Number of firing alerts, and their highest number.
     pub count: usize,
     pub most: usize,
-    /// How many were told of.
-    pub told: usize,
-    /// How often it was told that they have become more.
+    /// Number of alerts at the last report.
+    #[serde(rename = "told")]
+    pub reported: usize,
+    /// Number of reports that they have become more.
     #[serde(default)]
     pub growths: u32,
     pub last_sent: Timestamp,
@@ -108,7 +109,7 @@ pub struct Open {
     pub delivered_to: DestinationSet,
 }
 
-/// What has happened since it was last told.
+/// Changes since the last report.
 #[derive(Clone, Debug, Default)]
 pub struct News {
     pub begun: Vec<Key>,
@@ -117,7 +118,7 @@ pub struct News {
 }
 
 impl News {
-    /// Whether there is nothing to tell.
+    /// Returns whether there is nothing to report.
     pub fn is_empty(&self) -> bool {
         self.begun.is_empty() && self.worse.is_empty() && self.ended.is_empty()
     }
@@ -137,19 +138,19 @@ pub struct State {
     pub heartbeat: Option<Timestamp>,
     #[serde(skip)]
     pub news: News,
-    /// Receivers have left, or hear of less than before: what they were told of may have to be ended there.
+    /// Receivers have left, or want less than before: alerts that they received may have to be resolved there.
     #[serde(skip)]
     pub withdraw_due: bool,
     /// When alerts began of late, the last few of them: a storm is when they are too many.
     #[serde(skip)]
     pub recent: VecDeque<Timestamp>,
-    /// What another policy has reported to the same PagerDuty service, where an alert is one incident whoever reports it.
+    /// Reports of another policy to the same PagerDuty service, where an alert is one incident whoever reports it.
     #[serde(skip)]
     pub fires_elsewhere: HashMap<Id, HashSet<Key>>,
     /// Since when alerts of an outage wait for others.
     #[serde(skip)]
     pub outages: BTreeMap<GroupKey, Timestamp>,
-    /// When an alert or a group is to be told again.
+    /// Returns when an alert or a group is to be reported again.
     #[serde(skip)]
     pub repeat_at: Option<Timestamp>,
     /// Counts the changes; what is sent has to be durable before.
@@ -200,7 +201,7 @@ impl State {
 
     fn end(&mut self, key: Key, firing: Firing) {
         self.news.worse.retain(|worse| *worse != key);
-        // What was not told yet needs no end.
+        // An alert that was not reported yet needs no end.
         if firing.last_sent.is_none() {
             self.news.begun.retain(|begun| *begun != key);
         } else {
@@ -208,7 +209,7 @@ impl State {
         }
     }
 
-    /// What fires for the object `namespace/name`, under whatever UID.
+    /// Returns what fires for the object `namespace/name`, under any UID.
     pub(super) fn of(&self, kind: AlertKind, namespace: &str, name: &str) -> Vec<Key> {
         let from = Key {
             name: Arc::new(Name {

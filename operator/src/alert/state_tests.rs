@@ -30,8 +30,8 @@ fn finding(rule: Rule, severity: Severity) -> Finding {
     }
 }
 
-/// What is told: begun, worse, ended.
-fn told(state: &mut State) -> (Vec<Rule>, Vec<Rule>, Vec<Rule>) {
+/// Returns what is reported: begun, worse, ended.
+fn reported(state: &mut State) -> (Vec<Rule>, Vec<Rule>, Vec<Rule>) {
     let news = std::mem::take(&mut state.news);
     for firing in state.firing.values_mut() {
         firing.last_sent = Some(at(0));
@@ -49,7 +49,7 @@ fn an_alert_begins_once_worsens_once_never_gets_milder_and_ends_once() {
     let web = name("1");
     let mut see = |findings: &[Finding]| {
         state.observe(AlertKind::Certificate, "app", "web", Some((&web, findings)));
-        told(&mut state)
+        reported(&mut state)
     };
     let (warning, critical) = (finding(Rule::Expiring, Warning), finding(Rule::Expiring, Critical));
     assert_eq!(see(&[warning]), (vec![Rule::Expiring], vec![], vec![]));
@@ -82,14 +82,14 @@ fn one_that_is_deleted_ends_and_one_made_again_begins() {
     let failed = [finding(Rule::RenewalFailed, Warning)];
     state.observe(AlertKind::Certificate, "app", "web", Some((&name("1"), &failed)));
     state.observe(AlertKind::Certificate, "app", "web-2", Some((&name("9"), &[])));
-    told(&mut state);
+    reported(&mut state);
     state.observe(AlertKind::Certificate, "app", "web", Some((&name("2"), &failed)));
     assert_eq!(
-        told(&mut state),
+        reported(&mut state),
         (vec![Rule::RenewalFailed], vec![], vec![Rule::RenewalFailed])
     );
     state.observe(AlertKind::Certificate, "app", "web", None);
-    assert_eq!(told(&mut state), (vec![], vec![], vec![Rule::RenewalFailed]));
+    assert_eq!(reported(&mut state), (vec![], vec![], vec![Rule::RenewalFailed]));
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn a_storm_of_ten_thousand_that_waits_for_two_alertmanagers_is_kept_whole() {
         (read.queue("blue").unwrap().len(), read.queue("green").unwrap().len()),
         (50, 50)
     );
-    // What the next leader sends is whole again, of Certificates that are there as of those that went.
+    // The next leader sends it complete again, for existing and deleted Certificates.
     let known = |_: AlertKind, _: &str, name: &str| {
         let number: usize = name.strip_prefix("service-")?.parse().ok()?;
         let subject = Subject::clone(&alerts[number].subject);

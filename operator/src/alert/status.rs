@@ -26,7 +26,7 @@ pub struct Inactive {
     pub message: String,
 }
 
-/// Of a policy that is carried out.
+/// Returns the status of an active policy.
 pub fn status(
     policy: &Policy,
     before: &AlertPolicyStatus,
@@ -97,7 +97,7 @@ fn heartbeat(policy: &Policy) -> Option<ConditionUpdate> {
     })
 }
 
-/// Of one that is not: its alerts have ended, and the rest of what was known stays.
+/// Returns the status of an inactive one: its alerts have ended, and the other facts stay.
 pub fn inactive(
     before: &AlertPolicyStatus,
     inactive: &Inactive,
@@ -117,7 +117,7 @@ pub fn inactive(
     status
 }
 
-/// Of one that is one too many in its namespace.
+/// Returns why a policy beyond the limit of its namespace is inactive.
 pub fn crowded() -> Inactive {
     Inactive {
         reason: "TooManyPolicies",
@@ -129,23 +129,23 @@ pub fn crowded() -> Inactive {
 
 fn delivering(receivers: &[ReceiverStatus]) -> ConditionUpdate {
     let failing = receivers.iter().filter(|receiver| receiver.consecutive_failures > 0);
-    let told: Vec<String> = failing
+    let reported: Vec<String> = failing
         .map(|receiver| {
             let message = receiver.message.as_deref().unwrap_or("it failed");
             format!("{}: {message}", receiver.name)
         })
         .collect();
     let stopped = receivers.iter().any(|receiver| receiver.stopped);
-    let (status, reason, message) = if told.is_empty() {
+    let (status, reason, message) = if reported.is_empty() {
         (
             Status::True,
             "Delivering",
             "Every receiver took what was sent.".to_owned(),
         )
     } else if stopped {
-        (Status::False, "ReceiverGone", told.join("; "))
+        (Status::False, "ReceiverGone", reported.join("; "))
     } else {
-        (Status::False, "DeliveryFailed", told.join("; "))
+        (Status::False, "DeliveryFailed", reported.join("; "))
     };
     ConditionUpdate {
         type_: DELIVERING,

@@ -1,4 +1,4 @@
-//! Where the states of policies are kept: a ConfigMap each, in the operator's own namespace.
+//! Storage of the states of policies: a ConfigMap each, in the operator's own namespace.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -13,7 +13,7 @@ use crate::kubernetes::{
 
 /// Its name is this and the UID of the policy.
 const PREFIX: &str = "gatehouse-alerts-";
-/// What is in it, by label.
+/// Label of these ConfigMaps.
 const LABEL: &str = "gatehouse.dev/alert-state";
 /// Which policy it belongs to, for people and for a leader that comes after the policy was deleted.
 const POLICY: &str = "gatehouse.dev/alert-policy";

@@ -1,4 +1,4 @@
-//! A receiver as it is to be called: what the policy says, and what its Secrets say, read anew for each delivery.
+//! The destination of a receiver: its policy and its Secrets, read again for each delivery.
 //!
 //! No error holds a value of a Secret, nor the path of a URL: both may be passwords.
 
@@ -26,7 +26,7 @@ const ROUTING_KEY_HEADER: &str = "x-routing-key";
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Of all headers from a Secret, in bytes: what servers commonly take.
+/// Limit of all headers from a Secret, in bytes: as common servers accept.
 const MAX_HEADERS: usize = 8 * 1024;
 
 /// Headers that are ours, or the connection's (RFC 9110 §7.6.1).
@@ -96,7 +96,7 @@ pub struct Target {
     pub(super) timeout: Duration,
     /// The Secret and key that the URL came from; such a URL is never shown.
     secret_url: Option<String>,
-    /// What it was read for.
+    /// Receiver for which it was read.
     webhook: Webhook,
 }
 
@@ -169,7 +169,7 @@ impl Target {
         self.webhook == *webhook
     }
 
-    /// What the receiver understands.
+    /// Format of the receiver's messages.
     pub fn format(&self) -> Format {
         self.format
     }

@@ -1,4 +1,4 @@
-//! What is read when it is needed: nodes, Pods and warnings by watches that end when no Gateway needs them, and by single
+//! Reads on demand: nodes, Pods and warnings by watches that end when no Gateway needs them, and by single
 //! requests the user's own Secrets and what speaks for a provider. Nothing is asked while all Gateways are well.
 
 use std::{
@@ -30,11 +30,11 @@ use super::{
 };
 use crate::{certificate::observed_secret::SecretMetadata, pki::Chain};
 
-/// How long what was found out about the provider is good for, while the nodes stay as they are.
+/// Validity of a detected provider, while the nodes stay as they are.
 const DETECTED: Duration = Duration::from_secs(300);
-/// How long nothing having been found out is.
+/// Validity of a detection without result.
 const DOUBTFUL: Duration = Duration::from_secs(20);
-/// How long a failure to find out is: all that wait share one attempt.
+/// Validity of a failed detection: all that wait share one attempt.
 const FAILED: Duration = Duration::from_secs(1);
 /// Longest answer to wait for.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,7 +48,7 @@ pub struct Reader {
     pub wake: Waker,
 }
 
-/// What was found out about the provider: when, of which nodes, and why not.
+/// Result of a detection: its time, its nodes, and the failure.
 type Detected = (Timestamp, Arc<Vec<NodeFacts>>, Result<Detection, String>);
 
 /// Reads from the API server.
@@ -64,7 +64,7 @@ pub struct ClusterReader {
     secrets: Mutex<HashMap<(String, String), (String, Certificate)>>,
 }
 
-/// What is kept of a warning about a Service.
+/// Projection of a warning about a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Warning {
     service: String,
@@ -125,7 +125,7 @@ impl ClusterReader {
         match self.detection(reader, now).await {
             Ok(Detection::One(provider)) => Ok(provider),
             Ok(Detection::Likely(provider, _)) if scope == Scope::External => Ok(provider),
-            // Any load balancer will do for an external one, if nobody says whose.
+            // Any load balancer will do for an external one, if no provider is detected.
             Ok(Detection::Unknown(_)) if scope == Scope::External => Ok(Provider::Other),
             Ok(Detection::Unknown(why) | Detection::Several(_, why) | Detection::Likely(_, why)) => Err(Refusal {
                 reason: UNKNOWN_PROVIDER,
@@ -156,7 +156,7 @@ impl ClusterReader {
             }
             Err(error) => return Err(format!("the nodes cannot be read: {error}")),
         };
-        // Whoever finds out may wait for the API server; the others do not wait for it.
+        // The detection may wait for the API server; other readers do not wait for it.
         let Ok(mut known) = tokio::time::timeout(FAILED, self.detection.lock()).await else {
             return Err("the API server has not answered yet".into());
         };
@@ -224,7 +224,7 @@ impl ClusterReader {
             .ok()
     }
 
-    /// Has the reader woken when the NetworkPolicy of this name goes. Returns whether it is there: else nothing wakes it.
+    /// Enqueues the reader when the NetworkPolicy of this name is deleted. Returns whether it exists: else nothing enqueues it.
     pub async fn await_policy(&self, namespace: &str, name: &str, reader: &Reader) -> bool {
         let policies = self.policies.read(namespace, &reader.uid, reader.wake.clone()).await;
         policies
@@ -255,7 +255,7 @@ impl ClusterReader {
         (!last.words.is_empty()).then(|| last.words.clone())
     }
 
-    /// How a Secret of the user's stands.
+    /// Returns the state of a user's Secret.
     pub async fn secret(&self, namespace: &str, facts: &SecretMetadata, now: Timestamp) -> Certificate {
         let key = (namespace.to_owned(), facts.name.clone());
         let known = self

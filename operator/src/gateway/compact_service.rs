@@ -1,4 +1,4 @@
-//! A Service as it is kept: there are thousands, and each is looked at seldom.
+//! Compact form of a Service: there are thousands, and each is read seldom.
 
 use k8s_openapi::api::core::v1::Service;
 
@@ -46,7 +46,7 @@ impl CompactService {
     /// Returns all of it.
     pub fn unpack(&self) -> ObservedService {
         ObservedService {
-            // It was written by us. Of one that could not be read nothing would be as it should, and it would be written anew.
+            // It was written by us. If it cannot be read, every field differs, and it is written again.
             value: serde_json::from_slice(&self.value).unwrap_or_default(),
             owned: self.owned.lines().map(str::to_owned).collect(),
             ..self.live.clone()

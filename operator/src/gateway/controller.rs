@@ -1,4 +1,4 @@
-//! Carries out what [`plan`](super::plan) decides, and tells how it stands.
+//! Carries out what [`decide`](super::decide) returns, and writes the status.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -39,14 +39,14 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
-/// What all reconciles share.
+/// Context that all reconciles share.
 pub struct Context {
     pub client: Client,
     pub writer: Writer,
     pub events: Events,
     pub metrics: Metrics,
     pub lookup: Arc<Lookup>,
-    /// What is asked for rather than watched.
+    /// Reader of what is not in the stores.
     pub cluster_reader: ClusterReader,
     pub now: fn() -> Timestamp,
     /// By UID.
@@ -92,7 +92,7 @@ impl Drop for CreatingOne<'_> {
     }
 }
 
-/// What is remembered of a Gateway between two looks, and may be lost.
+/// State of a Gateway between two reconciles, which may be lost.
 #[derive(Clone, Debug, Default)]
 pub struct Attempt {
     /// When its Service was made by this process.
@@ -106,9 +106,9 @@ pub struct Attempt {
     pub(super) contested: Option<(Value, Timestamp)>,
     /// While the spec is refused: what was applied when it was accepted last.
     pub(super) applied: Option<Applied>,
-    /// What the Service was at the last look, while it was all that an accepted spec wants.
+    /// The Service at the last reconcile, while it matched an accepted spec.
     pub(super) settled: Option<Settled>,
-    /// The generation that was told to be unreadable.
+    /// Generation that was reported as undecodable.
     unreadable: Option<i64>,
 }
 
@@ -171,7 +171,7 @@ pub async fn reconcile(object: Arc<Guarded>, scope: Arc<Scope>) -> Result<Action
     Ok(action)
 }
 
-/// A Gateway that cannot be decoded (written past validation): it is told once, and harms no other.
+/// Reports a Gateway that cannot be decoded (written past validation) once; it affects no other.
 async fn unreadable(object: &Guarded, error: &str, ctx: &Context) -> Action {
     let (uid, generation) = (object.uid().unwrap_or_default(), object.meta().generation);
     if generation.is_some() && ctx.attempt(&uid, |attempt| attempt.unreadable) == generation {

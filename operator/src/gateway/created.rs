@@ -1,6 +1,6 @@
-//! What a load balancer was made with, where its provider reads that once only.
+//! Settings with which a load balancer was created, where its provider reads them once only.
 //!
-//! It stands on the Service itself: what is there now may have been changed since by anybody, and is put back to this.
+//! They are recorded on the Service itself: its fields may have been changed since by any client, and are restored from this.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::{observed_service::ObservedService, provider::create_only, service::D
 /// Annotation on a Service: a [`Created`] as JSON.
 pub const CREATED_WITH: &str = "gatehouse.dev/created-with";
 
-/// What its provider has read.
+/// Settings that its provider has read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Created {
     pub provider: Provider,
@@ -23,7 +23,7 @@ pub struct Created {
 }
 
 impl Created {
-    /// What a Service that is made now is made with; none where the provider goes on reading all of it.
+    /// Returns the settings with which a new Service is created; none where the provider continues to read all of them.
     pub fn of(desired: &DesiredService) -> Option<Self> {
         let provider = desired.provider?;
         let only = create_only(provider);
@@ -36,12 +36,12 @@ impl Created {
         })
     }
 
-    /// What a Service says of itself.
+    /// Returns the settings that a Service records.
     pub fn on(live: &ObservedService) -> Option<Self> {
         serde_json::from_str(live.annotation(CREATED_WITH)?).ok()
     }
 
-    /// As it stands in the annotation.
+    /// Returns the text of the annotation.
     pub fn text(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! What is to be done with the Services of a Gateway.
+//! Decides what to do with the Services of a Gateway.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -24,7 +24,7 @@ pub enum Foreign {
     Keep,
 }
 
-/// What there is.
+/// Input of the decision.
 pub struct Observed<'a> {
     /// The Services that this Gateway owns.
     pub services: &'a [Arc<ObservedService>],
@@ -40,7 +40,7 @@ pub struct Write {
     pub name: String,
     /// None for one that is made, or taken over.
     pub uid: Option<String>,
-    /// Somebody else's, whose owner consents.
+    /// Belongs to another owner, who consents.
     pub adopt: bool,
     pub body: Value,
 }
@@ -52,7 +52,7 @@ pub struct Decision {
     pub remove: Vec<Arc<ObservedService>>,
     /// The Service that clients use now.
     pub serving: Option<Arc<ObservedService>>,
-    /// What would have to be made anew, and nobody has consented.
+    /// Changes that need a new Service, without consent.
     pub pending: Vec<Difference>,
     /// A Service is being replaced.
     pub recreating: bool,
@@ -122,7 +122,7 @@ pub fn decide(gateway: &Gateway, desired: &DesiredService, observed: &Observed<'
         .iter()
         .min_by_key(|(live, _)| (live.ingress.is_empty(), live.created, live.name.clone()))
     {
-        // Nobody uses it, and nobody has asked for it: it was made while nothing was known of the provider.
+        // It is unused, and nothing asked for it: it was created while the provider was unknown.
         Some((live, _)) if is_undecided(gateway, desired, live) => Decision {
             remove: vec![live.clone()],
             serving: Some(live.clone()),
@@ -289,7 +289,7 @@ fn create(desired: &DesiredService, observed: &Observed<'_>) -> Decision {
     }
 }
 
-/// The write that makes a Service, or takes over somebody's.
+/// Returns the write that creates a Service, or adopts one.
 fn first(desired: &DesiredService, name: String, adopt: bool) -> Write {
     let body = if adopt {
         desired.adoption()

@@ -294,7 +294,7 @@ fn another_provider_needs_another_service_and_an_internal_one_keeps_its_switch_m
     let before = simple(json!({"provider": "GKE", "scope": "Internal"}));
     let body = decide(&before, &[], None, &unknown()).write.unwrap().body;
     let there = live("shop", &body, &["10.0.0.1"], 1);
-    // Whether the last status is there or was lost.
+    // With and without the last status.
     for status in [Some(gatehouse_crds::gateway::Provider::Gke), None] {
         let mut after = aws("Internal");
         after.status = Some(gatehouse_crds::gateway::GatewayStatus {
@@ -407,7 +407,7 @@ fn an_internal_load_balancer_has_no_node_ports_where_its_provider_needs_none() {
     let targets = "service.beta.kubernetes.io/aws-load-balancer-nlb-target-type";
     let controller = |annotations: Value| json!({"provider": "AWSLoadBalancerController", "scope": "Internal", "annotations": annotations});
     assert_eq!(allocates(controller(json!({targets: "ip"}))), no);
-    // It sends to them, a public one is reached by everybody anyway, or they were asked for.
+    // It sends to them, a public one is reached by all clients anyway, or they were asked for.
     assert_eq!(allocates(controller(json!({}))), None);
     assert_eq!(allocates(json!({"provider": "AKS", "scope": "Internal"})), None);
     assert_eq!(allocates(json!({"provider": "GKE"})), None);
@@ -459,7 +459,7 @@ fn a_service_that_was_made_while_no_provider_was_known_is_made_again_without_con
         (plan.remove, plan.pending, plan.consumed, plan.recreating),
         (vec![waiting], vec![], false, true)
     );
-    // One that somebody serves is not taken away from its clients.
+    // One that a provider serves is not taken away from its clients.
     assert_eq!(decide_for(&live("shop", &body, &["203.0.113.7"], 1)).remove, vec![]);
 }
 
@@ -480,7 +480,7 @@ fn while_a_replacement_comes_up_the_old_service_stays_as_private_as_it_is() {
     taken["metadata"]["annotations"].as_object_mut().unwrap().remove(scheme);
     let mut old = (*live("shop", &taken, &["10.0.0.1"], 1)).clone();
     old.owned = owned;
-    // Blocked: the second name is somebody's.
+    // Blocked: the second name belongs to another owner.
     let mut other = spec_of("Internal", "service.k8s.aws/nlb");
     other["service"]["annotations"] = json!({"service.beta.kubernetes.io/aws-load-balancer-name": "new"});
     let wanting = gateway(other, json!({"gatehouse.dev/recreate": "3"}));

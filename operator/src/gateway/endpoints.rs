@@ -1,4 +1,4 @@
-//! How many Pods take a listener's traffic, and why none does.
+//! Counts the Pods that take a listener's traffic, and explains why none does.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use k8s_openapi::{
 
 use super::ports::{Port, Transport, target};
 
-/// What is remembered of an EndpointSlice.
+/// Projection of an EndpointSlice.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slice {
     /// `IPv4`, `IPv6` or `FQDN`.
@@ -49,7 +49,7 @@ impl Slice {
     }
 }
 
-/// How many endpoints are ready for the port of this name. A Pod with two families counts once.
+/// Returns the number of ready endpoints for the port of this name. A Pod with two families counts once.
 pub fn ready<'a>(slices: impl IntoIterator<Item = &'a Slice>, port: &str) -> u32 {
     let mut by_family: BTreeMap<&str, u32> = BTreeMap::new();
     for slice in slices
@@ -69,7 +69,7 @@ pub struct Lack {
     pub message: String,
 }
 
-/// What is kept of a Pod.
+/// Projection of a Pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodFacts {
     name: Box<str>,
@@ -78,7 +78,7 @@ pub struct PodFacts {
     over: bool,
     /// Ports of its containers.
     ports: Box<[PodPort]>,
-    /// What keeps it from being ready, as the end of a sentence that begins with its name; none when it is.
+    /// Why it is not ready, as the end of a sentence that begins with its name; `None` when it is.
     trouble: Option<String>,
 }
 
@@ -184,7 +184,7 @@ fn nearest(pods: &[&PodFacts], selector: &BTreeMap<String, String>) -> String {
     format!("{none}. Nearest is {}: {}", pod.name, differ.join(", "))
 }
 
-/// How unlike two words are: characters to add, drop or change.
+/// Returns the edit distance: characters to add, drop or change.
 fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();
@@ -240,7 +240,7 @@ fn portless(pods: &[&PodFacts], port: &Port) -> Option<String> {
     ))
 }
 
-/// What keeps a Pod from being ready, as the end of a sentence that begins with its name; none when it is.
+/// Returns why a Pod is not ready, as the end of a sentence that begins with its name; `None` when it is.
 fn trouble(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref();
     let conditions = status.and_then(|status| status.conditions.as_ref());

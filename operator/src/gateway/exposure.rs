@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// Who can reach an address.
+/// Network from which an address can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
     Private,
@@ -24,7 +24,7 @@ const PRIVATE: &[&str] = &[
     "::1/128",
 ];
 
-/// Of one address; IPv4 within IPv6 counts as IPv4.
+/// Returns the reach of one address; IPv4 within IPv6 counts as IPv4.
 pub fn of(address: IpAddr) -> Reach {
     let address = address.to_canonical();
     let private = PRIVATE
@@ -73,7 +73,7 @@ pub enum Known {
     Unread(String),
 }
 
-/// How the subject ends of an address at which node ports are open.
+/// End of the subject for an address at which node ports are open.
 const OF_NODE_PORTS: &str = ", where its node ports are open,";
 /// And of one that another has written.
 const OF_EXTERNAL_IPS: &str = " in the Service's externalIPs";
@@ -98,9 +98,9 @@ pub enum Verdict {
     PrivateThoughGlobal(String),
     /// This is public: as a sentence's subject.
     Public(String),
-    /// There is no telling yet, because an answer is awaited: what was known holds without a word.
+    /// Undecided, because an answer is awaited: the previous result stays.
     Awaited(String),
-    /// There is no telling: why.
+    /// Undecided, for this reason.
     Unknown(String),
 }
 

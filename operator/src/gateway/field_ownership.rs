@@ -16,7 +16,7 @@ pub type Paths = BTreeSet<String>;
 /// Fields that are one value for the API server, however they look (`x-kubernetes-map-type: atomic`).
 const ATOMIC: &[&str] = &["spec/selector"];
 
-/// What our field manager has applied.
+/// Returns the fields that our field manager has applied.
 pub fn owned(managed: &[ManagedFieldsEntry]) -> Paths {
     let mut paths = Paths::new();
     for entry in managed {

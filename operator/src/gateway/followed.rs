@@ -22,7 +22,7 @@ use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
 use crate::kubernetes::watch::Pauses;
 
-/// How long after its beginning readers wait for the first list of a watch before they go on without.
+/// Time after its start for which readers wait for the first list of a watch before they continue without.
 const FIRST_LIST: Duration = Duration::from_secs(1);
 /// A watch without a reader for so long ends.
 const UNUSED: Duration = Duration::from_secs(60);
@@ -77,12 +77,12 @@ type Runs<T> = HashMap<String, (Arc<Run<T>>, AbortHandle)>;
 struct Run<T> {
     began: Instant,
     state: Mutex<State<T>>,
-    heard: watch::Sender<Heard>,
+    progress: watch::Sender<Progress>,
 }
 
-/// What the API server has answered.
+/// Answers of the API server so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Heard {
+enum Progress {
     Nothing,
     /// No list yet, but an error.
     Error,
@@ -112,7 +112,7 @@ impl<T> Default for Run<T> {
                 used: Instant::now(),
                 failed: None,
             }),
-            heard: watch::Sender::new(Heard::Nothing),
+            progress: watch::Sender::new(Progress::Nothing),
         }
     }
 }
@@ -133,7 +133,7 @@ where
         }
     }
 
-    /// Returns what is there, and has `wake` called once when that changes, or when what could not be read can be. A reader's
+    /// Returns the objects, and has `wake` called once when they change, or when those that could not be read can be. A reader's
     /// later call takes the place of its earlier one.
     ///
     /// # Errors
@@ -146,11 +146,11 @@ where
             // Before it is read: a change in between is not missed.
             state.waiting.insert(reader.to_owned(), wake);
         }
-        let mut heard = run.heard.subscribe();
-        // Only at the beginning: later nobody waits for a list that is slow, and all are woken when it comes.
+        let mut progress = run.progress.subscribe();
+        // Only at the beginning: later no reader waits for a list that is slow, and all are woken when it comes.
         let left = FIRST_LIST.saturating_sub(run.began.elapsed());
         // The sender lives as long as the run.
-        let _ = tokio::time::timeout(left, heard.wait_for(|heard| *heard != Heard::Nothing)).await;
+        let _ = tokio::time::timeout(left, progress.wait_for(|progress| *progress != Progress::Nothing)).await;
         run.view()
     }
 
@@ -187,9 +187,9 @@ impl<T: Clone + PartialEq> Run<T> {
     }
 
     fn view(&self) -> Result<Arc<Vec<T>>, Unreadable> {
-        let heard = *self.heard.borrow();
+        let progress = *self.progress.borrow();
         let mut state = self.lock();
-        if heard != Heard::List {
+        if progress != Progress::List {
             return Err(state.failed.clone().unwrap_or_else(|| Unreadable {
                 forbidden: false,
                 why: format!("no answer from the API server within {FIRST_LIST:?}"),
@@ -222,7 +222,7 @@ impl<T: Clone + PartialEq> Run<T> {
             Ok(Event::InitDone) => {
                 let new = std::mem::take(list);
                 state.failed = None;
-                let first = self.heard.send_replace(Heard::List) != Heard::List;
+                let first = self.progress.send_replace(Progress::List) != Progress::List;
                 std::mem::replace(&mut state.objects, new) != state.objects || first
             }
             Ok(Event::Apply(object)) => {
@@ -231,13 +231,13 @@ impl<T: Clone + PartialEq> Run<T> {
             }
             Ok(Event::Delete(object)) => state.objects.remove(&key(&object)).is_some(),
             Err(error) => {
-                // With a list that has arrived readers go on; without one they learn why.
+                // With a list that has arrived readers continue; without one they learn why.
                 let why = Unreadable::of(&error);
-                let is_listed = *self.heard.borrow() == Heard::List;
+                let is_listed = *self.progress.borrow() == Progress::List;
                 let is_news = !is_listed && state.failed.as_ref() != Some(&why);
                 state.failed = Some(why);
                 if !is_listed {
-                    self.heard.send_replace(Heard::Error);
+                    self.progress.send_replace(Progress::Error);
                 }
                 is_news
             }
@@ -299,7 +299,7 @@ async fn follow<K, T>(
             }
             _ = ticks.tick() => {
                 let mut runs = locked(&runs);
-                // Whoever reads holds this lock to find the run.
+                // Readers hold this lock to find the run.
                 if run.is_unused() && Arc::strong_count(&run) <= 2 {
                     runs.remove(&namespace);
                     return;

@@ -13,13 +13,13 @@ fn value(object: &ConfigMap) -> String {
     object.data.iter().flatten().map(|(_, value)| value.clone()).collect()
 }
 
-struct Told {
+struct Reader {
     run: Arc<Run<String>>,
     list: BTreeMap<(String, String), String>,
     woken: Arc<AtomicUsize>,
 }
 
-impl Told {
+impl Reader {
     fn new() -> Self {
         Self {
             run: Arc::default(),
@@ -28,7 +28,7 @@ impl Told {
         }
     }
 
-    /// Has a reader wait, takes the events in, and returns how often it was woken.
+    /// Adds a reader, takes the events, and returns how often it was woken.
     fn wakes(&mut self, events: Vec<Result<Event<ConfigMap>, watcher::Error>>) -> usize {
         let woken = self.woken.clone();
         let wake: Waker = Arc::new(move || {
@@ -57,41 +57,45 @@ fn refused() -> Result<Event<ConfigMap>, watcher::Error> {
 
 #[tokio::test]
 async fn a_reader_is_woken_by_a_difference_and_by_nothing_else() {
-    let mut told = Told::new();
+    let mut reader = Reader::new();
     let list = vec![
         Ok(Event::Init),
         Ok(Event::InitApply(named("one", "1"))),
         Ok(Event::InitDone),
     ];
-    assert_eq!(told.wakes(list), 1, "the first list");
-    assert_eq!(told.view(), ["1"]);
-    assert_eq!(told.wakes(vec![Ok(Event::Apply(named("one", "1")))]), 0, "the same");
+    assert_eq!(reader.wakes(list), 1, "the first list");
+    assert_eq!(reader.view(), ["1"]);
+    assert_eq!(reader.wakes(vec![Ok(Event::Apply(named("one", "1")))]), 0, "the same");
     let again = vec![
         Ok(Event::Init),
         Ok(Event::InitApply(named("one", "1"))),
         Ok(Event::InitDone),
     ];
-    assert_eq!(told.wakes(again), 0, "the same list");
+    assert_eq!(reader.wakes(again), 0, "the same list");
     let twice = vec![Ok(Event::Apply(named("one", "2"))), Ok(Event::Apply(named("one", "3")))];
-    assert_eq!(told.wakes(twice), 1, "once: who still needs it reads again");
-    assert_eq!(told.wakes(vec![Ok(Event::Delete(named("one", "3")))]), 1);
-    assert_eq!(told.view(), Vec::<String>::new());
-    // What went while nobody watched.
-    told.wakes(vec![Ok(Event::Apply(named("two", "2")))]);
-    assert_eq!(told.wakes(vec![Ok(Event::Init), Ok(Event::InitDone)]), 1);
+    assert_eq!(reader.wakes(twice), 1, "once: a reader that still needs it reads again");
+    assert_eq!(reader.wakes(vec![Ok(Event::Delete(named("one", "3")))]), 1);
+    assert_eq!(reader.view(), Vec::<String>::new());
+    // Deleted while nothing watched.
+    reader.wakes(vec![Ok(Event::Apply(named("two", "2")))]);
+    assert_eq!(reader.wakes(vec![Ok(Event::Init), Ok(Event::InitDone)]), 1);
 }
 
 #[tokio::test]
 async fn without_a_list_a_reader_learns_why_and_with_one_it_goes_on() {
-    let mut told = Told::new();
-    assert!(!told.run.view().unwrap_err().forbidden, "not yet");
-    assert_eq!(told.wakes(vec![refused(), refused()]), 1, "the same error is no news");
-    assert!(told.run.view().unwrap_err().forbidden);
-    assert!(told.run.is_refused());
-    assert_eq!(told.wakes(vec![Ok(Event::Init), Ok(Event::InitDone)]), 1);
-    assert!(!told.run.is_refused());
-    assert_eq!(told.wakes(vec![Err(watcher::Error::NoResourceVersion)]), 0);
-    assert_eq!(told.view(), Vec::<String>::new());
+    let mut reader = Reader::new();
+    assert!(!reader.run.view().unwrap_err().forbidden, "not yet");
+    assert_eq!(
+        reader.wakes(vec![refused(), refused()]),
+        1,
+        "the same error changes nothing"
+    );
+    assert!(reader.run.view().unwrap_err().forbidden);
+    assert!(reader.run.is_refused());
+    assert_eq!(reader.wakes(vec![Ok(Event::Init), Ok(Event::InitDone)]), 1);
+    assert!(!reader.run.is_refused());
+    assert_eq!(reader.wakes(vec![Err(watcher::Error::NoResourceVersion)]), 0);
+    assert_eq!(reader.view(), Vec::<String>::new());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! What is known of a Gateway's exposure from one check to the next, across restarts: only an answer ends what was known.
+//! Keeps a Gateway's exposure from one check to the next, across restarts: only an answer replaces a previous one.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const BELIEVED: Duration = Duration::from_secs(3600);
 
 /// So many addresses, names and ports are remembered.
 const MOST: usize = 128;
-/// What a node port begins with among them.
+/// Prefix of a node port among them.
 const NODE_PORT: &str = "node port ";
 
 /// Returns what Services are reached at, as it is remembered: addresses, names, `externalIPs` and node ports.
@@ -38,7 +38,7 @@ pub fn addresses<'a>(services: impl IntoIterator<Item = &'a ObservedService>) ->
     all
 }
 
-/// What to act on: without an answer, what was found public and is there still is public.
+/// Returns the exposure to act on: without an answer, a Service that was found public and still exists is public.
 pub fn acted_on(verdict: &Verdict, before: Option<&GatewayStatus>, addresses: &[String]) -> Verdict {
     let known = before.and_then(known);
     match known {

@@ -84,7 +84,7 @@ pub fn is_as_wanted(there: &Certificate, body: &Value) -> bool {
         && labels.into_iter().flatten().all(|(key, value)| has(key, value))
 }
 
-/// How it stands.
+/// Returns the state of a Certificate.
 pub fn state(there: &Certificate) -> State {
     let status = there.status.as_ref();
     let ready = status.and_then(|status| conditions::find(&status.conditions, READY));
@@ -104,7 +104,7 @@ pub fn state(there: &Certificate) -> State {
     }
 }
 
-/// Of one that is new.
+/// State of a new Certificate.
 pub fn pending(name: &str) -> State {
     State::Bad(
         "CertificatePending",

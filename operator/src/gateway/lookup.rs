@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::exposure::{self, Known, Reach};
 
-/// How long an answer is believed.
+/// Validity of an answer.
 pub const CACHE_TTL: Duration = Duration::from_secs(5 * 60);
 /// After a look-up failed.
 pub const RETRY_AFTER: Duration = Duration::from_secs(20);
@@ -42,7 +42,7 @@ impl Lookup {
         })
     }
 
-    /// What is known of a name. When it is to be asked, `done` is called once there is an answer.
+    /// Returns the known answer for a name. If it is to be looked up, `done` is called once there is an answer.
     pub fn get(self: &Arc<Self>, name: &str, now: Timestamp, done: impl FnOnce() + Send + 'static) -> Known {
         let mut answers = self.lock();
         let (known, ask) = match answers.get(name) {
@@ -61,7 +61,7 @@ impl Lookup {
             if matches!(known, Known::Unasked(_)) {
                 answers.insert(name.to_owned(), None);
             } else if let Some(Some(answer)) = answers.get_mut(name) {
-                // Nobody else asks meanwhile.
+                // No other look-up starts meanwhile.
                 answer.at = now;
             }
             let (lookup, name) = (self.clone(), name.to_owned());

@@ -1,4 +1,4 @@
-//! Who may reach the Pods.
+//! NetworkPolicy: admits clients to the Pods.
 
 use gatehouse_crds::gateway::{Gateway, ServiceType};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -18,7 +18,7 @@ pub fn name(gateway: &str) -> String {
 /// The NetworkPolicy, when it is asked for.
 ///
 /// Ranges admit by address only where Pods see the addresses of clients: behind a proxy, or after the nodes have put their own
-/// in, the load balancer alone can keep them, and the Pods would see nobody that is in them.
+/// in, the load balancer alone can keep them, and the Pods would admit no client of those ranges.
 pub fn body(gateway: &Gateway, desired: &DesiredService) -> Option<Value> {
     gateway.spec.network_policy.as_ref().filter(|policy| policy.enabled)?;
     let ports: Vec<Value> = desired

@@ -1,4 +1,4 @@
-//! What is kept of the nodes: their addresses, and what speaks for a provider.
+//! Projection of nodes: their addresses, and evidence for a provider.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +21,7 @@ pub struct NodeFacts {
     pub internal: Vec<IpAddr>,
     pub external: Vec<IpAddr>,
     provider_id: Option<String>,
-    /// Those that speak for a provider.
+    /// Labels that are evidence for a provider.
     labels: BTreeMap<String, String>,
     uninitialized: bool,
 }
@@ -62,7 +62,7 @@ impl NodeFacts {
     }
 }
 
-/// What the nodes say of the provider; the rest is not theirs to say.
+/// Returns the evidence of the nodes for a provider; the rest comes from elsewhere.
 pub fn evidence(nodes: &[NodeFacts]) -> Evidence {
     let mut node_labels: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (key, value) in nodes.iter().flat_map(|node| &node.labels) {

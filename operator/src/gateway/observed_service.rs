@@ -36,7 +36,7 @@ pub enum Ingress {
 }
 
 impl ObservedService {
-    /// Of a Service with its managed fields.
+    /// Reads a Service with its managed fields.
     pub fn of(service: &Service) -> Self {
         let metadata = &service.metadata;
         let owner = metadata

@@ -1,4 +1,4 @@
-//! What is made beside the Service: the NetworkPolicy and the listeners' Certificates.
+//! Objects beside the Service: the NetworkPolicy and the listeners' Certificates.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -76,7 +76,7 @@ impl Reconcile<'_> {
             (Some(_), Some(_)) if ours.is_none() => Ok(Some(self.policy_conflict(&name).await)),
             (Some(body), Some(live)) if network_policy::is_as_wanted(&body, &live.spec) => Ok(None),
             (Some(body), live) => {
-                // Only those of ours are watched: to make one tells whether another has the name.
+                // Only ours are watched: creating one shows whether another has the name.
                 let written = match live {
                     Some(live) => {
                         let target = Target {
@@ -118,13 +118,13 @@ impl Reconcile<'_> {
         }
     }
 
-    /// Makes the listeners' Certificates as they should be, takes away those of listeners that are gone, and tells how they
-    /// stand, by listener.
+    /// Creates or updates the listeners' Certificates, deletes those of removed listeners, and returns their
+    /// states by listener.
     pub(super) async fn certificates(&self) -> Result<BTreeMap<String, State>, WriteError> {
         let desired = listener_certificates::desired(&self.gateway);
-        let told = self.gateway.status.iter().flat_map(|status| &status.listeners);
+        let reported = self.gateway.status.iter().flat_map(|status| &status.listeners);
         let concerned = !desired.is_empty()
-            || told.clone().any(|listener| listener.certificate.is_some())
+            || reported.clone().any(|listener| listener.certificate.is_some())
             || self
                 .gateway
                 .spec
@@ -135,7 +135,7 @@ impl Reconcile<'_> {
             return Ok(BTreeMap::new());
         }
         let gateway = self.gateway.name_any();
-        for listener in told {
+        for listener in reported {
             let name = listener_certificates::name(&gateway, &listener.name);
             if !desired.iter().any(|desired| desired.name == name) {
                 self.take_away(&name).await?;

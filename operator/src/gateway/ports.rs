@@ -11,7 +11,7 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// As it stands in the API.
+    /// Returns the value in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Tcp => "TCP",
@@ -31,7 +31,7 @@ impl Transport {
 /// One port of the Service, for the listeners that share it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Port {
-    /// Of the first listener.
+    /// Port of the first listener.
     pub name: String,
     pub number: i32,
     pub transport: Transport,

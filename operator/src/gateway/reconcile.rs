@@ -1,4 +1,4 @@
-//! One look at a Gateway, from what is asked for to what is written.
+//! One reconcile of a Gateway, from the spec to the writes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,7 +29,7 @@ use crate::kubernetes::{
     conditions,
 };
 
-/// Between two looks at what nobody tells us of: Pods that do not match, events of a Service.
+/// Pause between two checks of what is not watched: Pods that do not match, events of a Service.
 pub(super) const REQUEUE_AFTER: Duration = Duration::from_secs(30);
 /// First and longest pause after the API server refused a write, or did not answer.
 pub(super) const MIN_BACKOFF: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ pub(super) const MAX_BACKOFF: Duration = Duration::from_secs(300);
 /// Steps of one look.
 const MAX_STEPS: usize = 3;
 
-/// What a look has come to.
+/// Result of a reconcile.
 pub(super) struct Outcome<'a> {
     pub(super) desired: Result<&'a DesiredService, &'a Refusal>,
     pub(super) plan: Decision,
@@ -165,7 +165,7 @@ impl<'a> Reconcile<'a> {
         }
     }
 
-    /// What was applied when the spec was accepted last; of interest only while it is refused.
+    /// Last applied content of an accepted spec; used only while the spec is refused.
     fn applied(&self, refused: bool, services: &[Arc<ObservedService>]) -> Applied {
         self.ctx().attempt(&self.uid, |attempt| {
             if !refused {
@@ -245,7 +245,7 @@ impl<'a> Reconcile<'a> {
                 // A consent is used up before anything else happens.
                 Ok(!plan.consumed && !is_contested)
             }
-            // One that went, or was made anew, meanwhile: the watch will tell.
+            // It was deleted, or recreated, meanwhile: the watch will show it.
             Err(error) if is_refusal(&error) && !(error.is_conflict() && (write.uid.is_some() || write.adopt)) => {
                 self.note_refusal(&error.to_string());
                 Ok(false)
@@ -255,7 +255,7 @@ impl<'a> Reconcile<'a> {
     }
 
     async fn write(&self, api: &Api<Service>, write: &Write) -> Result<Service, WriteError> {
-        // To take over is no reason to make one: what was there may be gone.
+        // Adoption must not create a Service: it may have been deleted meanwhile.
         let adopted = write
             .adopt
             .then(|| self.scope.cache.uid(&self.namespace, &write.name))
@@ -269,7 +269,7 @@ impl<'a> Reconcile<'a> {
             // It may be one of ours that has lost its owner: an apply of so little would give up all the rest.
             return self.ctx().writer.add(api, target, write.body.clone()).await;
         }
-        // What is made anew must not meet anybody's fields.
+        // A new Service must not meet fields of others.
         let conflicts = if write.uid.is_some() {
             Conflicts::Take
         } else {
@@ -290,7 +290,7 @@ impl<'a> Reconcile<'a> {
                 namespace = self.namespace,
                 gateway = self.gateway.name_any(),
                 service = write.name,
-                "a Service was changed by another as it was written, by a webhook perhaps; written again in {REQUEUE_AFTER:?} at the earliest"
+                "a Service was changed by another client as it was written, perhaps by a webhook; it is written again after {REQUEUE_AFTER:?}"
             );
         }
         contested
@@ -323,7 +323,7 @@ impl<'a> Reconcile<'a> {
     }
 }
 
-/// The provider that the load balancer which is there was made for: that is not detected otherwise under it.
+/// Returns the provider that the present load balancer was created for: it is not detected otherwise under it.
 fn known_provider(gateway: &Gateway, scope: Reach, services: &[Arc<ObservedService>]) -> Option<Provider> {
     let status = gateway.status.as_ref();
     // A status may be lost; the Service says it, too.
@@ -333,7 +333,7 @@ fn known_provider(gateway: &Gateway, scope: Reach, services: &[Arc<ObservedServi
         .filter(|_| !services.is_empty());
     let provider = known.or(made)?;
     if provider == Provider::Other {
-        // It stays so when somebody serves it; else it is decided again.
+        // It stays so when a provider serves it; else it is decided again.
         let is_served = services.iter().any(|live| !live.ingress.is_empty());
         return (scope == Reach::External && is_served).then_some(provider);
     }
@@ -359,7 +359,7 @@ fn known_provider(gateway: &Gateway, scope: Reach, services: &[Arc<ObservedServi
     is_known.then_some(provider)
 }
 
-/// Whether the user has to mend something.
+/// Returns whether a user has to fix something.
 pub(super) fn is_refusal(error: &WriteError) -> bool {
     matches!(error, WriteError::Refused { reason, .. } if matches!(*reason, "Invalid" | "QuotaExceeded" | "Forbidden" | "Conflict"))
 }

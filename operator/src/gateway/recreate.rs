@@ -1,4 +1,4 @@
-//! What cannot be changed in place.
+//! Changes that are impossible in place.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::kubernetes::names;
 
-/// A difference between a Service and what is wanted of it that only a new one would mend.
+/// A difference between a Service and the desired one that only a new Service resolves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Difference {
     /// The Service's name.
@@ -26,7 +26,7 @@ pub enum Difference {
         from: Option<String>,
         to: Option<String>,
     },
-    /// Who may reach it.
+    /// Exposure of the load balancer.
     Scope { to: Scope },
     /// Another provider's load balancer.
     Provider,
@@ -140,13 +140,13 @@ fn is_anothers(desired: &DesiredService, live: &ObservedService) -> bool {
         ours.into_iter().any(|key| !template.contains_key(key))
     };
     match desired.known_provider {
-        // Of one that nobody knew, nothing was written for anybody.
+        // Without a known provider, nothing was written for one.
         Some(known) => known != Provider::Other && known != provider && !carries,
         None => desired.scope == Scope::Internal && exposure_of(provider, live) != Exposure::Internal && strange(),
     }
 }
 
-/// Whether any provider that reads the Service as internal now would not any more: somebody took away our word of whose it is.
+/// Returns whether any provider that reads the Service as internal now would not any more: another client removed our setting that names the provider.
 fn is_unsaid_for_any(desired: &DesiredService, live: &ObservedService) -> bool {
     let mut annotations = live.annotations();
     annotations.retain(|key, _| !live.owned.contains(&format!("metadata/annotations/{key}")));
@@ -171,7 +171,7 @@ fn says_otherwise(provider: Provider, desired: &DesiredService, live: &ObservedS
     (asked == Exposure::Internal) != (exposure_of(provider, live) == Exposure::Internal)
 }
 
-/// What the Service says, but for a class that another has set: whoever reads that reads another's words.
+/// Returns the exposure in the Service's metadata, without a class that another client has set: its controller reads other settings.
 fn exposure_of(provider: Provider, live: &ObservedService) -> Exposure {
     annotation_exposure::parse(provider, &live.annotations(), &live.labels(), our_class(live))
 }

@@ -1,4 +1,4 @@
-//! What is done while a Gateway's spec cannot be carried out: what was accepted last is kept as it was.
+//! Keeps what was accepted last while a Gateway's spec cannot be carried out.
 //!
 //! Nothing of the spec is carried out then. But what was applied last is put back when another changes it, with the switch that
 //! makes the load balancer internal; a Service that is deleted is made again as it was; and a public address is withdrawn where that is asked for: who may reach the Pods does not
@@ -32,13 +32,13 @@ const OF_OTHER_TYPES: &[&str] = &[
     "externalTrafficPolicy",
 ];
 
-/// What was applied to the Services and the NetworkPolicy when the spec was accepted last.
+/// Last applied content of the Services and the NetworkPolicy of an accepted spec.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Applied {
     /// By the UID of the Service.
     pub services: BTreeMap<String, Kept>,
     pub policy: Option<Value>,
-    /// What the Service was when it was last all that an accepted spec wants.
+    /// The Service as it last matched an accepted spec.
     pub settled: Option<Settled>,
 }
 
@@ -114,7 +114,7 @@ impl Applied {
     }
 }
 
-/// The Service that was there while the spec was accepted, made again; or why it is not.
+/// Returns the Service of the last accepted spec to be created again; or why it is not.
 ///
 /// Never one that admits more than the last accepted spec: only what was known to be just that is made again.
 fn again(gateway: &Gateway, observed: &Observed<'_>, applied: &Applied) -> Result<Write, String> {
@@ -243,7 +243,7 @@ fn with_switch(mut body: Value, switch: BTreeMap<String, String>) -> Option<Valu
     Some(body)
 }
 
-/// What was applied to it last; when that is not known, what we own of it.
+/// Returns what was applied to it last; if that is unknown, the fields that we own.
 fn as_applied(gateway: &Gateway, live: &ObservedService, applied: &Applied) -> Value {
     let before = applied.services.get(&live.uid);
     let before = before.map(|kept| kept.body.clone());

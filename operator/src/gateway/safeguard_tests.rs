@@ -39,7 +39,7 @@ fn made(service: Value, ingress: &[&str], change: impl FnOnce(&mut Value)) -> Ar
     Arc::new(live)
 }
 
-/// Of these Services those that are public by this verdict.
+/// Returns those of these Services that are public by this verdict.
 fn uids(services: &[Arc<ObservedService>], verdict: &Verdict) -> BTreeSet<String> {
     let public = services.iter().filter(|_| matches!(verdict, Verdict::Public(_)));
     public.map(|live| live.uid.clone()).collect()
@@ -173,7 +173,7 @@ fn what_was_applied_when_the_spec_was_accepted_is_put_back_of_every_scope() {
         let bad = gateway(json!({"provider": "GKE", "scope": scope, "addresses": ["no address"]}));
         let unchanged = decide_after(&bad, &live, Verdict::Private, &applied);
         assert_eq!(unchanged.write, None, "{scope}");
-        // Another takes over what it writes: it is ours no more.
+        // Another takes over what it writes: it is no longer ours.
         let cases: [(&str, Change); 4] = [
             ("spec/selector", |service| {
                 service["spec"]["selector"] = json!({"app": "other"});
@@ -206,7 +206,7 @@ fn what_was_applied_when_the_spec_was_accepted_is_put_back_of_every_scope() {
     }
 }
 
-/// What is known of a Service from before its spec was refused.
+/// Returns the known content of a Service from before its spec was refused.
 fn applied_of(service: Value, live: &Arc<ObservedService>) -> Applied {
     let plan = Decision {
         serving: Some(live.clone()),

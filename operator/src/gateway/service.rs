@@ -1,4 +1,4 @@
-//! What the Service of a Gateway is to be.
+//! The desired Service of a Gateway.
 
 use std::collections::BTreeMap;
 
@@ -17,16 +17,16 @@ use crate::kubernetes::names;
 /// Longest name of a Service, and longest value of a label.
 const LABEL: usize = 63;
 
-/// What was asked for, ready to be written.
+/// The spec's Service, ready to be written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DesiredService {
     /// The user's, where the user gave one.
     pub fixed_name: Option<String>,
     pub type_: ServiceType,
     pub scope: Scope,
-    /// Of a load balancer.
+    /// Fields of a load balancer.
     pub provider: Option<Provider>,
-    /// Whose load balancer it was when that was last told.
+    /// Provider of the load balancer in the last status.
     pub known_provider: Option<Provider>,
     pub template: Template,
     pub ports: Ports,
@@ -156,7 +156,7 @@ impl DesiredService {
                 "loadBalancerIP",
                 self.template.load_balancer_ip.as_ref().map(|address| json!(address)),
             );
-            // Those that are there stay until there is a new Service: somebody may use them.
+            // Existing ones stay until there is a new Service: they may be in use.
             let has_none = live.is_none_or(|live| {
                 live.node_ports().is_empty() || live.owned.contains("spec/allocateLoadBalancerNodePorts")
             });
@@ -184,7 +184,7 @@ impl DesiredService {
         json!({"metadata": metadata, "spec": spec})
     }
 
-    /// The body of the write that takes over somebody's Service, and changes nothing else of it yet.
+    /// Returns the body of the write that adopts a Service, and changes nothing else of it yet.
     pub fn adoption(&self) -> Value {
         json!({"metadata": {"labels": self.labels, "ownerReferences": [self.owner]}})
     }
@@ -199,8 +199,8 @@ impl DesiredService {
                 "targetPort": port.target,
             });
             let asked = self.spec.node_ports.get(&port.name).copied();
-            // With the number of the port the API server keeps a node port, unless we have said it ourselves: then we must go on
-            // saying it. With the name of a port whose number nobody wants any more, we do.
+            // With the number of the port the API server keeps a node port, unless we have set it ourselves: then we must continue to
+            // set it. With the name of a port whose number is no longer desired, we do.
             let kept = || {
                 let live = live?;
                 if live.has_port(port.number, transport) {
@@ -232,7 +232,7 @@ impl DesiredService {
         ports.collect()
     }
 
-    /// The first of the families that was asked for: the API server lets nobody change it.
+    /// Returns the first of the desired families: the API server rejects its change.
     pub fn first_family(&self) -> Option<&'static str> {
         self.spec.ip_families.first().map(|family| match family {
             IpFamily::V4 => "IPv4",

@@ -1,4 +1,4 @@
-//! What is said of a Gateway.
+//! Builds the status of a Gateway.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -26,17 +26,17 @@ pub const PROGRAMMED: &str = "Programmed";
 pub const EXPOSURE_VERIFIED: &str = "ExposureVerified";
 /// Reason: the scope is Internal, and there is a public address.
 pub const EXPOSURE_MISMATCH: &str = "ExposureMismatch";
-/// Reason: the load balancer admits everybody, whatever the source ranges say.
+/// Reason: the load balancer admits all clients, whatever the source ranges are.
 pub const SOURCE_RANGES_IGNORED: &str = "SourceRangesIgnored";
 pub const RESOLVED_REFS: &str = "ResolvedRefs";
 
 /// So many addresses of nodes are named.
 const NODES: usize = 16;
 
-/// What is known of a certificate.
+/// State of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Certificate {
-    /// It is there until then.
+    /// Valid until then.
     Good(Option<Timestamp>),
     /// It is not: reason and message.
     Bad(&'static str, String),
@@ -44,7 +44,7 @@ pub enum Certificate {
     Unread(String),
 }
 
-/// What the status is made of, beside the plan.
+/// Input of the status, beside the decision.
 pub struct Facts<'a> {
     pub desired: Result<&'a DesiredService, &'a Refusal>,
     pub ports: &'a Ports,
@@ -59,18 +59,18 @@ pub struct Facts<'a> {
     pub lacks: &'a BTreeMap<String, Lack>,
     /// By listener, for those that ask for one.
     pub certificates: &'a BTreeMap<String, Certificate>,
-    /// What the API server says of the last write that it refused.
+    /// Error of the API server for the last write that it refused.
     pub refused: Option<&'a str>,
     /// Why there is no NetworkPolicy, as a sentence.
     pub refused_policy: Option<&'a str>,
-    /// What the cloud said last of a Service without an address.
+    /// Last warning of the cloud about a Service without an address.
     pub cloud: Option<&'a str>,
-    /// What the cloud said of source ranges that it ignores.
+    /// Warning of the cloud about source ranges that it ignores.
     pub ignored: Option<&'a str>,
     pub now: Timestamp,
 }
 
-/// The status anew; what was said before keeps its times.
+/// Returns the new status; unchanged conditions keep their times.
 pub fn status(gateway: &Gateway, facts: &Facts<'_>) -> GatewayStatus {
     let before = gateway.status.clone().unwrap_or_default();
     let generation = gateway.metadata.generation;
@@ -143,7 +143,7 @@ fn accepted(facts: &Facts<'_>) -> ConditionUpdate {
             format!("Accepted but for {clashes} of its listeners: see status.listeners"),
         );
     }
-    verdict(ACCEPTED, Status::True, "Accepted", "What is asked for can be made")
+    verdict(ACCEPTED, Status::True, "Accepted", "The spec can be carried out")
 }
 
 fn programmed(gateway: &Gateway, facts: &Facts<'_>, addresses: &[GatewayAddress]) -> ConditionUpdate {
@@ -154,7 +154,7 @@ fn programmed(gateway: &Gateway, facts: &Facts<'_>, addresses: &[GatewayAddress]
         let more = missing.map(|why| format!(". {why}")).unwrap_or_default();
         return no(
             "NotAccepted",
-            format!("What is asked for is not carried out: see Accepted{more}"),
+            format!("The spec is not carried out: see Accepted{more}"),
         );
     }
     if let Some(refused) = facts.refused {
@@ -166,7 +166,7 @@ fn programmed(gateway: &Gateway, facts: &Facts<'_>, addresses: &[GatewayAddress]
     if facts.plan.withdrawn {
         return no(
             "Withdrawn",
-            "The address was public and was taken away. Mend the Gateway: any change of its spec tries again".into(),
+            "The address was public and was taken away. Fix the Gateway: any change of its spec tries again".into(),
         );
     }
     if !facts.plan.pending.is_empty() {
@@ -183,7 +183,7 @@ fn programmed(gateway: &Gateway, facts: &Facts<'_>, addresses: &[GatewayAddress]
             .as_ref()
             .is_some_and(|service| service.name.is_some());
         let how = if fixed {
-            "The Service is then deleted and made anew under its name, and is away meanwhile"
+            "The Service is then deleted and created again under its name, and is absent meanwhile"
         } else {
             "A second Service then comes up, and the first goes when the second has its address"
         };
@@ -228,18 +228,18 @@ fn programmed(gateway: &Gateway, facts: &Facts<'_>, addresses: &[GatewayAddress]
         PROGRAMMED,
         Status::True,
         "Programmed",
-        "The Service is there and has its address",
+        "The Service exists and has its address",
     )
 }
 
-/// Why everybody is admitted although there are source ranges: the cloud has said so, now or earlier of this spec.
+/// Returns why all clients are admitted although there are source ranges: the cloud has reported so, now or earlier for this spec.
 fn ranges_ignored(gateway: &Gateway, facts: &Facts<'_>) -> Option<String> {
     if facts.desired.is_ok_and(|desired| desired.source_ranges().is_empty()) {
         return None;
     }
     if let Some(said) = facts.ignored {
         return Some(format!(
-            "The load balancer ignores loadBalancerSourceRanges and admits everybody ({said}). Leave them out, and restrict who may connect with security groups, or have it made by a driver that reads them"
+            "The load balancer ignores loadBalancerSourceRanges and admits all clients ({said}). Leave them out, and restrict who may connect with security groups, or have it created by a driver that reads them"
         ));
     }
     // Its event is kept for an hour.

@@ -206,16 +206,16 @@ fn source_ranges_that_the_cloud_ignores_are_said_and_stay_so_for_this_spec() {
         };
         status(gateway, &facts)
     };
-    let told = reconcile(&gateway, Some("LoadBalancerSourceRangesIgnored: not supported"));
-    assert_eq!(said(&told.conditions)[1], "Programmed=False SourceRangesIgnored");
+    let status = reconcile(&gateway, Some("LoadBalancerSourceRangesIgnored: not supported"));
+    assert_eq!(said(&status.conditions)[1], "Programmed=False SourceRangesIgnored");
     assert!(
-        told.conditions[1].message.contains("admits everybody"),
+        status.conditions[1].message.contains("admits all clients"),
         "{}",
-        told.conditions[1].message
+        status.conditions[1].message
     );
     // The event has expired.
-    gateway.status = Some(told.clone());
-    assert_eq!(reconcile(&gateway, None), told);
+    gateway.status = Some(status.clone());
+    assert_eq!(reconcile(&gateway, None), status);
     gateway.metadata.generation = Some(4);
     assert_eq!(
         said(&reconcile(&gateway, None).conditions)[1],

@@ -1,4 +1,4 @@
-//! How it stands, told in the status and by events.
+//! Writes the status, and publishes events.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -26,7 +26,7 @@ use crate::kubernetes::{
 const ADDRESS_GRACE_PERIOD: Duration = Duration::from_secs(2);
 /// And so long to have its endpoints, which follow its Pods at once.
 const ENDPOINTS_GRACE_PERIOD: Duration = Duration::from_secs(1);
-/// While many Services are being created, a new one waits so long for its first status, and this is looked at so often.
+/// Time that a new Service waits for its first status while many are being created, and the pause between checks.
 const BUSY_GRACE_PERIOD: Duration = Duration::from_secs(10);
 const BUSY_REQUEUE_AFTER: Duration = Duration::from_secs(1);
 /// A Service that waits so long for its address is asked for what was said of it.
@@ -107,7 +107,7 @@ impl Reconcile<'_> {
             .map_or_else(Action::await_change, Action::requeue))
     }
 
-    /// What is left of a time that began then.
+    /// Returns the rest of a time that began then.
     fn left_of(&self, time: Duration, began: Option<jiff::Timestamp>) -> Duration {
         let age = began.map(|began| self.age(began)).unwrap_or_default();
         time.saturating_sub(age).max(MIN_BACKOFF)
@@ -118,7 +118,7 @@ impl Reconcile<'_> {
         Duration::try_from(self.now.duration_since(since)).unwrap_or_default()
     }
 
-    /// How long the first word still waits for what is about to come: one write instead of two.
+    /// Returns how long the first status still waits for pending facts: one write instead of two.
     fn left(&self, outcome: &Outcome<'_>, attempt: &Attempt, waits: bool, idle: bool) -> Option<Duration> {
         let is_public = matches!(outcome.exposure, exposure::Verdict::Public(_));
         let many = self.ctx().creating.are_many() && !is_public;
@@ -147,7 +147,7 @@ impl Reconcile<'_> {
             .unwrap_or_default()
     }
 
-    /// What the cloud says of source ranges that it ignores, where it is known to say so.
+    /// Returns the cloud's warning about source ranges that it ignores, where it reports one.
     async fn ranges_ignored(&self, outcome: &Outcome<'_>) -> Option<String> {
         let desired = outcome
             .desired
@@ -160,7 +160,7 @@ impl Reconcile<'_> {
         cluster_reader.last_warning(service, Some(reason), &self.reader()).await
     }
 
-    /// When names are looked up again: nobody tells when their addresses change.
+    /// Returns when names are looked up again: nothing reports that their addresses change.
     fn look_up_again(&self, outcome: &Outcome<'_>) -> Option<Duration> {
         let scope = self
             .gateway
@@ -212,7 +212,7 @@ impl Reconcile<'_> {
             ctx.events
                 .publish(&reference, EventType::Normal, "AddressAssigned", "Program", &note);
         }
-        for (type_, told) in [
+        for (type_, expected) in [
             (status::ACCEPTED, "False"),
             (PROGRAMMED, "False"),
             (EXPOSURE_VERIFIED, "False"),
@@ -221,7 +221,7 @@ impl Reconcile<'_> {
                 conditions::find(&before.conditions, type_),
                 conditions::find(&after.conditions, type_),
             );
-            let Some(is) = is.filter(|is| is.status == told) else {
+            let Some(is) = is.filter(|is| is.status == expected) else {
                 continue;
             };
             let waits = matches!(is.reason.as_str(), "AddressPending" | "NotAccepted" | "Recreating");

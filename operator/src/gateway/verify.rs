@@ -1,6 +1,6 @@
 //! Observes whether the addresses of a Gateway are as private as they should be.
 //!
-//! What the Services are counts, whatever the spec says: one that could not be changed yet is as open as it is.
+//! Judges the Services as they are, whatever the spec is: one that could not be changed yet is as open as it is.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -17,10 +17,10 @@ use super::{
     recreate::made_for,
 };
 
-/// What was found of the Services.
+/// Result for the Services.
 #[derive(Debug, PartialEq)]
 pub(super) struct Exposed {
-    /// Of all together.
+    /// Result for all together.
     pub(super) verdict: Verdict,
     /// UIDs of those that are public, or were and have given no answer since.
     pub(super) public: BTreeSet<String>,

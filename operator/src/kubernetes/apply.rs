@@ -25,7 +25,7 @@ use super::{
     observer::{SharedObserver, WriteOutcome},
 };
 
-/// Writes that may be under way: as good as unlimited. Whoever has all permits has ended all writing.
+/// Concurrent writes: practically unlimited. Taking all permits ends all writing.
 const WRITES: u32 = 1 << 20;
 
 /// Longest wait for the answer to one write.
@@ -93,7 +93,7 @@ impl<'a> Target<'a> {
     }
 }
 
-/// What happens to fields that another manager owns.
+/// Treatment of fields that another manager owns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Conflicts {
     /// They become ours.
@@ -218,7 +218,7 @@ impl Writer {
             .await
     }
 
-    /// Creates `object`; [`WriteError::is_already_exists`] tells when it is there.
+    /// Creates `object`; [`WriteError::is_already_exists`] if it exists.
     pub async fn create<K>(&self, api: &Api<K>, object: &K) -> Result<K, WriteError>
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Serialize + Debug,

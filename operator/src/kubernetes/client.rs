@@ -99,10 +99,10 @@ impl Recovery {
 #[error("no answer from the API server within {0:?}")]
 pub struct NoAnswer(pub Duration);
 
-/// What limits a request.
+/// Time limits of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Limit {
-    /// The whole answer is there by then.
+    /// Time for the whole answer.
     Whole(Duration),
     /// The answer begins in time, and is never silent for longer.
     Idle(Duration),
@@ -192,7 +192,7 @@ where
     }
 }
 
-/// A body that is there in time, or fails; that of a watch ends when it is silent for too long.
+/// A body that is complete in time, or fails; that of a watch ends when it is silent for too long.
 #[derive(Debug)]
 struct TimedBody<B> {
     body: B,

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::*;
 
-/// What a server does with a request.
+/// Behaviour of a server.
 #[derive(Clone, Copy, Debug)]
 enum Does {
     /// Answers with this status and nothing in it.

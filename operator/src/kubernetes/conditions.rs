@@ -12,7 +12,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// As it stands in the API.
+    /// Returns the value in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::True => "True",
@@ -31,7 +31,7 @@ impl From<bool> for Status {
 /// Longest message that the API takes, in characters (`metav1.Condition`).
 const MESSAGE_CHARACTERS: usize = 32_768;
 
-/// What is to be said about one type of condition.
+/// Update of one type of condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConditionUpdate {
     /// `CamelCase`, one of each type in a list.
@@ -82,12 +82,12 @@ pub fn set(
     }
 }
 
-/// The condition of this type, if it is there.
+/// Returns the condition of this type, if present.
 pub fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
     conditions.iter().find(|condition| condition.type_ == type_)
 }
 
-/// Whether the condition of this type is there and `True`.
+/// Returns whether the condition of this type is `True`.
 pub fn is_true(conditions: &[Condition], type_: &str) -> bool {
     find(conditions, type_).is_some_and(|condition| condition.status == Status::True.as_str())
 }

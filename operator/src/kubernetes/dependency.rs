@@ -2,10 +2,10 @@
 //!
 //! A Certificate waits for the password of its keystore, an Issuer for its credentials, a policy for the URL of its receiver. A
 //! watch of all Secrets would cost memory for each Secret of the cluster, and a look every minute keeps people waiting who have
-//! just corrected something. So whoever waits says for which objects ([`Dependencies::set`]), and is enqueued when one of
+//! just corrected something. So every dependent names its objects ([`Dependencies::set`]), and is enqueued when one of
 //! them is made, changed or deleted. All who wait for an object share one watch of its metadata, which ends with the last of them.
 //!
-//! At most [`MAX_WATCHES`] objects are watched, and [`MAX_WATCHES_PER_NAMESPACE`] of one namespace. What is beyond is looked at in turn,
+//! At most [`MAX_WATCHES`] objects are watched, and [`MAX_WATCHES_PER_NAMESPACE`] of one namespace. Objects beyond that are polled in turn,
 //! [`POLL_TICK`] apart and each at most every [`MIN_POLL_INTERVAL`]; namespaces take turns.
 
 use std::{
@@ -46,10 +46,10 @@ pub const MAX_WATCHES: usize = 256;
 pub const MAX_WATCHES_PER_NAMESPACE: usize = 64;
 /// Between two looks at objects that are not watched.
 pub const POLL_TICK: Duration = Duration::from_millis(200);
-/// No such object is looked at more often.
+/// Minimal time between two polls of such an object.
 pub const MIN_POLL_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What can be waited for.
+/// Kinds of objects to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     Secret,
@@ -117,7 +117,7 @@ pub fn secret_names(spec: &impl Serialize) -> BTreeSet<String> {
     names
 }
 
-/// Who waits: an object of one of our kinds.
+/// A dependent: an object of one of our kinds.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Dependent {
     pub kind: &'static str,
@@ -140,7 +140,7 @@ impl Dependent {
 /// The version of an object; none when it does not exist.
 pub type Version = Option<String>;
 
-/// Where objects are.
+/// Source of objects.
 #[async_trait]
 pub trait Source: Send + Sync + 'static {
     /// The versions of an object from now on, the first of them at once.
@@ -149,7 +149,7 @@ pub trait Source: Send + Sync + 'static {
     async fn version(&self, dependency: &Dependency) -> Option<Version>;
 }
 
-/// Which version somebody has read.
+/// Version that a dependent has read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Read {
     /// It is not known: the first that is seen is news.
@@ -163,7 +163,7 @@ enum Read {
 #[derive(Default)]
 struct Entry {
     dependents: BTreeMap<Dependent, Read>,
-    /// None while it is looked at in turn.
+    /// `None` while it is polled.
     watch: Option<AbortOnDropHandle<()>>,
     seen: Option<Version>,
 }
@@ -205,7 +205,7 @@ impl Dependencies {
         self.replace(dependent, wanted, &Read::Unknown);
     }
 
-    /// The same for one that reads them later: what is there when the watch begins is no news to it.
+    /// Like [`set`](Self::set), for a dependent that reads the objects later: their versions when the watch begins are no change to it.
     pub fn set_from_now(self: &Arc<Self>, dependent: &Dependent, wanted: BTreeSet<Dependency>) {
         self.replace(dependent, wanted, &Read::First);
     }
@@ -248,7 +248,7 @@ impl Dependencies {
         self.set(dependent, BTreeSet::new());
     }
 
-    /// Notes the version that `dependent` has read: the watch tells it nothing new with the same.
+    /// Records the version that `dependent` has read: the watch reports the same one as no change.
     pub fn note_read(&self, dependent: &Dependent, dependency: &Dependency, version: Version) {
         let mut state = self.lock();
         let entry = state.entries.get_mut(dependency);
@@ -358,7 +358,7 @@ impl Dependencies {
         state.changed.extend(concerned.iter().cloned());
         drop(state);
         for dependent in concerned {
-            // Nobody enqueues any more: the process is on its way out.
+            // The receiver is gone: the process ends.
             let _ = self.changes.send(dependent);
         }
     }
@@ -446,7 +446,7 @@ impl Cluster {
     }
 }
 
-/// What [`Cluster`] can watch.
+/// Objects that [`Cluster`] can watch.
 trait Watched:
     Resource<DynamicType = (), Scope = NamespaceResourceScope>
     + Clone
@@ -467,7 +467,7 @@ fn by_name(dependency: &Dependency) -> String {
     format!("metadata.name={}", dependency.name)
 }
 
-/// The versions that the events of one object tell of.
+/// Returns the versions in the events of one object.
 fn versions<K: ResourceExt + Send + 'static>(
     events: impl Stream<Item = Event<K>> + Send + 'static,
 ) -> impl Stream<Item = Version> + Send + 'static {

@@ -3,7 +3,7 @@
 //! Made by us and not by kube's `Recorder`, which takes two events that differ in their note only for
 //! one series and keeps the first note: the second message would be lost.
 //!
-//! Publishing never waits. A queue of bounded length stands between the reconcilers and one worker;
+//! Publishing never waits. A queue of bounded length is between the reconcilers and one worker;
 //! when it is full, the oldest Normal event gives way. What was said of an object within the last hour
 //! is not said again: the object's status holds how often.
 
@@ -34,10 +34,10 @@ const NOTE_BYTES: usize = 1_000;
 /// Longest wait for the answer to one event.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the worker goes on writing what is queued when it is told to stop.
+/// Time for which the worker continues to write queued events after it is stopped.
 const FLUSH: Duration = Duration::from_secs(3);
 
-/// Where events of cluster-scoped objects live (client-go does the same).
+/// Namespace of events of cluster-scoped objects (client-go does the same).
 const CLUSTER_SCOPED: &str = "default";
 
 /// Whether an event is good news.
@@ -48,7 +48,7 @@ pub enum EventType {
 }
 
 impl EventType {
-    /// As it stands in the API.
+    /// Returns the value in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Normal => "Normal",
@@ -72,7 +72,7 @@ struct Pending {
 #[error("{0}")]
 struct SinkError(String);
 
-/// Where events are written.
+/// Destination of events.
 #[async_trait]
 trait Sink: Send + Sync {
     async fn create(&self, namespace: &str, event: &Event) -> Result<(), SinkError>;
@@ -94,7 +94,7 @@ impl Sink for Client {
     }
 }
 
-/// Where reconcilers say what happened. Cheap to clone.
+/// Publisher of events. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Events {
     queue: Arc<Queue>,

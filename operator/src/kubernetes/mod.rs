@@ -1,12 +1,12 @@
-//! The trade with the Kubernetes API: who may write, and how.
+//! Access to the Kubernetes API: reading, writing, and leadership.
 //!
 //! - [`client`]: the connection; every request has a deadline.
 //! - [`watch`]: watches that recover quickly, all in the same way.
 //! - [`dependency`]: objects that others wait for, each watched by its name.
-//! - [`leadership`]: one process of many writes; a guard stands before each external write.
+//! - [`leadership`]: of many processes one writes; a guard precedes each external write.
 //! - [`apply`]: the one door through which objects are written.
 //! - [`conditions`]: `status.conditions`, set purely.
-//! - [`events`]: what happened, told on the object that the user wrote.
+//! - [`events`]: Events on the object that the user wrote.
 //! - [`raw`]: the same on objects that cannot be decoded.
 //! - [`names`]: the field manager, labels and annotations that users and other tools rely on.
 

@@ -1,8 +1,8 @@
-//! Who counts what is written to the API server.
+//! Observes what is written to the API server.
 
 use std::{borrow::Cow, fmt::Debug, sync::Arc};
 
-/// How one write ended.
+/// Result of one write.
 #[derive(Debug, Clone, Copy)]
 pub struct WriteOutcome<'a> {
     /// `apply`, `apply_status`, `create`, `delete`.

@@ -34,7 +34,7 @@ use super::{client::Recovery, watch::watch as watch_all};
 /// Objects on one page of a list: few enough that a page takes little memory while it is decoded.
 pub const PAGE: u32 = 100;
 
-/// What is kept of the objects of a kind.
+/// Projection of the objects of a kind.
 pub trait Projection: Sized + Send + Sync + 'static {
     /// Type that the API server's objects are decoded into.
     type Object: Resource + Clone + DeserializeOwned + Debug + Send + 'static;
@@ -51,7 +51,7 @@ pub trait Projection: Sized + Send + Sync + 'static {
 
     fn key(&self) -> ObjectKey;
 
-    /// Returns the UID, which tells an object from a later one of the same name.
+    /// Returns the UID, which distinguishes an object from a later one of the same name.
     fn object_uid(&self) -> &str;
 
     /// Returns the resource version; an empty one is older than any.
@@ -121,7 +121,7 @@ impl<P> StoreEvent<P> {
 
 type Subscriber<P> = Box<dyn Fn(&Store<P>, &StoreEvent<P>) + Send + Sync>;
 
-/// How far the first list is.
+/// Progress of the first list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Progress {
     #[default]

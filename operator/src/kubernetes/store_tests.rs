@@ -55,7 +55,7 @@ impl Projection for App {
     }
 }
 
-/// What is to be done with an App: the smallest decision.
+/// The smallest decision, for an App.
 fn decide(app: &App) -> Option<String> {
     (!app.app.is_empty()).then(|| format!("restart {}", app.app))
 }

@@ -81,18 +81,18 @@ mod tests {
         let ready =
             json!({"type": "Ready", "status": "True", "reason": "Issued", "message": "", "lastTransitionTime": since});
         let before = json!({"revision": 3, "odd": {"a": [1]}, "conditions": [ready, issuing]});
-        let told = json!({
+        let condition = json!({
             "type": "Ready", "status": "False", "reason": "Invalid", "message": "no",
             "observedGeneration": 2, "lastTransitionTime": "2026-11-21T10:00:00Z",
         });
         let after = with(Some(&before), &verdict, Some(2), now);
         assert_eq!(
             after,
-            json!({"revision": 3, "odd": {"a": [1]}, "conditions": [told, issuing]})
+            json!({"revision": 3, "odd": {"a": [1]}, "conditions": [condition, issuing]})
         );
         for odd in [None, Some(json!("text")), Some(json!({"conditions": "text"}))] {
             let after = with(odd.as_ref(), &verdict, Some(2), now);
-            assert_eq!(after, json!({"conditions": [told]}), "{odd:?}");
+            assert_eq!(after, json!({"conditions": [condition]}), "{odd:?}");
         }
     }
 }

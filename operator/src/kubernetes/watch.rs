@@ -1,6 +1,6 @@
 //! Watches that recover quickly, all in the same way.
 //!
-//! A watch that fails is resumed after a pause of at most [`MAX_BACKOFF`], and sooner when the API server answers anybody
+//! A watch that fails is resumed after a pause of at most [`MAX_BACKOFF`], and sooner when the API server answers another
 //! else ([`Recovery`]). One whose version is too old (410) is listed again at once.
 
 use std::{fmt::Debug, time::Duration};
@@ -24,14 +24,14 @@ pub const MAX_BACKOFF: Duration = Duration::from_millis(1_500);
 const MAX_REFUSED_BACKOFF: Duration = Duration::from_secs(10);
 /// The first pause; it doubles.
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
-/// Those that a recovery wakes come back within this time, spread over its second half.
+/// Watches that a recovery wakes come back within this time, spread over its second half.
 const WAKE: Duration = Duration::from_millis(250);
 /// A failure this long after the one before begins a new series.
 const SERIES: Duration = Duration::from_secs(30);
 /// A failing watch is logged again after this time.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What stopped a watch.
+/// Cause of an interrupted watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
     /// Its version is too old: the list has to be read again.
@@ -74,7 +74,7 @@ pub fn pause(trouble: Trouble, count: u32, random: f64) -> Duration {
     grown.mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0)
 }
 
-/// The pauses of a watch that has nobody to wake it: a command's.
+/// Pauses of a watch that nothing wakes: a command's.
 #[derive(Debug, Default)]
 pub struct Pauses(u32);
 
@@ -93,7 +93,7 @@ impl Backoff for Pauses {
     }
 }
 
-/// Watches for ever. `kind` is for the log.
+/// Watches forever. `kind` is for the log.
 pub fn watch<K>(
     api: Api<K>,
     config: watcher::Config,
@@ -167,7 +167,7 @@ fn lasting<K: Send + 'static>(
                     let pause = pause(trouble, count, rand::random());
                     if trouble == Trouble::Gone {
                         tracing::debug!(kind, %error, "watch is too old and is listed again");
-                        // kube goes on asking for the same version when the watch itself was answered 410.
+                        // kube repeats the same version when the watch itself was answered 410.
                         events = make();
                     } else if series.is_to_be_logged() {
                         tracing::warn!(kind, %error, "watch interrupted; it is resumed when the API server answers");

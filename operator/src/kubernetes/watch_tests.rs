@@ -14,13 +14,13 @@ use tower::BoxError;
 
 use super::*;
 
-/// What the API server does with a list and with a watch, by the number of the request and the time since the start.
+/// Answers of the API server to a list and a watch, by the number of the request and the time since the start.
 type Script = Arc<dyn Fn(&Seen) -> Does + Send + Sync>;
 
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     is_watch: bool,
-    /// Of its kind, from 0.
+    /// Number among those of its kind, from 0.
     number: usize,
     at: Duration,
 }

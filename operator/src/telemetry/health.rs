@@ -1,4 +1,4 @@
-//! What `/healthz` and `/readyz` answer from.
+//! State behind `/healthz` and `/readyz`.
 
 use std::{
     collections::BTreeSet,
@@ -12,7 +12,7 @@ use std::{
 use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
 
-/// How often the reconcile runtime shows that it lives.
+/// Interval at which the reconcile runtime shows that it runs.
 const BEAT_EVERY: Duration = Duration::from_secs(10);
 
 /// A runtime silent for longer than this hangs, and the process is to be restarted.
@@ -53,7 +53,7 @@ impl Heartbeat {
     }
 }
 
-/// What must be there before the process is ready. Clones share it.
+/// Conditions for the process to be ready. Clones share them.
 ///
 /// Leadership is not among it: a standby with synced caches is ready.
 #[derive(Debug, Clone, Default)]
@@ -69,12 +69,12 @@ impl Readiness {
         }
     }
 
-    /// `what` is there.
+    /// Records that `what` is reached.
     pub fn reached(&self, what: &str) {
         self.missing.lock().unwrap_or_else(PoisonError::into_inner).remove(what);
     }
 
-    /// What is still awaited, in alphabetical order.
+    /// Returns the missing conditions, in alphabetical order.
     pub fn missing(&self) -> Vec<&'static str> {
         self.missing
             .lock()

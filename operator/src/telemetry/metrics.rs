@@ -32,7 +32,7 @@ fn fast() -> Histogram {
     Histogram::new(FAST)
 }
 
-/// How one issuance ended.
+/// Result of one issuance.
 #[derive(Debug, Clone, Copy)]
 pub struct Issuance<'a> {
     /// `Issuer` or `ClusterIssuer`.
@@ -44,7 +44,7 @@ pub struct Issuance<'a> {
     pub took: Option<Duration>,
 }
 
-/// How deliveries of alerts end.
+/// Results of deliveries of alerts.
 const DELIVERY_RESULTS: [&str; 4] = ["success", "failure", "dropped", "shed"];
 
 /// The policy that a delivery belongs to.
@@ -83,7 +83,7 @@ struct Families {
     events_dropped: Counter,
 }
 
-/// Where things that happen are counted. Cheap to clone; clones count together.
+/// Counters and histograms. Cheap to clone; clones count together.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     families: Arc<Families>,
@@ -158,14 +158,14 @@ impl Metrics {
         self.families.kubernetes_writes.get_or_create(&labels).inc();
     }
 
-    /// How many Certificates the circuit breaker holds back now.
+    /// Sets the number of Certificates that the circuit breaker holds back.
     pub fn reissue_held(&self, certificates: usize) {
         self.families
             .reissue_held
             .set(i64::try_from(certificates).unwrap_or(i64::MAX));
     }
 
-    /// How many alerts fire, by rule and severity: all that do.
+    /// Sets the number of firing alerts, by rule and severity.
     pub fn alerts_firing(&self, counts: &BTreeMap<(Rule, Severity), i64>) {
         let family = &self.families.alerts_firing;
         for rule in Rule::ALL {

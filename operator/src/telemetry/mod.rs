@@ -1,4 +1,4 @@
-//! What Gatehouse tells about itself: logs, metrics, health.
+//! Telemetry of Gatehouse: logs, metrics, health.
 //!
 //! - [`logs`]: `tracing` to standard error, for people or for machines.
 //! - [`metrics`]: the metrics of the reference, named exactly as there.

@@ -27,7 +27,7 @@ use tracing::info;
 
 use super::health::{Heartbeat, Readiness, SILENCE};
 
-/// What `encoding::text` writes (`OpenMetrics` 1.0.0, "Protocol Negotiation").
+/// Content type of `encoding::text` (`OpenMetrics` 1.0.0, "Protocol Negotiation").
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Scrapes at the same time; each holds a thread for as long as its client reads.
@@ -36,7 +36,7 @@ const SCRAPES: usize = 4;
 /// The exposition leaves in pieces of this many bytes: 50,000 Certificates make some 35 MB of text.
 const PIECE: usize = 64 * 1024;
 
-/// A listener that could not be had.
+/// A listener that could not be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {addr} for {purpose}: {source}")]
 pub struct ListenError {
@@ -56,7 +56,7 @@ impl ListenError {
 pub async fn listen(purpose: &'static str, addr: SocketAddr) -> Result<TcpListener, ListenError> {
     let failed = |source| ListenError { purpose, addr, source };
     let listener = match TcpListener::bind(addr).await {
-        // `[::]` stands for all addresses, also on a node whose kernel has no IPv6.
+        // `[::]` means all addresses, also on a node whose kernel has no IPv6.
         Err(source) if addr.ip() == Ipv6Addr::UNSPECIFIED => TcpListener::bind((Ipv4Addr::UNSPECIFIED, addr.port()))
             .await
             .map_err(|_| failed(source))?,
@@ -80,7 +80,7 @@ pub async fn serve_metrics(listener: TcpListener, registry: Registry, stop: Canc
 }
 
 /// Serves `/healthz` and `/readyz` until `stop`. On another runtime than the one that `pulse` is of,
-/// or nobody is left to say that it hangs.
+/// or nothing is left to report that it hangs.
 pub async fn serve_health(
     listener: TcpListener,
     pulse: Heartbeat,
@@ -136,7 +136,7 @@ async fn metrics(State(scraped): State<Arc<Scraped>>) -> Response {
             piece: String::with_capacity(PIECE),
             sender,
         };
-        // The only error is that nobody reads any more.
+        // The only error is that the reader is gone.
         if text::encode(&mut pieces, &scraped.registry).is_ok() {
             pieces.send().ok();
         }

@@ -1,4 +1,4 @@
-//! What has ended beside the engine, and what follows from it.
+//! Completions of background tasks, and their consequences.
 
 use gatehouse_crds::alert::{AlertPolicyStatus, TestStatus};
 
@@ -10,7 +10,7 @@ use crate::alert::{
     queue::{Outcome, Verdict},
 };
 
-/// What has ended beside the engine.
+/// Completion of a background task.
 pub(super) enum Completion {
     Saved(PolicyKey, String, u64, bool, Result<(), String>),
     Status(PolicyKey, String, Box<AlertPolicyStatus>, Result<(), String>),

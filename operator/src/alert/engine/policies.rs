@@ -14,7 +14,7 @@ use crate::alert::{
 };
 
 impl<S: ClusterView, H: Effects> Engine<S, H> {
-    /// The policy is gone. Its receivers are told the end of what they heard, then it is forgotten.
+    /// Removes a policy. Its receivers get the end of the alerts that they received, then it is forgotten.
     pub(super) fn remove(&mut self, key: &PolicyKey) {
         let Some(entry) = self.policies.get_mut(key) else {
             return;
@@ -81,7 +81,7 @@ impl<S: ClusterView, H: Effects> Engine<S, H> {
         }
     }
 
-    /// What other policies have reported to the PagerDuty services of a policy that may have to end what it reported there.
+    /// Returns what other policies have reported to the PagerDuty services of a policy that may have to end what it reported there.
     pub(super) fn fires_elsewhere(&self, key: &PolicyKey) -> HashMap<Id, HashSet<Key>> {
         let Some(entry) = self.policies.get(key).filter(|entry| entry.may_withdraw()) else {
             return HashMap::new();
@@ -105,7 +105,7 @@ impl<S: ClusterView, H: Effects> Engine<S, H> {
         PolicyState::new(key, uid, self.entries, stored, self.effects.now())
     }
 
-    /// What the leader before has left of the policy; also when it was deleted meanwhile, and made again.
+    /// Takes the previous leader's state of the policy; also when it was deleted meanwhile, and created again.
     fn stored(&mut self, key: &PolicyKey, uid: &str) -> Option<(String, State)> {
         let own = self.stored.contains_key(uid).then(|| uid.to_owned());
         let before = || {

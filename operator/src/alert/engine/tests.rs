@@ -27,14 +27,14 @@ async fn an_alert_leaves_within_a_second_and_what_fires_is_in_the_status() {
         .hears([engine_under_test.put("web", 0, 1), policy("p", "u", 1, &json!({}))])
         .await;
     assert_eq!(
-        (engine_under_test.told(), engine_under_test.status("p").firing_count),
+        (engine_under_test.sent(), engine_under_test.status("p").firing_count),
         (vec![], Some(0))
     );
     // It runs out in an hour: the engine has slept until then.
     seconds(3_597).await;
-    assert_eq!(engine_under_test.told(), Vec::<String>::new());
+    assert_eq!(engine_under_test.sent(), Vec::<String>::new());
     seconds(3).await;
-    assert_eq!(engine_under_test.told(), ["3600 ops firing expired web"]);
+    assert_eq!(engine_under_test.sent(), ["3600 ops firing expired web"]);
     let status = engine_under_test.status("p");
     assert_eq!(
         (status.firing_count, status.firing[0].certificate.as_deref().unwrap()),
@@ -44,7 +44,7 @@ async fn an_alert_leaves_within_a_second_and_what_fires_is_in_the_status() {
     assert!(engine_under_test.status("p").receivers[0].last_success.is_some());
     engine.hears([engine_under_test.put("web", 0, 90)]).await;
     assert_eq!(
-        engine_under_test.told().last().unwrap(),
+        engine_under_test.sent().last().unwrap(),
         "3603 ops resolved expired web"
     );
     seconds(5).await;
@@ -64,19 +64,19 @@ async fn an_internal_gateway_that_is_public_fires_until_it_is_mended_or_gone_wha
         policy("p", "u", 1, &json!({"rules": {"exposureMismatch": {}, "expired": {}}})),
     ];
     engine.hears(news).await;
-    assert_eq!(engine_under_test.told(), ["0 ops firing exposureMismatch web"]);
+    assert_eq!(engine_under_test.sent(), ["0 ops firing exposureMismatch web"]);
     let firing = engine_under_test.status("p").firing;
     assert_eq!(
         (firing[0].certificate.as_deref(), firing[0].gateway.as_deref()),
         (None, Some("app/web"))
     );
     engine.hears([engine_under_test.delete("web")]).await;
-    assert_eq!(engine_under_test.told().len(), 1, "of the Certificate nothing was told");
+    assert_eq!(engine_under_test.sent().len(), 1, "nothing about the Certificate");
     engine
         .hears([engine_under_test.put_gateway("web", "True", "Internal")])
         .await;
     assert_eq!(
-        engine_under_test.told().last().unwrap(),
+        engine_under_test.sent().last().unwrap(),
         "2 ops resolved exposureMismatch web"
     );
     engine
@@ -86,10 +86,10 @@ async fn an_internal_gateway_that_is_public_fires_until_it_is_mended_or_gone_wha
     engine
         .hears([Trigger::Changed((AlertKind::Gateway, "app".into(), "web".into()))])
         .await;
-    assert_eq!(engine_under_test.told().len(), 4);
+    assert_eq!(engine_under_test.sent().len(), 4);
     assert!(
         engine_under_test
-            .told()
+            .sent()
             .last()
             .unwrap()
             .ends_with("ops resolved exposureMismatch web")
@@ -108,7 +108,7 @@ async fn a_restart_tells_nothing_twice_and_ends_what_went_meanwhile() {
             policy("p", "u", 1, &json!({})),
         ])
         .await;
-    assert_eq!(engine_under_test.told().len(), 2);
+    assert_eq!(engine_under_test.sent().len(), 2);
     engine.ends().await;
     let _ = engine_under_test.delete("web");
     let engine = Running::over(&engine_under_test);
@@ -116,7 +116,7 @@ async fn a_restart_tells_nothing_twice_and_ends_what_went_meanwhile() {
         .hears([policy("p", "u", 1, &json!({})), Trigger::Policies(all(), Vec::new())])
         .await;
     seconds(5).await;
-    assert_eq!(engine_under_test.told()[2..], ["1 ops resolved renewalFailed web"]);
+    assert_eq!(engine_under_test.sent()[2..], ["1 ops resolved renewalFailed web"]);
     engine.ends().await;
 }
 
@@ -133,16 +133,16 @@ async fn of_certificates_that_were_not_listed_yet_nothing_is_told_also_not_that_
     let engine = Running::over(&engine_under_test);
     engine.hears([policy("p", "u", 1, &json!({})), news]).await;
     seconds(5).await;
-    assert_eq!(engine_under_test.told().len(), 1);
+    assert_eq!(engine_under_test.sent().len(), 1);
     *engine_under_test.unlisted.lock().unwrap() = false;
     let _ = engine_under_test.put("api", 1, 50);
     engine.hears([Trigger::AllChanged]).await;
     seconds(5).await;
-    let mut told = engine_under_test.told()[1..].to_vec();
-    told.sort();
-    assert_eq!(told.len(), 2, "{told:?}");
-    assert!(told[0].ends_with("firing renewalFailed api"), "{told:?}");
-    assert!(told[1].ends_with("resolved renewalFailed web"), "{told:?}");
+    let mut sent = engine_under_test.sent()[1..].to_vec();
+    sent.sort();
+    assert_eq!(sent.len(), 2, "{sent:?}");
+    assert!(sent[0].ends_with("firing renewalFailed api"), "{sent:?}");
+    assert!(sent[1].ends_with("resolved renewalFailed web"), "{sent:?}");
     engine.ends().await;
 }
 
@@ -181,8 +181,8 @@ async fn a_dead_receiver_delays_no_other_and_is_told_of() {
         .hears([engine_under_test.put("web", 1, 50), policy("p", "u", 1, &both)])
         .await;
     engine.hears([engine_under_test.put("api", 1, 50)]).await;
-    let told = engine_under_test.told();
-    assert_eq!(told.iter().filter(|line| line.contains(" ops ")).count(), 2, "{told:?}");
+    let sent = engine_under_test.sent();
+    assert_eq!(sent.iter().filter(|line| line.contains(" ops ")).count(), 2, "{sent:?}");
     seconds(20).await;
     let status = engine_under_test.status("p");
     let delivering = status
@@ -211,12 +211,12 @@ async fn a_policy_that_is_deleted_leaves_nothing_behind() {
     assert_eq!(engine_under_test.saved.lock().unwrap().len(), 1);
     engine.hears([Trigger::Policy(key("p"), None)]).await;
     assert_eq!(
-        engine_under_test.told().last().unwrap(),
+        engine_under_test.sent().last().unwrap(),
         "1 ops resolved renewalFailed web"
     );
     assert!(engine_under_test.saved.lock().unwrap().is_empty());
     engine.ends().await;
-    // What belongs to a policy that went while nobody looked goes, too.
+    // What belongs to a policy that was deleted unseen is removed, too.
     engine_under_test
         .saved
         .lock()
@@ -264,8 +264,8 @@ async fn an_alertmanager_is_told_of_each_of_ten_thousand_and_a_large_state_is_sa
         .hears([policy("p", "u", 1, &json!({"receivers": receivers}))])
         .await;
     seconds(60).await;
-    assert_eq!(engine_under_test.told().len(), 50);
-    let told: usize = engine_under_test
+    assert_eq!(engine_under_test.sent().len(), 50);
+    let sent: usize = engine_under_test
         .tries
         .lock()
         .unwrap()
@@ -275,7 +275,7 @@ async fn an_alertmanager_is_told_of_each_of_ten_thousand_and_a_large_state_is_sa
             _ => 0,
         })
         .sum();
-    assert_eq!(told, 10_000);
+    assert_eq!(sent, 10_000);
     // Fifty deliveries in twenty seconds. A small state would be saved every second.
     let saves = *engine_under_test.saves.lock().unwrap();
     assert!(saves <= 12, "{saves}");
@@ -291,7 +291,7 @@ async fn when_the_state_cannot_be_made_durable_alerts_leave_all_the_same() {
         .hears([engine_under_test.put("web", 1, 50), policy("p", "u", 1, &json!({}))])
         .await;
     seconds(10).await;
-    assert_eq!(engine_under_test.told().len(), 1);
+    assert_eq!(engine_under_test.sent().len(), 1);
     *engine_under_test.broken.lock().unwrap() = false;
     seconds(60).await;
     assert_eq!(engine_under_test.saved.lock().unwrap().len(), 1);
@@ -306,7 +306,7 @@ async fn a_test_is_sent_once_through_every_receiver_and_reported() {
     engine.hears([policy("p", "u", 1, &asked)]).await;
     engine.hears([policy("p", "u", 1, &asked)]).await;
     seconds(5).await;
-    assert_eq!(engine_under_test.told(), ["0 ops test"]);
+    assert_eq!(engine_under_test.sent(), ["0 ops test"]);
     let test = engine_under_test.status("p").test.unwrap();
     assert!(test.receivers[0].delivered, "{test:?}");
     assert_eq!(test.requested_at, "2026-06-01T11:59:00Z".parse().unwrap());
@@ -321,7 +321,7 @@ async fn of_too_many_policies_the_youngest_are_told_and_not_carried_out() {
         .map(|number| policy(&format!("p-{number:03}"), &format!("u-{number}"), 1, &json!({})));
     engine.hears(all.chain([engine_under_test.put("web", 1, 50)])).await;
     seconds(5).await;
-    assert_eq!(engine_under_test.told().len(), MAX_POLICIES_PER_NAMESPACE);
+    assert_eq!(engine_under_test.sent().len(), MAX_POLICIES_PER_NAMESPACE);
     let ready = engine_under_test.status("p-100").conditions[0].clone();
     assert_eq!(
         (ready.status.as_str(), ready.reason.as_str()),
@@ -371,7 +371,7 @@ async fn with_nothing_due_nothing_runs() {
         .unwrap_err();
     assert_eq!(
         (
-            engine_under_test.told(),
+            engine_under_test.sent(),
             engine_under_test.began.elapsed().checked_sub(before).unwrap()
         ),
         (vec![], Duration::from_secs(80 * 3600))

@@ -15,7 +15,7 @@ use crate::alert::message::{Alert, Content, Group, Message, Status};
 use crate::alert::render;
 use crate::egress::printable;
 
-/// How long a test is to be seen.
+/// Time for which a test is visible.
 const TEST: SignedDuration = SignedDuration::from_mins(5);
 
 /// One request for all alerts of the message.
@@ -23,7 +23,7 @@ pub(super) fn body(message: &Message, context: &RequestContext<'_>) -> Body {
     let page = Page {
         time: message.time,
         // A delivery that waited for a dead Alertmanager must not look ended when it arrives at last.
-        heard: message.time.max(context.now),
+        received: message.time.max(context.now),
         policy: &printable(&message.policy, super::NAME),
         cluster: context.cluster,
     };
@@ -54,7 +54,7 @@ pub(super) fn body(message: &Message, context: &RequestContext<'_>) -> Body {
 
 struct Page<'a> {
     time: Timestamp,
-    heard: Timestamp,
+    received: Timestamp,
     policy: &'a str,
     cluster: &'a str,
 }
@@ -65,7 +65,7 @@ impl Page<'_> {
         let resolved = alert.status == Status::Resolved;
         let until = match (resolved, valid) {
             (true, _) => Some(alert.ended.unwrap_or(self.time)),
-            (false, Some(valid)) => Some(later(self.heard, valid)),
+            (false, Some(valid)) => Some(later(self.received, valid)),
             (false, None) => None,
         };
         let mut found = vec![self.alert(&alert, alert.severity, until)];
@@ -114,7 +114,7 @@ impl Page<'_> {
     }
 
     fn own(&self, name: &str, severity: &str, summary: &str, valid: SignedDuration) -> Value {
-        let until = Some(later(self.heard, valid));
+        let until = Some(later(self.received, valid));
         spanned(self.labels(name, severity), annotations(summary, &[]), self.time, until)
     }
 

@@ -129,7 +129,7 @@ struct Gateway<'a> {
 }
 
 impl<'a> Gateway<'a> {
-    /// Of one that is gone, its name.
+    /// Name of a deleted object.
     fn of(subject: &'a Subject) -> Self {
         let facts = subject.gateway.as_ref();
         Self {

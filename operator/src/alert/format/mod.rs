@@ -1,4 +1,4 @@
-//! What a receiver understands: one file for each format, all pure.
+//! Formats of receivers: one file each, all pure.
 //!
 //! A message becomes [`Envelope`]s, most often one, and a letter the body of a request. All texts of Certificates, which
 //! tenants and CAs write, are made fit to show before a format sees them; a format escapes them and keeps its limits.
@@ -20,14 +20,14 @@ use super::message::{Alert, Content, GatewayFacts, Group, Message, Status, Subje
 use super::render;
 use crate::egress::printable;
 
-/// What a format needs beside the message.
+/// Context of a request, beside the message.
 #[derive(Clone, Copy)]
 pub struct RequestContext<'a> {
     /// May be empty.
     pub cluster: &'a str,
     /// For PagerDuty only.
     pub routing_key: Option<&'a str>,
-    /// The moment of the attempt: an Alertmanager believes what it hears from then on.
+    /// Time of the attempt: an Alertmanager keeps an alert from then on.
     pub now: Timestamp,
 }
 
@@ -40,7 +40,7 @@ pub struct Body {
     pub bytes: Vec<u8>,
 }
 
-/// What one request says.
+/// Content of one request.
 struct Envelope {
     id: String,
     time: Timestamp,
@@ -55,8 +55,8 @@ enum Payload {
     Test,
 }
 
-/// The bodies of the requests that tell `message`, in their order: one, but none where the format has no word for it
-/// (PagerDuty and a sign of life), and some where it takes more than one.
+/// Returns the bodies of the requests for `message`, in their order: one, but none where the format has no message for it
+/// (PagerDuty and a heartbeat), and several where it takes more than one.
 pub fn bodies(format: Format, message: &Message, context: &RequestContext<'_>) -> Vec<Body> {
     let (content_type, render): (_, fn(&Envelope, &RequestContext<'_>) -> Vec<Value>) = match format {
         Format::Alertmanager => return vec![alertmanager::body(message, context)],
@@ -158,7 +158,7 @@ fn gathered(alerts: &[Alert]) -> Vec<Payload> {
 /// The longest name of an object with its namespace, and more than any of its parts.
 const NAME: usize = 320;
 
-/// So many DNS names are told of one Certificate, and of each of many.
+/// Maximum number of DNS names of one Certificate, and of each of many.
 const NAMES: usize = 20;
 const NAMES_IN_GROUP: usize = 3;
 
@@ -224,7 +224,7 @@ fn seconds(count: u64) -> SignedDuration {
     SignedDuration::from_secs(i64::try_from(count).unwrap_or(i64::MAX))
 }
 
-/// What stands in the place of a character that the format would take for its own.
+/// Replacement for a character that has a meaning in the format.
 type Escape = fn(char) -> Option<&'static str>;
 
 /// `text` escaped, at most `max` characters of it, never cut within an escape.

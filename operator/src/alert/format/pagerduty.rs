@@ -13,7 +13,7 @@ use crate::alert::render;
 /// PagerDuty's limit, in characters.
 const SUMMARY: usize = 1024;
 
-/// None for a sign of life, for which PagerDuty has no word; two for a test, which must not leave an incident behind.
+/// Returns nothing for a heartbeat, which PagerDuty does not have; two for a test, which must not leave an incident behind.
 pub(super) fn bodies(envelope: &Envelope, context: &RequestContext<'_>) -> Vec<Value> {
     let key = context.routing_key.unwrap_or_default();
     match &envelope.news {

@@ -1,4 +1,4 @@
-//! Messages for tests: an alert of each rule, groups, a sign of life, a test.
+//! Messages for tests: an alert of each rule, groups, a heartbeat, a test.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ pub(in crate::alert) fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-/// When every sample is told.
+/// Time of every sample.
 pub(in crate::alert) fn now() -> Timestamp {
     at("2026-11-21T10:00:00Z")
 }

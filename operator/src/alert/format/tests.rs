@@ -16,7 +16,7 @@ fn context() -> RequestContext<'static> {
 }
 
 /// The requests for `content`: id, content type, body.
-fn told(format: Format, content: Content) -> Vec<(String, &'static str, Value)> {
+fn rendered(format: Format, content: Content) -> Vec<(String, &'static str, Value)> {
     let bodies = bodies(format, &message(content), &context()).into_iter();
     bodies
         .map(|body| (body.id, body.content_type, serde_json::from_slice(&body.bytes).unwrap()))
@@ -47,20 +47,20 @@ fn golden(format: Format) -> BTreeMap<String, Value> {
     for alert in every_rule() {
         cases.push((format!("firing {}", alert.rule.as_str()), Content::Alert(alert)));
     }
-    let tell = |(case, content): (String, Content)| {
-        // As the queue tells it to an Alertmanager.
+    let render = |(case, content): (String, Content)| {
+        // As the queue sends it to an Alertmanager.
         let content = match content {
             Content::Alert(alert) if format == Format::Alertmanager => batch(vec![alert]),
             other => other,
         };
-        let mut requests: Vec<_> = told(format, content).into_iter().map(|(_, _, body)| body).collect();
+        let mut requests: Vec<_> = rendered(format, content).into_iter().map(|(_, _, body)| body).collect();
         let body = match requests.len() {
             1 => requests.remove(0),
             _ => Value::Array(requests),
         };
         (case, body)
     };
-    cases.into_iter().map(tell).collect()
+    cases.into_iter().map(render).collect()
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn owned(spans: &[(&str, &str, &str)]) -> Vec<(String, String, String)> {
 
 #[test]
 fn an_alertmanager_hears_until_when_to_believe_and_that_a_risen_alert_has_left_its_lower_severity() {
-    let requests = told(
+    let requests = rendered(
         Format::Alertmanager,
         batch(vec![expiring(), critical(), over(critical()), over(expiring())]),
     );
@@ -144,7 +144,7 @@ fn an_alertmanager_hears_that_a_higher_severity_has_ended_with_the_object_that_h
         clears: true,
         ..expiring()
     };
-    let requests = told(Format::Alertmanager, batch(vec![lower]));
+    let requests = rendered(Format::Alertmanager, batch(vec![lower]));
     let since = "2026-11-21T07:00:00Z";
     let expected = owned(&[
         ("warning", since, "2026-11-21T10:10:00Z"),
@@ -155,7 +155,7 @@ fn an_alertmanager_hears_that_a_higher_severity_has_ended_with_the_object_that_h
 
 #[test]
 fn an_alert_has_the_same_labels_when_it_fires_and_when_it_is_over_though_all_else_changed() {
-    let labels = |alert: Alert| told(Format::Alertmanager, batch(vec![alert]))[0].2[0]["labels"].clone();
+    let labels = |alert: Alert| rendered(Format::Alertmanager, batch(vec![alert]))[0].2[0]["labels"].clone();
     let refreshed = Alert {
         subject: renewed().into(),
         ..over(expiring())
@@ -183,7 +183,7 @@ fn an_alert_never_ends_before_it_starts() {
         ended: Some(at("2026-11-20T00:00:00Z")),
         ..over(expiring())
     };
-    let requests = told(Format::Alertmanager, batch(vec![odd]));
+    let requests = rendered(Format::Alertmanager, batch(vec![odd]));
     assert_eq!(
         spans(&requests[0].2),
         owned(&[("warning", "2026-11-20T00:00:00Z", "2026-11-20T00:00:00Z")])
@@ -192,11 +192,11 @@ fn an_alert_never_ends_before_it_starts() {
 
 #[test]
 fn a_batch_that_meets_another_format_becomes_a_letter_for_each_rule_and_status() {
-    let requests = told(
+    let requests = rendered(
         Format::CloudEvents,
         batch(vec![expiring(), critical(), over(expiring()), every_rule()[1].clone()]),
     );
-    let told: Vec<_> = requests
+    let actions: Vec<_> = requests
         .iter()
         .map(|(id, _, body)| {
             let data = &body["data"];
@@ -211,7 +211,7 @@ fn a_batch_that_meets_another_format_becomes_a_letter_for_each_rule_and_status()
         })
         .collect();
     assert_eq!(
-        told,
+        actions,
         [
             ("", "expiring", "firing", "critical", Some(2)),
             ("-2", "expiring", "resolved", "warning", None),
@@ -223,7 +223,7 @@ fn a_batch_that_meets_another_format_becomes_a_letter_for_each_rule_and_status()
 #[test]
 fn every_request_has_an_id_of_its_own_and_the_same_on_each_try() {
     for format in FORMATS {
-        let ids = || -> Vec<String> { told(format, Content::Test).into_iter().map(|(id, ..)| id).collect() };
+        let ids = || -> Vec<String> { rendered(format, Content::Test).into_iter().map(|(id, ..)| id).collect() };
         let mut unique = ids();
         unique.dedup();
         assert_eq!(unique, ids(), "{format:?}");
@@ -233,7 +233,10 @@ fn every_request_has_an_id_of_its_own_and_the_same_on_each_try() {
 
 #[test]
 fn pagerduty_has_no_word_for_a_sign_of_life() {
-    assert_eq!(told(Format::PagerDuty, Content::Heartbeat { interval_seconds: 60 }), []);
+    assert_eq!(
+        rendered(Format::PagerDuty, Content::Heartbeat { interval_seconds: 60 }),
+        []
+    );
 }
 
 #[test]
@@ -242,13 +245,13 @@ fn a_mention_in_a_failures_message_calls_nobody() {
     rude.last_failure.as_mut().unwrap().message =
         "<!channel> & <https://evil.test|click> [click](https://evil.test) *b* {{DATE(x)}}".into();
     let rude = || Content::Alert(alert(Rule::Expiring, Severity::Warning, rude.clone()));
-    let slack = told(Format::Slack, rude())[0].2.to_string();
+    let slack = rendered(Format::Slack, rude())[0].2.to_string();
     assert!(
         slack.contains("&lt;!channel&gt; &amp; &lt;https://evil.test|click&gt;"),
         "{slack}"
     );
     assert!(!slack.contains("<!channel"), "{slack}");
-    let teams = told(Format::Teams, rude())[0].2["attachments"][0]["content"]["body"][1]["text"].to_string();
+    let teams = rendered(Format::Teams, rude())[0].2["attachments"][0]["content"]["body"][1]["text"].to_string();
     assert!(
         teams.contains(r"\\<!channel\\> \\& ") && teams.contains(r"\\[click\\](https://evil.test) \\*b\\* \\{\\{DATE"),
         "{teams}"

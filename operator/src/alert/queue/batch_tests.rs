@@ -46,7 +46,7 @@ fn push(queue: &mut Queue, id: &str, alerts: Vec<Alert>, now: i64) {
     assert_eq!(queue.push(message, 0, at(now)), 0);
 }
 
-/// What is sent next, as `<id>: <names>`.
+/// Returns the next deliveries, as `<id>: <names>`.
 fn next(queue: &mut Queue, now: i64) -> Option<(String, Vec<String>)> {
     let message = queue.start(0, at(now))?;
     let Content::Batch { alerts, .. } = message.content else {

@@ -1,4 +1,4 @@
-//! What becomes of a delivery after a try.
+//! Outcome of a delivery after an attempt.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ const MAX_SPLITS: u32 = 12;
 const PARTIAL_PAUSE: Duration = Duration::from_mins(5);
 const PARTIAL_END: Duration = Duration::from_hours(24);
 
-/// How a try ended.
+/// Result of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// 2xx.
@@ -46,7 +46,7 @@ pub enum Outcome {
     },
     /// The receiver takes nothing now.
     Unavailable { message: String, after: Option<Duration> },
-    /// Of several servers behind one name some took it.
+    /// Some of several servers behind one name accepted it.
     Partial { message: String },
 }
 
@@ -63,7 +63,7 @@ impl Outcome {
     }
 }
 
-/// What became of a delivery that was tried.
+/// State of a delivery after an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It was taken. `dropped` earlier words about the same alert, which the receiver had refused, are out of date.

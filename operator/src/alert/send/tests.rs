@@ -26,13 +26,13 @@ fn alert() -> Message {
     message(Content::Alert(expiring()))
 }
 
-/// The outcome of telling an alert to a receiver on this machine.
-async fn tell(target: &Target) -> Result<Accepted, Failure> {
+/// Sends an alert to a receiver on this machine.
+async fn send(target: &Target) -> Result<Accepted, Failure> {
     Sender::new("prod", true).send(target, &alert(), now()).await
 }
 
 async fn refusal(target: &Target) -> Failure {
-    tell(target).await.unwrap_err()
+    send(target).await.unwrap_err()
 }
 
 #[tokio::test]
@@ -121,12 +121,12 @@ async fn every_answer_lands_in_its_class() {
         (
             "429 Too Many Requests",
             "retry-after: 120\r\n",
-            Some((Unavailable, "RateLimited", "it is told too much at once", Some(120))),
+            Some((Unavailable, "RateLimited", "it receives too much at once", Some(120))),
         ),
         (
             "429 Too Many Requests",
             "retry-after: Sat, 21 Nov 2026 10:00:30 GMT\r\n",
-            Some((Unavailable, "RateLimited", "it is told too much at once", Some(30))),
+            Some((Unavailable, "RateLimited", "it receives too much at once", Some(30))),
         ),
         (
             "500 Internal Server Error",
@@ -147,7 +147,7 @@ async fn every_answer_lands_in_its_class() {
         ))
         .await;
         let target = target(json!({"url": server.url()})).await;
-        let outcome = tell(&target).await;
+        let outcome = send(&target).await;
         assert_eq!(server.seen().len(), 1, "{status}");
         let Some((kind, reason, advice, wait)) = expected else {
             assert_eq!(outcome.unwrap().status.unwrap().as_str(), status.get(..3).unwrap());
@@ -181,7 +181,7 @@ async fn a_redirect_is_not_followed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_receiver_that_never_answers_fails_when_its_time_is_over() {
-    // Nobody accepts: the connection stands, and nothing comes.
+    // No server accepts: the connection is open, and nothing comes.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", silent.local_addr().unwrap());
     let target = target(json!({"url": url, "timeout": "20s"})).await;
@@ -207,7 +207,7 @@ async fn nobody_there_is_told_as_such() {
     assert!(failure.message.contains("refused"), "{failure}");
 }
 
-/// A server that says yes to its one request and goes on with `body`; its address.
+/// Starts a server that accepts its one request and continues with `body`; returns its address.
 async fn says_yes<B, F>(body: B) -> (String, tokio::task::JoinHandle<F::Output>)
 where
     B: FnOnce(TcpStream) -> F + Send + 'static,
@@ -236,9 +236,9 @@ async fn of_a_huge_answer_only_the_beginning_is_read() {
         written
     })
     .await;
-    let accepted = tell(&target(json!({"url": url})).await).await.unwrap();
+    let accepted = send(&target(json!({"url": url})).await).await.unwrap();
     assert_eq!(accepted.status, Some(StatusCode::OK));
-    // What the system's buffers hold went out, and no more.
+    // What the system's buffers hold was sent, not more.
     let written = server.await.unwrap();
     assert!(written < 1024 * CHUNK, "{written}");
 }
@@ -251,7 +251,7 @@ async fn a_yes_counts_though_its_body_never_ends() {
     })
     .await;
     let target = target(json!({"url": url})).await;
-    let accepted = tell(&target).await.unwrap();
+    let accepted = send(&target).await.unwrap();
     assert!(accepted.took < target.timeout, "{accepted:?}");
     server.abort();
 }
@@ -315,7 +315,7 @@ async fn addresses_that_nobody_may_be_told_at_are_refused_also_behind_a_name() {
             }
             let target = target(json!({"url": format!("{scheme}://{host}:{port}/")})).await;
             let sender = Sender::new("", allow_loopback);
-            // Refused before any root is looked at.
+            // Refused before any root is checked.
             sender
                 .platform
                 .set(Trust::bundle(Ca::new().pem.as_bytes()).unwrap())
@@ -331,7 +331,7 @@ async fn addresses_that_nobody_may_be_told_at_are_refused_also_behind_a_name() {
     }
     assert_eq!(server.seen().len(), 0);
     let target = target(json!({"url": format!("http://localhost:{port}/")})).await;
-    assert!(tell(&target).await.is_ok());
+    assert!(send(&target).await.is_ok());
 }
 
 #[tokio::test]

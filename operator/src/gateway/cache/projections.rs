@@ -1,4 +1,4 @@
-//! What is kept of the objects that belong to Gateways.
+//! Projections of the objects that belong to Gateways.
 
 use gatehouse_crds::gateway::Gateway;
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice, networking::v1::NetworkPolicy};

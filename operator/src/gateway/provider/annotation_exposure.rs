@@ -1,4 +1,4 @@
-//! What a Service's metadata say about who may reach it.
+//! Reads from a Service's metadata who may reach it.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::gateway::exposure::{self, Reach};
 
-/// Who may reach a load balancer, by what its Service says.
+/// Exposure of a load balancer by its Service's metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exposure {
     Internal,
@@ -19,7 +19,7 @@ pub enum Exposure {
     Unsaid,
 }
 
-/// What the metadata of a Service say to the provider. One word for External is enough to be External, whatever else
+/// Returns the exposure that a Service's metadata request. A single request for External suffices, whatever else
 /// is said: contradictions are not left to the provider's order of precedence. Labels have no say with any provider: those
 /// that choose a pool say nothing of what is in it.
 pub fn parse(
@@ -51,7 +51,7 @@ pub fn parse(
     Exposure::Unsaid
 }
 
-/// What one annotation says.
+/// Meaning of one annotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
     Internal,

@@ -1,4 +1,4 @@
-//! What goes with a load balancer: subnet or pool, addresses, access from other regions, IPv6.
+//! Companions of a load balancer: subnet or pool, addresses, access from other regions, IPv6.
 
 use std::net::IpAddr;
 
@@ -30,7 +30,7 @@ pub fn put(template: &mut Template, preset: &Preset, spec: &ServiceSpec, scope: 
     put_addresses(template, preset, spec, scope)
 }
 
-/// Whether the label that chooses the pool is there, and not another value of the user's.
+/// Returns whether the label that chooses the pool is present, with our value.
 fn has_label(template: &Template, spec: &ServiceSpec) -> bool {
     let wanted = spec.subnet.as_deref().and_then(|subnet| subnet.split_once('='));
     wanted.is_some_and(|(key, value)| template.labels.get(key).is_some_and(|given| given == value))
@@ -89,7 +89,7 @@ pub fn check(template: &Template, preset: &Preset, spec: &ServiceSpec) -> Result
     }
 }
 
-/// Whether the annotations are there that others need beside them.
+/// Returns whether the annotations are present that others need beside them.
 fn needs(template: &Template, preset: &Preset) -> Result<(), Refusal> {
     for need in preset
         .needs

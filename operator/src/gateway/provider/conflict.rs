@@ -1,4 +1,4 @@
-//! What would turn an Internal Gateway into a public one, or into one of which nobody knows.
+//! Conflicts that would turn an Internal Gateway into a public one, or into one of unknown exposure.
 
 use gatehouse_crds::gateway::{Provider, Scope, ServiceSpec};
 
@@ -9,7 +9,7 @@ use super::{
     template::{CONFLICTING_ANNOTATION, Refusal, Template},
 };
 
-/// Of an Internal Gateway: what the user has written that is not Internal, each by its name.
+/// Returns the user's settings of an Internal Gateway that are not Internal, each by its name.
 pub fn by_the_user(provider: Provider, preset: &Preset, spec: &ServiceSpec) -> Result<(), Refusal> {
     let found = by_class(provider, preset, spec)
         .or_else(|| by_annotation(preset, spec))
@@ -39,7 +39,7 @@ pub fn by_foreign_class(provider: Provider, preset: &Preset, spec: &ServiceSpec)
     Err(Refusal::new(CONFLICTING_ANNOTATION, message))
 }
 
-/// Of an Internal Gateway: whether all that the Service would say is Internal.
+/// Returns whether everything on the Service of an Internal Gateway means Internal.
 pub fn check(provider: Provider, preset: &Preset, spec: &ServiceSpec, template: &Template) -> Result<(), Refusal> {
     let class = template.load_balancer_class.as_deref();
     match parse(provider, &template.annotations, &template.labels, class) {
@@ -63,14 +63,14 @@ fn by_class(provider: Provider, preset: &Preset, spec: &ServiceSpec) -> Option<S
             row(another).key
         )),
         Whose::Nobodys => Some(format!(
-            "loadBalancerClass {class} is not of {}, and nobody knows whether what serves it is internal: {}leave it out, or write scope: External",
+            "loadBalancerClass {class} does not belong to {}, and it is unknown whether its controller creates internal load balancers: {}leave it out, or write scope: External",
             preset.name,
             own_classes(preset, false)
         )),
     }
 }
 
-/// The classes that could be written instead, ready to stand before an alternative.
+/// Returns the classes that could be written instead, followed by a separator.
 fn own_classes(preset: &Preset, decided: bool) -> String {
     let fits = |internal: Option<bool>| internal == Some(true) || (!decided && internal.is_none());
     let own: Vec<&str> = preset
@@ -94,7 +94,7 @@ fn by_annotation(preset: &Preset, spec: &ServiceSpec) -> Option<String> {
                 "The annotation {key} as it is in spec.service.annotations would make this Internal Gateway public: remove it, or write scope: External"
             )),
             Meaning::Elsewhere | Meaning::Attached => Some(format!(
-                "The annotation {key} in spec.service.annotations hands the Service to something made elsewhere, and nobody knows whether that is internal: remove it, or write scope: External"
+                "The annotation {key} in spec.service.annotations hands the Service to something created elsewhere, and it is unknown whether that is internal: remove it, or write scope: External"
             )),
             Meaning::Internal | Meaning::Nothing => None,
         }
@@ -111,7 +111,7 @@ fn by_label(preset: &Preset, spec: &ServiceSpec) -> Option<String> {
     ))
 }
 
-/// What is left: the user has taken away something that the preset needs to be understood.
+/// The remaining case: the user has removed a setting without which the preset is not understood.
 fn by_override(preset: &Preset, spec: &ServiceSpec) -> String {
     let marks = match &preset.internal {
         Internal::Marks(marks) => marks.annotations,
@@ -134,7 +134,7 @@ fn by_override(preset: &Preset, spec: &ServiceSpec) -> String {
             preset.name
         ),
         None => format!(
-            "Nothing in this Gateway tells {} to make an internal load balancer: write scope: External, or report this as a bug",
+            "Nothing in this Gateway requests an internal load balancer of {}: write scope: External, or report this as a bug",
             preset.name
         ),
     }

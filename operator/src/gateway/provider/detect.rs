@@ -3,7 +3,7 @@
 //! The nodes' `providerID` names the cloud. Beside AWS' and OpenStack's, more than one controller could read a Service:
 //! labels of the nodes and API groups say which. Where several clouds use one scheme, it never decides for an Internal Gateway.
 //! A controller in the cluster (MetalLB, Cilium, kube-vip) is taken where the nodes have no providerID. Beside one that is not
-//! known (Harvester, vSphere, k3s) it is taken for External Gateways only; beside a cloud there is no telling which of the two
+//! known (Harvester, vSphere, k3s) it is taken for External Gateways only; beside a cloud it is unknown which of the two
 //! serves a Service without a class, so the user says.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +15,7 @@ use super::{
     table::{self, SharedScheme, preset},
 };
 
-/// What was seen of the cluster.
+/// Evidence in the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Evidence {
     /// `spec.providerID` of the nodes that have one, duplicates or not.
@@ -32,7 +32,7 @@ pub struct Evidence {
     pub kube_vip_pool: bool,
 }
 
-/// What follows from the evidence.
+/// Conclusion from the evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Detection {
     One(Provider),
@@ -86,7 +86,7 @@ fn shared(provider: Provider, evidence: &Evidence) -> Option<&'static SharedSche
     (!confirmed).then_some(scheme)
 }
 
-/// A node's providerID of no cloud that is known: whoever gave it may serve Services, too.
+/// A node's providerID of an unknown cloud, which may serve Services, too.
 fn foreign(evidence: &Evidence) -> Option<&str> {
     let mut ids = evidence.provider_ids.iter();
     ids.find(|id| cloud(id).is_none()).map(String::as_str)
@@ -138,7 +138,7 @@ fn ambiguous(scheme: &SharedScheme) -> String {
     )
 }
 
-/// The clouds of the nodes; where several controllers of one cloud are there, all of them.
+/// Returns the clouds of the nodes; if several controllers of one cloud exist, all of them.
 fn clouds(evidence: &Evidence) -> Vec<Provider> {
     let by_id: BTreeSet<Provider> = evidence.provider_ids.iter().filter_map(|id| cloud(id)).collect();
     let mut found = Vec::new();
@@ -171,7 +171,7 @@ fn cloud(id: &str) -> Option<Provider> {
     by_prefix.or_else(alibaba)
 }
 
-/// Who may serve Services in place of the controller that a cloud's nodes stand for.
+/// Returns the controllers that may serve Services in place of the one that a cloud's nodes indicate.
 fn specials(provider: Provider) -> &'static [Provider] {
     match provider {
         Provider::Aws => &[Provider::AwsLoadBalancerController, Provider::EksAutoMode],

@@ -123,7 +123,7 @@ fn a_scheme_that_several_clouds_use_decides_nothing_for_internal_and_names_the_c
         label("aws:///zone/i-1", "eks.amazonaws.com/nodegroup"),
         Detection::One(Provider::Aws)
     );
-    // The newer nodes of STACKIT are told apart, and beside older ones both are named.
+    // The newer nodes of STACKIT are distinguished, and beside older ones both are named.
     assert_eq!(detect(&nodes(&["stackit:///1"])), Detection::One(Provider::Stackit));
     assert!(matches!(
         detect(&nodes(&["stackit:///1", "openstack:///1"])),

@@ -1,7 +1,7 @@
 //! Whose load balancer it is, and what that provider wants to read on a Service.
 //!
-//! What is known of each provider is one row of [`table`]; all that is decided here follows from it. Nothing here
-//! asks anybody: values in, values out.
+//! The facts about each provider are one row of [`table`]; all decisions here follow from it. Nothing here
+//! makes requests: values in, values out.
 
 pub mod annotation_exposure;
 mod companions;
@@ -48,7 +48,7 @@ pub fn by_key(text: &str) -> Option<Provider> {
         .find(|provider| key(*provider) == text)
 }
 
-/// What the provider reads only when the load balancer is made.
+/// Returns the settings that the provider reads only when the load balancer is created.
 pub fn create_only(provider: Provider) -> &'static CreateOnly {
     &preset(provider).create_only
 }
@@ -63,12 +63,12 @@ pub fn ranges_ignored(provider: Provider) -> Option<&'static str> {
     preset(provider).ranges_ignored
 }
 
-/// Where the provider's health checks come from, as CIDRs.
+/// Returns the source ranges of the provider's health checks, as CIDRs.
 pub fn health_check_ranges(provider: Provider) -> &'static [&'static str] {
     preset(provider).health_checks
 }
 
-/// What the Pods see of a client's address with `externalTrafficPolicy: Local`.
+/// Returns which client addresses the Pods see with `externalTrafficPolicy: Local`.
 pub fn clients(provider: Provider) -> Clients {
     preset(provider).clients
 }

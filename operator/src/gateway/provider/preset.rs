@@ -1,11 +1,11 @@
-//! What is known of a provider: the columns of the table.
+//! Facts about a provider: the columns of the table.
 
 use std::collections::BTreeMap;
 
 /// An annotation: key and value.
 pub type Mark = (&'static str, &'static str);
 
-/// What is known of a provider.
+/// Facts about a provider.
 #[derive(Debug)]
 pub struct Preset {
     /// As users write it in `spec.service.provider`.
@@ -13,11 +13,11 @@ pub struct Preset {
     /// As its makers write it.
     pub name: &'static str,
     pub recognised: Recognised,
-    /// How Internal is said.
+    /// Settings that mean Internal.
     pub internal: Internal,
-    /// How External is said, where the default is not enough.
+    /// Settings that mean External, where the default is not enough.
     pub external: Marks,
-    /// What makes this provider, and this product of it, serve the Service at all: one of these; none means always.
+    /// Settings without which this provider, and this product of it, does not serve the Service: one of these; none means always.
     pub served: &'static [Served],
     /// All annotations that have a say in who may reach it, old names too.
     pub exposure_annotations: &'static [ExposureAnnotation],
@@ -35,14 +35,14 @@ pub struct Preset {
     /// The reason of the event by which its controller says that this load balancer ignores source ranges.
     pub ranges_ignored: Option<&'static str>,
     pub clients: Clients,
-    /// Where health checks come from, as CIDRs; only what is documented.
+    /// Source ranges of health checks, as CIDRs; only documented ones.
     pub health_checks: &'static [&'static str],
 }
 
-/// How a provider, and what belongs to it, is recognised.
+/// Evidence by which a provider, and what belongs to it, is recognised.
 #[derive(Debug)]
 pub struct Recognised {
-    /// How `spec.providerID` of a node begins.
+    /// Prefix of a node's `spec.providerID`.
     pub provider_ids: &'static [&'static str],
     /// An API group that its controller brings.
     pub api_group: Option<&'static str>,
@@ -58,17 +58,17 @@ pub struct Recognised {
 #[derive(Debug)]
 pub struct Class {
     pub name: &'static str,
-    /// What it says by itself; true is Internal.
+    /// Meaning of the class by itself; true is Internal.
     pub internal: Option<bool>,
 }
 
 impl Class {
-    /// One that says nothing by itself.
+    /// A class without a meaning by itself.
     pub const fn plain(name: &'static str) -> Self {
         Self { name, internal: None }
     }
 
-    /// One that decides.
+    /// A class that decides.
     pub const fn decides(name: &'static str, internal: bool) -> Self {
         Self {
             name,
@@ -77,7 +77,7 @@ impl Class {
     }
 }
 
-/// What is written on the Service.
+/// Settings on the Service.
 #[derive(Clone, Copy, Debug)]
 pub struct Marks {
     pub annotations: &'static [Mark],
@@ -95,7 +95,7 @@ impl Marks {
     }
 }
 
-/// How Internal is said.
+/// Settings that mean Internal.
 #[derive(Debug)]
 pub enum Internal {
     /// By these annotations, and this class.
@@ -108,7 +108,7 @@ pub enum Internal {
     Never(&'static str),
 }
 
-/// What makes a provider serve a Service.
+/// Setting for which a provider serves a Service.
 #[derive(Debug)]
 pub enum Served {
     /// One of its own classes.
@@ -130,7 +130,7 @@ impl ExposureAnnotation {
     }
 }
 
-/// How a value is read.
+/// Interpretation of a value.
 #[derive(Debug)]
 pub enum Reads {
     /// These are Internal, all others External.
@@ -154,7 +154,7 @@ pub enum Reads {
 /// Which values Go's `strconv.ParseBool` takes for true.
 pub const TRUE: Reads = Reads::Internal(&["true", "1", "t", "T", "TRUE", "True"]);
 
-/// Where `spec.service.subnet` goes.
+/// Destination of `spec.service.subnet`.
 #[derive(Debug)]
 pub enum Subnet {
     /// Nowhere; what to do instead.
@@ -178,7 +178,7 @@ pub enum With {
     Internal,
 }
 
-/// Where `spec.service.addresses` go.
+/// Destinations of `spec.service.addresses`.
 #[derive(Debug)]
 pub struct Addresses {
     pub internal: Takes,
@@ -194,12 +194,12 @@ impl Addresses {
     }
 }
 
-/// Where addresses go, by what they are.
+/// Destinations of addresses, by their kind.
 #[derive(Clone, Copy, Debug)]
 pub struct Takes {
     pub v4: Option<Place>,
     pub v6: Option<Place>,
-    /// What is no address but a name of one, and what kind of name.
+    /// A value that is the name of an address, and the kind of name.
     pub named: Option<(Place, &'static str)>,
     /// The annotation without which the provider doesn't read them; any value when it has none.
     pub requires: Option<Mark>,
@@ -240,14 +240,14 @@ pub enum Place {
     Many(&'static str),
 }
 
-/// What a provider reads only when the load balancer is made.
+/// Settings that a provider reads only when the load balancer is created.
 #[derive(Debug, PartialEq, Eq)]
 pub struct CreateOnly {
     /// Keys of annotations.
     pub annotations: &'static [&'static str],
     /// Whether Internal and External can be changed only by a new load balancer. Where nothing is documented, yes.
     pub scope: bool,
-    /// `spec.loadBalancerClass`: the API server lets nobody change it.
+    /// `spec.loadBalancerClass`: the API server rejects changes.
     pub class: bool,
 }
 
@@ -261,7 +261,7 @@ impl CreateOnly {
     }
 }
 
-/// What a provider cannot do, each with what to do instead. What is not known to be missing is not missing, with one
+/// Missing features of a provider, each with an alternative. A feature that is not known to be missing is present, with one
 /// exception: source ranges that no document of the provider mentions count as ignored.
 #[derive(Debug)]
 pub struct Lacks {
@@ -323,7 +323,7 @@ impl Lack {
     }
 }
 
-/// What the user writes to have it all the same.
+/// Alternative for the user.
 #[derive(Debug)]
 pub enum Unless {
     /// This annotation; any value when empty.
@@ -339,7 +339,7 @@ pub struct Need {
     pub key: &'static str,
     /// Whether its value names one thing: a comma makes it two.
     pub single: bool,
-    /// What its value is, and how it is written in the Gateway.
+    /// Its value, and how it is written in the Gateway.
     pub what: &'static str,
 }
 
@@ -376,7 +376,7 @@ pub fn has(annotations: &BTreeMap<String, String>, (key, value): &Mark) -> bool 
     })
 }
 
-/// What the Pods see of a client's address with `externalTrafficPolicy: Local`.
+/// Client addresses that the Pods see with `externalTrafficPolicy: Local`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clients {
     /// The client's own.
@@ -387,7 +387,7 @@ pub enum Clients {
     Unknown,
 }
 
-/// What most providers have in common; each row says what is different.
+/// Common facts of most providers; each row names the differences.
 pub const PLAIN: Preset = Preset {
     key: "",
     name: "",

@@ -1,4 +1,4 @@
-//! What holds for every Gateway that anybody can write.
+//! Properties of every Gateway that a user can write.
 
 use gatehouse_crds::gateway::{IpFamily, Provider, Scope, ServiceSpec};
 use proptest::{
@@ -15,7 +15,7 @@ use super::{
     template,
 };
 
-/// Every key that the row knows, one of another's, and one of nobody's.
+/// Every key that the row knows, one of another provider, and an unknown one.
 fn keys(provider: Provider) -> Vec<&'static str> {
     let row = preset(provider);
     let mut keys = vec![

@@ -17,7 +17,7 @@ pub struct Protocols {
     pub udp: bool,
 }
 
-/// What a Service must say, beside its ports and its selector.
+/// Metadata and fields of a Service, beside its ports and its selector.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Template {
     pub annotations: BTreeMap<String, String>,
@@ -49,11 +49,11 @@ pub(super) const MISSING_COMPANION: &str = "MissingCompanion";
 pub(super) const UNSUPPORTED_FIELD: &str = "UnsupportedField";
 pub(super) const UNSUPPORTED_PROTOCOL: &str = "UnsupportedProtocol";
 
-/// What the Service says: the provider's preset, its companions, and what the user adds, which wins, but never turns
+/// Returns the Service's metadata: the provider's preset, its companions, and the user's additions, which win, but never turn
 /// Internal into External. For type NodePort and ClusterIP, which no provider reads, only what the user adds.
 ///
 /// # Errors
-/// When the provider cannot make it, or when nobody knows what it would make of an Internal Gateway.
+/// Fails when the provider cannot create it, or when it is unknown what it would create for an Internal Gateway.
 pub fn template(provider: Provider, spec: &ServiceSpec, protocols: Protocols) -> Result<Template, Refusal> {
     if spec.type_.unwrap_or_default() != ServiceType::LoadBalancer {
         return Ok(Template {
@@ -90,7 +90,7 @@ pub(super) fn put(annotations: &mut BTreeMap<String, String>, marks: &[(&str, &s
     }
 }
 
-/// What says the scope.
+/// Annotations that set the scope.
 fn marks(provider: Provider, preset: &Preset, scope: Scope) -> Result<Marks, Refusal> {
     if scope == Scope::External {
         return Ok(preset.external);
@@ -100,7 +100,7 @@ fn marks(provider: Provider, preset: &Preset, scope: Scope) -> Result<Marks, Ref
         Internal::Subnet | Internal::Pool => Ok(Marks::NONE),
         Internal::Never(_) if provider == Provider::Other => Err(Refusal::new(
             UNKNOWN_PROVIDER,
-            "Nobody knows how another provider makes an internal load balancer, so nothing is made that might be public: write in spec.service.provider which of the known ones it is, or use type: ClusterIP".into(),
+            "It is unknown how other providers create internal load balancers, so nothing is created that might be public: name one of the known providers in spec.service.provider, or use type: ClusterIP".into(),
         )),
         Internal::Never(instead) => Err(Refusal::new(
             SCOPE_UNSUPPORTED,
@@ -128,7 +128,7 @@ fn lacks(preset: &'static Preset, spec: &ServiceSpec, scope: Scope, protocols: P
             &lacks.source_ranges,
             !spec.load_balancer_source_ranges.is_empty(),
             UNSUPPORTED_FIELD,
-            "is not known to read loadBalancerSourceRanges, and would admit everybody",
+            "is not known to read loadBalancerSourceRanges, and would admit all clients",
         ),
         (
             &lacks.internal_ipv6,

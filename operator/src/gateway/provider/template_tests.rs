@@ -75,7 +75,7 @@ fn what_would_not_be_internal_is_refused_by_its_name() {
     let aws = "service.beta.kubernetes.io/aws-load-balancer-";
     let cases = [
         (
-            "Internal, and nobody knows whose",
+            "Internal, and the provider is unknown",
             refused(Provider::Other, &internal(), TCP),
         ),
         ("no switch", refused(Provider::Vultr, &internal(), TCP)),
@@ -108,7 +108,7 @@ fn what_would_not_be_internal_is_refused_by_its_name() {
             refused(Provider::Gke, &classed(internal(), "io.cilium/l2-announcer"), TCP),
         ),
         (
-            "a class that nobody knows",
+            "an unknown class",
             refused(
                 Provider::AwsLoadBalancerController,
                 &classed(internal(), "example.com/mine"),
@@ -429,7 +429,7 @@ fn of_families(mut spec: ServiceSpec, families: &[IpFamily]) -> ServiceSpec {
     spec
 }
 
-/// Those that read source ranges, by document or code; what the others would do with them is refused, as is all that they ignore.
+/// Providers that read source ranges, by document or code; for the others, and for ignored ones, they are refused.
 #[test]
 fn source_ranges_are_refused_wherever_they_would_admit_everybody() {
     let read = [
@@ -567,7 +567,7 @@ fn a_class_that_the_provider_of_an_external_gateway_ignores_is_refused() {
         TCP,
     );
     assert!(words.contains("scope: Internal"), "{words}");
-    // One that nobody knows may be served by a controller that we don't know.
+    // An unknown one may be served by a controller that we don't know.
     assert!(template(Provider::Gke, &classed(external(), "example.com/mine"), TCP).is_ok());
     assert!(template(Provider::Other, &classed(external(), "service.k8s.aws/nlb"), TCP).is_ok());
 }

@@ -1,4 +1,4 @@
-//! Why a write failed, in words that may stand in a status.
+//! Failures of writes, in texts that may be part of a status.
 
 use std::time::Duration;
 
@@ -93,7 +93,7 @@ impl WriteError {
 }
 
 /// A UID that does not hold is "invalid" when another object has the name, and "conflict" when none
-/// has; and admission says "forbidden" for three things that a user mends in three different places.
+/// has; and admission says "forbidden" for three things that a user fixes in three different places.
 fn reason(status: &Status) -> &'static str {
     let causes = || status.details.iter().flat_map(|details| &details.causes);
     let terminating = causes().any(|cause| cause.reason == "NamespaceTerminating");
@@ -150,7 +150,7 @@ fn without_data(message: &str) -> String {
     crate::egress::printable(&words.collect::<Vec<_>>().join(" "), 500)
 }
 
-/// What the API server says of a Secret, without the words in which it may quote its data.
+/// Returns the API server's message about a Secret, without quotes of its data.
 fn without_values(status: &Status) -> String {
     if is_denied(status) {
         return without_data(&status.message);

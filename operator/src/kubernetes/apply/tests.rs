@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::kubernetes::{leadership::NotLeader, observer::Counts};
 
-/// What the API server was asked: method, path and query, body.
+/// Requests to the API server: method, path and query, body.
 type Asked = Arc<Mutex<Vec<(String, String, Value)>>>;
 
 /// An API server that answers every request alike; `None` never answers.
@@ -76,7 +76,7 @@ async fn a_closed_writer_has_waited_for_what_was_under_way_and_lets_nothing_begi
     let refused = writer.delete(&api, Target::named("late")).await;
     assert!(matches!(refused, Err(WriteError::NotLeader(_))), "{refused:?}");
     assert!(writer.check().is_err());
-    assert_eq!(asked.lock().unwrap().len(), 1, "the API server heard of one");
+    assert_eq!(asked.lock().unwrap().len(), 1, "the API server received one");
 }
 
 #[tokio::test]

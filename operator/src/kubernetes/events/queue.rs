@@ -18,10 +18,10 @@ pub(super) const QUEUED: usize = 1_024;
 /// Events remembered as said; beyond this many the oldest may be repeated early.
 pub(super) const REMEMBERED: usize = 16_384;
 
-/// How long something said is not said again.
+/// Time for which a published event is not repeated.
 pub(super) const MEMORY: Duration = Duration::from_hours(1);
 
-/// What makes two events the same: what they are about and what they say.
+/// Identity of an event: its object and its text.
 pub(super) fn fingerprint(regarding: &ObjectReference, type_: EventType, reason: &str, note: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     (&regarding.kind, &regarding.namespace, &regarding.name, &regarding.uid).hash(&mut hasher);

@@ -49,7 +49,7 @@ impl Book {
     }
 }
 
-fn stand(leadership: Leadership) -> (Book, Events, EventWorker, Arc<Counts>) {
+fn started(leadership: Leadership) -> (Book, Events, EventWorker, Arc<Counts>) {
     let (book, counts) = (Book::default(), Arc::new(Counts::default()));
     let wall = || "2026-01-02T03:04:05Z".parse().unwrap();
     let (events, worker) = Events::into_sink(Box::new(book.clone()), leadership, "pod-0", counts.clone(), wall);
@@ -73,7 +73,7 @@ async fn settle() {
 
 #[tokio::test(start_paused = true)]
 async fn an_event_is_written_whole_in_the_namespace_of_its_object() {
-    let (book, events, worker, counts) = stand(Leadership::always());
+    let (book, events, worker, counts) = started(Leadership::always());
     tokio::spawn(worker.run(CancellationToken::new()));
     events.publish(&catalog(), EventType::Warning, "RateLimited", "Issue", "until tomorrow");
     settle().await;
@@ -106,7 +106,7 @@ async fn an_event_is_written_whole_in_the_namespace_of_its_object() {
 
 #[tokio::test(start_paused = true)]
 async fn events_of_cluster_scoped_objects_go_to_default() {
-    let (book, events, worker, _) = stand(Leadership::always());
+    let (book, events, worker, _) = started(Leadership::always());
     tokio::spawn(worker.run(CancellationToken::new()));
     let cluster_issuer = ObjectReference {
         namespace: None,
@@ -124,7 +124,7 @@ async fn events_of_cluster_scoped_objects_go_to_default() {
 
 #[tokio::test(start_paused = true)]
 async fn the_same_words_are_said_once_an_hour_and_other_words_at_once() {
-    let (book, events, worker, counts) = stand(Leadership::always());
+    let (book, events, worker, counts) = started(Leadership::always());
     tokio::spawn(worker.run(CancellationToken::new()));
     let say = |note| events.publish(&catalog(), EventType::Normal, "Issuing", "Issue", note);
     say("one");
@@ -144,7 +144,7 @@ async fn the_same_words_are_said_once_an_hour_and_other_words_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn when_the_queue_is_full_the_oldest_normal_event_gives_way_and_warnings_stay() {
-    let (book, events, worker, counts) = stand(Leadership::always());
+    let (book, events, worker, counts) = started(Leadership::always());
     let say = |type_, note: &str| events.publish(&catalog(), type_, "Issuing", "Issue", note);
     say(EventType::Warning, "w0");
     for number in 0..QUEUED {
@@ -163,7 +163,7 @@ async fn when_the_queue_is_full_the_oldest_normal_event_gives_way_and_warnings_s
 
 #[tokio::test(start_paused = true)]
 async fn a_normal_event_never_displaces_a_warning() {
-    let (book, events, worker, counts) = stand(Leadership::always());
+    let (book, events, worker, counts) = started(Leadership::always());
     for number in 0..=QUEUED {
         events.publish(&catalog(), EventType::Warning, "Failed", "Issue", &number.to_string());
     }
@@ -180,7 +180,7 @@ async fn a_normal_event_never_displaces_a_warning() {
 #[tokio::test(start_paused = true)]
 async fn what_could_not_be_written_is_counted_and_may_be_said_again() {
     for mood in [Mood::Refuses, Mood::Hangs] {
-        let (book, events, worker, counts) = stand(Leadership::always());
+        let (book, events, worker, counts) = started(Leadership::always());
         tokio::spawn(worker.run(CancellationToken::new()));
         *book.mood.lock().unwrap() = mood;
         events.publish(&catalog(), EventType::Normal, "Issuing", "Issue", "one");
@@ -195,7 +195,7 @@ async fn what_could_not_be_written_is_counted_and_may_be_said_again() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_written_by_a_process_that_does_not_lead() {
-    let (book, events, worker, counts) = stand(Leadership::candidate());
+    let (book, events, worker, counts) = started(Leadership::candidate());
     tokio::spawn(worker.run(CancellationToken::new()));
     events.publish(&catalog(), EventType::Warning, "Failed", "Issue", "x");
     settle().await;
@@ -204,7 +204,7 @@ async fn nothing_is_written_by_a_process_that_does_not_lead() {
 
 #[tokio::test(start_paused = true)]
 async fn the_worker_writes_what_is_queued_before_it_ends_but_not_for_ever() {
-    let (book, events, worker, _) = stand(Leadership::always());
+    let (book, events, worker, _) = started(Leadership::always());
     let stop = CancellationToken::new();
     stop.cancel();
     for number in 0..5 {
@@ -213,7 +213,7 @@ async fn the_worker_writes_what_is_queued_before_it_ends_but_not_for_ever() {
     worker.run(stop.clone()).await;
     assert_eq!(book.notes(), ["0", "1", "2", "3", "4"]);
 
-    let (book, events, worker, _) = stand(Leadership::always());
+    let (book, events, worker, _) = started(Leadership::always());
     *book.mood.lock().unwrap() = Mood::Hangs;
     events.publish(&catalog(), EventType::Normal, "Issuing", "Issue", "x");
     let started = Instant::now();

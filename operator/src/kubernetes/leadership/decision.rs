@@ -1,4 +1,4 @@
-//! What a candidate does next, decided from values.
+//! Decides the next action of a candidate, as a pure function.
 
 use std::time::Duration;
 
@@ -10,18 +10,18 @@ use super::LEASE_DURATION;
 /// The Lease as this process has seen it, on this process's monotonic clock.
 #[derive(Debug, Clone)]
 pub struct Observed {
-    /// Who holds it; `None` when it was released.
+    /// Holder; `None` when it was released.
     pub holder: Option<String>,
-    /// How long it counts after a change, as its holder wrote it.
+    /// Duration after a change, as its holder wrote it.
     pub duration: Duration,
     /// When this process first saw this `resourceVersion`.
     pub since: Instant,
-    /// The object to replace; `None` after somebody deleted it.
+    /// The object to replace; `None` after it was deleted.
     pub lease: Option<Lease>,
 }
 
 impl Observed {
-    /// What is known after a look that returned `lease` at `now`.
+    /// Returns the observation after a read that returned `lease` at `now`.
     ///
     /// The clock starts again whenever the `resourceVersion` differs: that needs no clock but our
     /// own. A Lease that was deleted still counts until its time is over, because its
@@ -56,7 +56,7 @@ fn version(lease: &Lease) -> Option<&str> {
     lease.metadata.resource_version.as_deref()
 }
 
-/// Who holds a Lease; an empty `holderIdentity` means that it was released.
+/// Returns the holder of a Lease; an empty `holderIdentity` means that it was released.
 pub(super) fn holder(lease: &Lease) -> Option<&str> {
     let identity = lease.spec.as_ref()?.holder_identity.as_deref()?;
     (!identity.is_empty()).then_some(identity)
@@ -69,7 +69,7 @@ pub enum Decision {
     Create,
     /// It is free, expired, or already ours (a response was lost): replace what we saw.
     Take,
-    /// Somebody holds it. Nothing to gain before this moment unless it changes.
+    /// Another process holds it. Nothing to gain before this moment unless it changes.
     WaitUntil(Instant),
 }
 

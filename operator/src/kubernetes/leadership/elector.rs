@@ -1,4 +1,4 @@
-//! The task that stands for election and then renews.
+//! Campaigns for the Lease and then renews it.
 
 use std::{future::Future, ops::ControlFlow, sync::Arc};
 
@@ -15,7 +15,7 @@ use super::{
     lease::{fresh, held, released},
 };
 
-/// Stands for election and renews, until leadership is lost or given back.
+/// Campaigns and renews, until leadership is lost or released.
 pub struct Elector {
     store: Arc<dyn LeaseStore>,
     me: Identity,
@@ -102,7 +102,7 @@ impl Elector {
                 }
                 Err(error) => warn!(reason = error.reason(), %error, "cannot take the Lease"),
             }
-            // Also after a conflict: whoever won holds it now, and a Lease that others keep writing must not make us spin.
+            // Also after a conflict: the winner holds it now, and a Lease that others write continuously must not make us spin.
             sleep(OBSERVE_EVERY).await;
         }
     }
@@ -133,7 +133,7 @@ impl Elector {
     }
 
     /// One renewal. A conflict need not be a loss: a renewal of ours whose answer was lost
-    /// also changes the `resourceVersion`, and so does whoever adds a label.
+    /// also changes the `resourceVersion`, as does a client that adds a label.
     async fn renew_once(&self, lease: &mut Lease, start: Instant) -> Result<ControlFlow<()>, LeaseError> {
         let renewed = match self.store.replace(&held(lease, &self.me, (self.wall)())).await {
             Ok(renewed) => renewed,

@@ -28,7 +28,7 @@ impl NotLeader {
     }
 }
 
-/// Where a process stands. It never goes back.
+/// Leadership of a process. It never goes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
     Candidate,
@@ -87,7 +87,7 @@ impl Leadership {
         }
     }
 
-    /// How long a write that begins now may be waited for: no successor can start before.
+    /// Returns how long a write that begins now may take: no successor can start before.
     /// Zero when the guard does not pass, `None` when no election is held.
     pub fn time_left(&self) -> Option<Duration> {
         let state = self.state.as_ref()?;

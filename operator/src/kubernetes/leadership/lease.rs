@@ -16,7 +16,7 @@ use kube::{
 use super::{LEASE_DURATION, LEASE_NAME, decision::holder};
 use crate::kubernetes::names;
 
-/// Who a candidate is: unique for each process, for a process that starts again must not take the Lease of
+/// Identity of a candidate: unique for each process, for a process that starts again must not take the Lease of
 /// its own past for its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity(String);
@@ -37,7 +37,7 @@ impl Identity {
         Self::unique(name.as_deref().unwrap_or("gatehouse"))
     }
 
-    /// As it stands in `holderIdentity`.
+    /// Returns the value of `holderIdentity`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -52,8 +52,8 @@ impl fmt::Display for Identity {
 /// Why the Lease could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
-    /// Somebody else wrote it since we read it.
-    #[error("the Lease was written by somebody else")]
+    /// Another process wrote it since we read it.
+    #[error("the Lease was written by another process")]
     Conflict,
     /// It is not there to be replaced.
     #[error("the Lease does not exist")]
@@ -74,13 +74,13 @@ impl LeaseError {
     }
 }
 
-/// Where the Lease is kept. Every write is conditional: `create` on absence, `replace` on the
+/// Storage of the Lease. Every write is conditional: `create` on absence, `replace` on the
 /// `resourceVersion` in the object.
 #[async_trait]
 pub trait LeaseStore: Send + Sync + 'static {
     /// The Lease as it is now, never from a cache.
     async fn get(&self) -> Result<Option<Lease>, LeaseError>;
-    /// Creates it, or [`LeaseError::Conflict`] when it is there.
+    /// Creates it, or [`LeaseError::Conflict`] if it exists.
     async fn create(&self, lease: &Lease) -> Result<Lease, LeaseError>;
     /// Replaces it, or [`LeaseError::Conflict`] when it has changed.
     async fn replace(&self, lease: &Lease) -> Result<Lease, LeaseError>;
@@ -178,7 +178,7 @@ pub(super) fn held(lease: &Lease, me: &Identity, now: Timestamp) -> Lease {
     }
 }
 
-/// `lease` given back at `now`: nobody holds it, and it counts as short as the API allows.
+/// Returns `lease` as released at `now`: without a holder, and as short as the API allows.
 pub(super) fn released(lease: &Lease, now: Timestamp) -> Lease {
     Lease {
         metadata: lease.metadata.clone(),

@@ -1,18 +1,18 @@
 //! Leadership is a guard, not a flag.
 //!
 //! Several copies of the operator run; one works. They agree through a `coordination.k8s.io/v1`
-//! Lease, and nobody trusts anybody's wall clock:
+//! Lease, and no process trusts another's wall clock:
 //!
 //! - The leader renews every 5 s (every 2 s after a failure). Its guard ([`Leadership::check`])
 //!   passes for 10 s from the moment at which it *began* the last renewal that succeeded, on the
 //!   monotonic clock. The guard is a comparison with an atomic deadline, so it fails in time even when
 //!   the renewing task hangs. A leader whose deadline has passed stays lost: the process ends.
 //! - A standby notes, on its own monotonic clock, when it last *saw the Lease change*, and takes it
-//!   over when it has stood unchanged for 15 s, at that very moment. The change it saw happened
+//!   over when it is unchanged for 15 s, at that very moment. The change it saw happened
 //!   after the leader began the request, so at least 5 s lie between the last write that a guard lets
 //!   through and the first of the successor.
 //! - Every write of the Lease carries the `resourceVersion` it was decided on, so of two candidates
-//!   one gets 409 Conflict. The identity is new for each process: nobody inherits from its own past.
+//!   one gets 409 Conflict. The identity is new for each process: none inherits from its own past.
 //! - On shutdown the leader empties `holderIdentity`, and a standby takes over within its next look,
 //!   a second later at most.
 //!
@@ -41,10 +41,10 @@ pub use lease::{Identity, KubeLeases, LeaseError, LeaseStore};
 /// Name of the Lease, in the operator's own namespace.
 pub const LEASE_NAME: &str = "gatehouse-operator";
 
-/// How long a Lease counts after it was last seen to change.
+/// Duration of a Lease after it was last seen to change.
 pub const LEASE_DURATION: Duration = Duration::from_secs(15);
 
-/// How long the guard passes after the start of the last renewal that succeeded.
+/// Time after the start of the last successful renewal for which the guard passes.
 pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 
 /// From the start of a renewal that succeeded to the next one.
@@ -53,7 +53,7 @@ pub const RENEW_EVERY: Duration = Duration::from_secs(5);
 /// From the start of an attempt that failed to the next one.
 pub const RETRY_EVERY: Duration = Duration::from_secs(2);
 
-/// How often a standby looks at the Lease. A leader killed right after a renewal is replaced
+/// Interval at which a standby reads the Lease. A leader killed right after a renewal is replaced
 /// after this plus [`LEASE_DURATION`] at the latest.
 pub const OBSERVE_EVERY: Duration = Duration::from_secs(1);
 

@@ -223,11 +223,11 @@ async fn a_leader_that_finds_another_holder_is_lost_at_once() {
     let a = test_lease.start("a");
     a.leadership.wait_until_leader().await;
     sleep(SECOND).await;
-    test_lease.usurp("somebody");
+    test_lease.usurp("usurper");
     timeout(Duration::from_millis(4_100), a.leadership.lost())
         .await
         .expect("lost at the next renewal");
-    assert_eq!(test_lease.holder(), "somebody");
+    assert_eq!(test_lease.holder(), "usurper");
 }
 
 #[tokio::test(start_paused = true)]

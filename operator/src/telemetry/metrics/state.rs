@@ -29,7 +29,7 @@ pub struct GatewaySample<'a> {
     pub name: &'a str,
     /// Whether its condition Programmed is True.
     pub programmed: bool,
-    /// Whether its condition ExposureVerified is True; none while there is no telling.
+    /// Whether its condition ExposureVerified is True; `None` while it is Unknown.
     pub exposure_verified: Option<bool>,
     /// By listener.
     pub ready_endpoints: Vec<(&'a str, i32)>,
@@ -135,7 +135,7 @@ impl<S: Snapshot> Objects<S> {
             });
             result
         };
-        let help = "Whether the Service is there and has its address.";
+        let help = "Whether the Service exists and has its address.";
         family("gateway_programmed", help, |gateway, family| {
             family.sample(&gateway_labels(gateway), &u32::from(gateway.programmed))
         })?;

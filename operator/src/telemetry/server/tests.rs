@@ -102,7 +102,7 @@ async fn metrics_come_whole_as_openmetrics_however_many_there_are() {
     stop.cancel();
     timeout(Duration::from_secs(10), server)
         .await
-        .expect("ends when told to")
+        .expect("ends when stopped")
         .unwrap()
         .unwrap();
 }

@@ -1,23 +1,23 @@
-//! Policies and receivers that go: what they were told of is ended first.
+//! Policies and receivers that are removed: the alerts that they received are resolved first.
 
 use super::*;
 
-async fn telling(engine_under_test: &std::sync::Arc<TestEngine>) -> Running {
+async fn notifying(engine_under_test: &std::sync::Arc<TestEngine>) -> Running {
     let engine = Running::over(engine_under_test);
     engine
         .hears([engine_under_test.put("web", 1, 50), policy("p", "u", 1, &json!({}))])
         .await;
-    assert_eq!(engine_under_test.told(), ["0 ops firing renewalFailed web"]);
+    assert_eq!(engine_under_test.sent(), ["0 ops firing renewalFailed web"]);
     engine
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_policy_deleted_while_no_operator_runs_is_ended_by_the_next() {
     let engine_under_test = TestEngine::new();
-    telling(&engine_under_test).await.ends().await;
+    notifying(&engine_under_test).await.ends().await;
     let engine = Running::over(&engine_under_test);
     engine.hears([Trigger::Policies(all(), Vec::new())]).await;
-    assert_eq!(engine_under_test.told()[1..], ["1 ops resolved renewalFailed web"]);
+    assert_eq!(engine_under_test.sent()[1..], ["1 ops resolved renewalFailed web"]);
     assert!(engine_under_test.saved.lock().unwrap().is_empty());
     engine.ends().await;
 }
@@ -25,7 +25,7 @@ async fn a_policy_deleted_while_no_operator_runs_is_ended_by_the_next() {
 #[tokio::test(start_paused = true)]
 async fn a_policy_that_was_deleted_is_forgotten_after_an_hour_when_its_receiver_is_dead() {
     let engine_under_test = TestEngine::new();
-    let engine = telling(&engine_under_test).await;
+    let engine = notifying(&engine_under_test).await;
     engine_under_test.answer(|_| down());
     engine.hears([Trigger::Policy(key("p"), None)]).await;
     seconds(600).await;
@@ -37,20 +37,20 @@ async fn a_policy_that_was_deleted_is_forgotten_after_an_hour_when_its_receiver_
     assert!(!engine_under_test.saved.lock().unwrap().is_empty());
     seconds(120).await;
     assert!(engine_under_test.saved.lock().unwrap().is_empty());
-    let tries = engine_under_test.told().len();
+    let tries = engine_under_test.sent().len();
     seconds(7_200).await;
-    assert_eq!(engine_under_test.told().len(), tries);
+    assert_eq!(engine_under_test.sent().len(), tries);
     engine.ends().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_policy_deleted_and_made_again_ends_before_it_fires_again() {
     let engine_under_test = TestEngine::new();
-    let engine = telling(&engine_under_test).await;
-    // In one moment, as `kubectl replace --force` does it: the alert goes on.
+    let engine = notifying(&engine_under_test).await;
+    // In one moment, as `kubectl replace --force` does it: the alert continues.
     engine.hears_now(Trigger::Policy(key("p"), None));
     engine.hears([policy("p", "v", 1, &json!({}))]).await;
-    assert_eq!(engine_under_test.told().len(), 1);
+    assert_eq!(engine_under_test.sent().len(), 1);
     let uids = || {
         engine_under_test
             .saved
@@ -67,11 +67,11 @@ async fn a_policy_deleted_and_made_again_ends_before_it_fires_again() {
     engine.hears([Trigger::Policy(key("p"), None)]).await;
     engine.hears([policy("p", "w", 1, &json!({}))]).await;
     seconds(10).await;
-    let told: Vec<String> = engine_under_test.told()[1..]
+    let sent: Vec<String> = engine_under_test.sent()[1..]
         .iter()
         .map(|line| line.split_once(' ').unwrap().1.to_owned())
         .collect();
-    assert_eq!(told, ["ops resolved renewalFailed web", "ops firing renewalFailed web"]);
+    assert_eq!(sent, ["ops resolved renewalFailed web", "ops firing renewalFailed web"]);
     assert_eq!(uids(), ["w"]);
     engine.ends().await;
 }
@@ -79,11 +79,11 @@ async fn a_policy_deleted_and_made_again_ends_before_it_fires_again() {
 #[tokio::test(start_paused = true)]
 async fn a_policy_that_becomes_invalid_ends_what_it_fired_and_begins_again_when_it_is_valid() {
     let engine_under_test = TestEngine::new();
-    let engine = telling(&engine_under_test).await;
+    let engine = notifying(&engine_under_test).await;
     let invalid = json!({"selector": {"matchExpressions": [{"key": "a", "operator": "Like", "values": ["b"]}]}});
     engine.hears([policy("p", "u", 2, &invalid)]).await;
     assert_eq!(
-        engine_under_test.told().last().unwrap(),
+        engine_under_test.sent().last().unwrap(),
         "1 ops resolved renewalFailed web"
     );
     seconds(5).await;
@@ -95,7 +95,7 @@ async fn a_policy_that_becomes_invalid_ends_what_it_fired_and_begins_again_when_
     engine.hears([policy("p", "u", 3, &json!({}))]).await;
     assert!(
         engine_under_test
-            .told()
+            .sent()
             .last()
             .unwrap()
             .ends_with("ops firing renewalFailed web")
@@ -106,11 +106,11 @@ async fn a_policy_that_becomes_invalid_ends_what_it_fired_and_begins_again_when_
 #[tokio::test(start_paused = true)]
 async fn a_certificate_that_is_not_selected_any_more_ends() {
     let engine_under_test = TestEngine::new();
-    let engine = telling(&engine_under_test).await;
+    let engine = notifying(&engine_under_test).await;
     let other = json!({"selector": {"matchLabels": {"team": "shop"}}});
     engine.hears([policy("p", "u", 2, &other)]).await;
     assert_eq!(
-        engine_under_test.told().last().unwrap(),
+        engine_under_test.sent().last().unwrap(),
         "1 ops resolved renewalFailed web"
     );
     engine.ends().await;
@@ -120,7 +120,7 @@ async fn a_certificate_that_is_not_selected_any_more_ends() {
 async fn a_list_of_one_scope_ends_nothing_of_another() {
     let scope = |name: &str| Scope::Namespaced(Some(name.into()));
     let engine_under_test = TestEngine::new();
-    telling(&engine_under_test).await.ends().await;
+    notifying(&engine_under_test).await.ends().await;
     let engine = Running::over(&engine_under_test);
     // The watch of another namespace lists, is interrupted, and lists again, before ours has listed at all.
     for _ in 0..3 {
@@ -130,7 +130,7 @@ async fn a_list_of_one_scope_ends_nothing_of_another() {
     seconds(60).await;
     assert_eq!(
         (
-            engine_under_test.told().len(),
+            engine_under_test.sent().len(),
             engine_under_test.saved.lock().unwrap().len()
         ),
         (1, 1)
@@ -142,11 +142,11 @@ async fn a_list_of_one_scope_ends_nothing_of_another() {
         ])
         .await;
     seconds(60).await;
-    assert_eq!(engine_under_test.told().len(), 1);
+    assert_eq!(engine_under_test.sent().len(), 1);
     engine.hears([engine_under_test.put("web", 0, 90)]).await;
     assert!(
         engine_under_test
-            .told()
+            .sent()
             .last()
             .unwrap()
             .ends_with("ops resolved renewalFailed web")
@@ -207,18 +207,18 @@ async fn a_receiver_that_is_gone_starts_again_when_a_secret_of_it_changes_and_on
             .collect()
     };
     assert_eq!(stopped(), [true, false, true]);
-    let before = engine_under_test.told().len();
+    let before = engine_under_test.sent().len();
     engine_under_test.answer(|_| (Duration::ZERO, Outcome::Accepted));
     engine.hears([Trigger::SecretChanged(key("p"))]).await;
-    assert_eq!(engine_under_test.told()[before..], ["21 late firing renewalFailed web"]);
+    assert_eq!(engine_under_test.sent()[before..], ["21 late firing renewalFailed web"]);
     engine.hears([engine_under_test.put("api", 1, 50)]).await;
     seconds(5).await;
-    let mut told: Vec<String> = engine_under_test.told()[before + 1..]
+    let mut sent: Vec<String> = engine_under_test.sent()[before + 1..]
         .iter()
         .map(|line| line.split_once(' ').unwrap().1.to_owned())
         .collect();
-    told.sort();
-    assert_eq!(told, ["hook firing renewalFailed api", "late firing renewalFailed api"]);
+    sent.sort();
+    assert_eq!(sent, ["hook firing renewalFailed api", "late firing renewalFailed api"]);
     assert_eq!(stopped(), [false, false, true]);
     engine.ends().await;
 }
@@ -240,7 +240,7 @@ async fn a_receiver_that_is_gone_is_tried_once_by_the_next_operator_when_it_has_
         .await;
     seconds(20).await;
     engine.ends().await;
-    let before = engine_under_test.told().len();
+    let before = engine_under_test.sent().len();
     // Its Secret was corrected while no operator ran.
     engine_under_test.answer(|_| (Duration::ZERO, Outcome::Accepted));
     let engine = Running::over(&engine_under_test);
@@ -252,12 +252,12 @@ async fn a_receiver_that_is_gone_is_tried_once_by_the_next_operator_when_it_has_
         ])
         .await;
     seconds(5).await;
-    let told: Vec<String> = engine_under_test.told()[before..]
+    let sent: Vec<String> = engine_under_test.sent()[before..]
         .iter()
         .filter_map(|line| Some(line.split_once(' ')?.1.to_owned()))
         .collect();
-    assert!(told.contains(&"hook firing renewalFailed api".to_owned()), "{told:?}");
-    assert!(told.iter().all(|line| line.starts_with("hook ")), "{told:?}");
+    assert!(sent.contains(&"hook firing renewalFailed api".to_owned()), "{sent:?}");
+    assert!(sent.iter().all(|line| line.starts_with("hook ")), "{sent:?}");
     let stopped = engine_under_test
         .status("p")
         .receivers
@@ -281,16 +281,16 @@ async fn a_clock_that_was_a_year_ahead_delays_nothing() {
         ])
         .await;
     seconds(20).await;
-    let before = engine_under_test.told().len();
+    let before = engine_under_test.sent().len();
     *engine_under_test.skew.lock().unwrap() = jiff::SignedDuration::ZERO;
     engine_under_test.answer(|_| (Duration::ZERO, Outcome::Accepted));
     engine.hears([engine_under_test.put("api", 1, 50)]).await;
     seconds(5).await;
-    let mut told: Vec<String> = engine_under_test.told()[before..]
+    let mut sent: Vec<String> = engine_under_test.sent()[before..]
         .iter()
         .map(|line| line.split_once(' ').unwrap().1.to_owned())
         .collect();
-    told.sort();
-    assert_eq!(told, ["ops firing renewalFailed api", "ops firing renewalFailed web"]);
+    sent.sort();
+    assert_eq!(sent, ["ops firing renewalFailed api", "ops firing renewalFailed web"]);
     engine.ends().await;
 }

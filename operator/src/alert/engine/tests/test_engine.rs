@@ -1,4 +1,4 @@
-//! A cluster in memory, a clock that stands still while nothing sleeps, and receivers that answer as a test wants.
+//! A cluster in memory, a clock that is paused while nothing sleeps, and receivers that answer as a test wants.
 
 use std::sync::Mutex;
 
@@ -18,10 +18,10 @@ use crate::alert::{
 };
 use crate::{certificate::cache::Guarded, gateway::cache::Guarded as GuardedGateway};
 
-/// How long a receiver takes and what it says, by its name.
+/// Delay and answer of a receiver, by its name.
 pub(super) type Answer = Box<dyn FnMut(&str) -> (Duration, Outcome) + Send>;
 
-/// A cluster in memory, a clock that stands still while nobody sleeps, and receivers that do as they are told.
+/// A cluster in memory, a paused clock, and receivers that answer as the test sets.
 pub(super) struct TestEngine {
     pub(super) began: Instant,
     pub(super) certificates: Mutex<BTreeMap<(String, String), Arc<Guarded>>>,
@@ -29,7 +29,7 @@ pub(super) struct TestEngine {
     pub(super) saved: Mutex<BTreeMap<String, (PolicyKey, Vec<u8>)>>,
     pub(super) saves: Mutex<usize>,
     pub(super) statuses: Mutex<BTreeMap<String, AlertPolicyStatus>>,
-    /// What was tried: seconds since the beginning, receiver, id, and what it said.
+    /// Attempts: seconds since the beginning, receiver, id, and content.
     pub(super) tries: Mutex<Vec<(u64, String, String, Content)>>,
     pub(super) undelivered: Mutex<Vec<String>>,
     pub(super) answer: Mutex<Answer>,
@@ -38,7 +38,7 @@ pub(super) struct TestEngine {
     /// The Certificates have not arrived yet.
     pub(super) unlisted: Mutex<bool>,
     pub(super) metrics: Metrics,
-    /// How far the clock is off.
+    /// Offset of the clock.
     pub(super) skew: Mutex<jiff::SignedDuration>,
 }
 
@@ -117,8 +117,8 @@ impl TestEngine {
         Trigger::Changed((AlertKind::Certificate, "app".into(), name.into()))
     }
 
-    /// What was tried, as `<seconds> <receiver> <what>`.
-    pub(super) fn told(&self) -> Vec<String> {
+    /// Returns the attempts, as `<seconds> <receiver> <content>`.
+    pub(super) fn sent(&self) -> Vec<String> {
         let tries = self.tries.lock().unwrap();
         tries
             .iter()

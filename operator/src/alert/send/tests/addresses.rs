@@ -76,7 +76,7 @@ async fn when_no_address_takes_it_the_failure_is_theirs() {
 #[tokio::test]
 async fn a_family_of_addresses_that_leads_nowhere_does_not_matter() {
     let servers = servers(&[OK, OK]).await;
-    // No server is there on IPv6.
+    // No server listens on IPv6.
     let addresses = vec![v4(2), v4(3), Ipv6Addr::LOCALHOST.into()];
     assert!(send(&servers, "Alertmanager", addresses).await.is_ok());
     assert_eq!(seen(&servers), [1, 1]);

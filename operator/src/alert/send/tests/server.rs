@@ -1,4 +1,4 @@
-//! Servers on 127.0.0.1 that answer whatever they are told to, with and without TLS.
+//! Servers on 127.0.0.1 with set answers, with and without TLS.
 
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-/// What a server saw: the head of each request as text, and its body.
+/// Requests that a server received: the head of each as text, and its body.
 type Seen = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
 
 pub(super) struct Server {

@@ -1,4 +1,4 @@
-//! Whom the sender trusts, and who it says it is.
+//! Trust of the sender, and its identity.
 
 use hyper_util::rt::TokioIo;
 
@@ -11,7 +11,7 @@ async fn a_certificate_must_chain_to_the_bundle_and_be_for_the_host() {
     let ca = Ca::new();
     let server = Server::start(OK, Some(ca.acceptor(None, &[b"http/1.1"]))).await;
     let good = target(json!({"url": server.https(), "caBundle": ca.bundle()})).await;
-    assert_eq!(tell(&good).await.unwrap().status, Some(StatusCode::OK));
+    assert_eq!(send(&good).await.unwrap().status, Some(StatusCode::OK));
     let other = target(json!({"url": server.https(), "caBundle": Ca::new().bundle()})).await;
     let name = format!("https://127.0.0.1:{}", server.port);
     let failed = |words: &str| {
@@ -88,7 +88,7 @@ async fn a_client_certificate_is_shown_to_those_who_demand_one() {
             json!({"url": server.https(), "caBundle": ca.bundle(), "clientCertificateRef": {"name": "client"}});
         read(webhook, secrets)
     };
-    assert!(tell(&shown(&client).await.unwrap()).await.is_ok());
+    assert!(send(&shown(&client).await.unwrap()).await.is_ok());
     let failure = refusal(&shown(&Ca::of("stranger.test")).await.unwrap()).await;
     assert!(
         failure
@@ -119,7 +119,7 @@ async fn http_2_is_spoken_where_the_server_does() {
             .serve_connection(TokioIo::new(stream), answer)
             .await
     });
-    let accepted = tell(&target(json!({"url": url, "caBundle": ca.bundle()})).await)
+    let accepted = send(&target(json!({"url": url, "caBundle": ca.bundle()})).await)
         .await
         .unwrap();
     assert_eq!(accepted.status, Some(StatusCode::CREATED));

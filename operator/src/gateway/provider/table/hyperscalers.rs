@@ -214,7 +214,7 @@ const IBM_SWITCH: &str = "service.kubernetes.io/ibm-load-balancer-cloud-provider
 
 const IBM_FEATURES: &str = "service.kubernetes.io/ibm-load-balancer-cloud-provider-enable-features";
 const IBM_SUBNETS: &str = "service.kubernetes.io/ibm-load-balancer-cloud-provider-vpc-subnets";
-/// Of classic clusters only.
+/// Found in classic clusters only.
 const IBM_VLAN: &str = "service.kubernetes.io/ibm-load-balancer-cloud-provider-vlan";
 
 /// cloud.ibm.com/docs/containers: loadbalancer (classic), vpclb-about and setup_vpc_nlb (VPC); IBM-Cloud/cloud-provider-ibm,

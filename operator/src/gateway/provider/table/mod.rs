@@ -1,4 +1,4 @@
-//! The table: one row a provider, in families. Above each fact stands where it was read; what could not be found
+//! The table: one row a provider, in families. A comment above each fact names its source; facts that could not be found
 //! there is not claimed.
 
 mod amazon;
@@ -48,9 +48,9 @@ pub struct SharedScheme {
     pub likely: Provider,
     /// As a sentence's end.
     pub used_by: &'static str,
-    /// What the user may write.
+    /// Alternative for the user.
     pub candidates: &'static [Provider],
-    /// How the key of a node's label begins that only `likely` gives its nodes.
+    /// Prefix of the key of a node's label that only `likely` sets.
     pub confirmed_by: Option<&'static str>,
 }
 
@@ -86,7 +86,7 @@ pub static SHARED_SCHEMES: &[SharedScheme] = &[
     },
 ];
 
-/// What is known of a provider.
+/// Returns the facts about a provider.
 pub fn preset(provider: Provider) -> &'static Preset {
     match provider {
         Provider::Gke => &hyperscalers::GKE,

@@ -47,7 +47,7 @@ fn strikes() -> impl Strategy<Value = Vec<Strike>> {
     })
 }
 
-/// Plays a schedule for two minutes, then leaves everybody in peace for another.
+/// Plays a schedule for two minutes, then leaves all candidates undisturbed for another.
 async fn play(strikes: &[Strike]) -> Result<(), TestCaseError> {
     const STEP: Duration = Duration::from_millis(50);
     const NAMES: [&str; 3] = ["a", "bb", "ccc"];

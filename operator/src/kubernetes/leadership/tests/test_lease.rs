@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::{Elector, Identity, Leadership, LeaseError, LeaseStore, decision::holder};
 
-/// What happens to the requests of one candidate.
+/// Fate of the requests of one candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     None,
@@ -29,7 +29,7 @@ pub(super) enum Fault {
     Hangs,
     /// The request takes effect, the answer never comes.
     LosesAnswer,
-    /// So long to the server, and so long back; it takes effect even when nobody waits any more.
+    /// Latency to the server, and the same back; it takes effect also after the caller has stopped waiting.
     Slow(Duration),
 }
 
@@ -67,7 +67,7 @@ impl Server {
             }
             _ => {}
         }
-        // At the moment a name enters the Lease, nobody else may still be let through.
+        // At the moment a name enters the Lease, no other candidate may still be let through.
         if let Some(winner) = holder(lease) {
             for (name, guard) in &self.candidates {
                 if name != winner && guard.is_leader() {
