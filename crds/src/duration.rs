@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A non-negative duration in Go's notation (`300ms`, `90s`, `10m`, `2160h`, `1h30m`).
 ///
-/// What was written is kept, so that an object read and written again is the same object.
+/// The text is kept as written, so that an object read and written again is the same object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Duration {
     text: String,

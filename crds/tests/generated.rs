@@ -15,7 +15,7 @@ fn the_committed_yaml_is_what_the_types_say() {
         let name = format!("{}_{}.yaml", crd.spec.group, crd.spec.names.plural);
         let path = folder().join(&name);
         let wanted = format!(
-            "# Generated from the types in src/. UPDATE_CRDS=1 cargo test -p gatehouse-crds writes it anew.\n{}",
+            "# Generated from the types in src/. UPDATE_CRDS=1 cargo test -p gatehouse-crds writes it again.\n{}",
             gatehouse_crds::yaml(&crd).unwrap()
         );
         if std::env::var_os("UPDATE_CRDS").is_some() {

@@ -35,7 +35,7 @@ fn the_reference_of_each_kind_is_what_the_types_say() {
     );
 }
 
-/// Compares what stands between the markers of `part` in a page with what is wanted, and writes it when asked to.
+/// Compares the text between the markers of `part` in a page with the expected one, and writes it when asked to.
 fn check(page: &str, part: &str, wanted: &str) -> Option<String> {
     // Asked for at run time: a cache of builds outlives the checkout that filled it.
     let path = Path::new(&std::env::var_os("CARGO_MANIFEST_DIR").unwrap())
@@ -136,7 +136,7 @@ fn cell(text: &str) -> String {
         .replace('|', "\\|")
 }
 
-/// What admission refuses, by its message.
+/// Messages of validation.
 fn rules(spec: &Value) -> String {
     fn walk(path: &str, schema: &Value, text: &mut String) {
         for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {

@@ -14,12 +14,12 @@ pub const ATTEMPT: Horizon = Horizon(SignedDuration::from_hours(8 * 24));
 /// The next question for renewal information: a day at most, and a tenth to spread many.
 pub const RENEWAL_INFO: Horizon = Horizon(SignedDuration::from_hours(27));
 
-/// How far ahead of now a kept time can lie.
+/// Longest time that a kept time can lie ahead of now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Horizon(pub SignedDuration);
 
 impl Horizon {
-    /// Returns `time`, unless it lies farther ahead than whoever wrote it can have meant.
+    /// Returns `time`, unless it lies farther ahead than its writer can have meant.
     pub fn believe(self, time: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
         let most = now.checked_add(self.0).and_then(|most| most.checked_add(SKEW));
         time.filter(|time| most.is_err() || most.is_ok_and(|most| *time <= most))

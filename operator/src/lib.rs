@@ -1,6 +1,6 @@
 //! Gatehouse: a Kubernetes operator that keeps the gate and the keys.
 //!
-//! A room for each thing that users name, and a few for the trade; `docs/explanation/` tells how
+//! A module for each thing that users name, and a few for infrastructure; ARCHITECTURE.md shows how
 //! they work together.
 
 pub mod alert;

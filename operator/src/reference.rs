@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path};
 
-/// Fails when what stands between the markers of `part` in a page differs from `wanted`; with `UPDATE_DOCS=1` in the
+/// Fails when the text between the markers of `part` in a page differs from `wanted`; with `UPDATE_DOCS=1` in the
 /// environment it is written instead.
 pub(crate) fn check(page: &str, part: &str, wanted: &str) {
     // Asked for at run time: a cache of builds outlives the checkout that filled it.

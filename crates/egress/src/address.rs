@@ -55,7 +55,7 @@ pub fn is_private(address: IpAddr) -> bool {
     }
 }
 
-/// The address that `host`, as it stands in a URL, is; none when it is a name. Such a host never passes through a resolver.
+/// Returns the address that `host`, as in a URL, is; `None` when it is a name. Such a host never passes through a resolver.
 pub fn literal(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }

@@ -6,10 +6,10 @@ use std::net::IpAddr;
 
 use super::RefusedAddress;
 
-/// What lies at the bottom of an error of the client.
+/// Root cause of an error of the client.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cause {
-    /// Every address of the name is one that nobody may connect to; the first of them.
+    /// Every address of the name is refused; the first of them.
     Refused(IpAddr),
     /// The handshake, or the other side's last word in TLS.
     Tls(rustls::Error),
@@ -20,7 +20,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// Of an error of hyper's client.
+    /// Returns the root cause of an error of hyper's client.
     pub fn of(error: &(dyn StdError + 'static)) -> Self {
         let mut cause = Some(error);
         let mut deepest = String::new();

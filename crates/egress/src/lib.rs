@@ -1,6 +1,6 @@
 //! The way out to servers that users name: ACME servers, DNS providers, receivers of alerts.
 //!
-//! [`address`] says where nobody may go, [`GuardedResolver`] keeps to it at the moment of connecting, [`tls`] makes
+//! [`address`] lists refused destinations, [`GuardedResolver`] enforces them at the moment of connecting, [`tls`] makes
 //! the configuration of rustls, [`Cause`] finds out why a request failed, and what comes back is made fit to show
 //! ([`printable`]) and to plan with ([`retry_after`]).
 

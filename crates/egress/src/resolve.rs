@@ -21,7 +21,7 @@ pub struct RefusedAddress {
     pub address: IpAddr,
 }
 
-/// The system's resolver, less the addresses that nobody may connect to.
+/// The system's resolver, without refused addresses.
 #[derive(Debug, Clone)]
 pub struct GuardedResolver {
     /// `--allow-loopback`, for development.

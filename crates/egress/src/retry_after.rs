@@ -1,4 +1,4 @@
-//! How long a server asks us to wait.
+//! Reads how long a server asks us to wait.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use http::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
 
-/// The longest wait that we take from a server: beyond it nobody plans, and sums cannot overflow.
+/// Longest wait that is accepted from a server: longer ones make no sense, and sums cannot overflow.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(30 * 24);
 
 /// RFC 9110 §10.2.3: seconds or a date. A date is measured against the server's own `Date`, so that
-/// a clock that is wrong on either side does not matter; `now` stands in where there is none.
+/// a clock that is wrong on either side does not matter; `now` is used where there is none.
 pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let value = text(headers, &RETRY_AFTER)?;
     let wait = if let Ok(seconds) = value.parse::<u64>() {

@@ -1,4 +1,4 @@
-//! Whom we trust at the other end, and who we are there.
+//! Trust in the other end, and our own identity.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
 use gatehouse_pki::{PrivateKey, chain::read_bundle};
 
-/// Why there is no TLS to be had. Holds nothing of what was read.
+/// Why TLS is not possible. Holds nothing of what was read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TlsError {
     #[error("cannot read the system's roots: {0}")]

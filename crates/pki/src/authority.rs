@@ -104,7 +104,7 @@ impl AuthorityError {
     }
 }
 
-/// Where relying parties find out more about the CA (RFC 5280 §4.2.1.13, §4.2.2.1). URLs in ASCII.
+/// URLs for relying parties about the CA (RFC 5280 §4.2.1.13, §4.2.2.1). In ASCII.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Extras {
     pub crl_distribution_points: Vec<String>,
@@ -112,7 +112,7 @@ pub struct Extras {
     pub issuing_certificate_urls: Vec<String>,
 }
 
-/// A certificate with what stands above it.
+/// A certificate with the CAs above it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Issued {
     /// DER of the certificate.
@@ -175,7 +175,7 @@ impl Authority {
         path::check(&path)?;
         let own = (!is_root).then(|| certificate.der.clone());
         let authority = Self {
-            // An issuer without a subject key identifier gets one made up, which only serves to tell keys apart.
+            // An issuer without a subject key identifier gets one made up, which only serves to distinguish keys.
             key_identifier: certificate
                 .subject_key_identifier
                 .clone()
@@ -306,7 +306,7 @@ pub fn self_sign(request: &CertificateRequest, key: &PrivateKey, validity: Valid
     })
 }
 
-/// Drops expired certificates of CAs whose renewed certificate, for the same name and key, is there, too: files often keep both.
+/// Drops expired certificates of CAs whose renewed certificate, for the same name and key, is present, too: files often keep both.
 fn without_expired(pool: &mut Vec<Certificate>, now: Timestamp) {
     let all = pool.clone();
     pool.retain(|one| {

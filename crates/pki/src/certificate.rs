@@ -33,7 +33,7 @@ pub enum CertificateError {
     MalformedExtension { extension: &'static str },
 }
 
-/// What a certificate says. Names are as they stand in it, DNS names in lower case.
+/// Content of a certificate. Names are as in the certificate, DNS names in lower case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
     pub der: Vec<u8>,
@@ -57,7 +57,7 @@ pub struct Certificate {
     /// Alternative names of other forms, which nothing here can ask for.
     pub other_names: usize,
     pub is_ca: bool,
-    /// How many CAs may stand below this one (§4.2.1.9).
+    /// Maximum number of CAs below this one (§4.2.1.9).
     pub path_length: Option<u32>,
     /// `None` when the extension is absent, so that nothing is restricted.
     pub key_usage: Option<BTreeSet<Usage>>,
@@ -86,7 +86,7 @@ impl Certificate {
         if !rest.is_empty() {
             return Err(CertificateError::TrailingData);
         }
-        // 99991231235959Z stands for "no expiry" (RFC 5280 §4.1.2.5), some hours past what a timestamp can hold.
+        // 99991231235959Z means "no expiry" (RFC 5280 §4.1.2.5), some hours past what a timestamp can hold.
         let time = |seconds: i64| {
             Timestamp::from_second(seconds.clamp(Timestamp::MIN.as_second(), Timestamp::MAX.as_second()))
                 .unwrap_or_default()
@@ -234,7 +234,7 @@ impl Certificate {
         hex(digest::digest(&digest::SHA256, &self.der).as_ref())
     }
 
-    /// The identifier under which a CA tells renewal information (RFC 9773 §4.1); `None` without an
+    /// The identifier of the certificate for renewal information (RFC 9773 §4.1); `None` without an
     /// authority key identifier.
     pub fn ari_identifier(&self) -> Option<String> {
         let authority = self.authority_key_identifier.as_ref()?;
@@ -256,7 +256,7 @@ impl Certificate {
     }
 
     /// Whether it is signed by its own key. Roots signed with an algorithm that is no longer
-    /// supported, such as SHA-1, count by their name: nobody checks a root's own signature.
+    /// supported, such as SHA-1, count by their name: a root's own signature is never checked.
     pub fn is_self_signed(&self) -> bool {
         self.is_self_issued() && self.is_signed_by(self).unwrap_or(true)
     }

@@ -11,7 +11,7 @@ use super::{
     pem::{self, PemError},
 };
 
-/// More CAs than stand above any leaf. Each step up tries every certificate of the issuer's name,
+/// More CAs than any leaf has above it. Each step up tries every certificate of the issuer's name,
 /// so that without an end a hostile Secret could keep us verifying for minutes.
 const MOST_AUTHORITIES: usize = 10;
 
@@ -28,7 +28,7 @@ pub enum ChainError {
         "line {line}: a section {label:?} cannot be read; write certificates as CERTIFICATE sections (for PKCS7: openssl pkcs7 -print_certs)"
     )]
     Section { line: usize, label: String },
-    #[error("more than {MOST_AUTHORITIES} CAs stand above its leaf")]
+    #[error("more than {MOST_AUTHORITIES} CAs are above its leaf")]
     TooDeep,
     #[error("certificate {position} (line {line}) cannot be read: {source}")]
     Certificate {
@@ -38,7 +38,7 @@ pub enum ChainError {
     },
     #[error("no certificate in it is for the private key")]
     KeyMismatch,
-    #[error("the certificate of {subject} names an issuer whose certificate is there but did not sign it")]
+    #[error("the certificate of {subject} names an issuer whose certificate is present but did not sign it")]
     WrongSignature { subject: String },
 }
 
@@ -53,7 +53,7 @@ impl ChainError {
     }
 }
 
-/// Reads every certificate of a PEM bundle, in its order. What else may stand in such a file (keys in a combined one,
+/// Reads every certificate of a PEM bundle, in its order. Other content of such a file (keys in a combined one,
 /// parameters, requests) is passed over; a section that could hold certificates in another form is an error.
 pub fn read_bundle(pem: &[u8]) -> Result<Vec<Certificate>, ChainError> {
     let mut certificates = Vec::new();
@@ -85,7 +85,7 @@ pub fn read_bundle(pem: &[u8]) -> Result<Vec<Certificate>, ChainError> {
     }
 }
 
-/// Whether sections with this label may stand beside certificates and hold none.
+/// Returns whether sections with this label may be beside certificates and hold none.
 fn is_beside_certificates(label: &str) -> bool {
     [
         "PRIVATE KEY",
@@ -114,7 +114,7 @@ pub struct Chain {
     pub intermediates: Vec<Certificate>,
     /// The self-signed certificate at the top, when it is known. A self-signed leaf is its own root.
     pub root: Option<Certificate>,
-    /// What else is to stay in `tls.crt`: see [`keep`](Self::keep).
+    /// Other certificates that stay in `tls.crt`: see [`keep`](Self::keep).
     pub others: Vec<Certificate>,
 }
 
@@ -188,7 +188,7 @@ impl Chain {
     }
 
     /// Keeps in `tls.crt` whatever `found` has and the chain has not: a root, and certificates that could not be
-    /// linked. A pair that is taken over must not lose what somebody may need.
+    /// linked. A pair that is adopted must not lose what may be in use.
     #[must_use]
     pub fn keep(mut self, found: &[Certificate]) -> Self {
         for certificate in found {

@@ -10,7 +10,7 @@ use super::{
     signed::{sign, write_extensions},
 };
 
-/// How much of the subject goes into a request.
+/// Part of the subject that goes into a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SubjectIn {
     #[default]
@@ -40,7 +40,7 @@ impl CsrError {
     }
 }
 
-/// DER of a request signed by `key`. The names, usages and constraints stand in the extension
+/// DER of a request signed by `key`. The names, usages and constraints are in the extension
 /// request attribute (RFC 2985 §5.4.2); the alternative names are critical when the subject is empty.
 pub fn certificate_signing_request(
     request: &CertificateRequest,

@@ -1,4 +1,4 @@
-//! Whether a certificate is what was asked for: decides adoption and re-issue.
+//! Compares a certificate with a request: decides adoption and re-issue.
 
 use std::{collections::BTreeSet, fmt, net::IpAddr};
 
@@ -10,7 +10,7 @@ use super::{
     usage::Usage,
 };
 
-/// How closely a CA follows a request.
+/// Fidelity of a CA to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fidelity {
     /// It writes what was asked: our own CA and self-signing. Subject and usages count.
@@ -24,7 +24,7 @@ pub enum Fidelity {
     NamesAndKey,
 }
 
-/// One thing in which a certificate is not what was asked for.
+/// A difference between a certificate and its request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mismatch {
     MissingName {

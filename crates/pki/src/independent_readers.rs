@@ -1,4 +1,4 @@
-//! What Gatehouse writes, read by programs that others wrote: `openssl` and Java's `keytool`.
+//! Output of Gatehouse, read by independent programs: `openssl` and Java's `keytool`.
 //!
 //! Both must be on the PATH; a missing one fails the tests and says so.
 
@@ -23,7 +23,7 @@ mod certificates;
 mod keys;
 mod keystores;
 
-/// What a program printed on both outputs, and whether it was content.
+/// Runs a program; returns both of its outputs, and whether it succeeded.
 fn attempt(directory: &Path, program: &str, arguments: &[&str]) -> (bool, String) {
     let output = Command::new(program)
         .args(arguments)

@@ -29,7 +29,7 @@ pub use parameters::{Curve, KeyParameters, RsaSize};
 
 mod parameters;
 
-/// How a private key is written. `Pkcs1` stands for the traditional encodings: PKCS#1 for RSA
+/// Encoding of a private key. `Pkcs1` means the traditional encodings: PKCS#1 for RSA
 /// (RFC 8017), SEC 1 for ECDSA (RFC 5915). Ed25519 has PKCS#8 (RFC 8410) only, whichever is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KeyEncoding {
@@ -81,7 +81,7 @@ enum Signer {
     Ed25519(Ed25519KeyPair),
 }
 
-/// A private key. Its bytes are wiped when it is dropped, and `Debug` tells its parameters only.
+/// A private key. Its bytes are wiped when it is dropped, and `Debug` shows its parameters only.
 pub struct PrivateKey {
     signer: Signer,
     parameters: KeyParameters,
@@ -310,7 +310,7 @@ impl PrivateKey {
     }
 }
 
-/// What a section with this label is, in words.
+/// Returns the meaning of a section's label, for messages.
 fn found(label: &str) -> String {
     match label {
         "CERTIFICATE" | "X509 CERTIFICATE" | "TRUSTED CERTIFICATE" => "a certificate".to_owned(),
@@ -321,7 +321,7 @@ fn found(label: &str) -> String {
     }
 }
 
-/// The size of the modulus in a PKCS#1 key, its second element; 0 when it is none. Told before the
+/// The size of the modulus in a PKCS#1 key, its second element; 0 when it is none. Known before the
 /// library reads the key, which refuses small ones without a reason.
 fn rsa_bits(pkcs1: &[u8]) -> usize {
     let modulus = || {

@@ -10,7 +10,7 @@
 //! - [`authority`]: a CA of our own, checked before it signs; and self-signed certificates.
 //! - [`name_constraints`]: RFC 5280 §4.2.1.10. `path`: what the CAs above a leaf let it be.
 //! - [`certificate`], [`chain`]: what CAs and Secrets give, read and put in order.
-//! - [`fit`]: whether a certificate is what was asked for.
+//! - [`fit`]: compares a certificate with a request.
 //! - [`keystore`]: PKCS#12 and JKS.
 //! - [`pem`]: the one reader for PEM from outside; [`encoding`]: PEM as we write it.
 //! - [`name`]: distinguished names, compared as RFC 5280 §7.1 wants it.

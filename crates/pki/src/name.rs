@@ -109,7 +109,7 @@ fn folded(text: &str) -> String {
         .collect()
 }
 
-/// What is mapped to a space, and what to nothing (RFC 4518 §2.2).
+/// Characters that are mapped to a space, and to nothing (RFC 4518 §2.2).
 fn mapped(c: char) -> Option<char> {
     match c {
         c if c.is_whitespace() => Some(' '),

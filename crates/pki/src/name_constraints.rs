@@ -10,7 +10,7 @@ use super::{name::Name, request::CertificateRequest};
 /// Subtrees of names, one list for each form.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Subtrees {
-    /// `example.com` stands for itself and everything below; `.example.com`, as OpenSSL and Go
+    /// `example.com` includes itself and everything below; `.example.com`, as OpenSSL and Go
     /// read it, for what is below only.
     pub dns_domains: Vec<String>,
     pub ip_ranges: Vec<IpNet>,
@@ -176,7 +176,7 @@ pub(super) fn directory_within(subject: &[u8], permitted: &[Vec<u8>], excluded: 
     }
 }
 
-/// Whether all that a DNS name (perhaps a wildcard) stands for is inside a subtree.
+/// Whether all names of a DNS name (perhaps a wildcard) are inside a subtree.
 #[allow(clippy::ptr_arg)] // shares its shape with the other forms
 fn dns_within(name: &str, subtree: &String) -> bool {
     let (name, subtree) = (name.to_ascii_lowercase(), subtree.to_ascii_lowercase());
@@ -194,7 +194,7 @@ fn dns_within(name: &str, subtree: &String) -> bool {
     }
 }
 
-/// Whether anything that a DNS name stands for is inside a subtree: `*.example.com` covers
+/// Whether any name of a DNS name is inside a subtree: `*.example.com` covers
 /// `secret.example.com`, so an exclusion of that refuses the wildcard.
 fn dns_overlaps(name: &str, subtree: &String) -> bool {
     dns_within(name, subtree)

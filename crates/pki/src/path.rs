@@ -36,7 +36,7 @@ pub(super) fn check(path: &[Certificate]) -> Result<(), AuthorityError> {
                 oid: oid.clone(),
             });
         }
-        // Nobody checks a root's own signature.
+        // A root's own signature is never checked.
         if let Some(digest) = ca.weak_digest.filter(|_| !ca.is_self_signed()) {
             return Err(AuthorityError::WeakSignature { ca: name(), digest });
         }

@@ -58,7 +58,7 @@ pub enum PemError {
     Line { line: usize, fault: Fault },
 }
 
-/// What is wrong at a line.
+/// A fault at a line.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Fault {
     #[error(
@@ -160,7 +160,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Takes what is between boundaries: content of the open section, or text that may stand around sections.
+    /// Takes the text between boundaries: content of the open section, or text that may be around sections.
     fn text(&mut self, line: usize, text: &'a [u8]) -> Result<(), PemError> {
         let text = trim(text);
         if let Some(open) = &mut self.open {
@@ -317,7 +317,7 @@ fn check_form(bytes: &[u8]) -> Result<(), PemError> {
         [0x30, 0x82 | 0x83, rest @ ..] if rest.get(2..5) == Some(&[2, 1, 3]) || rest.get(3..6) == Some(&[2, 1, 3]) => {
             Err(PemError::Pkcs12)
         }
-        // No text goes on like this after a 0: a length in the long form, or a short one.
+        // No text continues like this after a 0: a length in the long form, or a short one.
         [0x30, length, ..] if *length >= 0x80 || (*length < 0x20 && !length.is_ascii_whitespace()) => {
             Err(PemError::Der)
         }

@@ -250,7 +250,7 @@ fn no_error_shows_what_is_in_the_text() {
     }
 }
 
-/// What may stand around a section, and how its lines may end.
+/// Text that may be around a section, and line endings.
 fn surroundings() -> impl Strategy<Value = (String, String, String)> {
     let around = prop::sample::select(vec![
         "",

@@ -1,4 +1,4 @@
-//! What a certificate is asked to say, whoever will sign it.
+//! Content of a certificate request, for any signer.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -259,7 +259,7 @@ mod tests {
             ),
             (
                 CertificateRequest {
-                    email_addresses: vec!["nobody".into()],
+                    email_addresses: vec!["postmaster".into()],
                     ..named()
                 },
                 "user@example.com",

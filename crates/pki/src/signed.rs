@@ -45,7 +45,7 @@ impl SerialNumber {
     }
 }
 
-/// What a CA signs (RFC 5280 §4.1.2), names and key already as DER.
+/// The part that a CA signs (RFC 5280 §4.1.2), names and key already as DER.
 pub(super) struct Body<'a> {
     pub(super) serial: SerialNumber,
     pub(super) issuer: &'a [u8],

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use thiserror::Error;
 
-/// What a key may be used for. Names and meanings are those of cert-manager's `KeyUsage`.
+/// Uses of a key. Names and meanings are those of cert-manager's `KeyUsage`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Usage {
     DigitalSignature,

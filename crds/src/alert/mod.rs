@@ -1,4 +1,4 @@
-//! `AlertPolicy` and `ClusterAlertPolicy`: when to raise the alarm, and where to send it.
+//! `AlertPolicy` and `ClusterAlertPolicy`: when alerts fire, and where they are sent.
 
 mod receiver;
 mod rules;

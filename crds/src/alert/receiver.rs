@@ -1,4 +1,4 @@
-//! Where alerts are sent.
+//! Receivers of alerts.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -40,7 +40,7 @@ pub struct Receiver {
         .message("routingKeySecretRef is for format PagerDuty only")
 )]
 pub struct Webhook {
-    /// Where to POST. An Alertmanager's base URL will do. Link-local, loopback and metadata addresses are refused.
+    /// URL to POST to. For Alertmanager the base URL is enough. Link-local, loopback and metadata addresses are refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     #[x_kube(validation = Rule::new("isURL(self) && (self.startsWith('https://') || self.startsWith('http://'))")
@@ -49,10 +49,10 @@ pub struct Webhook {
     /// As url, from a Secret: for URLs that are a password, such as Slack's and Teams'.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url_secret_ref: Option<SecretKeySelector>,
-    /// What the receiver understands. Default: CloudEvents.
+    /// Format of the messages. Default: CloudEvents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
-    /// Signs by Standard Webhooks v1: one or more `whsec_…` keys parted by white space, each of which signs.
+    /// Signs by Standard Webhooks v1: one or more `whsec_…` keys separated by white space, each of which signs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signing_secret_ref: Option<SecretKeySelector>,
     /// Headers to send, such as Authorization: each key of the Secret is a header's name.
@@ -75,7 +75,7 @@ pub struct Webhook {
     pub timeout: Option<Duration>,
 }
 
-/// What a receiver understands.
+/// Format of a receiver's messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Format {
     /// CloudEvents 1.0, structured JSON.

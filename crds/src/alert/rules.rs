@@ -1,4 +1,4 @@
-//! What raises an alert.
+//! Rules of alerts.
 
 use std::borrow::Cow;
 
@@ -8,11 +8,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::duration::Duration;
 
-/// The rules of a policy. One that does not stand there is off.
+/// Rules of a policy. Omitted rules are disabled.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Rules {
-    /// So little is left of the certificate, and no new one is there.
+    /// Fires when this little of the certificate's lifetime is left, and it has not been renewed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiring: Option<Expiring>,
     /// The certificate has run out. Critical.
@@ -96,7 +96,7 @@ pub struct RenewalFailed {
     pub critical_after_attempts: Option<i64>,
 }
 
-/// How long without a valid certificate.
+/// Time without a valid certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NotReady {
     /// Default: 10m.
@@ -112,7 +112,7 @@ pub struct Renewed {
     pub enabled: Option<bool>,
 }
 
-/// How bad it is.
+/// Severity of the alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -124,7 +124,7 @@ pub enum Severity {
 impl Severity {
     pub const ALL: [Self; 3] = [Self::Info, Self::Warning, Self::Critical];
 
-    /// As it stands in the API.
+    /// Returns the value in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Info => "info",
@@ -134,7 +134,7 @@ impl Severity {
     }
 }
 
-/// How much of a certificate's life is left: a share of it in whole percent (`25%`), or a time (`21d`, `36h`, `90s`).
+/// Remaining lifetime of a certificate: a share in whole percent (`25%`), or a time (`21d`, `36h`, `90s`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Threshold {
     text: String,
@@ -148,7 +148,7 @@ enum Left {
 }
 
 impl Threshold {
-    /// What is left of a `lifetime` when the threshold is reached.
+    /// Returns the rest of a `lifetime` at the threshold.
     pub fn of(&self, lifetime: std::time::Duration) -> std::time::Duration {
         match self.left {
             Left::Percent(percent) => lifetime.mul_f64(f64::from(percent) / 100.0),

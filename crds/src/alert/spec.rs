@@ -34,17 +34,17 @@ macro_rules! policy_kind {
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub selector: Option<LabelSelector>,
             $($extra)*
-            /// What raises an alert. Only the rules that stand here; without `rules` these: expiring at 25% and 10%, expired, renewalFailed, notReady after 10m, reissueHeld, exposureMismatch.
+            /// Conditions for alerts. Omitted rules are disabled; without `rules` these apply: expiring at 25% and 10%, expired, renewalFailed, notReady after 10m, reissueHeld, exposureMismatch.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub rules: Option<Rules>,
-            /// Where alerts are sent. Each has a queue of its own.
+            /// Destinations of alerts. Each has a queue of its own.
             #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
             pub receivers: Vec<Receiver>,
-            /// How often an alert that goes on firing is told again. Default: 4h.
+            /// Interval at which an alert that continues to fire is sent again. Default: 4h.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             #[x_kube(validation = Rule::new("duration(self) >= duration('1s')").message("repeatInterval must be 1s or more"))]
             pub repeat_interval: Option<Duration>,
-            /// How often a sign of life is sent, so that silence means that the operator is dead. Default: never.
+            /// Interval of heartbeats, so that silence means that the operator is down. Default: never.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             #[x_kube(validation = Rule::new("duration(self) >= duration('1s')").message("heartbeatInterval must be 1s or more"))]
             pub heartbeat_interval: Option<Duration>,
@@ -57,7 +57,7 @@ policy_kind!(
     "AlertPolicy",
     "alertpolicies",
     "ghalert",
-    "Raises the alarm for the Certificates of one namespace. Its Secrets are there, too.",
+    "Sends alerts for the Certificates and Gateways of one namespace. Its Secrets are in that namespace.",
     { namespaced },
     {}
 );
@@ -66,7 +66,7 @@ policy_kind!(
     "ClusterAlertPolicy",
     "clusteralertpolicies",
     "ghcalert",
-    "Raises the alarm for the Certificates of every namespace. Its Secrets are in the operator's namespace.",
+    "Sends alerts for the Certificates and Gateways of all namespaces. Its Secrets are in the operator's namespace.",
     {},
     {
         /// Namespaces by label. Default: all.

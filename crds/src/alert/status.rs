@@ -1,4 +1,4 @@
-//! What fires, and how it is told.
+//! Firing alerts and the state of deliveries.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -15,13 +15,13 @@ pub struct AlertPolicyStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// How many alerts fire.
+    /// Number of firing alerts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firing_count: Option<i64>,
     /// The alerts that fire: the worst and oldest of them when they are many.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub firing: Vec<FiringAlert>,
-    /// How each receiver does.
+    /// State of each receiver.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub receivers: Vec<ReceiverStatus>,
@@ -51,7 +51,7 @@ pub struct FiringAlert {
     pub last_sent: Option<Timestamp>,
 }
 
-/// What an alert is about.
+/// Kinds of objects that alerts are about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AlertKind {
     Certificate,
@@ -92,7 +92,7 @@ impl Rule {
         Self::ExposureMismatch,
     ];
 
-    /// As it stands in the API.
+    /// Returns the value in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Expiring => "expiring",
@@ -105,7 +105,7 @@ impl Rule {
         }
     }
 
-    /// What it is about.
+    /// Object of the alert.
     pub fn kind(self) -> AlertKind {
         if self == Self::ExposureMismatch {
             AlertKind::Gateway
@@ -128,7 +128,7 @@ impl Rule {
     }
 }
 
-/// How a receiver does.
+/// State of a receiver.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReceiverStatus {
@@ -160,7 +160,7 @@ pub struct ReceiverStatus {
 pub struct TestStatus {
     /// The annotation's value.
     pub requested_at: Timestamp,
-    /// How it came out, receiver by receiver.
+    /// Results by receiver.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub receivers: Vec<TestResult>,
 }
@@ -173,6 +173,6 @@ pub struct TestResult {
     pub name: String,
     /// Whether it took the test alert.
     pub delivered: bool,
-    /// How long it took, or why it did not.
+    /// Duration, or the reason of the failure.
     pub message: String,
 }

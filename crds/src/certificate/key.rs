@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What kind of key, how it is written, and whether it is replaced.
+/// Algorithm, encoding and rotation of the key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -40,7 +40,7 @@ pub enum KeyAlgorithm {
     Ed25519,
 }
 
-/// How the key is written into `tls.key`: PKCS8 (the default) or PKCS1, which for ECDSA means SEC 1.
+/// Encoding of the key in `tls.key`: PKCS8 (the default) or PKCS1, which for ECDSA means SEC 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum KeyEncoding {
     /// `BEGIN PRIVATE KEY`, RFC 5208.

@@ -1,4 +1,4 @@
-//! What is written beside the pair, and what happens to it.
+//! Further output beside the key pair, and what happens to it.
 
 use std::collections::BTreeMap;
 
@@ -91,7 +91,7 @@ pub struct JksKeystore {
     pub password_secret_ref: SecretKeySelector,
 }
 
-/// What happens to the Secret when the Certificate is deleted: Retain (the default) or Delete.
+/// Whether the Secret is kept or deleted with the Certificate: Retain (the default) or Delete.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SecretDeletionPolicy {
     /// The Secret stays.

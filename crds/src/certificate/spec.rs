@@ -1,4 +1,4 @@
-//! What the user asks for.
+//! The spec of a Certificate.
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -55,7 +55,7 @@ pub struct CertificateSpec {
     #[x_kube(validation = Rule::new("!format.dns1123Subdomain().validate(self).hasValue()")
         .message("secretName must be a name that a Secret can have: lower-case letters, digits, - and ., such as catalog-tls"))]
     pub secret_name: String,
-    /// Who signs.
+    /// Issuer that signs.
     pub issuer_ref: IssuerRef,
     /// Tried in order when the first cannot issue; the next renewal starts from the first again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -96,11 +96,11 @@ pub struct CertificateSpec {
     /// Further attributes of the subject. Public ACME CAs leave them out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<X509Subject>,
-    /// Lifetime asked for, at least 30s. Default: what the issuer gives (ACME), else 90 days. An ACME CA is asked for it
+    /// Requested lifetime, at least 30s. Default: the issuer's (ACME), else 90 days. An ACME CA is asked for it
     /// only if the issuer's `acme.enableDurationFeature` is true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<Duration>,
-    /// How long before its end the certificate is renewed. Default: a third of its lifetime, half if that is under 10 days.
+    /// Time before its end at which the certificate is renewed. Default: a third of its lifetime, half if that is under 10 days.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renew_before: Option<Duration>,
     /// As renewBefore, in percent of the lifetime.
@@ -117,7 +117,7 @@ pub struct CertificateSpec {
     /// Whether this is a CA certificate. Never from ACME.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "isCA")]
     pub is_ca: Option<bool>,
-    /// What a CA certificate may sign (RFC 5280 section 4.2.1.10).
+    /// Names that a CA certificate may sign (RFC 5280 section 4.2.1.10).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name_constraints: Option<NameConstraints>,
     /// Labels and annotations for the Secret.

@@ -1,4 +1,4 @@
-//! What is, what happened, and what is next.
+//! The status of a Certificate.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -34,7 +34,7 @@ pub struct CertificateStatus {
     /// The issuer that signed, which may be a fallback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<SigningIssuer>,
-    /// What signed, as the issuer was then: a changed issuer is told from it.
+    /// The signer, as the issuer was then: a changed issuer is recognised by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authority: Option<SigningAuthority>,
     /// In what the certificate is not what the spec asks for, by its CA's decision: names, subject, lifetime, usages.
@@ -44,7 +44,7 @@ pub struct CertificateStatus {
     /// When it was issued, by the operator's clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issued_at: Option<Timestamp>,
-    /// How many certificates have been issued; 1 for the first.
+    /// Number of issued certificates; 1 for the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<i64>,
     /// Attempts that failed since the last certificate.
@@ -65,7 +65,7 @@ pub struct CertificateStatus {
     pub acme: Option<AcmeStatus>,
 }
 
-/// Who signed.
+/// Issuer that signed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SigningIssuer {
@@ -75,7 +75,7 @@ pub struct SigningIssuer {
     pub name: String,
 }
 
-/// What an issuer signs with.
+/// Kind of an issuer's signer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SigningAuthority {
@@ -126,13 +126,13 @@ pub struct AcmeStatus {
     /// URL of the directory of the server that has the order: it is sent to no other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order_server: Option<String>,
-    /// What the order was placed for, so that a changed spec gives it up.
+    /// Hash of the request, so that a changed spec abandons the order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order_request: Option<String>,
     /// Since when the CA has the next move: the order is given up after an hour, or when it expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_since: Option<Timestamp>,
-    /// Where the CA has the certificate with its chain (RFC 8555 section 7.4.2): a chain that was removed from the Secret is put
+    /// URL of the certificate with its chain at the CA (RFC 8555 section 7.4.2): a chain that was removed from the Secret is put
     /// back from there, without another order.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "certificateURL")]
     pub certificate_url: Option<String>,
@@ -172,21 +172,21 @@ pub struct ChallengeStatus {
     pub kind: String,
     /// The name or address to be proven.
     pub identifier: String,
-    /// How far it is.
+    /// State of the challenge.
     pub state: ChallengeState,
     /// For humans.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
-/// How far a challenge is.
+/// State of a challenge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ChallengeState {
     /// The answer is being put in place.
     Presenting,
     /// The answer is in place, but not yet seen where the CA will look.
     Propagating,
-    /// The CA has been told to look.
+    /// The challenge was submitted, and the CA validates it.
     Validating,
     /// The CA accepted it.
     Valid,

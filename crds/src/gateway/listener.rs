@@ -30,7 +30,7 @@ pub struct Listener {
     #[x_kube(validation = Rule::new("type(self) != int || (self >= 1 && self <= 65535)")
         .message("targetPort is a number from 1 to 65535, or the name of a container's port"))]
     pub target_port: Option<IntOrString>,
-    /// What is spoken. HTTP, HTTPS and TLS are TCP with an `appProtocol`.
+    /// Protocol of the listener. HTTP, HTTPS and TLS are TCP with an `appProtocol`.
     pub protocol: Protocol,
     /// The host name that clients use: exact, or with `*` as the whole first label.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,7 +43,7 @@ pub struct Listener {
     pub tls: Option<ListenerTls>,
 }
 
-/// What is spoken at a port.
+/// Protocol at a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Protocol {
     #[serde(rename = "HTTP")]
@@ -75,11 +75,11 @@ pub struct ListenerTls {
     pub certificate_refs: Vec<LocalSecretRef>,
 }
 
-/// What the Certificate is made of.
+/// Spec of the Certificate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CertificateTemplate {
-    /// Who signs.
+    /// Issuer that signs.
     pub issuer_ref: IssuerRef,
     /// As in a Certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -55,7 +55,7 @@ pub struct ServiceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 317))]
     pub load_balancer_class: Option<String>,
-    /// Who may connect, as CIDRs. Default: everybody who reaches the address.
+    /// Clients that may connect, as CIDRs. Default: all that reach the address.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(min = 2, max = 49)))]
     #[x_kube(validation = Rule::new("self.all(r, isCIDR(r))")
@@ -86,7 +86,7 @@ pub struct ServiceSpec {
     /// Whether an internal address is reachable from other regions, where the provider asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub global_access: Option<bool>,
-    /// What to do when an Internal Gateway turns out to have a public address: Alert (default), or Withdraw: the Service becomes a ClusterIP at once.
+    /// Reaction when an Internal Gateway turns out to have a public address: Alert (default), or Withdraw: the Service becomes a ClusterIP at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_mismatch: Option<OnMismatch>,
 }
@@ -101,7 +101,7 @@ pub enum ServiceType {
     ClusterIp,
 }
 
-/// Who may reach the address.
+/// Network from which the address can be reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Scope {
     #[default]
@@ -151,7 +151,7 @@ pub enum Provider {
     Other,
 }
 
-/// What a load balancer does with a client's address.
+/// Treatment of a client's address by a load balancer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum ExternalTrafficPolicy {
     Cluster,
@@ -167,7 +167,7 @@ pub enum IpFamily {
     V6,
 }
 
-/// What to do when an Internal Gateway turns out to be public.
+/// Reaction when an Internal Gateway turns out to be public.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum OnMismatch {
     #[default]

@@ -1,4 +1,4 @@
-//! What the user asks for.
+//! The spec of a Gateway.
 
 use std::collections::BTreeMap;
 
@@ -84,7 +84,7 @@ pub struct Target {
     pub selector: BTreeMap<String, String>,
 }
 
-/// Who may reach the Pods.
+/// Restricts the clients of the Pods.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NetworkPolicySpec {

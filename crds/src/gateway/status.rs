@@ -1,4 +1,4 @@
-//! What there is.
+//! The status of a Gateway.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -11,11 +11,11 @@ use super::Provider;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayStatus {
-    /// Accepted: what is asked for can be made. Programmed: it is there and has an address. ExposureVerified: its addresses are as private as the scope asks.
+    /// Accepted: the spec can be carried out. Programmed: the Service exists and has an address. ExposureVerified: its addresses are as private as the scope requires.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// Where clients connect to.
+    /// Addresses for clients.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<GatewayAddress>,
     /// Each listener.
@@ -45,7 +45,7 @@ pub struct GatewayExposure {
     /// Addresses, names and node ports that the answer was about.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
-    /// What was public.
+    /// The public address or name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public: Option<String>,
     /// When the check first gave no answer after that; absent while it answers.
@@ -53,7 +53,7 @@ pub struct GatewayExposure {
     pub unverified_since: Option<Timestamp>,
 }
 
-/// Who can reach the addresses.
+/// Network from which the addresses can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum ExposureResult {
     Private,
@@ -73,7 +73,7 @@ pub struct GatewayAddress {
     pub ports: Vec<i32>,
 }
 
-/// What an address is.
+/// Type of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum AddressType {
     #[serde(rename = "IPAddress")]
@@ -87,7 +87,7 @@ pub enum AddressType {
 pub struct ListenerStatus {
     /// Its name.
     pub name: String,
-    /// How many ready endpoints it has: Pods that take its traffic.
+    /// Number of ready endpoints: Pods that take its traffic.
     #[serde(default)]
     pub ready_endpoints: i32,
     /// The node port, where there is one.
@@ -96,7 +96,7 @@ pub struct ListenerStatus {
     /// The certificate of the listener.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<ListenerCertificate>,
-    /// Accepted: it can be made. ResolvedRefs: its certificate is there. Programmed: Pods take its traffic.
+    /// Accepted: it can be carried out. ResolvedRefs: its certificate exists. Programmed: Pods take its traffic.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

@@ -1,4 +1,4 @@
-//! Who signs, and how it is reached.
+//! The spec of an issuer.
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -113,7 +113,7 @@ pub struct AcmeIssuer {
     /// As caBundle, from a Secret (PEM).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle_secret_ref: Option<SecretKeySelector>,
-    /// Secret with the account's key in `tls.key`. Made when missing, never replaced.
+    /// Secret with the account's key in `tls.key`. Created when missing, never replaced.
     pub private_key_secret_ref: LocalSecretRef,
     /// For CAs that tie the account to a customer (RFC 8555 section 7.3.4).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -130,7 +130,7 @@ pub struct AcmeIssuer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub preferred_chain: Option<String>,
-    /// How names are proven. The most specific selector wins: dnsNames, then the longest dnsZone, then labels.
+    /// Solvers of challenges. The most specific selector wins: dnsNames, then the longest dnsZone, then labels.
     #[schemars(length(min = 1, max = 64))]
     pub solvers: Vec<Solver>,
 }
@@ -162,7 +162,7 @@ pub struct CaIssuer {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(min = 1, max = 2048)))]
     pub ocsp_servers: Vec<String>,
-    /// Where the CA's own certificate can be had; written into each certificate.
+    /// URLs of the CA's own certificate; written into each certificate.
     #[serde(default, skip_serializing_if = "Vec::is_empty", rename = "issuingCertificateURLs")]
     #[schemars(length(max = 8), inner(length(min = 1, max = 2048)))]
     pub issuing_certificate_urls: Vec<String>,

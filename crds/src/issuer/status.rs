@@ -36,7 +36,7 @@ pub struct AcmeAccountStatus {
     pub limits: Option<AcmeLimits>,
 }
 
-/// What was learned about a CA's rate limits.
+/// Learned rate limits of a CA.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AcmeLimits {

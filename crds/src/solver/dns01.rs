@@ -44,16 +44,16 @@ pub struct Dns01 {
     /// Any other DNS provider that Gatehouse knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<Provider>,
-    /// What to do when `_acme-challenge.<name>` is a CNAME: `Follow` writes the record where it points to,
+    /// Treatment of a CNAME at `_acme-challenge.<name>`: `Follow` writes the record where it points to,
     /// `None` (the default) writes it at the name itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cname_strategy: Option<CnameStrategy>,
-    /// How Gatehouse makes sure that the record is visible before it asks the CA to look.
+    /// Check that the record is visible before the CA is asked to validate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub propagation: Option<Propagation>,
 }
 
-/// What to do when `_acme-challenge.<name>` is a CNAME: `Follow` writes the record where it points to,
+/// Treatment of a CNAME at `_acme-challenge.<name>`: `Follow` writes the record where it points to,
 /// `None` (the default) writes it at the name itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum CnameStrategy {
@@ -66,7 +66,7 @@ pub enum CnameStrategy {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 pub struct Propagation {
     /// Servers to ask, as `host` or `host:port`, in place of the authoritative ones that DNS names: for the zone,
-    /// for a CNAME and for the record. Best are servers that do not cache: one that does may go on saying
+    /// for a CNAME and for the record. Best are servers that do not cache: one that does may continue to say
     /// "not there" for the zone's negative TTL.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(max = 260)))]
@@ -75,7 +75,7 @@ pub struct Propagation {
             .message("a name server is written host or host:port, IPv6 in brackets: 10.0.0.53, 10.0.0.53:5353, [2001:db8::53]:53")
     )]
     pub nameservers: Vec<String>,
-    /// How long to wait until all servers have the record; then the attempt fails and says which one does not.
+    /// Longest wait until all servers have the record; then the attempt fails and names the server that does not.
     /// Default: 2m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
@@ -107,7 +107,7 @@ pub struct Rfc2136 {
     pub tsig_secret_secret_ref: SecretKeySelector,
 }
 
-/// How updates are signed: HMACSHA256 (the default), HMACSHA384 or HMACSHA512.
+/// Algorithm of the signatures of updates: HMACSHA256 (the default), HMACSHA384 or HMACSHA512.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum TsigAlgorithm {
     #[default]

@@ -12,7 +12,7 @@ pub struct Http01 {
     /// Through an ingress controller that runs already: Gatehouse makes an Ingress of this class for each host, which
     /// leads challenges to a responder in the operator. No Pods are made.
     pub ingress: Http01Ingress,
-    /// How Gatehouse tries the answer before it asks the CA to look.
+    /// Check of the answer before the CA is asked to validate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub self_check: Option<SelfCheck>,
 }
@@ -21,7 +21,7 @@ pub struct Http01 {
 /// Certificate's status says what was seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 pub struct SelfCheck {
-    /// How long to try until the answer is seen at port 80 of the host; then the CA is asked all the same. More for
+    /// Longest time to try until the answer is visible at port 80 of the host; then the CA is asked all the same. More for
     /// controllers that make a load balancer for an Ingress; 0s does not try. Default: 15s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
@@ -45,7 +45,7 @@ pub struct Http01Ingress {
             .message("ingressClassName is the name of an IngressClass (kubectl get ingressclass): lower-case letters, digits, hyphens and dots")
     )]
     pub ingress_class_name: String,
-    /// What the controller needs on the Ingress. It is in the operator's namespace: in a namespaced Issuer only what
+    /// Settings that the controller needs on the Ingress. It is in the operator's namespace: in a namespaced Issuer only those that
     /// the operator's flags permit is taken (--http01-ingress-annotations, --http01-ingress-labels); without them,
     /// annotations that keep a controller from redirecting to HTTPS.
     #[serde(default, skip_serializing_if = "Option::is_none")]

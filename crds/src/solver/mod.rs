@@ -21,7 +21,7 @@ pub use dns01::{AcmeDns, CnameStrategy, Dns01, Propagation, Rfc2136, TsigAlgorit
 pub use http01::{Http01, Http01Ingress, IngressTemplate, IngressTemplateMetadata, SelfCheck};
 pub use provider::{Provider, ProviderType};
 
-/// How challenges are answered for the names that the selector takes.
+/// Solver of challenges for the names that the selector selects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(
     validation = Rule::new("has(self.http01) != has(self.dns01)")

@@ -25,18 +25,18 @@ pub(super) struct CompletionFlags {
 /// Prints the manual page, or writes the pages of all commands into a folder.
 #[derive(Debug, Args)]
 pub(super) struct ManFlags {
-    /// Folder for gatehouse.1, gatehouse-status.1 and so on; made when missing.
+    /// Folder for gatehouse.1, gatehouse-status.1 and so on; created when missing.
     #[arg(value_name = "DIR")]
     folder: Option<PathBuf>,
 }
 
-/// What kubectl asks when `kubectl gatehouse …` is to be completed, by way of `kubectl_complete-gatehouse`.
+/// The command of kubectl for completing `kubectl gatehouse …`, as `kubectl_complete-gatehouse`.
 pub(super) const HOOK: &str = "__complete";
 
 /// The end of an answer in kubectl's protocol (Cobra's): no names of files are to be offered.
 const NO_FILES: &str = ":4\n";
 
-/// Who presses Tab does not wait longer for a cluster.
+/// Longest wait for a cluster: completion must feel immediate.
 const COMPLETION_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Answers it: `words` are those so far, the last of them is to be completed.
@@ -53,7 +53,7 @@ pub(super) fn complete(words: &[String], command: &Command) -> ExitCode {
     ExitCode::from(FINE)
 }
 
-/// What the last word can become, each with a tab and what it means.
+/// Returns completions of the last word, each with a tab and its meaning.
 fn candidates(command: &Command, words: &[String]) -> Vec<String> {
     let Some((begun, before)) = words.split_last() else {
         return Vec::new();
@@ -88,7 +88,7 @@ fn candidates(command: &Command, words: &[String]) -> Vec<String> {
         .collect()
 }
 
-/// What has a story, where `status` wants to know of what: Certificates and Gateways, as they are in the cluster now.
+/// Returns completions of what `status` can describe: Certificates and Gateways, as they are in the cluster now.
 fn names(words: &[String]) -> Vec<String> {
     let Some((begun, before)) = words.split_last().filter(|(begun, _)| !begun.starts_with('-')) else {
         return Vec::new();
@@ -132,7 +132,7 @@ fn names(words: &[String]) -> Vec<String> {
     found
 }
 
-/// Of which kinds names can follow; none when nothing can.
+/// Returns the kinds whose names can follow; none when nothing can.
 fn kinds(said: &[String], begun: &str) -> Option<Vec<Kind>> {
     match (said, begun.split_once('/')) {
         ([], None) => Some(vec![Kind::Certificate, Kind::Gateway]),

@@ -16,7 +16,7 @@ use crate::kubernetes::client;
 
 /// Objects of one page of a list: the API server's advice, and kubectl's.
 pub(super) const PAGE: u32 = 500;
-/// How long one answer may take to come.
+/// Longest wait for one answer.
 const ANSWER: Duration = Duration::from_secs(30);
 
 /// The flags of every command that talks to a cluster, as in kubectl.
@@ -47,7 +47,7 @@ pub(super) enum Trouble {
     /// The command is wrong, or there is no cluster that could be asked.
     #[error("{0}")]
     Usage(String),
-    /// No answer, or none that tells anything.
+    /// No answer, or none that can be used.
     #[error("{0}")]
     NoCluster(String),
     /// The user may not.
@@ -78,7 +78,7 @@ impl Trouble {
     }
 }
 
-/// Runs what a command does, and tells its trouble on the standard error.
+/// Runs a command, and reports its failure on the standard error.
 pub(super) fn run(work: impl Future<Output = Result<ExitCode, Trouble>>) -> ExitCode {
     // The one provider of the whole tree; an error says that it was installed before.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -98,7 +98,7 @@ pub(super) fn run(work: impl Future<Output = Result<ExitCode, Trouble>>) -> Exit
     code
 }
 
-/// Asks a cluster where nobody waits for an answer that does not come, nor for a reason.
+/// Asks a cluster where an answer is optional, and so is the reason of a failure.
 pub(super) fn quietly<T>(patience: Duration, work: impl Future<Output = Result<T, Trouble>>) -> Option<T> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -119,7 +119,7 @@ impl Reach {
             .clone()
             .filter(|name| !name.is_empty())
             .unwrap_or_else(|| config.default_namespace.clone());
-        // Who waits at a terminal is told what is wrong, and asks again.
+        // At a terminal the user sees the error, and repeats the command.
         let (client, _) = client::connect(config, 0)
             .map_err(|error| Trouble::NoCluster(format!("the kubeconfig cannot be used: {}", causes(&error))))?;
         Ok(Connection { client, namespace })
@@ -160,7 +160,7 @@ impl Reach {
     }
 }
 
-/// Waits for one answer of the API server, but not for ever.
+/// Waits for one answer of the API server, but not forever.
 pub(super) async fn ask<T>(answer: impl Future<Output = kube::Result<T>>) -> Result<T, Trouble> {
     match tokio::time::timeout(ANSWER, answer).await {
         Ok(answer) => answer.map_err(|error| trouble(&error)),
@@ -188,7 +188,7 @@ where
     }
 }
 
-/// What an error of the client means to the user.
+/// Returns the meaning of an error of the client for the user.
 pub(super) fn trouble(error: &kube::Error) -> Trouble {
     match error {
         kube::Error::Api(status) => refusal(status),
@@ -209,9 +209,9 @@ fn refusal(status: &Status) -> Trouble {
             "the API server does not know these credentials: log in again, or name another --context".to_owned(),
         ),
         403 => Trouble::Forbidden(format!(
-            "{message}. Somebody who may has to grant that, by a Role and a RoleBinding"
+            "{message}. An administrator has to grant that, by a Role and a RoleBinding"
         )),
-        // An object that is missing has details; a path that nobody serves has none.
+        // An object that is missing has details; a path that is not served has none.
         404 if status.reason == reason::NOT_FOUND && status.details.as_ref().is_some_and(|it| !it.name.is_empty()) => {
             Trouble::NotFound(message.to_owned())
         }

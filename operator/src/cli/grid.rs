@@ -68,7 +68,7 @@ fn line(row: &[Cell], widths: &[usize], screen: Screen) -> String {
     line
 }
 
-/// A cell needs some room to say anything at all: what is wider than the terminal then goes on in its next line.
+/// Minimal width of a cell: what is wider than the terminal then continues in its next line.
 fn cut(text: &str, room: usize) -> String {
     if room < 12 || text.chars().count() <= room {
         return text.to_owned();

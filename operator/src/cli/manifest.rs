@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::connection::Trouble;
 
-/// How objects are written.
+/// Format of objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Format {
     Json,

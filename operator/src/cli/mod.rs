@@ -27,7 +27,7 @@ const UNHEALTHY: u8 = 1;
 const USAGE: u8 = 2;
 
 /// Keeps the keys of a Kubernetes cluster: certificates that are requested by a custom resource,
-/// issued by ACME or a CA, written to Secrets, and renewed for ever.
+/// issued by ACME or a CA, written to Secrets, and renewed before they expire.
 #[derive(Debug, Parser)]
 #[command(name = "gatehouse", version, propagate_version = true, arg_required_else_help = true)]
 struct Arguments {
@@ -77,7 +77,7 @@ fn command() -> clap::Command {
     Arguments::command().bin_name(called())
 }
 
-/// How the user calls this program.
+/// Returns the name by which the user calls this program.
 fn called() -> &'static str {
     let by = std::env::args_os().next();
     name_of(by.as_deref())

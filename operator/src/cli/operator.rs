@@ -25,16 +25,16 @@ pub(super) struct Flags {
     /// Context in the kubeconfig. Default: its current one.
     #[arg(long, env = "GATEHOUSE_CONTEXT", value_name = "NAME")]
     context: Option<String>,
-    /// Stand for election, so that of several replicas one works. Default: in a Pod yes, with a kubeconfig no.
+    /// Elect a leader, so that of several replicas one works. Default: in a Pod yes, with a kubeconfig no.
     #[arg(long, env = "GATEHOUSE_LEADER_ELECT", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     leader_elect: Option<bool>,
-    /// Look after these namespaces only, parted by commas or given repeatedly. ClusterIssuers are then not read. Default: all.
+    /// Watch these namespaces only, separated by commas or given repeatedly. ClusterIssuers are then not read. Default: all.
     #[arg(long, env = "GATEHOUSE_NAMESPACE", value_name = "NAME", value_delimiter = ',', action = ArgAction::Append)]
     namespace: Vec<String>,
     /// Namespace of the operator itself: of the Lease, of the HTTP-01 Ingress, and of the Secrets that ClusterIssuers name.
     #[arg(long, env = "GATEHOUSE_CLUSTER_RESOURCE_NAMESPACE", value_name = "NAME")]
     cluster_resource_namespace: Option<String>,
-    /// Where /metrics is served. Port 0 picks one and logs it.
+    /// Address of /metrics. Port 0 picks one and logs it.
     #[arg(
         long,
         env = "GATEHOUSE_METRICS_ADDR",
@@ -42,7 +42,7 @@ pub(super) struct Flags {
         default_value = "127.0.0.1:8080"
     )]
     metrics_addr: SocketAddr,
-    /// Where /healthz and /readyz are served. Port 0 picks one and logs it.
+    /// Address of /healthz and /readyz. Port 0 picks one and logs it.
     #[arg(
         long,
         env = "GATEHOUSE_HEALTH_ADDR",
@@ -50,7 +50,7 @@ pub(super) struct Flags {
         default_value = "127.0.0.1:8081"
     )]
     health_addr: SocketAddr,
-    /// Where HTTP-01 challenges are answered. Port 0 picks one and logs it.
+    /// Address for HTTP-01 challenges. Port 0 picks one and logs it.
     #[arg(
         long,
         env = "GATEHOUSE_HTTP01_ADDR",
@@ -61,7 +61,7 @@ pub(super) struct Flags {
     /// Address under which the cluster reaches --http01-addr. Default: the Pod's address (POD_IP) with its port.
     #[arg(long, env = "GATEHOUSE_HTTP01_ADVERTISE", value_name = "ADDR:PORT")]
     http01_advertise: Option<SocketAddr>,
-    /// Annotations that namespaced Issuers may put on the HTTP-01 Ingress, as KEY or KEY=VALUE, parted by commas or given repeatedly.
+    /// Annotations that namespaced Issuers may put on the HTTP-01 Ingress, as KEY or KEY=VALUE, separated by commas or given repeatedly.
     #[arg(long, env = "GATEHOUSE_HTTP01_INGRESS_ANNOTATIONS", value_name = "KEY[=VALUE]", default_value = policy::DEFAULT_ANNOTATIONS, value_delimiter = ',', action = ArgAction::Append)]
     http01_ingress_annotations: Vec<String>,
     /// Labels that namespaced Issuers may put on the HTTP-01 Ingress, as KEY or KEY=VALUE. Default: none.
@@ -70,13 +70,13 @@ pub(super) struct Flags {
     /// IngressClasses that namespaced Issuers may use for HTTP-01. Default: all.
     #[arg(long, env = "GATEHOUSE_HTTP01_INGRESS_CLASSES", value_name = "NAME", value_delimiter = ',', action = ArgAction::Append)]
     http01_ingress_classes: Vec<String>,
-    /// How many percent of all Certificates may be issued again at once for no reason of their own; the rest is let through slowly. At least 10 always may.
+    /// Percentage of all Certificates that may be issued again at once for no reason of their own; the rest is let through slowly. At least 10 always may.
     #[arg(long, env = "GATEHOUSE_MAX_REISSUE_PERCENT", value_name = "PERCENT", default_value_t = 20, value_parser = clap::value_parser!(u8).range(1..=100))]
     max_reissue_percent: u8,
     /// Let issuers, name servers and receivers of alerts be on loopback, for development. Link-local and metadata addresses are refused always.
     #[arg(long, env = "GATEHOUSE_ALLOW_LOOPBACK")]
     allow_loopback: bool,
-    /// What alerts call this cluster: their source is gatehouse.dev/NAME.
+    /// Name of this cluster in alerts: their source is gatehouse.dev/NAME.
     #[arg(
         long,
         env = "GATEHOUSE_CLUSTER_NAME",
@@ -84,10 +84,10 @@ pub(super) struct Flags {
         default_value = "kubernetes"
     )]
     cluster_name: String,
-    /// How log lines look. Default: pretty on a terminal, else json.
+    /// Format of log lines. Default: pretty on a terminal, else json.
     #[arg(long, env = "GATEHOUSE_LOG_FORMAT", value_name = "FORMAT")]
     log_format: Option<LogFormat>,
-    /// What is logged: error, warn, info, debug, or directives such as info,gatehouse::issuer=debug.
+    /// Log level: error, warn, info, debug, or directives such as info,gatehouse::issuer=debug.
     #[arg(long, env = "GATEHOUSE_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     log_level: String,
 }

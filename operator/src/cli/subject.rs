@@ -29,7 +29,7 @@ pub(super) struct Subject {
 }
 
 impl Subject {
-    /// Of the words on the command line: none is all.
+    /// Returns the subject of the words on the command line: none is all.
     pub fn of(words: &[String]) -> Result<Option<Self>, Trouble> {
         let (kind, name) = match words {
             [] => return Ok(None),

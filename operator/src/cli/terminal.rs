@@ -1,8 +1,8 @@
-//! What is written, and how it looks on a terminal.
+//! Output, and its appearance on a terminal.
 
 use std::io::{self, IsTerminal, Write};
 
-/// How a word is to look. On anything but a terminal it looks like the others.
+/// Style of a word. On anything but a terminal it has none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Paint {
     #[default]
@@ -14,7 +14,7 @@ pub(super) enum Paint {
     Strong,
 }
 
-/// Where the result is written to.
+/// Destination of the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Screen {
     pub colour: bool,
@@ -62,7 +62,7 @@ pub(super) fn plain(text: &str) -> String {
         .collect()
 }
 
-/// Writes to the standard output. Whether anybody still listens: a reader that went away (`| head`) has seen enough.
+/// Writes to the standard output. Returns whether it is still read: a reader that went away (`| head`) has seen enough.
 pub(super) fn show(text: &str) -> bool {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()

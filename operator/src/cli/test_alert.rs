@@ -28,7 +28,7 @@ use crate::{
 /// Sends a test alert through each receiver of an AlertPolicy, and says what came of it.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit codes: 0 every receiver took it, 1 one did not or nobody answered, 2 wrong usage or no cluster."
+    after_help = "Exit codes: 0 every receiver accepted it, 1 one did not or there was no answer, 2 wrong usage or no cluster."
 )]
 pub(super) struct Flags {
     /// The AlertPolicy, or with --cluster the ClusterAlertPolicy.
@@ -37,14 +37,14 @@ pub(super) struct Flags {
     /// POLICY is a ClusterAlertPolicy.
     #[arg(long)]
     cluster: bool,
-    /// How long to wait for the receivers.
+    /// Longest wait for the receivers.
     #[arg(long, value_name = "TIME", default_value = "60s")]
     timeout: gatehouse_crds::duration::Duration,
     #[command(flatten)]
     reach: Reach,
 }
 
-/// What the two kinds have in common.
+/// Kinds of policies.
 trait Policy {
     fn receivers(&self) -> &[Receiver];
     fn status(&self) -> Option<&AlertPolicyStatus>;
@@ -136,11 +136,11 @@ fn answer<K: Policy>(policy: &K, time: Timestamp) -> Option<&TestStatus> {
 
 fn is_complete<K: Policy>(policy: &K, time: Timestamp) -> bool {
     answer(policy, time).is_some_and(|test| {
-        let told: BTreeSet<&str> = test.receivers.iter().map(|result| result.name.as_str()).collect();
+        let reported: BTreeSet<&str> = test.receivers.iter().map(|result| result.name.as_str()).collect();
         policy
             .receivers()
             .iter()
-            .all(|receiver| told.contains(receiver.name.as_str()))
+            .all(|receiver| reported.contains(receiver.name.as_str()))
     })
 }
 
@@ -154,7 +154,7 @@ fn report<K: Policy>(policy: &K, time: Timestamp, too_late: Option<Duration>) ->
         });
         let waited = too_late.map_or_else(String::new, |patience| format!(" within {} s", patience.as_secs()));
         let why = refused.unwrap_or_else(|| "Does the operator run, and does it watch this namespace?".to_owned());
-        return (format!("nobody answered{waited}. {}\n", terminal::plain(&why)), false);
+        return (format!("no answer{waited}. {}\n", terminal::plain(&why)), false);
     };
     let mut fine = true;
     let lines = policy.receivers().iter().map(|receiver| {
@@ -189,13 +189,13 @@ mod tests {
     #[test]
     fn a_test_is_answered_when_every_receiver_is() {
         let time = at("2026-11-21T12:00:00Z");
-        let told = |status: &str| {
+        let result = |status: &str| {
             let policy = policy(status);
             (is_complete(&policy, time), report(&policy, time, None))
         };
         let all = "status: {test: {requestedAt: 2026-11-21T12:00:00Z, receivers: [{name: chat, delivered: true, message: in 12 ms}, {name: mail, delivered: false, message: it answered 500}]}}";
         assert_eq!(
-            told(all),
+            result(all),
             (
                 true,
                 (
@@ -206,16 +206,16 @@ mod tests {
         );
         let one = "status: {test: {requestedAt: 2026-11-21T12:00:00Z, receivers: [{name: chat, delivered: true, message: in 12 ms}]}}";
         assert_eq!(
-            told(one),
+            result(one),
             (
                 false,
                 ("chat: delivered: in 12 ms\nmail: no answer yet\n".into(), false)
             )
         );
         let earlier = all.replace("12:00:00", "11:00:00");
-        assert!(!told(&earlier).0);
+        assert!(!result(&earlier).0);
         let fine = all.replace("delivered: false", "delivered: true");
-        assert!(told(&fine).1.1);
+        assert!(result(&fine).1.1);
     }
 
     #[test]
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(
             (text.as_str(), fine),
             (
-                "nobody answered within 60 s. Does the operator run, and does it watch this namespace?\n",
+                "no answer within 60 s. Does the operator run, and does it watch this namespace?\n",
                 false
             )
         );

@@ -1,4 +1,4 @@
-//! What the commands say of themselves, and the pages that are made of it.
+//! Help texts of the commands, and the pages that are made of them.
 
 use clap::{ArgAction, CommandFactory};
 

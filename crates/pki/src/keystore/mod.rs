@@ -1,7 +1,7 @@
 //! Keystores for Java and other readers: PKCS#12 (RFC 7292) and JKS.
 //!
 //! They are written, and never read but to see whether they open with a password: whether one is still as it was written,
-//! the API server tells (`certificate::holding`).
+//! the API server shows (`certificate::observed_secret`).
 
 use thiserror::Error;
 
@@ -18,7 +18,7 @@ pub const KEY_ALIAS: &str = "certificate";
 /// The alias of the first CA; further ones are `ca-1`, `ca-2`, …
 pub const AUTHORITY_ALIAS: &str = "ca";
 
-/// What a keystore holds.
+/// Content of a keystore.
 #[derive(Debug, Clone, Copy)]
 pub struct KeystoreContent<'a> {
     pub key: &'a PrivateKey,

@@ -9,7 +9,7 @@ use p12_keystore::{
 use super::{KEY_ALIAS, KeystoreContent, KeystoreError, authority_alias};
 use crate::certificate::CertificateError;
 
-/// How a PKCS#12 file is protected, by cert-manager's names.
+/// Encryption of a PKCS#12 file, by cert-manager's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Pkcs12Profile {
     /// RC2 with 40 bits and HMAC-SHA-1, for readers from the last century.
@@ -21,7 +21,7 @@ pub enum Pkcs12Profile {
     Modern2023,
 }
 
-/// Rounds of key derivation, as cert-manager's profiles have them: the password stands in a Secret
+/// Rounds of key derivation, as in cert-manager's profiles: the password is in a Secret
 /// beside the keystore, so more would cost CPU and protect nothing.
 const ITERATIONS: u32 = 2048;
 

@@ -1,4 +1,4 @@
-//! What to do about each reason that the operator can give. `docs/reference/conditions.md` says more.
+//! Remedies for each reason that the operator can give. `docs/reference/conditions.md` has more.
 
 mod gateway;
 
@@ -15,7 +15,7 @@ pub(in crate::cli) enum Of {
     Gateway,
 }
 
-/// What to do; none for a reason that this version does not know.
+/// Returns the remedy; none for a reason that this version does not know.
 pub(in crate::cli) fn advice(of: Of, reason: &str) -> Option<&'static str> {
     let table = match of {
         Of::Certificate => CERTIFICATE,
@@ -29,7 +29,7 @@ pub(in crate::cli) fn advice(of: Of, reason: &str) -> Option<&'static str> {
         .map(|(_, advice)| *advice)
 }
 
-/// The words of solvers that stand in brackets in a message, in its order.
+/// Returns the reasons of solvers in brackets in a message, in its order.
 pub(in crate::cli) fn solver_words(message: &str) -> Vec<&'static str> {
     let mut found: Vec<(usize, &'static str)> = SOLVER
         .iter()
@@ -48,11 +48,11 @@ const CERTIFICATE: Table = &[
     ),
     (
         "IssuerNotReady",
-        "Mend the issuer, or name another in issuerRef: see below what it says. The Certificate follows by itself.",
+        "Fix the issuer, or name another in issuerRef: its own condition follows below. The Certificate continues by itself.",
     ),
     (
         "NoSolver",
-        "Add a solver for the name in the message to spec.acme.solvers of the issuer, or widen the selector of one that is there.",
+        "Add a solver for the name in the message to spec.acme.solvers of the issuer, or widen the selector of an existing one.",
     ),
     (
         "ChallengeFailed",
@@ -72,7 +72,7 @@ const CERTIFICATE: Table = &[
     ),
     (
         "OrderGone",
-        "The order vanished at the CA. Nothing is wrong with the spec; it is ordered anew by itself. If it goes on, look at the CA.",
+        "The order vanished at the CA. Nothing is wrong with the spec; another order is placed automatically. If it happens again, look at the CA.",
     ),
     (
         "OrderTimedOut",
@@ -104,11 +104,11 @@ const CERTIFICATE: Table = &[
     ),
     (
         "KeyGenerationFailed",
-        "The crypto library failed. Restart the operator; if it goes on, report it with the operator's log.",
+        "The crypto library failed. Restart the operator; if it happens again, report it with the operator's log.",
     ),
     (
         "ReissueHeld",
-        "Many Certificates would be issued again at once that nobody asked for. Find out who deletes or damages Secrets. If it is what you want, ask for this one by: gatehouse renew",
+        "Many Certificates would be issued again at once without a request. Find out what deletes or damages Secrets. If it is intended, request this one with: gatehouse renew",
     ),
     (
         "Forbidden",
@@ -128,11 +128,11 @@ const CERTIFICATE: Table = &[
     ),
     (
         "AlreadyExists",
-        "Another object has the name in the message. Delete it if it is nobody's.",
+        "Another object has the name in the message. Delete it if it is not needed.",
     ),
     (
         "NotFound",
-        "An object that the message names is gone. Has somebody deleted it? Gatehouse makes its own again by itself.",
+        "An object that the message names was deleted. Gatehouse creates its own again automatically.",
     ),
     (
         "TooManyRequests",
@@ -143,7 +143,7 @@ const CERTIFICATE: Table = &[
         "The API server fails, in the words of the message: an admission webhook that is down, for instance. It is tried again by itself.",
     ),
     ("Issuing", "Nothing: a certificate is being obtained."),
-    // What no condition says: told from outside.
+    // Reasons that no condition has: derived from outside.
     (
         "NotSeen",
         "Does the operator run, and does it watch this namespace? kubectl get pods -n gatehouse-system; its --namespace flags.",
@@ -158,7 +158,7 @@ const CERTIFICATE: Table = &[
     ),
     (
         "Suspended",
-        "Nothing is issued, renewed or healed while spec.suspend is true. To go on: kubectl patch ghcert <name> --type=merge -p '{\"spec\":{\"suspend\":false}}'",
+        "Nothing is issued, renewed or repaired while spec.suspend is true. To continue: kubectl patch ghcert <name> --type=merge -p '{\"spec\":{\"suspend\":false}}'",
     ),
     (
         "Unreadable",
@@ -274,7 +274,7 @@ const ISSUER: Table = &[
     ),
     (
         "UserActionRequired",
-        "The CA serves the account only after a user has done something there, such as to agree to new terms: see the URL in the message. Afterwards it goes on within 15 minutes, at once when the Issuer's spec is changed.",
+        "The CA serves the account only after a user has done something there, such as to agree to new terms: see the URL in the message. Afterwards it continues within 15 minutes, at once when the Issuer's spec is changed.",
     ),
     ("IssuerNotReady", "The CA does not know the account any more."),
     (
@@ -323,10 +323,7 @@ const ISSUER: Table = &[
     ),
     ("AuthorityExpired", "The CA's time is over: renew it in its Secret."),
     ("AuthorityNotYetValid", "The CA's time has not come: check the clocks."),
-    (
-        "InvalidRequest",
-        "The CA cannot sign what is asked for, in the words of the message.",
-    ),
+    ("InvalidRequest", "The CA cannot sign the request, as its message says."),
     (
         "InvalidDuration",
         "The CA cannot sign for that time: correct the duration.",
@@ -357,9 +354,9 @@ const ISSUER: Table = &[
     ),
     (
         "CryptoLibraryFailed",
-        "The crypto library failed. Restart the operator; if it goes on, report it with the operator's log.",
+        "The crypto library failed. Restart the operator; if it happens again, report it with the operator's log.",
     ),
-    // An issuer that nobody has looked at, or that is not there.
+    // An issuer that was not examined yet, or does not exist.
     (
         "NotSeen",
         "Does the operator run, and does it look at this issuer? One that is kept to namespaces reads no ClusterIssuers.",

@@ -59,7 +59,7 @@ fn words(paths: &[&str]) -> BTreeSet<String> {
     words
 }
 
-/// Words in the code that are no failure's reason. A new reason that stands in neither list fails the tests below.
+/// Strings in the code that are no failure's reason. A new reason that is in neither list fails the tests below.
 const OTHER_WORDS: &[&str] = &[
     // Types and values of conditions.
     "Ready",
@@ -89,7 +89,7 @@ const OTHER_WORDS: &[&str] = &[
     "Advised",
     "SecretDamaged",
     "Consent",
-    // Kinds, algorithms, actions, and what else stands in quotes.
+    // Kinds, algorithms, actions, and other strings in quotes.
     "Secret",
     "Issuer",
     "ClusterIssuer",
@@ -138,7 +138,7 @@ fn no_reason_of_a_certificate_is_without_advice() {
 
 #[test]
 fn no_refusal_of_the_api_server_is_without_advice() {
-    // A conflict is never told; what is not known to have happened is tried again without a word.
+    // A conflict is never reported; a write of unknown outcome is repeated silently.
     let mut missing = unadvised(&["src/kubernetes/apply/error.rs"], &[Of::Certificate]);
     missing.retain(|word| !["Conflict", "Timeout", "Unreachable"].contains(&word.as_str()));
     assert_eq!(missing, Vec::<String>::new());
@@ -154,7 +154,7 @@ const OTHER_WORDS_OF_GATEWAYS: &[&str] = &[
     "Internal",
     "External",
     "AddressAssigned",
-    // What the API server says of a write: told as ServiceRefused or CertificateRefused.
+    // The API server's message about a write: reported as ServiceRefused or CertificateRefused.
     "Conflict",
     "Forbidden",
     "QuotaExceeded",

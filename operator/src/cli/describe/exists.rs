@@ -1,4 +1,4 @@
-//! What is in the Secret, compared with what the spec asks for.
+//! Contents of the Secret, compared with the spec.
 
 use gatehouse_crds::certificate::Certificate;
 use jiff::Timestamp;
@@ -30,7 +30,7 @@ pub(super) struct Pair {
     pub serial: String,
     pub names: Vec<String>,
     pub key: String,
-    /// Who signed, by the certificate's own word.
+    /// The signer, by the certificate's own issuer field.
     pub signer: String,
     /// Why it cannot serve the spec.
     pub mismatches: Vec<String>,

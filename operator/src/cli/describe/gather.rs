@@ -1,4 +1,4 @@
-//! What the story is made of: read from the cluster, as far as the user may.
+//! Input of a Certificate's description: read from the cluster, as far as the user may.
 
 use gatehouse_crds::{
     certificate::{Certificate, IssuerKind, IssuerRef},
@@ -119,7 +119,7 @@ fn happenings(events: Vec<Event>, uid: Option<&str>) -> Vec<Happening> {
         })
         .filter_map(|event| {
             let written = event.metadata.creation_timestamp.as_ref().map(|time| time.0);
-            // Older recorders, those of many cloud controllers among them, count in place of writing anew.
+            // Older recorders, those of many cloud controllers among them, count in place of writing another event.
             let last = event.deprecated_last_timestamp.as_ref().map(|time| time.0);
             Some(Happening {
                 at: event.event_time.as_ref().map(|time| time.0).or(last).or(written)?,

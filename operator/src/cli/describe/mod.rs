@@ -28,7 +28,7 @@ use super::{
     terminal::{self, Screen},
 };
 
-/// Tells the story of one Certificate or Gateway, or prints its object.
+/// Describes one Certificate or Gateway, or prints its object.
 pub(super) async fn run(
     connection: &Connection,
     subject: &Subject,
@@ -36,7 +36,7 @@ pub(super) async fn run(
     screen: Screen,
 ) -> Result<ExitCode, Trouble> {
     let (text, healthy) = match format {
-        None => tell(connection, subject, screen).await?,
+        None => describe(connection, subject, screen).await?,
         Some(format) => {
             let (kind, object) = find(connection, subject).await?;
             let healthy = is_well(kind, &object, Timestamp::now());
@@ -48,7 +48,7 @@ pub(super) async fn run(
 }
 
 /// The story, and whether it ends well.
-pub(super) async fn tell(
+pub(super) async fn describe(
     connection: &Connection,
     subject: &Subject,
     screen: Screen,
@@ -64,7 +64,7 @@ pub(super) async fn tell(
                 !health.state.is_unhealthy(),
             ))
         }
-        Kind::Gateway => Box::pin(gateway::tell(connection, object, screen)).await,
+        Kind::Gateway => Box::pin(gateway::describe(connection, object, screen)).await,
     }
 }
 
@@ -82,7 +82,7 @@ pub(super) async fn find(connection: &Connection, subject: &Subject) -> Result<(
             Err(Trouble::NotFound(missing)) => match gateway().await {
                 Ok(object) => Ok((Kind::Gateway, object)),
                 Err(Trouble::NotFound(_)) => Err(Trouble::NotFound(format!("{missing}, and no Gateway is called so"))),
-                // Who does not see Gateways is told of the Certificate alone.
+                // A user who may not read Gateways sees the Certificate alone.
                 Err(_) => Err(Trouble::NotFound(missing)),
             },
             Err(trouble) => Err(trouble),

@@ -2,7 +2,7 @@
 
 use crate::cli::terminal::{Paint, Screen, plain};
 
-/// Where the words of a line begin.
+/// Column at which the text of a line begins.
 const INDENT: usize = 18;
 /// Narrower than this nothing is wrapped.
 const NARROWEST: usize = 48;
@@ -43,7 +43,7 @@ impl Page {
             .width
             .filter(|width| *width >= NARROWEST)
             .map(|width| width - INDENT);
-        // A label that is too long stands alone.
+        // A label that is too long has a line of its own.
         let mut first = if label.chars().count() + 3 > INDENT && !words.is_empty() {
             let alone = self.screen.paint(&label, Paint::Faint);
             self.text.extend([

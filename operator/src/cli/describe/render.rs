@@ -25,10 +25,10 @@ use crate::{
 
 /// Names that are listed; of more, how many.
 const NAMES: usize = 12;
-/// Events that are told.
+/// Maximum number of shown events.
 const EVENTS: usize = 10;
 
-/// Tells it.
+/// Renders it.
 pub(super) fn render(known: &Known, health: &Health, now: Timestamp, screen: Screen) -> String {
     let teller = Describer {
         known,
@@ -227,7 +227,7 @@ impl Describer<'_> {
                 words.extend(by.map(|by| format!("; the certificate is {by}")));
                 page.line("Issuer", &words);
             }
-            None => page.line("Issuer", &by.unwrap_or_else(|| "nobody yet".to_owned())),
+            None => page.line("Issuer", &by.unwrap_or_else(|| "none yet".to_owned())),
         }
         let ready = conditions::find(&self.status.conditions, READY).filter(|ready| ready.status == "True");
         if let Some(remarks) = ready.and_then(|ready| status::remarks_in(&ready.message)) {
@@ -377,9 +377,9 @@ impl Describer<'_> {
         let message = self.message();
         let words = advice::solver_words(&message);
         if words.is_empty() {
-            let told = advice::advice(Of::Certificate, &reason);
+            let advice = advice::advice(Of::Certificate, &reason);
             let unknown = "See docs/reference/conditions.md of the operator's version; the message above says more.";
-            page.line(&reason, told.unwrap_or(unknown));
+            page.line(&reason, advice.unwrap_or(unknown));
         }
         for word in words {
             page.line(word, advice::advice(Of::Solver, word).unwrap_or_default());
@@ -394,10 +394,10 @@ impl Describer<'_> {
                 },
                 Seen::Forbidden | Seen::Failed(_) => continue,
             };
-            if let Some(told) = advice::advice(Of::Issuer, &reason) {
+            if let Some(advice) = advice::advice(Of::Issuer, &reason) {
                 page.line(
                     "The issuer",
-                    &format!("{} {}, {reason}: {told}", wanted.kind(), wanted.name),
+                    &format!("{} {}, {reason}: {advice}", wanted.kind(), wanted.name),
                 );
             }
         }
@@ -412,7 +412,7 @@ impl Describer<'_> {
         }
     }
 
-    /// The failure that is to be refreshed. While another attempt is under way, that of the last one.
+    /// The failure to fix. While another attempt is under way, that of the last one.
     fn reason(&self) -> String {
         let last = self.status.last_failure.as_ref().map(|last| last.reason.clone());
         match self.health.state {

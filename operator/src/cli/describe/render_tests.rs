@@ -57,7 +57,7 @@ fn event(time: &str, warning: bool, reason: &str, note: &str) -> Happening {
     }
 }
 
-fn told(known: &Known) -> String {
+fn described(known: &Known) -> String {
     let now = at(NOW);
     render(known, &health::of(&known.certificate, now), now, PAPER)
 }
@@ -102,7 +102,7 @@ fn a_fine_one_says_when_it_is_renewed_and_why() {
         event("2026-07-21T12:00:00Z", false, "Issued", "Issuer ca signed."),
         event("2026-10-21T12:00:00Z", false, "Renewed", "Issuer ca signed again."),
     ]);
-    insta::assert_snapshot!(told(&known));
+    insta::assert_snapshot!(described(&known));
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn what_a_ca_chose_and_a_changed_issuer_are_shown() {
         differences: vec!["the name example.com is not asked for".into()],
         ..pair()
     };
-    let story = told(&known(certificate, own(chosen)));
+    let story = described(&known(certificate, own(chosen)));
     assert!(story.contains(remark), "{story}");
     assert!(
         story.contains("it serves the spec, with what its CA decided: the name example.com is not asked for"),
@@ -138,7 +138,7 @@ fn a_failing_one_names_the_cause_and_what_to_do() {
         serde_saphyr::from_str("{name: other, kind: ClusterIssuer}").unwrap(),
         Seen::Missing,
     ));
-    insta::assert_snapshot!(told(&known));
+    insta::assert_snapshot!(described(&known));
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn an_order_that_runs_shows_its_challenges() {
         "Issuer ca is asked for a certificate, since there is none yet.",
     );
     let more = "  nextAttemptTime: 2026-11-21T12:00:05Z\n  acme:\n    orderURL: https://ca.test/order/1\n    challenges:\n    - {type: http-01, identifier: www.example.com, state: Validating}\n    - {type: dns-01, identifier: shop.example.com, state: Propagating, message: 1 of 2 servers}\n";
-    let text = told(&known(certificate("web", &format!("{status}{more}")), Seen::Missing));
+    let text = described(&known(certificate("web", &format!("{status}{more}")), Seen::Missing));
     insta::assert_snapshot!(text);
 }
 
@@ -158,7 +158,7 @@ fn who_may_not_read_the_secret_is_told_what_the_status_knows() {
     let status = conditions(("True", "Issued"), ("False", "Issued"), "m");
     let mut known = known(certificate("web", &format!("{status}{VALID}")), Seen::Forbidden);
     known.events = Seen::Forbidden;
-    let text = told(&known);
+    let text = described(&known);
     for words in [
         "you may not read web-tls (get secrets, in namespace app)",
         "2027-01-19T12:00:00Z (in 59d)",
@@ -177,7 +177,7 @@ fn an_issuer_that_is_not_ready_is_the_story() {
     known.issuers = vec![issuer(
         "conditions: [{type: Ready, status: 'False', reason: Network, message: no route to 192.0.2.1, lastTransitionTime: 2026-10-21T12:00:00Z}]",
     )];
-    let text = told(&known);
+    let text = described(&known);
     for words in [
         "Issuer ca is not ready: Network: no route to 192.0.2.1",
         "Issuer ca, Network: The ACME server cannot be reached",
@@ -190,19 +190,19 @@ fn an_issuer_that_is_not_ready_is_the_story() {
 #[test]
 fn what_is_in_the_secret_is_compared_with_the_spec() {
     let status = conditions(("True", "Issued"), ("False", "Issued"), "m");
-    let tell = |secret: Seen<Contents>| told(&known(certificate("web", &format!("{status}{VALID}")), secret));
+    let describe = |secret: Seen<Contents>| described(&known(certificate("web", &format!("{status}{VALID}")), secret));
     let other = Pair {
         serial: "05d2".into(),
         mismatches: vec!["the name www.example.com is missing".into()],
         ..pair()
     };
-    let text = tell(own(other));
+    let text = describe(own(other));
     assert!(
         text.contains("it is not what the spec asks for: the name www.example.com is missing"),
         "{text}"
     );
     assert!(text.contains("Gatehouse has not seen this certificate yet"), "{text}");
-    let text = tell(Seen::There(Contents {
+    let text = describe(Seen::There(Contents {
         owner: Some("rival".into()),
         pair: Err("tls.key is not the key of tls.crt".into()),
     }));
@@ -216,7 +216,7 @@ fn what_is_in_the_secret_is_compared_with_the_spec() {
 #[test]
 fn a_suspended_one_has_no_next_step() {
     let status = conditions(("True", "Issued"), ("False", "Issued"), "m");
-    let text = told(&known(
+    let text = described(&known(
         certificate("web", &format!("spec: {{suspend: true}}\n{status}{VALID}")),
         own(pair()),
     ));

@@ -5,7 +5,7 @@ use crate::pki::Certificate;
 /// More steps up than any chain has.
 const DEEPEST: usize = 10;
 
-/// What is wrong with the order, in words; none when each is signed by the next.
+/// Returns the fault in the order, as a text; none when each is signed by the next.
 pub(super) fn disorder(certificates: &[Certificate]) -> Vec<String> {
     certificates
         .iter()

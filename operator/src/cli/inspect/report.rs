@@ -1,4 +1,4 @@
-//! What is said about a Secret or a file. Nothing of a private key but its kind.
+//! Report about a Secret or a file. Nothing of a private key but its kind.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use crate::{
     pki::{Certificate, PrivateKey, chain::read_bundle},
 };
 
-/// What is looked into.
+/// Subject of the inspection.
 pub(super) struct Subject {
     pub title: String,
     pub labels: BTreeMap<String, String>,
@@ -80,7 +80,7 @@ impl Report<'_> {
         } else if self.subject.is_file {
             return;
         } else {
-            "nobody who says so".to_owned()
+            "no Certificate that claims it".to_owned()
         };
         self.page.line("Managed by", &who);
         if note(labels::ADOPT) == Some(labels::TRUE) {

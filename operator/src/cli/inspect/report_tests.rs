@@ -97,7 +97,7 @@ fn masked(text: &str) -> String {
         .collect()
 }
 
-fn told(data: &[(&str, &str)]) -> (String, bool) {
+fn reported(data: &[(&str, &str)]) -> (String, bool) {
     let (text, fine) = report(&secret(data), now(), PAPER);
     for (_, value) in data {
         for line in value
@@ -114,7 +114,7 @@ fn told(data: &[(&str, &str)]) -> (String, bool) {
 fn a_secret_in_which_all_fits_is_told_whole() {
     let root = root();
     let leaf = leaf(&root, 90);
-    let (text, fine) = told(&[
+    let (text, fine) = reported(&[
         ("tls.crt", &leaf.pem),
         ("tls.key", &leaf.key),
         ("ca.crt", &root.pem),
@@ -156,16 +156,16 @@ fn what_does_not_fit_is_said_and_makes_the_exit_code() {
             "this is a certificate, not a private key",
         ),
     ] {
-        let (text, fine) = told(&data);
+        let (text, fine) = reported(&data);
         assert!(!fine && text.contains(words), "{words}:\n{text}");
     }
-    let (text, fine) = told(&[("tls.crt", &chain), ("tls.key", &leaf.key)]);
+    let (text, fine) = reported(&[("tls.crt", &chain), ("tls.key", &leaf.key)]);
     assert!(
         fine && text.contains("each certificate is signed by the next"),
         "{text}"
     );
     let stranger = format!("{}{}", leaf.pem, second.pem);
-    let (text, fine) = told(&[("tls.crt", &stranger), ("tls.key", &leaf.key)]);
+    let (text, fine) = reported(&[("tls.crt", &stranger), ("tls.key", &leaf.key)]);
     assert!(!fine && text.contains("did not sign it"), "{text}");
 }
 

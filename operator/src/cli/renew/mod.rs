@@ -25,7 +25,7 @@ use progress::Asked;
 
 /// Patches that are under way at once.
 const MAX_CONCURRENT_PATCHES: usize = 16;
-/// Who owns the annotation: not the operator.
+/// Field manager of the annotation: not the operator.
 pub(super) const FIELD_MANAGER: &str = "gatehouse-cli";
 
 /// Asks for new certificates now.
@@ -59,7 +59,7 @@ pub(super) struct Flags {
     reach: Reach,
 }
 
-/// What came of asking.
+/// Result of a request.
 enum Asking {
     Asked(Asked),
     Suspended,

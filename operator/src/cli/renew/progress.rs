@@ -1,4 +1,4 @@
-//! How far a renewal is, told from the Certificate's status.
+//! Progress of a renewal, from the Certificate's status.
 
 use gatehouse_crds::certificate::{Certificate, ChallengeState, LastFailure};
 use jiff::Timestamp;
@@ -15,10 +15,10 @@ pub(super) struct Asked {
     failure: Option<LastFailure>,
 }
 
-/// How far it is.
+/// Progress of a renewal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// Nobody has begun.
+    /// It has not begun.
     Waiting,
     /// It is under way; in words.
     UnderWay(String),

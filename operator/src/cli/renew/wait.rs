@@ -24,7 +24,7 @@ use crate::{
     kubernetes::watch::Pauses,
 };
 
-/// Of more than this only the ends are told.
+/// Above this number only results are reported.
 const TALKATIVE: usize = 20;
 
 /// Waits until each is renewed or failed. Whether all were renewed in time.
@@ -68,7 +68,7 @@ pub(super) async fn wait(
     let in_time = watched.await.is_ok();
     for ((namespace, name), (_, progress)) in &open {
         let how_far = match progress {
-            Progress::Waiting => "nobody has begun: does the operator run, and does it watch this namespace?",
+            Progress::Waiting => "it has not begun: does the operator run, and does it watch this namespace?",
             Progress::UnderWay(words) | Progress::Done(words) | Progress::Failed(_, words) => words,
         };
         terminal::show(&format!(
@@ -80,7 +80,7 @@ pub(super) async fn wait(
     Ok(in_time && !failed && open.is_empty())
 }
 
-/// Tells what is new about one. Whether it failed.
+/// Reports what is new about one. Returns whether it failed.
 fn look(open: &mut BTreeMap<(String, String), (Asked, Progress)>, object: &DynamicObject, talkative: bool) -> bool {
     let key = (object.namespace().unwrap_or_default(), object.name_any());
     let Some((asked, before)) = open.get_mut(&key) else {
@@ -108,14 +108,14 @@ fn look(open: &mut BTreeMap<(String, String), (Asked, Progress)>, object: &Dynam
         }
         Progress::Failed(reason, words) => {
             // The word of a solver in the message says more than the reason does.
-            let told = advice::solver_words(words)
+            let advice = advice::solver_words(words)
                 .first()
                 .and_then(|word| advice::advice(Of::Solver, word))
                 .or_else(|| advice::advice(Of::Certificate, reason))
-                .map(|told| format!(" What to do: {told}"))
+                .map(|advice| format!(" What to do: {advice}"))
                 .unwrap_or_default();
             terminal::show(&format!(
-                "{title}: failed, {reason}: {}{told}\n",
+                "{title}: failed, {reason}: {}{advice}\n",
                 terminal::plain(words)
             ));
             open.remove(&key);

@@ -23,7 +23,7 @@ pub(in crate::cli) struct Policy {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::cli) struct Alarms {
     pub text: String,
-    /// Whether anything of it needs somebody: an alert that is more than news, or a receiver that fails.
+    /// Returns whether a user has to act: an alert that is no mere event, or a receiver that fails.
     pub serious: bool,
 }
 
@@ -132,7 +132,7 @@ mod tests {
         }
     }
 
-    fn told(status: &str, namespace: Option<&str>) -> Alarms {
+    fn alarms_of(status: &str, namespace: Option<&str>) -> Alarms {
         alarms(
             &[policy(status)],
             namespace,
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn alerts_and_failing_receivers_are_told_and_healthy_ones_are_not() {
-        let alarms = told(
+        let alarms = alarms_of(
             "firing:\n- {certificate: app/shop, rule: renewalFailed, severity: warning, since: 2026-11-21T09:00:00Z}\n- {certificate: zoo/shop, rule: expired, severity: critical, since: 2026-11-21T09:00:00Z}\nreceivers:\n- {name: chat, consecutiveFailures: 3, pending: 2, lastFailure: 2026-11-21T11:55:00Z, message: connection refused}\n- {name: pager, consecutiveFailures: 1, pending: 0, stopped: true}\n- {name: mail, consecutiveFailures: 0, pending: 0}\n",
             Some("app"),
         );
@@ -160,14 +160,18 @@ mod tests {
     #[test]
     fn news_is_no_trouble_and_many_are_counted() {
         let news = "firing:\n- {certificate: app/shop, rule: renewed, severity: info, since: 2026-11-21T11:59:00Z}\n";
-        assert!(!told(news, None).serious);
-        assert_eq!(told("{}", None), Alarms::default());
+        assert!(!alarms_of(news, None).serious);
+        assert_eq!(alarms_of("{}", None), Alarms::default());
         #[allow(clippy::format_collect, reason = "a test")]
         let many: String = (0..8)
             .map(|n| {
                 format!("- {{certificate: app/c{n}, rule: expired, severity: critical, since: 2026-11-21T11:59:00Z}}\n")
             })
             .collect();
-        assert!(told(&format!("firing:\n{many}"), None).text.ends_with("  and 3 more\n"));
+        assert!(
+            alarms_of(&format!("firing:\n{many}"), None)
+                .text
+                .ends_with("  and 3 more\n")
+        );
     }
 }

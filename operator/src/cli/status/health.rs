@@ -1,4 +1,4 @@
-//! How a Certificate does, decided from its object alone.
+//! Health of a Certificate, decided from its object alone.
 
 use gatehouse_crds::certificate::{Certificate, ChallengeState, ChallengeStatus};
 use jiff::{SignedDuration, Timestamp};
@@ -12,12 +12,12 @@ use crate::{
     kubernetes::conditions,
 };
 
-/// How long the operator may take to look at a Certificate that is new.
+/// Time for the operator to reconcile a new Certificate.
 const FIRST_RECONCILE_GRACE: SignedDuration = SignedDuration::from_secs(60);
-/// How late a step may be before nobody seems to take it: a new leader takes over within half a minute.
+/// Delay of a step after which the operator seems to be down: a new leader takes over within half a minute.
 const STEP_GRACE: SignedDuration = SignedDuration::from_secs(300);
 
-/// Reasons that no condition has: what can be told from outside only.
+/// Reasons that no condition has: derived from outside.
 pub(in crate::cli) const UNSEEN: &str = "NotSeen";
 pub(in crate::cli) const OVERDUE: &str = "Overdue";
 pub(in crate::cli) const EXPIRED: &str = "Expired";
@@ -27,7 +27,7 @@ pub(in crate::cli) const UNREADABLE: &str = "Unreadable";
 /// The worst first, as they are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::cli) enum State {
-    /// An attempt failed, or nobody makes one: somebody has to act.
+    /// An attempt failed, or none is made: a user has to act.
     Failing,
     /// The circuit breaker holds it back.
     Held,
@@ -41,7 +41,7 @@ pub(in crate::cli) enum State {
 }
 
 impl State {
-    /// Whether it needs somebody, or has no certificate to serve with.
+    /// Returns whether a user has to act, or it has no certificate to serve with.
     pub fn is_unhealthy(self) -> bool {
         self <= Self::Issuing
     }
@@ -65,7 +65,7 @@ pub(in crate::cli) struct Health {
     pub state: State,
     /// A word with an advice; none when there is nothing to say.
     pub reason: Option<String>,
-    /// What follows the reason in a table.
+    /// Text after the reason in a table.
     pub detail: String,
 }
 

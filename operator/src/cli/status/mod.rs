@@ -21,14 +21,14 @@ use super::{
     terminal::Screen,
 };
 
-/// Says how every Certificate and every Gateway does; with a name, tells its whole story and what to do.
+/// Shows the health of all Certificates and Gateways, or the details of one and what to do.
 #[derive(Debug, Args)]
 #[command(after_help = "Exit codes: 0 all is fine, 1 something is unhealthy, 2 wrong usage or no cluster.")]
 pub(super) struct Flags {
     /// One Certificate or Gateway: what is wanted, what exists, who signed or who takes the traffic, what happened, what is next. Of two of one name: certificate NAME, gateway NAME, or gateway/NAME.
     #[arg(value_name = "NAME", num_args = 0..=2, conflicts_with_all = ["all_namespaces", "selector"])]
     name: Vec<String>,
-    /// Of all namespaces.
+    /// Show all namespaces.
     #[arg(short = 'A', long)]
     all_namespaces: bool,
     /// Only those with these labels, such as app=shop.
@@ -37,7 +37,7 @@ pub(super) struct Flags {
     /// json or yaml: the objects, as kubectl prints them. wide: of Certificates serial number, failures, next attempt, fingerprint; of Gateways type, provider, Service.
     #[arg(short, long, value_name = "FORMAT")]
     output: Option<Format>,
-    /// Go on, and show what changes, until Ctrl-C.
+    /// Continue, and show what changes, until Ctrl-C.
     #[arg(short, long)]
     watch: bool,
     #[command(flatten)]

@@ -74,7 +74,7 @@ pub(in crate::cli) fn selection(labels: Option<&str>) -> ListParams {
     }
 }
 
-/// What is shown.
+/// Objects to show.
 pub(super) struct Picture<'a> {
     pub certificates: Vec<&'a Item>,
     pub gateways: Vec<&'a gateways::Item>,
@@ -155,7 +155,7 @@ pub(super) fn page(picture: &Picture<'_>, scope: &Scope, now: Timestamp, screen:
     let mut text = String::new();
     let mut summaries = Vec::new();
     let mut hints = String::new();
-    // A heading where there is something to tell apart.
+    // A heading where there is something to distinguish.
     let heads = !certificates.is_empty() && !gateways.is_empty();
     let heading = |words: &str| heads.then(|| format!("{}\n", screen.paint(words, Paint::Strong)));
     if !certificates.is_empty() {

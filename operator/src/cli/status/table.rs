@@ -55,7 +55,7 @@ pub(in crate::cli) fn judge<'a>(items: impl IntoIterator<Item = &'a Item>, now: 
 }
 
 fn order<'a>(judged: &Judged<'a>) -> (State, &'a str, &'a str) {
-    // What serves stands in the order of its name, whatever goes on.
+    // Healthy ones are in the order of their names, whatever is in progress.
     let state = judged.health.state.min(State::Suspended);
     (state, &judged.item.namespace, &judged.item.name)
 }
@@ -121,7 +121,7 @@ fn row(judged: &Judged<'_>, columns: Columns, now: Timestamp) -> Vec<Cell> {
     row
 }
 
-/// The reason and its detail, `ChallengeFailed (3 failures)`; of what goes well, only that something goes on.
+/// Returns the reason and its detail, `ChallengeFailed (3 failures)`; of healthy ones, only what is in progress.
 fn why(health: &Health) -> String {
     let Some(reason) = &health.reason else {
         return String::new();

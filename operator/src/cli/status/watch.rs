@@ -1,4 +1,4 @@
-//! `--watch`: on a terminal the picture is drawn anew, elsewhere what changes is added below.
+//! `--watch`: on a terminal the tables are redrawn, elsewhere changes are added below.
 
 use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 
@@ -50,7 +50,7 @@ struct Known<T> {
     fresh: BTreeMap<Key, T>,
     /// Whether the first list is whole.
     whole: bool,
-    /// How an object is read.
+    /// Reader of a kind of objects.
     read: fn(DynamicObject) -> T,
 }
 
@@ -117,7 +117,7 @@ impl All {
 pub(super) async fn all(connection: &Connection, flags: &Flags, screen: Screen) -> Result<ExitCode, Trouble> {
     let scope = Scope::of(flags, connection);
     let (certificates, gateways) = (scope.api(connection), scope.gateways(connection));
-    // A cluster that is not there, or a missing right, is said at once: the watch would try for ever.
+    // A cluster that does not answer, or a missing right, is reported at once: the watch would try forever.
     let one = scope.selection.clone().limit(1);
     connection::ask(certificates.list(&one)).await?;
     let unseen = gateways::unseen(connection::ask(gateways.list(&one)).await)?.err();
@@ -162,11 +162,11 @@ pub(super) async fn all(connection: &Connection, flags: &Flags, screen: Screen) 
                 let policies = overview::policies(connection, scope.namespace.as_deref()).await;
                 let (page, fine) = overview::page(&known.picture(&policies), &scope, now, screen);
                 healthy = fine;
-                let heard = match screen.width {
+                let is_read = match screen.width {
                     Some(_) => redraw(&page),
                     None => terminal::show(&rows.added(&known, &page, now, screen)),
                 };
-                if !heard {
+                if !is_read {
                     break;
                 }
             }
@@ -190,15 +190,15 @@ pub(super) async fn one(connection: &Connection, subject: &Subject, screen: Scre
     let config = watcher::Config::default().fields(&format!("metadata.name={}", subject.name));
     let mut interrupt = interrupts()?;
     let mut last = String::new();
-    let (mut text, mut healthy) = describe::tell(connection, subject, screen).await?;
+    let (mut text, mut healthy) = describe::describe(connection, subject, screen).await?;
     let mut events = std::pin::pin!(watch(api, config));
     loop {
-        let heard = match screen.width {
+        let is_read = match screen.width {
             Some(_) => redraw(&text),
             None if text == last => true,
             None => terminal::show(&format!("{}{text}", if last.is_empty() { "" } else { "\n---\n" })),
         };
-        if !heard {
+        if !is_read {
             break;
         }
         last.clone_from(&text);
@@ -209,8 +209,8 @@ pub(super) async fn one(connection: &Connection, subject: &Subject, screen: Scre
             () = passing, if screen.width.is_some() => {}
         }
         tokio::time::sleep(REDRAW_INTERVAL).await;
-        (text, healthy) = match describe::tell(connection, subject, screen).await {
-            Ok(told) => told,
+        (text, healthy) = match describe::describe(connection, subject, screen).await {
+            Ok(described) => described,
             // It may come back; the way to the API server, too.
             Err(trouble) => (format!("{trouble}\n"), false),
         };
@@ -236,17 +236,17 @@ fn watch(api: Api<DynamicObject>, config: watcher::Config) -> impl Stream<Item =
         })
 }
 
-/// Ctrl-C, also one that comes while nobody waits for it.
+/// Receives Ctrl-C, also one that came earlier.
 fn interrupts() -> Result<Signal, Trouble> {
     signal(SignalKind::interrupt()).map_err(|error| Trouble::Usage(format!("Ctrl-C cannot be waited for: {error}")))
 }
 
-/// From the upper left corner, and nothing of what was there before.
+/// Redraws from the upper left corner, without what was there before.
 fn redraw(page: &str) -> bool {
     terminal::show(&format!("\x1b[H\x1b[2J\x1b[3J{page}"))
 }
 
-/// The tables where they cannot be drawn anew: rows that changed are added.
+/// The tables where they cannot be redrawn: rows that changed are added.
 struct Rows {
     scope: Scope,
     changed: Vec<(Kind, Key)>,
@@ -287,7 +287,7 @@ impl Rows {
         if !std::mem::replace(&mut self.started, true) {
             return page.to_owned();
         }
-        // Certificates without the header, which stands above. Gateways are between them: with it, each time.
+        // Certificates without the header, which is above. Gateways are between them: with it, each time.
         let text = grid(&table::header(columns), &certificates, screen);
         let mut text = text
             .split_once('\n')
@@ -298,7 +298,7 @@ impl Rows {
         text
     }
 
-    /// Of these rows those that look otherwise than before.
+    /// Returns the rows that have changed.
     fn news(&mut self, kind: Kind, rows: Vec<(Key, Vec<Cell>)>) -> Vec<Vec<Cell>> {
         let mut news = Vec::new();
         for (key, row) in rows {

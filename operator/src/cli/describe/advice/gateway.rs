@@ -1,4 +1,4 @@
-//! Of Gateways and their listeners.
+//! Remedies for Gateways and their listeners.
 
 use super::Table;
 
@@ -38,7 +38,7 @@ pub(super) const GATEWAY: Table = &[
     ),
     (
         "ServiceConflict",
-        "A Service of that name is there and is not of this Gateway. Write another spec.service.name, or delete that Service, or let Gatehouse take it over: kubectl annotate service <name> gatehouse.dev/adopt=true",
+        "A Service of that name exists and does not belong to this Gateway. Write another spec.service.name, or delete that Service, or let Gatehouse adopt it: kubectl annotate service <name> gatehouse.dev/adopt=true",
     ),
     (
         "InvalidName",
@@ -50,7 +50,7 @@ pub(super) const GATEWAY: Table = &[
     ),
     (
         "ListenersNotValid",
-        "Mend the listeners that status.listeners names; the others serve.",
+        "Fix the listeners that status.listeners names; the others serve.",
     ),
     // Programmed.
     (
@@ -63,7 +63,7 @@ pub(super) const GATEWAY: Table = &[
     ),
     (
         "NetworkPolicyRefused",
-        "The Service is there, and the NetworkPolicy that was asked for is not: rename or delete the one that has its name, or do what the API server says in the message. It is tried again every half minute.",
+        "The Service exists, and the NetworkPolicy of the spec does not: rename or delete the one that has its name, or do what the API server says in the message. It is tried again every half minute.",
     ),
     (
         "Withdrawn",
@@ -75,15 +75,15 @@ pub(super) const GATEWAY: Table = &[
     ),
     (
         "Recreating",
-        "Nothing, if it goes on: the new load balancer needs some minutes. If not, see what is said of the Service: kubectl describe service",
+        "Nothing at first: the new load balancer needs some minutes. If it stays so, look at the Service's events: kubectl describe service",
     ),
     (
         "AddressPending",
-        "Wait some minutes for the cloud. If it stays so: does the load balancer controller run, does it serve this class, is there a quota or an empty pool? What it says stands in the Service's events.",
+        "Wait some minutes for the cloud. If it stays so: does the load balancer controller run, does it serve this class, is there a quota or an empty pool? Its messages are in the Service's events.",
     ),
     (
         "SourceRangesIgnored",
-        "Everybody is admitted: leave loadBalancerSourceRanges out, and restrict who may connect with security groups, as the message says.",
+        "All clients are admitted: leave loadBalancerSourceRanges out, and restrict who may connect with security groups, as the message says.",
     ),
     // ExposureVerified.
     (
@@ -113,7 +113,7 @@ pub(super) const GATEWAY: Table = &[
     ),
     (
         "PodsNotReady",
-        "Mend the Pods: the message names one and what it waits for. kubectl describe pod and its log say more.",
+        "Fix the Pods: the message names one and what it waits for. kubectl describe pod and its log say more.",
     ),
     (
         "TargetPortMissing",
@@ -125,11 +125,11 @@ pub(super) const GATEWAY: Table = &[
     ),
     (
         "CertificateConflict",
-        "A Certificate of that name is there and is not of this Gateway: rename the listener, or delete that Certificate.",
+        "A Certificate of that name exists and does not belong to this Gateway: rename the listener, or delete that Certificate.",
     ),
     (
         "CertificateRefused",
-        "The API server refuses the Certificate, in the words of the message: mend the listener's hostname or issuerRef, or the quota or policy.",
+        "The API server refuses the Certificate, as the message says: fix the listener's hostname or issuerRef, or the quota or policy.",
     ),
     (
         "CertificatePending",
@@ -147,7 +147,7 @@ pub(super) const GATEWAY: Table = &[
         "InvalidCertificateRef",
         "Make the Secret of type kubernetes.io/tls in this namespace, with tls.crt and tls.key that belong together, or correct certificateRefs.",
     ),
-    // What no condition says: told from outside.
+    // Reasons that no condition has: derived from outside.
     (
         "NotSeen",
         "Does the operator run, of a version that knows Gateways, and does it watch this namespace? kubectl get pods -n gatehouse-system; its --namespace flags.",

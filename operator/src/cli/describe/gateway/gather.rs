@@ -1,4 +1,4 @@
-//! What the story of a Gateway is made of: read from the cluster, as far as the user may.
+//! Input of a Gateway's description: read from the cluster, as far as the user may.
 
 use std::fmt::Debug;
 
@@ -31,9 +31,9 @@ pub(super) struct Known {
     pub slices: Seen<Vec<EndpointSlice>>,
     /// The Pods of the selector.
     pub pods: Seen<Vec<Pod>>,
-    /// Of the Gateway, oldest first.
+    /// Events of the Gateway, oldest first.
     pub events: Seen<Vec<Happening>>,
-    /// Of the Service: what the cloud says.
+    /// Events of the Service, mostly of the cloud.
     pub service_events: Seen<Vec<Happening>>,
 }
 

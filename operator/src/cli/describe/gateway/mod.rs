@@ -14,7 +14,7 @@ use crate::cli::{
 };
 
 /// The story, and whether it ends well.
-pub(super) async fn tell(
+pub(super) async fn describe(
     connection: &Connection,
     object: DynamicObject,
     screen: Screen,

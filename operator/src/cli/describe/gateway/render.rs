@@ -39,13 +39,13 @@ use crate::{
 
 /// Pods, addresses and ranges that are named; of more, how many.
 const NAMES: usize = 8;
-/// Events that are told.
+/// Maximum number of shown events.
 const EVENTS: usize = 10;
 
 #[path = "outlook.rs"]
 mod outlook;
 
-/// Tells it.
+/// Renders it.
 pub(super) fn render(known: &Known, health: &Health, now: Timestamp, screen: Screen) -> String {
     let gateway = &known.gateway;
     let teller = Describer {
@@ -192,7 +192,7 @@ impl Describer<'_> {
                 "False" => Paint::Bad,
                 _ => Paint::Warn,
             };
-            page.painted(label, &told(condition), paint);
+            page.painted(label, &summary(condition), paint);
         }
     }
 
@@ -269,7 +269,7 @@ impl Describer<'_> {
                     .find(|condition| condition.status != "True")
             });
             if let Some(why) = why {
-                page.painted("", &told(why), Paint::Bad);
+                page.painted("", &summary(why), Paint::Bad);
             }
             if let (Seen::There(pods), Some(port)) = (&self.known.pods, port)
                 && let Some(declared) = undeclared(pods, port)
@@ -320,7 +320,7 @@ impl Describer<'_> {
             );
             let refs = status.and_then(|status| conditions::find(&status.conditions, RESOLVED_REFS));
             if let Some(bad) = refs.filter(|refs| refs.status != "True") {
-                page.painted("", &told(bad), Paint::Bad);
+                page.painted("", &summary(bad), Paint::Bad);
             }
             if listener.tls.as_ref().is_some_and(|tls| tls.certificate.is_some()) {
                 let (namespace, name) = self.full_name();
@@ -336,18 +336,18 @@ impl Describer<'_> {
 
     fn happened(&self, page: &mut Page) {
         page.heading("What happened");
-        let mut told: Vec<(&Happening, &str)> = Vec::new();
+        let mut shown: Vec<(&Happening, &str)> = Vec::new();
         for (events, whose) in [(&self.known.events, ""), (&self.known.service_events, "Service: ")] {
             match events {
-                Seen::There(events) => told.extend(events.iter().map(|event| (event, whose))),
+                Seen::There(events) => shown.extend(events.iter().map(|event| (event, whose))),
                 Seen::Missing => {}
                 Seen::Forbidden => page.line("Events", "you may not list them"),
                 Seen::Failed(why) => page.line("Events", &format!("cannot be listed: {why}")),
             }
         }
-        told.sort_by_key(|(event, _)| event.at);
-        let skipped = told.len().saturating_sub(EVENTS);
-        for (number, (event, whose)) in told.iter().skip(skipped).enumerate() {
+        shown.sort_by_key(|(event, _)| event.at);
+        let skipped = shown.len().saturating_sub(EVENTS);
+        for (number, (event, whose)) in shown.iter().skip(skipped).enumerate() {
             let paint = if event.warning { Paint::Warn } else { Paint::Plain };
             let words = format!(
                 "{} {whose}{}: {}",
@@ -357,14 +357,14 @@ impl Describer<'_> {
             );
             page.painted(if number == 0 { "Events" } else { "" }, &words, paint);
         }
-        if told.is_empty() {
+        if shown.is_empty() {
             page.line("Events", "none that are still kept");
         }
     }
 }
 
 /// `Reason: message`.
-fn told(condition: &Condition) -> String {
+fn summary(condition: &Condition) -> String {
     if condition.message.is_empty() {
         return condition.reason.clone();
     }
@@ -382,12 +382,12 @@ fn who(takers: Option<&Takers>, count: i32) -> (String, Paint) {
         number => format!("; {number} not ready: {}", names(waiting)),
     };
     match ready.len() {
-        0 => (format!("nobody{waits}"), Paint::Bad),
+        0 => (format!("none{waits}"), Paint::Bad),
         number => (format!("{number} ready: {}{waits}", names(ready)), Paint::Plain),
     }
 }
 
-/// How many Pods the selector matches, and how many are ready.
+/// Returns the number of Pods that the selector matches, and of ready ones.
 fn count(pods: &[Pod]) -> String {
     let is_ready = |pod: &&Pod| {
         let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());

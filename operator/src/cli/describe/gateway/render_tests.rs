@@ -79,7 +79,7 @@ fn known(gateway: Gateway) -> Known {
     }
 }
 
-fn told(known: &Known) -> String {
+fn described(known: &Known) -> String {
     let now = NOW.parse().unwrap();
     render(known, &health::of(&known.gateway, now), now, PAPER)
 }
@@ -96,7 +96,7 @@ fn a_fine_one_says_who_takes_the_traffic() {
             "All addresses are of private networks",
         )],
     );
-    insta::assert_snapshot!(told(&known(gateway("shop", &status))));
+    insta::assert_snapshot!(described(&known(gateway("shop", &status))));
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn one_that_is_public_says_so_first_and_how_to_close_it() {
     let mut known = known(gateway("shop", &status));
     known.slices = Seen::There(vec![slice(&[("shop-1", false)])]);
     known.pods = Seen::There(vec![pod("shop-1", 8080, false)]);
-    insta::assert_snapshot!(told(&known));
+    insta::assert_snapshot!(described(&known));
 }
 
 #[test]
@@ -147,12 +147,12 @@ fn one_that_is_refused_has_no_service_and_says_what_to_write() {
     known.pods = Seen::Forbidden;
     known.events = Seen::Forbidden;
     known.service_events = Seen::Missing;
-    let text = told(&known);
+    let text = described(&known);
     for words in [
         "Gateway app/shop is failing: UnknownProvider",
         "shop-lb does not exist",
         "whose load balancer it is",
-        "http            nobody",
+        "http            none",
         "you may not list them",
         "UnknownProvider Write spec.service.provider",
     ] {
@@ -174,7 +174,7 @@ fn a_listener_with_a_certificate_shows_the_secret_its_end_and_where_its_story_is
         secret_name: "shop-http-tls".into(),
         not_after: Some("2026-12-21T12:00:00Z".parse().unwrap()),
     });
-    let text = told(&known(shop));
+    let text = described(&known(shop));
     for words in [
         "http: 443/TCP (HTTPS) to the Pods' port 443, for shop.test",
         "Secret shop-http-tls, good until 2026-12-21T12:00:00Z (in 30d)",
@@ -193,12 +193,12 @@ fn a_service_of_somebody_else_and_one_that_leaves_are_told() {
     let mut theirs = service();
     theirs.metadata.owner_references = None;
     known.service = Seen::There(theirs);
-    assert!(told(&known).contains("shop-lb, which is not of this Gateway"));
+    assert!(described(&known).contains("shop-lb, which is not of this Gateway"));
     let mut leaving = service();
     leaving.metadata.deletion_timestamp = leaving.metadata.creation_timestamp.clone();
     leaving.metadata.finalizers = Some(vec!["service.kubernetes.io/load-balancer-cleanup".into()]);
     known.service = Seen::There(leaving);
-    let text = told(&known);
+    let text = described(&known);
     assert!(
         text.contains("held by service.kubernetes.io/load-balancer-cleanup"),
         "{text}"

@@ -1,4 +1,4 @@
-//! Who takes the traffic of a listener: names of Pods, from EndpointSlices.
+//! Pods that take the traffic of a listener: their names, from EndpointSlices.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ pub(super) struct Takers {
     pub waiting: BTreeSet<String>,
 }
 
-/// Those that the slices name for the port. A Pod with two families counts once; an endpoint without a Pod has its address.
+/// Returns the Pods in the slices for the port. A Pod with two families counts once; an endpoint without a Pod has its address.
 pub(super) fn takers(slices: &[EndpointSlice], port: &str) -> Takers {
     let mut takers = Takers::default();
     let of_port = |slice: &&EndpointSlice| {
@@ -46,8 +46,8 @@ pub(super) fn takers(slices: &[EndpointSlice], port: &str) -> Takers {
     takers
 }
 
-/// What the Pods declare in place of the number of a port that none of them declares. It may work all the same, for nobody
-/// has to declare a port; but a wrong number is found by nobody else. None when it is declared, or nothing is.
+/// Returns the ports that the Pods declare in place of the number of a port that none of them declares. It may work all the same, for
+/// declarations are optional; but nothing else finds a wrong number. None when it is declared, or nothing is.
 pub(super) fn undeclared(pods: &[Pod], port: &Port) -> Option<Vec<String>> {
     let IntOrString::Int(number) = port.target else {
         return None;

@@ -1,4 +1,4 @@
-//! How a Gateway does, decided from its object alone.
+//! Health of a Gateway, decided from its object alone.
 
 use gatehouse_crds::gateway::{Gateway, GatewayStatus};
 use jiff::{SignedDuration, Timestamp};
@@ -13,9 +13,9 @@ use crate::{
     kubernetes::conditions,
 };
 
-/// How long the operator may take to look at a Gateway that is new.
+/// Time for the operator to reconcile a new Gateway.
 const FIRST_RECONCILE_GRACE: SignedDuration = SignedDuration::from_secs(60);
-/// How long a cloud may take for what it usually does in less: load balancers take a minute or three.
+/// Time for a cloud to create a load balancer, which usually takes a minute or three.
 const LOAD_BALANCER_GRACE: SignedDuration = SignedDuration::from_secs(600);
 
 /// Reasons that pass by themselves, for a while.
@@ -33,7 +33,7 @@ const PASSING: &[&str] = &[
 /// The worst first, as they are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::cli) enum State {
-    /// Somebody has to act.
+    /// A user has to act.
     Failing,
     /// It is on its way.
     Pending,
@@ -62,7 +62,7 @@ pub(in crate::cli) struct Health {
     pub state: State,
     /// A word with an advice; none when there is nothing to say.
     pub reason: Option<String>,
-    /// What follows the reason in a table.
+    /// Text after the reason in a table.
     pub detail: String,
 }
 
@@ -123,7 +123,7 @@ fn is_bad(condition: &Condition) -> bool {
     condition.status != "True"
 }
 
-/// Of one condition that is not True.
+/// Returns the health by a condition that is not True.
 fn judged(condition: &Condition, detail: &str, now: Timestamp) -> Health {
     let age = now.duration_since(condition.last_transition_time.0);
     let passes = PASSING.contains(&condition.reason.as_str());
@@ -136,7 +136,7 @@ fn judged(condition: &Condition, detail: &str, now: Timestamp) -> Health {
     Health::new(State::Failing, &condition.reason, detail.join(", "))
 }
 
-/// What is wrong with a listener, in the order in which it is to be refreshed.
+/// Returns the fault of a listener, in the order in which they are to be fixed.
 pub(in crate::cli) fn trouble(conditions: &[Condition]) -> Option<&Condition> {
     [ACCEPTED, RESOLVED_REFS, PROGRAMMED]
         .into_iter()

@@ -25,7 +25,7 @@ fn every_trouble_has_its_state_and_the_worst_is_told() {
     let idle = ("http/Programmed", "False", "NoMatchingPods", "m");
     let no_certificate = ("http/ResolvedRefs", "False", "CertificateNotReady", "m");
     let unverified = ("ExposureVerified", "Unknown", "NotVerified", "m");
-    for (differs, told) in [
+    for (differs, expected) in [
         (&[][..], "fine"),
         (&[mismatch, idle], "failing ExposureMismatch"),
         (&[refused, unaccepted], "failing UnknownProvider"),
@@ -38,7 +38,7 @@ fn every_trouble_has_its_state_and_the_worst_is_told() {
         (&[no_certificate], "pending CertificateNotReady http"),
         (&[unverified], "pending NotVerified"),
     ] {
-        assert_eq!(judged(differs), told, "{differs:?}");
+        assert_eq!(judged(differs), expected, "{differs:?}");
     }
 }
 

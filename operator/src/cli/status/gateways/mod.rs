@@ -50,7 +50,7 @@ pub(in crate::cli) async fn list(
     unseen(connection::list(api, selection).await)
 }
 
-/// Parts what the user is told beside the Certificates from what ends the command.
+/// Separates what the user sees beside the Certificates from what ends the command.
 pub(in crate::cli) fn unseen<T>(answer: Result<T, Trouble>) -> Result<Result<T, String>, Trouble> {
     match answer {
         Ok(value) => Ok(Ok(value)),

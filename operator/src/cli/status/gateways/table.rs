@@ -114,7 +114,7 @@ fn facts(gateway: &Gateway, columns: Columns) -> Vec<Cell> {
     cells
 }
 
-/// Who may reach it.
+/// Network from which it can be reached.
 pub(in crate::cli) fn scope(spec: &ServiceSpec) -> &'static str {
     match spec.scope.unwrap_or_default() {
         Scope::External => "External",
@@ -150,7 +150,7 @@ pub(in crate::cli) fn address(address: &GatewayAddress) -> String {
     }
 }
 
-/// What came of the check of the addresses.
+/// Returns the result of the check of the addresses.
 fn verdict(status: &GatewayStatus) -> Cell {
     let Some(verified) = conditions::find(&status.conditions, EXPOSURE_VERIFIED) else {
         return Cell::new("unverified");
