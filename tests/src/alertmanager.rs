@@ -16,15 +16,15 @@ use crate::{assets, ports};
 
 const START: Duration = Duration::from_secs(20);
 
-/// It tells nobody: what it shows is what counts.
-const CONFIGURATION: &str = "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n";
+/// It notifies no one: its list of alerts is what counts.
+const CONFIGURATION: &str = "route: {receiver: absent}\nreceivers: [{name: absent}]\n";
 
 /// A running Alertmanager.
 pub struct Alertmanager {
     folder: PathBuf,
     address: IpAddr,
     port: u16,
-    /// What says with whom it is in a cluster.
+    /// Returns the peers of its cluster.
     cluster: Vec<String>,
     process: Option<Process>,
 }
@@ -67,12 +67,12 @@ impl Alertmanager {
         Ok(started)
     }
 
-    /// What people write as its address.
+    /// Returns its address as users write it.
     pub fn url(&self) -> String {
         format!("http://{}:{}", self.address, self.port)
     }
 
-    /// Where it listens.
+    /// Returns the address on which it listens.
     pub fn address(&self) -> (IpAddr, u16) {
         (self.address, self.port)
     }

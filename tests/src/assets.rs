@@ -2,7 +2,7 @@
 //!
 //! `KUBEBUILDER_ASSETS` (envtest's convention: `etcd`, `kube-apiserver`, `kubectl` in one folder) comes first. What is not
 //! there is built once from the Go modules that `tests/tools/go.mod` pins, into a cache named after that file's content.
-//! Nothing is ever skipped: what cannot be had is an error that says what to install.
+//! Nothing is ever skipped: a program that cannot be installed is an error that says what to install.
 
 mod pebble_source;
 
@@ -117,7 +117,7 @@ fn required_version(module: &str) -> &'static str {
         .expect("go.mod requires the module")
 }
 
-/// Where the programs are. Cheap to copy around, found once a process.
+/// Paths of the programs. Cheap to copy, found once a process.
 #[derive(Clone, Debug)]
 pub struct Assets {
     given: Option<PathBuf>,
@@ -235,7 +235,7 @@ fn check_go() -> Result<(), Error> {
 }
 
 /// Says at once, before any long build, which prerequisite is missing: a C compiler (the crypto library is C), and Go
-/// unless every tool is there already.
+/// unless every tool exists already.
 pub fn check_prerequisites() -> Result<(), Error> {
     let compiler = std::env::var("CC").unwrap_or_default();
     let named = compiler

@@ -8,7 +8,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, TrustAnchor, U
 use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-/// What was found in a Secret that passed.
+/// Content of a Secret that passed.
 #[derive(Clone, Debug)]
 pub struct Chain {
     /// Leaf first.
@@ -17,7 +17,7 @@ pub struct Chain {
     pub not_after: Timestamp,
     /// Lower-case hexadecimal, without leading zeros' sign byte.
     pub serial: String,
-    /// `tls.crt` as it stands.
+    /// `tls.crt` as written.
     pub pem: String,
     /// SPKI of the leaf, DER: changes when the key is rotated.
     pub public_key: Vec<u8>,

@@ -1,4 +1,4 @@
-//! Pebble's challenge test server: a DNS server that answers what it is told, and remembers what it was asked.
+//! Pebble's challenge test server: a DNS server with set answers, which remembers its queries.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -21,7 +21,7 @@ pub struct ChallengeServer {
 }
 
 impl ChallengeServer {
-    /// Starts it; every name has the address 127.0.0.1 until told otherwise.
+    /// Starts it; every name has the address 127.0.0.1 until it is set.
     pub async fn start(folder: &Path, assets: &Assets) -> Result<Self, Error> {
         let (dns_port, management) = (ports::free(), ports::free());
         let mut command = Command::new(assets.path(Tool::PebbleChalltestsrv));
@@ -137,7 +137,7 @@ impl ChallengeServer {
     }
 }
 
-/// The server compares names as they stand in a question, with their last dot.
+/// The server compares names as they are in a query, with their last dot.
 fn dotted(host: &str) -> String {
     format!("{}.", host.trim_end_matches('.'))
 }

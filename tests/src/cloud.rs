@@ -1,5 +1,5 @@
 //! A cloud's load balancer controller, played by the tests: it gives Services of type `LoadBalancer` addresses, as it was
-//! told to, and writes down every version of every Service that it sees.
+//! the test sets, and records every version of every Service that it sees.
 //!
 //! It writes as the field manager [`MANAGER`], as the controllers of clouds do: status, an annotation of its own and a
 //! finalizer, and takes them away again when the Service goes or is no load balancer any more.
@@ -29,7 +29,7 @@ pub const ANNOTATION: &str = "cloud.test/load-balancer-id";
 /// The finalizer that real clouds use.
 pub const FINALIZER: &str = "service.kubernetes.io/load-balancer-cleanup";
 
-/// What a Service gets.
+/// Answer to a Service.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
     /// A private address of its own.
@@ -46,7 +46,7 @@ pub enum Answer {
     Failure(String),
 }
 
-/// How it behaves.
+/// Behaviour of the cloud.
 #[derive(Clone, Debug)]
 pub struct Habits {
     pub answer: Answer,
@@ -97,7 +97,7 @@ pub struct Cloud {
 }
 
 impl Cloud {
-    /// Serves one namespace; returns once it has seen what is there.
+    /// Serves one namespace; returns once it has seen the existing Services.
     pub async fn start(client: Client, namespace: &str, habits: Habits) -> Self {
         let shared = Arc::<Shared>::default();
         *locked(&shared.habits) = Some(habits);
@@ -114,7 +114,7 @@ impl Cloud {
         Self { shared, again, task }
     }
 
-    /// From now on, and for all that are there, but for those with an answer of their own.
+    /// Sets the answer for all Services, but for those with an answer of their own.
     pub fn answers(&self, answer: Answer) {
         if let Some(habits) = locked(&self.shared.habits).as_mut() {
             habits.answer = answer;
@@ -208,11 +208,11 @@ impl Worker {
             };
             // One after the other for each, all beside each other.
             let queue = queues.entry(name.clone()).or_insert_with(|| {
-                let (queue, mut told) = mpsc::unbounded_channel::<()>();
+                let (queue, mut reported) = mpsc::unbounded_channel::<()>();
                 let worker = self.clone();
                 work.spawn(async move {
-                    while told.recv().await.is_some() {
-                        while told.try_recv().is_ok() {}
+                    while reported.recv().await.is_some() {
+                        while reported.try_recv().is_ok() {}
                         worker.look(&name).await;
                     }
                 });
@@ -316,7 +316,7 @@ impl Worker {
             .api
             .patch_status(&service.name_any(), &manager(), &Patch::Merge(&patch))
             .await;
-        told(patched.map(drop));
+        reported(patched.map(drop));
     }
 
     async fn release(&self, service: &Service) {
@@ -333,7 +333,7 @@ impl Worker {
             .api
             .patch(&service.name_any(), &manager(), &Patch::Merge(&patch))
             .await;
-        told(patched.map(drop));
+        reported(patched.map(drop));
     }
 
     async fn warn(&self, service: &Service, words: &str) {
@@ -357,11 +357,11 @@ impl Worker {
             last_timestamp: Some(Time(Timestamp::now())),
             ..Event::default()
         };
-        told(self.events.create(&PostParams::default(), &event).await.map(drop));
+        reported(self.events.create(&PostParams::default(), &event).await.map(drop));
     }
 }
 
-/// Who may reach a load balancer, by what its Service says.
+/// Returns the exposure of a load balancer by its Service.
 pub fn exposure(provider: Provider, service: &Service) -> Exposure {
     let class = service
         .spec
@@ -377,8 +377,8 @@ fn manager() -> PatchParams {
     }
 }
 
-/// A Service that went or came anew meanwhile is looked at again when the watch shows it.
-fn told(outcome: Result<(), kube::Error>) {
+/// A Service that was deleted or recreated meanwhile is handled when the watch shows it.
+fn reported(outcome: Result<(), kube::Error>) {
     match outcome {
         Ok(()) => {}
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => {}

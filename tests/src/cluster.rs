@@ -1,4 +1,4 @@
-//! What a test does with a cluster: apply, wait by watch, read.
+//! Operations of a test on a cluster: apply, wait by watch, read.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -116,7 +116,7 @@ impl Cluster {
         }
     }
 
-    /// What the API server says against a manifest.
+    /// Returns the API server's errors for a manifest.
     pub async fn refusal(&self, namespace: &str, yaml: &str) -> String {
         match self.try_apply(namespace, yaml).await {
             Err(Error::Kube(kube::Error::Api(status))) => status.message.clone(),

@@ -30,7 +30,7 @@ const CONTROLLERS: &str = "garbage-collector-controller,namespace-controller,ser
                            replicaset-controller,statefulset-controller,daemonset-controller,disruption-controller,\
                            resourcequota-controller,ttl-after-finished-controller";
 
-/// What else to start.
+/// Further components to start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     pub controller_manager: bool,
@@ -106,7 +106,7 @@ impl ControlPlane {
         &self.admin
     }
 
-    /// Where the API server listens: what a [`crate::Proxy`] leads to.
+    /// Address of the API server: the target of a [`crate::Proxy`].
     pub fn address(&self) -> std::net::SocketAddr {
         ([127, 0, 0, 1], self.port).into()
     }
@@ -130,7 +130,7 @@ impl ControlPlane {
         client(&self.kubeconfig()).await
     }
 
-    /// Who a service account is, by a `TokenRequest`: exactly the rights that RBAC gives it.
+    /// Returns the identity of a service account, by a `TokenRequest`: exactly the rights that RBAC gives it.
     pub async fn service_account(&self, namespace: &str, name: &str) -> Result<Identity, Error> {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client().await?, namespace);
         let request = TokenRequest {

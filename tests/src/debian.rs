@@ -56,7 +56,7 @@ pub(crate) fn unpacked(package: &str, program: &str) -> Result<PathBuf, String> 
     Ok(whole.join(program))
 }
 
-/// Makes what was unpacked be seen where its program looks for it, unless something is there.
+/// Links what was unpacked to where its program looks for it, unless something exists there.
 pub(crate) fn link(unpacked: &Path, place: &Path) -> Result<(), String> {
     let said = |error: std::io::Error| format!("; linking {} failed: {error}", place.display());
     let _lock = lock().map_err(|error| format!("; {error}"))?;

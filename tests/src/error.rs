@@ -1,9 +1,9 @@
-//! What can go wrong before a test begins.
+//! Failures before a test begins.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// A component could not be had, started or reached. `Display` says what to do about it.
+/// A component could not be installed, started or reached. `Display` says what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A program that the reader has to install.

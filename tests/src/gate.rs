@@ -1,7 +1,7 @@
-//! A gate in front of a TLS server: it reads every request that passes, and stops, drops or answers those it is told to.
+//! A gate in front of a TLS server: it reads every request that passes, and stops, drops or answers those that a test names.
 //!
 //! [`crate::Proxy`] breaks connections; a gate breaks single requests, so that a process can be ended at exactly one step of
-//! a conversation: before the server hears of it, or after, and before the answer is back.
+//! a conversation: before the server receives it, or after, and before the answer is back.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -35,15 +35,15 @@ pub struct Seen {
     /// With the query.
     pub path: String,
     pub agent: String,
-    /// What the server answered, also when the answer was held back; the gate's own answer when the server was not asked.
+    /// The server's answer, also when it was held back; the gate's own answer when the server was not asked.
     pub status: StatusCode,
-    /// Whether the server heard of it.
+    /// Whether the server received it.
     pub asked: bool,
     /// When the request arrived.
     pub at: Instant,
 }
 
-/// What the gate says in the server's place.
+/// Answer of the gate in place of the server.
 #[derive(Clone, Debug)]
 pub struct Reply {
     pub status: u16,
@@ -85,7 +85,7 @@ enum Action {
     Answer(Reply),
     Edit(Edit),
     Hold {
-        /// The server hears of it first, and only the answer waits.
+        /// The server receives it first, and only the answer waits.
         forwarded: bool,
         reached: Arc<watch::Sender<usize>>,
         verdict: watch::Receiver<Verdict>,
@@ -112,7 +112,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// What to do with a request. A hold whose [`Stop`] is gone counts no more.
+    /// Treatment of a request. A hold whose [`Stop`] is dropped does not count.
     fn action(&self, method: &Method, path: &str) -> Option<Action> {
         let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
         rules.retain(|rule| {
@@ -182,17 +182,17 @@ impl Gate {
         })
     }
 
-    /// Where to connect to.
+    /// Address of the server.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Whom to trust there.
+    /// Trusted CA of the server.
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem
     }
 
-    /// Stops requests whose path has `part` in it before the server hears of them.
+    /// Stops requests whose path has `part` in it before the server receives them.
     pub fn hold_request(&self, method: Method, part: &str) -> Stop {
         self.hold(method, part, false)
     }
@@ -273,8 +273,8 @@ impl Drop for Gate {
     }
 }
 
-/// A place where requests are stopped. With its drop those that wait are thrown away (the server never hears of them, or
-/// nobody of its answer), and later ones pass.
+/// A place where requests are stopped. With its drop those that wait are thrown away (the server never receives them, or
+/// no client its answer), and later ones pass.
 pub struct Stop {
     what: String,
     reached: watch::Receiver<usize>,
@@ -282,7 +282,7 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Waits until a request stands here.
+    /// Waits until a request is stopped here.
     pub async fn reached(&mut self, within: Duration) {
         let reached = tokio::time::timeout(within, self.reached.wait_for(|count| *count > 0)).await;
         assert!(
@@ -292,12 +292,12 @@ impl Stop {
         );
     }
 
-    /// How many requests came here so far.
+    /// Returns the number of requests so far.
     pub fn count(&self) -> usize {
         *self.reached.borrow()
     }
 
-    /// Lets those that wait go on, and later ones pass.
+    /// Lets those that wait continue, and later ones pass.
     pub async fn release(self) {
         self.verdict.send_replace(Verdict::Go);
         // Every waiter has its copy of the receiver until it has read the verdict; one copy is the rule's own.
@@ -426,7 +426,7 @@ async fn handle(
     Ok(Response::from_parts(head, body.boxed()))
 }
 
-/// Whether a held request goes on.
+/// Whether a held request continues.
 async fn passes(mut verdict: watch::Receiver<Verdict>) -> bool {
     verdict.wait_for(|verdict| *verdict == Verdict::Go).await.is_ok()
 }

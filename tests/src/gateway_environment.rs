@@ -1,4 +1,4 @@
-//! Where Gateways are tried: a namespace with an operator of its own behind a gate, a [`Cloud`], and Pods that are API
+//! Environment for Gateways: a namespace with an operator of its own behind a gate, a [`Cloud`], and Pods that are API
 //! objects only, so that the controller manager makes real `EndpointSlices` of them.
 
 use std::collections::BTreeMap;
@@ -152,7 +152,7 @@ impl GatewayEnvironment {
             .await
     }
 
-    /// Waits until a Gateway is there with its address, and that address checked.
+    /// Waits until a Gateway has its address, and that address is checked.
     pub async fn programmed(&self, name: &str) -> Gateway {
         self.wait(name, "Programmed", "True", "Programmed").await
     }
@@ -216,7 +216,7 @@ impl GatewayEnvironment {
         let labels: BTreeMap<_, _> = labels.iter().copied().collect();
         let pod: Pod = serde_json::from_value(json!({
             "metadata": {"name": name, "labels": labels},
-            // Endpoints are of Pods that are at a node which is there.
+            // Endpoints are of Pods on an existing node.
             "spec": {"nodeName": self.namespace, "containers": [{"name": "app", "image": "app", "ports": ports}]},
         }))
         .expect("a Pod");
@@ -233,7 +233,7 @@ impl GatewayEnvironment {
         self.pod_ready(name, ready).await;
     }
 
-    /// What a kubelet says of a Pod's readiness.
+    /// Returns a kubelet's condition for a Pod's readiness.
     pub async fn pod_ready(&self, name: &str, ready: bool) {
         let pods: Api<Pod> = self.cluster.api(&self.namespace);
         let status = if ready { "True" } else { "False" };
@@ -282,7 +282,7 @@ impl GatewayEnvironment {
         .await
     }
 
-    /// Requests of the operator so far that write, or read anew what it does not watch.
+    /// Returns the operator's requests so far that write, or read again what it does not watch.
     pub fn requests(&self) -> Vec<Seen> {
         let mut seen = self.gate.seen();
         seen.retain(|seen| !seen.path.contains("watch=true"));
@@ -308,7 +308,7 @@ impl GatewayEnvironment {
             }
             assert!(
                 tokio::time::Instant::now() < deadline,
-                "the operator goes on writing: {:#?}",
+                "the operator continues to write: {:#?}",
                 after.iter().rev().take(8).collect::<Vec<_>>()
             );
         }
@@ -319,7 +319,7 @@ fn gateway(name: &str, spec: &Value) -> Value {
     json!({"apiVersion": "gatehouse.dev/v1alpha1", "kind": "Gateway", "metadata": {"name": name}, "spec": spec})
 }
 
-/// What a Gateway says of a listener.
+/// Returns a listener's status of a Gateway.
 pub fn listener_of(gateway: &Gateway, listener: &str) -> Option<Value> {
     let listeners = &gateway.status.as_ref()?.listeners;
     let found = listeners.iter().find(|found| found.name == listener)?;

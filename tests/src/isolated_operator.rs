@@ -1,6 +1,6 @@
 //! A namespace with an operator of its own that stays within it, and a gate on each side of the operator.
 //!
-//! Many scenes share one [`TestCluster`]: what happens at one scene's gates, and to its operator, is nobody else's.
+//! Many environments share one [`TestCluster`]: what happens at one's gates, and to its operator, affects no other.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -57,7 +57,7 @@ impl IsolatedOperator {
         }
     }
 
-    /// How this scene's operators are started: within the namespace, through the gate.
+    /// Returns the options of this environment's operators: within the namespace, through the gate.
     pub fn options(&self) -> operator::Options {
         operator::Options::new(&self.kubeconfig)
             .arg(format!("--namespace={}", self.namespace))
@@ -106,7 +106,7 @@ impl IsolatedOperator {
             .wait_condition(&self.certificates(), name, "Ready", "True", within)
             .await;
         let secret = self.cluster.secret(&self.namespace, &format!("{name}-tls")).await;
-        chain::assert_chain(&secret.expect("the Secret is there"), root_pem, names)
+        chain::assert_chain(&secret.expect("the Secret exists"), root_pem, names)
     }
 
     /// Waits until a Certificate is not Ready for this reason, and says when it is tried again.
@@ -171,7 +171,7 @@ pub fn through(test_cluster: &TestCluster, gate: &Gate, name: &str) -> Result<Pa
     by_gate(test_cluster, gate, test_cluster.plane.admin(), name)
 }
 
-/// Anybody's kubeconfig by way of a gate.
+/// Returns a kubeconfig that leads through a gate.
 pub fn by_gate(test_cluster: &TestCluster, gate: &Gate, identity: &Identity, name: &str) -> Result<PathBuf, Error> {
     let ca = test_cluster.folder().join(format!("{name}-gate-ca.crt"));
     write_private(&ca, gate.ca_pem())?;

@@ -31,7 +31,7 @@ static KEEPER: OnceLock<Mutex<ChildStdin>> = OnceLock::new();
     clippy::zombie_processes,
     reason = "it ends after this process: that is what it is for"
 )]
-fn tell(verb: &str, what: &str) {
+fn report(verb: &str, what: &str) {
     let keeper = KEEPER.get_or_init(|| {
         let child = Command::new("/bin/sh")
             .args(["-c", SCRIPT, "gatehouse-keeper"])
@@ -50,17 +50,17 @@ fn tell(verb: &str, what: &str) {
 
 /// From now on the process group `pid` ends with this process.
 pub(crate) fn adopt(pid: u32) {
-    tell("add", &pid.to_string());
+    report("add", &pid.to_string());
 }
 
-/// The process has been waited for; its number may soon be somebody else's.
+/// The process has been waited for; its number may soon belong to another one.
 pub(crate) fn release(pid: u32) {
-    tell("del", &pid.to_string());
+    report("del", &pid.to_string());
 }
 
 /// The folder is removed with this process.
 pub(crate) fn remove_at_exit(folder: &Path) {
-    tell("dir", &folder.display().to_string());
+    report("dir", &folder.display().to_string());
 }
 
 #[cfg(test)]

@@ -70,7 +70,7 @@ impl Knot {
         })
     }
 
-    /// Where it answers, by UDP and TCP.
+    /// Returns its address, for UDP and TCP.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -144,7 +144,7 @@ impl Knot {
         &self.log
     }
 
-    /// It answers nobody until it is thawed.
+    /// It answers no query until it is thawed.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::error::Error;
 use crate::pki::write_private;
 
-/// What a kubeconfig says. All kubectl, kube and Gatehouse need.
+/// Content of a kubeconfig: all that kubectl, kube and Gatehouse need.
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// `https://127.0.0.1:port`

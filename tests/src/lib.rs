@@ -3,7 +3,7 @@
 //! [`TestCluster`] puts together what a suite needs: etcd and kube-apiserver ([`ControlPlane`]), the controller manager,
 //! Pebble with its challenge server, Knot for DNS updates, and operators under test. Each component is a file, a struct
 //! and a child process; [`keeper`] makes sure that no child outlives this process, however it ends. Binaries come from
-//! [`Assets`]; a component that cannot be had fails the run.
+//! [`Assets`]; a component that cannot be installed fails the run.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

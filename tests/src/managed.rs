@@ -1,10 +1,10 @@
-//! Who owns which field of an object (`metadata.managedFields`).
+//! Owners of the fields of an object (`metadata.managedFields`).
 
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt as _;
 use serde_json::Value;
 
-/// What a field manager owns of a Service: paths as the API server writes them, such as
+/// Returns the fields of a Service that a manager owns: paths as the API server writes them, such as
 /// `f:metadata f:annotations f:cloud.test/load-balancer-id`.
 pub fn owned_by(service: &Service, manager: &str) -> Vec<String> {
     fn walk(fields: &Value, path: &mut Vec<String>, found: &mut Vec<String>) {

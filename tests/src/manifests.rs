@@ -74,11 +74,11 @@ spec:
     )
 }
 
-/// A Certificate that is never ready, for its Issuer `nobody` is not there; it has the label `team: shop`.
+/// A Certificate that is never ready, for its Issuer `absent` does not exist; it has the label `team: shop`.
 pub fn orphan(name: &str) -> String {
     format!(
         "apiVersion: gatehouse.dev/v1alpha1\nkind: Certificate\nmetadata: {{name: {name}, labels: {{team: shop}}}}\n\
-         spec: {{secretName: {name}-tls, issuerRef: {{name: nobody}}, dnsNames: [{name}.test]}}\n"
+         spec: {{secretName: {name}-tls, issuerRef: {{name: absent}}, dnsNames: [{name}.test]}}\n"
     )
 }
 

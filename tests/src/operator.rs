@@ -78,7 +78,7 @@ fn build(targets: &[&str]) -> Result<PathBuf, Error> {
         })
 }
 
-/// How to start it. Loopback is allowed and ports are picked by the operator unless said otherwise.
+/// Options of the start. Loopback is allowed and ports are picked by the operator by default.
 #[derive(Clone, Debug)]
 pub struct Options {
     kubeconfig: PathBuf,
@@ -200,7 +200,7 @@ impl Operator {
         Web::plain().get(&format!("http://{address}{path}")).await
     }
 
-    /// Where it said that it listens: `metrics`, `health`, `http01`.
+    /// Addresses on which it listens: `metrics`, `health`, `http01`.
     pub fn address_of(&self, what: &str) -> Result<SocketAddr, Error> {
         listening(&self.log, what).ok_or_else(|| Error::Deadline {
             what: format!("a log line `{what} listening`"),
@@ -223,7 +223,7 @@ impl Operator {
         self.process.terminate(within).await
     }
 
-    /// `SIGSTOP`: the process makes no step while the world goes on.
+    /// `SIGSTOP`: the process makes no step while time passes.
     pub fn freeze(&mut self) {
         self.process.signal(Signal::STOP);
     }

@@ -18,7 +18,7 @@ use crate::web::Web;
 
 const START: Duration = Duration::from_secs(30);
 
-/// How this Pebble behaves. The default is the kindest there is: no bad nonces, no pauses, one profile of 90 days.
+/// Behaviour of this Pebble. The default is the kindest: no bad nonces, no pauses, one profile of 90 days.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Per cent of good nonces that are refused.
@@ -27,7 +27,7 @@ pub struct Options {
     pub authz_reuse: u8,
     /// Challenges pass without being looked at.
     pub always_valid: bool,
-    /// Up to so many seconds (at random) before a challenge is looked at.
+    /// Seconds (at most, at random) before a challenge is validated.
     pub sleep: Option<u32>,
     /// Intermediates in a chain.
     pub chain_length: u8,
@@ -40,9 +40,9 @@ pub struct Options {
     pub profiles: Vec<(String, u64)>,
     /// Domains that are rejected, with those below them.
     pub blocklist: Vec<String>,
-    /// Where HTTP-01 is looked at: the port of the operator's responder.
+    /// Port for the validation of HTTP-01: that of the operator's responder.
     pub http_port: Option<u16>,
-    /// Where TLS-ALPN-01 is looked at.
+    /// Port for the validation of TLS-ALPN-01.
     pub tls_port: Option<u16>,
     /// The DNS server that it asks.
     pub dns: Option<std::net::SocketAddr>,
@@ -70,7 +70,7 @@ impl Default for Options {
     }
 }
 
-/// What Pebble knows of a certificate.
+/// Pebble's record of a certificate.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "PascalCase")]
 pub struct CertificateStatus {
@@ -125,7 +125,7 @@ impl Pebble {
         format!("https://{}/dir", proxy.address())
     }
 
-    /// Where the ACME API listens.
+    /// Returns the address of the ACME API.
     pub fn address(&self) -> std::net::SocketAddr {
         ([127, 0, 0, 1], self.port).into()
     }
@@ -174,7 +174,7 @@ impl Pebble {
         self.managed(&format!("/roots/{index}")).await
     }
 
-    /// What became of a serial number (hexadecimal); `None` when Pebble never issued it.
+    /// Returns the status of a serial number (hexadecimal); `None` when Pebble never issued it.
     pub async fn status_of(&self, serial: &str) -> Result<Option<CertificateStatus>, Error> {
         let url = self.management_url(&format!("/cert-status-by-serial/{serial}"));
         let (status, body) = Web::trusting(&self.ca_pem).get(&url).await?;
@@ -187,7 +187,7 @@ impl Pebble {
         })
     }
 
-    /// What ARI answers for a certificate (PEM) from now on; `answer` may be any text, also one that is no JSON.
+    /// Sets the answer of ARI for a certificate (PEM) from now on; `answer` may be any text, also one that is no JSON.
     pub async fn set_renewal_info(&self, certificate: &str, answer: &str) -> Result<(), Error> {
         let url = self.management_url("/set-renewal-info/");
         let body = json!({"Certificate": certificate, "ARIResponse": answer}).to_string();

@@ -13,7 +13,7 @@ pub use rustix::process::Signal;
 use crate::error::{Doing as _, Error};
 use crate::keeper;
 
-/// How often a readiness probe asks.
+/// Interval of a readiness probe.
 const PROBE_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A child in a process group of its own (a Ctrl-C in the terminal is ours to handle, not its), with stdout and stderr
@@ -54,7 +54,7 @@ impl Process {
 
     /// Sends a signal; one that comes too late is no error.
     pub fn signal(&mut self, signal: Signal) {
-        // A child that was waited for gives its number back, perhaps to somebody else.
+        // A child that was waited for gives its number back, perhaps to another process.
         if self.exited().is_none()
             && let Some(pid) = i32::try_from(self.child.id())
                 .ok()

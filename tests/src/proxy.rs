@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::error::{Doing as _, Error};
 
-/// What happens to bytes.
+/// Treatment of bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Mode {
     Pass,
@@ -69,7 +69,7 @@ impl Proxy {
         })
     }
 
-    /// Where to connect to.
+    /// Address of the target.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

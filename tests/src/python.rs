@@ -1,4 +1,4 @@
-//! What the suites run in Python: receivers that were written with other people's libraries.
+//! Python programs of the suites: receivers that were written with other libraries.
 //!
 //! The libraries are pinned in `tests/receivers/requirements.txt` and installed once, into a cache named after that file's
 //! content.
@@ -78,7 +78,7 @@ fn run(program: &Path, arguments: &[&str]) -> Result<(), String> {
     }
 }
 
-/// What Microsoft's schema has against an Adaptive Card.
+/// Returns the errors of an Adaptive Card by Microsoft's schema.
 pub fn adaptive_card(card: &Value) -> Result<(), String> {
     let interpreter = interpreter().map_err(|error| error.to_string())?;
     let mut child = Command::new(interpreter)
@@ -112,12 +112,12 @@ pub struct Verifier {
 pub struct Verified {
     pub path: String,
     pub id: String,
-    /// What `webhook-timestamp` says, and when the request came, both in seconds since 1970.
+    /// Returns `webhook-timestamp`, and the time of the request, both in seconds since 1970.
     pub timestamp: i64,
     pub at: f64,
     /// 204 when it verified, 401 when not, and 503 for the first try on a path that ends in `/late`.
     pub status: u16,
-    /// What the library said against it.
+    /// Error of the library.
     pub error: Option<String>,
     pub body: String,
 }

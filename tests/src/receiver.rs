@@ -1,4 +1,4 @@
-//! A receiver of webhooks that keeps what it is sent, and answers as it is told.
+//! A receiver of webhooks that keeps the requests, and answers as a test sets.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -35,7 +35,7 @@ struct State {
     answer: Answer,
 }
 
-/// What it says.
+/// Summary of the message.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: StatusCode,
@@ -68,7 +68,7 @@ pub struct Received {
     pub path: String,
     pub headers: HeaderMap,
     pub body: Bytes,
-    /// How it was answered.
+    /// Status of the answer.
     pub answered: StatusCode,
     /// When it had come whole.
     pub at: Timestamp,
@@ -140,7 +140,7 @@ impl Receiver {
     }
 
     /// `<status> <rule> <name>` of each CloudEvent that came and was answered by 2xx.
-    pub fn told(&self) -> Vec<String> {
+    pub fn reported(&self) -> Vec<String> {
         let taken = self
             .received()
             .into_iter()

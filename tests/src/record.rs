@@ -31,7 +31,7 @@ where
             while let Some(event) = events.next().await {
                 if let Ok(Event::Apply(object) | Event::InitApply(object)) = event {
                     into.lock().unwrap_or_else(PoisonError::into_inner).push(object);
-                    // Nobody waits for the second.
+                    // None waits for the second.
                     let _ = begun.take().map(|begun| begun.send(()));
                 }
             }
@@ -40,7 +40,7 @@ where
         Self { seen, task }
     }
 
-    /// What was seen so far, in order.
+    /// Returns the objects seen so far, in order.
     pub fn versions(&self) -> Vec<K> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -1,4 +1,4 @@
-//! Revokes a certificate with its own key (RFC 8555, section 7.6), as somebody does who found that key in the open.
+//! Revokes a certificate with its own key (RFC 8555, section 7.6), as a finder of that key would.
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
@@ -15,7 +15,7 @@ use crate::web::Web;
 /// A Pebble that refuses good nonces refuses some of these, too.
 const ATTEMPTS: usize = 20;
 
-/// Tells `pebble` that the key of a certificate is compromised. `certificate` is PEM (the first one counts), `key` its
+/// Reports to `pebble` that the key of a certificate is compromised. `certificate` is PEM (the first one counts), `key` its
 /// P-256 key as PKCS#8 PEM. Pebble's answer, when it refuses, is the error's message.
 pub async fn revoke(pebble: &Pebble, certificate: &str, key: &str) -> Result<(), Error> {
     let url = format!("https://{}/revoke-cert", pebble.address());

@@ -1,4 +1,4 @@
-//! Where a scenario plays: a namespace of its own, and an operator that the tests of a binary share.
+//! Environment of a test: a namespace of its own, and an operator that the tests of a binary share.
 //!
 //! The operator runs under the service account that `config/default` makes, and so with exactly its rights.
 
@@ -27,7 +27,7 @@ use crate::workspace;
 pub const SYSTEM: &str = "gatehouse-system";
 /// Its service account.
 pub const ACCOUNT: &str = "gatehouse-operator";
-/// How long anything may take on a machine that others use, too.
+/// Longest time for anything on a busy machine.
 pub const SOON: Duration = Duration::from_secs(45);
 
 /// A namespace with everything around it.
@@ -38,7 +38,7 @@ pub struct SharedOperator {
     pub namespace: String,
 }
 
-/// What a Certificate became, checked.
+/// Result of a Certificate, checked.
 pub struct Outcome {
     pub certificate: Certificate,
     pub secret: Secret,

@@ -17,7 +17,7 @@ use crate::pebble::{self, Pebble};
 use crate::process::tail;
 use crate::{keeper, ports};
 
-/// What to start.
+/// Components to start.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     pub control_plane: control_plane::Options,
@@ -34,7 +34,7 @@ pub struct TestCluster {
     pub pebble: Option<Pebble>,
     pub challenge_server: Option<ChallengeServer>,
     pub knot: Option<Knot>,
-    /// Where Pebble looks at HTTP-01 challenges: the port for one operator's responder.
+    /// Port for Pebble's validation of HTTP-01: that of one operator's responder.
     pub http01_port: u16,
     assets: Assets,
     folder: PathBuf,
@@ -63,7 +63,7 @@ impl TestCluster {
         Ok(test_cluster)
     }
 
-    /// A world in a folder that stays; what etcd kept there is there again.
+    /// A cluster in a folder that stays; what etcd kept there exists again.
     pub async fn start_in(path: &Path, options: Options) -> Result<Self, Error> {
         let assets = Assets::find()?;
         let zones: Vec<&str> = options.zones.iter().map(String::as_str).collect();

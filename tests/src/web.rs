@@ -98,7 +98,7 @@ pub(crate) fn connector(roots_pem: &str) -> HttpsConnector<HttpConnector> {
         .build()
 }
 
-/// What a server answered.
+/// Answer of a server.
 #[derive(Clone, Debug)]
 pub struct Response {
     pub status: StatusCode,

@@ -1,4 +1,4 @@
-//! Where things are in the workspace and on this machine.
+//! Paths in the workspace and on this machine.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

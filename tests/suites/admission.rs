@@ -48,7 +48,7 @@ fn manifest(kind: &str, spec: &str) -> String {
     format!("apiVersion: gatehouse.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: thing}}\nspec: {spec}\n")
 }
 
-/// What must be refused as a Certificate (beside a secretName and an issuerRef), and words of the message.
+/// Invalid Certificates (beside a secretName and an issuerRef), and parts of the message.
 const BAD_CERTIFICATES: &[(&str, &str)] = &[
     (
         "{}",
@@ -138,7 +138,7 @@ const BAD_CERTIFICATES: &[(&str, &str)] = &[
     ("{ipAddresses: [192.0.2.256]}", "such as 192.0.2.7 or 2001:db8::7"),
     ("{ipAddresses: [192.0.2.0/24]}", "such as 192.0.2.7 or 2001:db8::7"),
     ("{uris: [ns/app]}", "uris must be absolute, such as spiffe://"),
-    ("{emailAddresses: [nobody]}", "plain addresses such as ops@example.com"),
+    ("{emailAddresses: [absent]}", "plain addresses such as ops@example.com"),
     (
         "{dnsNames: [a.test], usages: [serve]}",
         "supported values: \"signing\", \"digital signature\"",
@@ -205,7 +205,7 @@ const BAD_CERTIFICATES: &[(&str, &str)] = &[
     ),
 ];
 
-/// What must be refused as an Issuer and as a ClusterIssuer. `ACME` stands for what an `acme` block needs beside.
+/// Invalid Issuers and ClusterIssuers. `ACME` means what an `acme` block needs beside.
 const BAD_ISSUERS: &[(&str, &str)] = &[
     ("{}", "write exactly one of acme, ca and selfSigned"),
     (
@@ -229,7 +229,7 @@ const BAD_ISSUERS: &[(&str, &str)] = &[
         "spec.acme.privateKeySecretRef: Required value",
     ),
     (
-        "{acme: {ACME, email: nobody, solvers: [HTTP]}}",
+        "{acme: {ACME, email: absent, solvers: [HTTP]}}",
         "email must be a plain address such as ops@example.com",
     ),
     (

@@ -1,4 +1,4 @@
-//! The alarm: what fires reaches its receivers once, ends once, and survives whatever happens on the way.
+//! Alerts: what fires reaches its receivers once, is resolved once, and survives failures on the way.
 //!
 //! Each scenario has an operator of its own that stays within its namespace.
 #![allow(
@@ -28,7 +28,7 @@ async fn isolated(name: &str) -> IsolatedOperator {
     IsolatedOperator::new(&TestCluster::shared().await, name).await
 }
 
-/// A policy that tells at once what is not ready.
+/// A policy that reports at once what is not ready.
 fn policy(name: &str, receivers: &Value) -> String {
     let rules = json!({"notReady": {"after": "1s"}, "expired": {}, "expiring": {}});
     alert_policy(name, &rules, receivers)
@@ -43,14 +43,14 @@ fn policies(isolated: &IsolatedOperator) -> Api<AlertPolicy> {
 }
 
 /// Waits until so many were taken, and then sees that it stays so.
-async fn told(receiver: &Receiver, expected: &[&str]) {
-    let what = format!("told {expected:?}");
+async fn reported(receiver: &Receiver, expected: &[&str]) {
+    let what = format!("reported {expected:?}");
     eventually(&what, SOON, || async {
-        (receiver.told().len() >= expected.len()).then_some(())
+        (receiver.reported().len() >= expected.len()).then_some(())
     })
     .await;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(receiver.told(), expected);
+    assert_eq!(receiver.reported(), expected);
 }
 
 async fn receiver_status(
@@ -85,7 +85,7 @@ async fn what_is_not_ready_is_told_with_everything_one_needs_and_its_mending_onc
     let _operator = isolated.operator().await;
     isolated.apply(&policy("ops", &ops(&receiver))).await;
     isolated.apply(&orphan("web")).await;
-    told(&receiver, &["firing notReady web"]).await;
+    reported(&receiver, &["firing notReady web"]).await;
     let first = &receiver.received()[0];
     assert_eq!(first.header("content-type"), "application/cloudevents+json");
     let event = first.json();
@@ -118,8 +118,8 @@ async fn what_is_not_ready_is_told_with_everything_one_needs_and_its_mending_onc
     assert_eq!(states(&isolated).await, 1);
 
     isolated.apply(&self_signed("own")).await;
-    isolated.apply(&orphan("web").replace("nobody", "own")).await;
-    told(&receiver, &["firing notReady web", "resolved notReady web"]).await;
+    isolated.apply(&orphan("web").replace("absent", "own")).await;
+    reported(&receiver, &["firing notReady web", "resolved notReady web"]).await;
     eventually("nothing is left to remember", SOON, || async {
         (states(&isolated).await == 0).then_some(())
     })
@@ -132,7 +132,7 @@ async fn what_runs_out_is_told_at_its_moment() {
     let _operator = isolated.operator().await;
     isolated.apply(&self_signed("own")).await;
     let yaml = orphan("web")
-        .replace("nobody", "own")
+        .replace("absent", "own")
         .replace("dnsNames", "duration: 40s, dnsNames");
     isolated.apply(&yaml).await;
     isolated
@@ -144,7 +144,7 @@ async fn what_runs_out_is_told_at_its_moment() {
         .await;
     isolated.apply(&policy("ops", &ops(&receiver))).await;
     // Warning and critical of one alert, then another one.
-    told(
+    reported(
         &receiver,
         &["firing expiring web", "firing expiring web", "firing expired web"],
     )
@@ -176,7 +176,7 @@ async fn what_runs_out_is_told_at_its_moment() {
 }
 
 #[tokio::test]
-async fn a_crash_loses_no_alert_and_repeats_it_under_its_id_and_a_deleted_certificate_ends() {
+async fn a_crash_loses_no_alert_and_a_deleted_certificate_ends_its_alert() {
     let (isolated, receiver) = (isolated("crash").await, Receiver::start().await);
     receiver.answer(Answer::of(503));
     let mut operator = isolated.operator().await;
@@ -205,7 +205,7 @@ async fn a_crash_loses_no_alert_and_repeats_it_under_its_id_and_a_deleted_certif
         .unwrap();
     receiver.answer(Answer::default());
     let _operator = isolated.operator().await;
-    told(&receiver, &["firing notReady web", "resolved notReady web"]).await;
+    reported(&receiver, &["firing notReady web", "resolved notReady web"]).await;
     let taken = receiver
         .received()
         .into_iter()
@@ -220,10 +220,10 @@ async fn a_restart_with_nothing_new_says_nothing_new() {
     let mut operator = isolated.operator().await;
     isolated.apply(&policy("ops", &ops(&receiver))).await;
     isolated.apply(&orphan("web")).await;
-    told(&receiver, &["firing notReady web"]).await;
+    reported(&receiver, &["firing notReady web"]).await;
     operator.terminate(Duration::from_secs(20)).await;
     let _operator = isolated.operator().await;
-    told(&receiver, &["firing notReady web"]).await;
+    reported(&receiver, &["firing notReady web"]).await;
 }
 
 #[tokio::test]
@@ -246,7 +246,7 @@ async fn a_receiver_that_is_gone_is_left_alone_until_the_policy_changes() {
     let moved = json!([{"name": "ops", "webhook": {"url": receiver.url("/new")}}]);
     isolated.apply(&policy("ops", &moved)).await;
     isolated.apply(&orphan("shop")).await;
-    told(&receiver, &["firing notReady shop"]).await;
+    reported(&receiver, &["firing notReady shop"]).await;
     receiver_status(&isolated, "ops", "at work again", |status| {
         !status.stopped && status.last_success.is_some()
     })
@@ -254,7 +254,7 @@ async fn a_receiver_that_is_gone_is_left_alone_until_the_policy_changes() {
 }
 
 #[tokio::test]
-async fn what_a_policy_fired_is_ended_when_it_is_deleted_also_without_its_secret_and_also_by_the_next_operator() {
+async fn a_deleted_policy_resolves_its_alerts_also_without_its_secret() {
     let (isolated, receiver) = (isolated("deleted").await, Receiver::start().await);
     let mut operator = isolated.operator().await;
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "hooks"}, "stringData": {"url": receiver.url("/secret")}});
@@ -310,7 +310,7 @@ async fn what_a_policy_fired_is_ended_when_it_is_deleted_also_without_its_secret
 }
 
 #[tokio::test]
-async fn a_receiver_that_is_removed_or_moved_or_wants_less_is_told_the_end_of_what_it_was_told() {
+async fn a_receiver_that_is_removed_or_moved_gets_the_end_of_its_alerts() {
     let (isolated, old, new) = (
         isolated("moved").await,
         Receiver::start().await,
@@ -322,19 +322,19 @@ async fn a_receiver_that_is_removed_or_moved_or_wants_less_is_told_the_end_of_wh
     let policy = |receivers: &Value| alert_policy("ops", &rules, receivers);
     isolated.apply(&policy(&to("ops", &old, "warning"))).await;
     isolated.apply(&orphan("web")).await;
-    told(&old, &["firing notReady web"]).await;
+    reported(&old, &["firing notReady web"]).await;
     // Under another name it is the same receiver.
     isolated.apply(&policy(&to("pager", &old, "warning"))).await;
-    told(&old, &["firing notReady web"]).await;
+    reported(&old, &["firing notReady web"]).await;
     isolated.apply(&policy(&to("pager", &new, "warning"))).await;
-    told(&old, &["firing notReady web", "resolved notReady web"]).await;
-    told(&new, &["firing notReady web"]).await;
+    reported(&old, &["firing notReady web", "resolved notReady web"]).await;
+    reported(&new, &["firing notReady web"]).await;
     let both = json!([
         {"name": "pager", "webhook": {"url": new.url("/hook")}}, {"name": "ops", "webhook": {"url": old.url("/hook")}}
     ]);
     isolated.apply(&policy(&both)).await;
     isolated.apply(&policy(&to("ops", &old, "warning"))).await;
-    told(&new, &["firing notReady web", "resolved notReady web"]).await;
+    reported(&new, &["firing notReady web", "resolved notReady web"]).await;
 }
 
 #[tokio::test]
@@ -358,7 +358,7 @@ async fn a_receiver_that_is_gone_starts_again_when_its_url_in_the_secret_is_corr
     isolated.apply(&url(&new)).await;
     receiver_status(&isolated, "ops", "not stopped", |status| !status.stopped).await;
     isolated.apply(&orphan("shop")).await;
-    told(&new, &["firing notReady shop"]).await;
+    reported(&new, &["firing notReady shop"]).await;
 }
 
 #[tokio::test]
@@ -440,7 +440,7 @@ async fn bad_receivers_are_told_and_the_good_one_undisturbed() {
         );
         assert!(message.len() < 500, "{message}");
     }
-    told(&receiver, &["firing notReady web"]).await;
+    reported(&receiver, &["firing notReady web"]).await;
 }
 
 #[tokio::test]
@@ -494,7 +494,7 @@ async fn a_sign_of_life_comes_at_its_interval() {
 
 #[tokio::test]
 async fn a_cluster_policy_covers_the_namespaces_and_certificates_that_it_selects() {
-    // A world of its own: this operator looks after all namespaces, and would tell the alerts of the other scenes, too.
+    // A cluster of its own: this operator watches all namespaces, and would report the alerts of the other environments, too.
     let (receiver, test_cluster) = (
         Receiver::start().await,
         TestCluster::start(Options::default()).await.unwrap(),
@@ -529,14 +529,14 @@ async fn a_cluster_policy_covers_the_namespaces_and_certificates_that_it_selects
     cluster
         .apply(&prod, &orphan("api").replace("team: shop", "team: ads"))
         .await;
-    told(&receiver, &["firing notReady web"]).await;
-    // A namespace that is covered no more takes its alerts along.
+    reported(&receiver, &["firing notReady web"]).await;
+    // A namespace that is no longer covered takes its alerts along.
     let label = json!({"metadata": {"labels": {"env": null}}});
     namespaces
         .patch(&prod, &PatchParams::default(), &Patch::Merge(&label))
         .await
         .unwrap();
-    told(&receiver, &["firing notReady web", "resolved notReady web"]).await;
+    reported(&receiver, &["firing notReady web", "resolved notReady web"]).await;
     all.delete(&policy.metadata.name.unwrap(), &DeleteParams::default())
         .await
         .unwrap();

@@ -1,4 +1,4 @@
-//! What CAs answer beyond the RFC, and issuers that change: whatever happens is reported, bounded, and sent to nobody else.
+//! Answers of CAs beyond the RFC, and issuers that change: whatever happens is reported, bounded, and sent to no other server.
 // A scenario is read from top to bottom, however long; its values are made in place.
 #![allow(clippy::too_many_lines)]
 #![allow(
@@ -223,7 +223,7 @@ async fn an_order_that_the_ca_does_not_allow_says_nothing_about_the_account() {
 }
 
 #[tokio::test]
-async fn another_server_under_the_same_name_is_reported_and_learns_no_identifier_of_the_first() {
+async fn another_server_under_the_same_name_is_reported_and_gets_no_identifiers() {
     let isolated = IsolatedOperator::new(&TestCluster::shared().await, "moved").await;
     let _operator = isolated.operator().await;
     isolated.acme_issuer().await;

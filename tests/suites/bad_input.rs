@@ -1,8 +1,8 @@
-//! What users get wrong: the condition, the event and the status say what and how to mend it, nothing is lost, and after
-//! mending the certificate is there soon.
+//! Mistakes of users: the condition, the event and the status say what and how to fix it, nothing is lost, and after
+//! the fix the certificate exists soon.
 //!
 //! "Soon" is well under the pause before the next attempt by the clock, a minute at the least, so that a test that passes
-//! shows that the mend itself was noticed. Where the operator does not watch what is mended (Opaque Secrets, quotas), the
+//! shows that the fix itself was noticed. Where the operator does not watch what is fixed (Opaque Secrets, quotas), the
 //! user asks for a renewal, as the test does.
 // A scenario is read from top to bottom, however long; its values are made in place.
 #![allow(
@@ -230,7 +230,7 @@ async fn a_ca_that_may_not_sign_says_why_and_signs_once_it_is_mended() {
     for (name, ..) in &table {
         shared.patch(&shared.secrets(), &format!("{name}-pair"), &pair).await;
     }
-    // No watch shows Opaque Secrets; whoever mends one touches what uses it.
+    // No watch shows Opaque Secrets; a user who fixes one touches what uses it.
     let touch = json!({"metadata": {"annotations": {"example.com/touched": "yes"}}});
     shared.patch(&shared.issuers(), "no-key", &touch).await;
     for (name, ..) in &all {
@@ -260,7 +260,7 @@ async fn an_acme_server_that_cannot_be_used_says_why_and_is_used_once_it_can() {
     let mut unreachable = good("unreachable", shared.test_cluster.pebble());
     unreachable["acme"]["server"] = json!(format!("https://127.0.0.1:{}/dir", ports::free()));
     let mut untrusted = good("untrusted", shared.test_cluster.pebble());
-    untrusted["acme"]["caBundle"] = json!(base64(Ca::new("somebody else").unwrap().pem().as_bytes()));
+    untrusted["acme"]["caBundle"] = json!(base64(Ca::new("another").unwrap().pem().as_bytes()));
     let mut wrong_key = good("wrong-key", &bound);
     wrong_key["acme"]["externalAccountBinding"] = binding("wrong", "kid-1");
     let mut wrong_id = good("wrong-id", &bound);
@@ -418,7 +418,7 @@ async fn a_name_without_a_solver_says_what_to_write_and_waits_for_the_issuer() {
             &["an IP address needs http01", "without a selector"],
         )
         .await;
-    assert_eq!(pebble.orders(), 0, "an order was placed that nobody can answer");
+    assert_eq!(pebble.orders(), 0, "an order was placed that cannot be completed");
 
     shared
         .apply(
@@ -430,7 +430,7 @@ async fn a_name_without_a_solver_says_what_to_write_and_waits_for_the_issuer() {
     let root = pebble.root().await.unwrap();
     shared.outcome("name", 1, &root, &["a.example.test"]).await;
     shared.outcome("address", 1, &root, &["127.0.0.1"]).await;
-    // No zone of the test's DNS server; the solver is found all the same, and the name is what to mend now.
+    // No zone of the test's DNS server; the solver is found all the same, and the name is what to fix now.
     shared
         .certificate("wildcard", spec(json!(["*.solved.example.test"])))
         .await;
@@ -448,13 +448,13 @@ async fn a_dns_server_that_has_no_zone_or_refuses_the_key_is_named() {
         .issuer("dns", shared.acme(&pebble, "account", json!([shared.dns01()])))
         .await;
     let spec = |name: &str| json!({"issuerRef": {"name": "dns"}, "dnsNames": [name]});
-    shared.certificate("zoneless", spec("www.nobody.invalid")).await;
+    shared.certificate("zoneless", spec("www.absent.invalid")).await;
     shared.certificate("refused", spec("refused.example.test")).await;
     shared
         .refused(
             "zoneless",
             "ChallengeFailed",
-            &["no DNS zone found for", "www.nobody.invalid"],
+            &["no DNS zone found for", "www.absent.invalid"],
         )
         .await;
     let server = shared.test_cluster.knot().address().to_string();
@@ -466,7 +466,7 @@ async fn a_dns_server_that_has_no_zone_or_refuses_the_key_is_named() {
         )
         .await;
 
-    // The key's Secret is Opaque: whoever mends it asks for another attempt. The order that waits is taken up again.
+    // The key's Secret is Opaque: a user who fixes it asks for another attempt. The order that waits is resumed.
     let right = json!({"data": {"secret": base64(shared.test_cluster.knot().secret().as_bytes())}});
     shared.patch(&shared.secrets(), "tsig", &right).await;
     let orders = pebble.orders();
@@ -776,7 +776,7 @@ async fn a_keystore_without_its_password_is_told_with_the_command_that_makes_it(
     shared.make_secret("empty", "Opaque", &[("other", "x")]).await;
     shared.certificate("absent", spec("absent")).await;
     shared.certificate("empty", spec("empty")).await;
-    // One that serves already goes on serving while its new keystore cannot be made.
+    // One that serves already continues to serve while its new keystore cannot be made.
     shared
         .certificate(
             "serving",
@@ -803,7 +803,7 @@ async fn a_keystore_without_its_password_is_told_with_the_command_that_makes_it(
         .wait(
             &shared.certificates(),
             "serving",
-            "told of the password",
+            "reported of the password",
             SOON,
             |certificate| {
                 let last = certificate

@@ -36,7 +36,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Command;
 
-/// What a command said, and how it ended.
+/// Output of a command, and its exit code.
 #[derive(Debug)]
 struct Said {
     code: Option<i32>,
@@ -126,7 +126,7 @@ impl Shell {
     }
 }
 
-/// A control plane without an operator: what nobody answers, and Certificates in any number.
+/// A control plane without an operator: requests without an answer, and Certificates in any number.
 async fn lonely() -> Arc<TestCluster> {
     static LONELY: tokio::sync::OnceCell<Arc<TestCluster>> = tokio::sync::OnceCell::const_new();
     let start = || async {
@@ -136,7 +136,7 @@ async fn lonely() -> Arc<TestCluster> {
         })
         .await
         .unwrap();
-        // Before the CRDs are there: the commands say so.
+        // Before the CRDs exist: the commands say so.
         let kubeconfig = test_cluster.plane.kubeconfig();
         for args in [
             &["status"][..],
@@ -230,9 +230,9 @@ async fn status_of_what_is_fine() {
     }
     assert!(!story.out.contains("What to do"), "{}", story.out);
     shell
-        .run(&["status", "nobody"])
+        .run(&["status", "absent"])
         .await
-        .expect(1, &[], &["\"nobody\" not found"]);
+        .expect(1, &[], &["\"absent\" not found"]);
 }
 
 #[tokio::test]
@@ -276,7 +276,7 @@ async fn status_of_what_fails_names_the_cause_and_what_to_do() {
             "Issuer nowhere does not exist",
             "Next attempt",
             "What to do",
-            "Mend the issuer, or name another",
+            "Fix the issuer, or name another",
             "Make the issuer, or correct issuerRef",
             "renew -n",
         ],
@@ -324,8 +324,8 @@ async fn renew_waits_for_the_new_certificate_and_tells_a_failure() {
     shell.shared.ready("b", 2).await;
     shell.shared.ready("a", 4).await;
 
-    let missing = shell.run(&["renew", "nobody", "b"]).await;
-    missing.expect(1, &[&name("b")], &["\"nobody\" not found"]);
+    let missing = shell.run(&["renew", "absent", "b"]).await;
+    missing.expect(1, &[&name("b")], &["\"absent\" not found"]);
     shell.shared.ready("b", 3).await;
     shell
         .run(&["renew", "-l", "app=none"])
@@ -338,7 +338,7 @@ async fn renew_waits_for_the_new_certificate_and_tells_a_failure() {
     for _ in 0..2 {
         let failed = shell.run(&["renew", "b", "--wait", "--timeout", "45s"]).await;
         assert_eq!(failed.code, Some(1), "{failed:#?}");
-        for words in ["failed, IssuerNotReady", "nowhere", "What to do: Mend the issuer"] {
+        for words in ["failed, IssuerNotReady", "nowhere", "What to do: Fix the issuer"] {
             assert!(failed.out.contains(words), "{failed:#?}");
         }
     }
@@ -383,8 +383,8 @@ async fn inspect_decodes_a_secret_and_finds_what_does_not_fit() {
         shell.shared.secret("two-tls").await,
     );
 
-    let told = shell.run(&["inspect", "secret", "one-tls"]).await;
-    told.expect(
+    let reported = shell.run(&["inspect", "secret", "one-tls"]).await;
+    reported.expect(
         0,
         &[
             "Gatehouse, for Certificate one, signed by Issuer/ca",
@@ -399,7 +399,7 @@ async fn inspect_decodes_a_secret_and_finds_what_does_not_fit() {
     );
     let key = text(&one, "tls.key");
     for line in key.lines().filter(|line| line.len() > 20) {
-        assert!(!told.out.contains(line), "a part of the private key is shown");
+        assert!(!reported.out.contains(line), "a part of the private key is shown");
     }
 
     let data = [("tls.crt", text(&one, "tls.crt")), ("tls.key", text(&two, "tls.key"))];
@@ -441,9 +441,9 @@ async fn without_a_cluster_or_rights_the_commands_say_what_to_do() {
         .await
         .expect(2, &[], &["no usable kubeconfig", "--kubeconfig or KUBECONFIG"]);
     let test_cluster = lonely().await;
-    let file = test_cluster.folder().join("nobody-there.kubeconfig");
-    let nobody = format!("127.0.0.1:{}", ports::free()).parse().unwrap();
-    test_cluster.plane.admin().through(nobody).write(&file).unwrap();
+    let file = test_cluster.folder().join("absent-there.kubeconfig");
+    let absent = format!("127.0.0.1:{}", ports::free()).parse().unwrap();
+    test_cluster.plane.admin().through(absent).write(&file).unwrap();
     let started = Instant::now();
     run(Some(&file), &["status"])
         .await
@@ -587,15 +587,15 @@ async fn a_test_alert_is_asked_for_and_its_outcome_told() {
         )
         .await;
     let kubeconfig = test_cluster.plane.kubeconfig();
-    run(Some(&kubeconfig), &["test-alert", "nobody", "-n", &namespace])
+    run(Some(&kubeconfig), &["test-alert", "absent", "-n", &namespace])
         .await
-        .expect(1, &[], &["\"nobody\" not found"]);
+        .expect(1, &[], &["\"absent\" not found"]);
     run(
         Some(&kubeconfig),
         &["test-alert", "ops", "-n", &namespace, "--timeout", "2s"],
     )
     .await
-    .expect(1, &["nobody answered within 2 s. Does the operator run"], &[]);
+    .expect(1, &["no answer within 2 s. Does the operator run"], &[]);
 
     // The operator's part, played by the test.
     let api: Api<AlertPolicy> = cluster.api(&namespace);
@@ -635,7 +635,7 @@ async fn a_test_alert_is_asked_for_and_its_outcome_told() {
         before = Some(asked);
     }
 
-    // What fires and what fails stands below the table.
+    // Firing alerts and failing receivers are below the table.
     let status = json!({"status": {"firing": [{"certificate": format!("{namespace}/shop"), "rule": "expired", "severity": "critical", "since": "2026-01-01T00:00:00Z"}],
         "receivers": [{"name": "mail", "consecutiveFailures": 3, "pending": 1, "message": "it answered 500"}]}});
     api.patch_status("ops", &PatchParams::default(), &Patch::Merge(&status))

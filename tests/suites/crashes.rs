@@ -117,7 +117,7 @@ async fn killed_before_the_ca_hears_of_the_order() {
     crash(&isolated, operator, stop, 1).await;
 }
 
-/// Nobody can finish an order whose URL was never heard of: one is lost, and no more.
+/// An order whose URL was never received cannot be completed: exactly one is lost.
 #[tokio::test]
 async fn killed_before_the_orders_url_is_heard() {
     let (isolated, operator) = isolated("order-lost").await;
@@ -165,7 +165,7 @@ async fn killed_while_it_reads_the_authorizations() {
 
 #[tokio::test]
 async fn killed_before_the_ca_is_told_to_look() {
-    let (isolated, operator) = isolated("before-told").await;
+    let (isolated, operator) = isolated("before-reported").await;
     let stop = isolated.ca.hold_request(Method::POST, "/chalZ/");
     let log = crash(&isolated, operator, stop, 1).await;
     assert!(log.contains(TAKEN_UP), "{log}");
@@ -194,7 +194,7 @@ async fn records_of_a_certificate_deleted_while_no_operator_runs_are_removed() {
 
 #[tokio::test]
 async fn killed_when_the_ca_is_told_and_its_answer_lost() {
-    let (isolated, operator) = isolated("told").await;
+    let (isolated, operator) = isolated("reported").await;
     let stop = isolated.ca.hold_answer(Method::POST, "/chalZ/");
     let log = crash(&isolated, operator, stop, 1).await;
     assert!(log.contains(TAKEN_UP), "{log}");
@@ -204,11 +204,11 @@ async fn killed_when_the_ca_is_told_and_its_answer_lost() {
 #[tokio::test]
 async fn killed_while_the_ca_validates() {
     let (isolated, mut operator) = isolated("validating").await;
-    let mut told = isolated.ca.hold_answer(Method::POST, "/chalZ/");
+    let mut reported = isolated.ca.hold_answer(Method::POST, "/chalZ/");
     let host = ask(&isolated).await;
-    told.reached(SOON).await;
+    reported.reached(SOON).await;
     let mut stop = isolated.ca.hold_request(Method::POST, "Z/");
-    told.release().await;
+    reported.release().await;
     stop.reached(SOON).await;
     operator.kill9();
     drop(stop);
@@ -224,7 +224,7 @@ async fn killed_before_the_order_is_finalized() {
     assert!(log.contains(TAKEN_UP), "{log}");
 }
 
-/// The CA has signed the key of an operator that is no more: the next one has that key.
+/// The CA has signed the key of an operator that is gone: the next one has that key.
 #[tokio::test]
 async fn killed_when_the_order_is_finalized_and_the_answer_lost() {
     let (isolated, operator) = isolated("finalized").await;
@@ -381,8 +381,8 @@ async fn asked_to_end_in_mid_order_it_finishes_the_step_and_the_next_goes_on() {
     });
     assert!(status.is_some_and(|status| status.success()), "{status:?}");
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
-    let told = isolated.ca.successes(&Method::POST, "/chalZ/");
-    assert_eq!(told, 1, "the step in hand was finished");
+    let reported = isolated.ca.successes(&Method::POST, "/chalZ/");
+    assert_eq!(reported, 1, "the step in progress was finished");
     let log = finish(&isolated, &host, 1).await;
     assert!(log.contains(&url.unwrap()) && log.contains(TAKEN_UP), "{log}");
 }
@@ -400,13 +400,13 @@ async fn asked_to_end_while_the_ca_hangs_it_ends_within_thirty_seconds() {
     assert!(log.contains(TAKEN_UP), "{log}");
 }
 
-/// Nothing is in hand yet, so there is nothing to wait for.
+/// Nothing is in progress yet, so there is nothing to wait for.
 #[tokio::test]
 async fn asked_to_end_before_it_has_listed_anything_it_ends_at_once() {
     for list in ["/certificates?", "/issuers?", "/secrets?"] {
         let isolated = IsolatedOperator::new(&TestCluster::shared().await, "early").await;
         isolated
-            .apply(&manifests::certificate("web", "nobody", &["www.example.test"]))
+            .apply(&manifests::certificate("web", "absent", &["www.example.test"]))
             .await;
         let mut stop = isolated.api.hold_request(Method::GET, list);
         let mut operator = isolated.operator().await;
@@ -422,7 +422,7 @@ async fn asked_to_end_before_it_has_listed_anything_it_ends_at_once() {
     }
 }
 
-/// The list of Secrets may be the last to arrive: everybody who waited for it goes on.
+/// The list of Secrets may be the last to arrive: all that waited for it continue.
 #[tokio::test]
 async fn certificates_that_are_there_before_the_list_of_secrets_all_go_on() {
     let isolated = IsolatedOperator::new(&TestCluster::shared().await, "late-list").await;
@@ -437,7 +437,7 @@ async fn certificates_that_are_there_before_the_list_of_secrets_all_go_on() {
     let mut stop = isolated.api.hold_request(Method::GET, "/secrets?");
     let operator = isolated.operator().await;
     stop.reached(SOON).await;
-    // All of them are waiting when the first has been looked at: nothing tells of that but the log of the API.
+    // All of them are waiting when the first has been reconciled: only the log of the API shows that.
     eventually("the issuer is ready", SOON, || async {
         let issuers = isolated
             .cluster

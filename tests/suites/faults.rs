@@ -1,4 +1,4 @@
-//! The CA, the API server and the objects themselves misbehave: what is wrong is told where the user looks, nothing else
+//! The CA, the API server and the objects themselves misbehave: the fault is reported where the user looks, nothing else
 //! suffers, and when it is over the Certificate becomes Ready by itself.
 // A scenario is read from top to bottom, however long; its values are made in place.
 #![allow(
@@ -298,8 +298,8 @@ async fn a_pause_that_the_ca_asks_for_in_mid_order_is_kept_by_all_of_the_account
     isolated
         .apply(&manifests::certificate("other", "acme", &[&other]))
         .await;
-    let told = isolated.failed("other", "RateLimited").await;
-    let message = condition(&told, "Ready").unwrap()["message"].to_string();
+    let reported = isolated.failed("other", "RateLimited").await;
+    let message = condition(&reported, "Ready").unwrap()["message"].to_string();
     assert!(message.contains("takes no orders before"), "{message}");
     isolated.verified("one", &[&one]).await;
     isolated.verified("other", &[&other]).await;
@@ -363,7 +363,7 @@ async fn an_html_page_in_place_of_an_answer_is_told_and_survived() {
 #[tokio::test]
 async fn a_validation_that_fails_is_told_and_a_later_order_succeeds() {
     let isolated = IsolatedOperator::new(&TestCluster::shared().await, "validation").await;
-    // Stands where Pebble looks at HTTP-01.
+    // Listens where Pebble validates HTTP-01.
     let door = Proxy::start(isolated.test_cluster.plane.address()).unwrap();
     let options = pebble::Options {
         http_port: Some(door.address().port()),
@@ -434,7 +434,7 @@ async fn a_certificate_deleted_in_mid_order_leaves_nothing_behind() {
         (record.is_empty() && isolated.order_keys().await.is_empty()).then_some(())
     })
     .await;
-    assert_eq!(isolated.finalized(), 0, "nothing is issued for nobody");
+    assert_eq!(isolated.finalized(), 0, "nothing is issued");
     // The queue's place is free again, and the same name may come back.
     isolated.apply(&manifests::certificate("web", "acme", &[&host])).await;
     isolated.verified("web", &[&host]).await;
@@ -612,7 +612,7 @@ async fn an_api_server_that_is_restarted_in_mid_work_costs_no_order_and_no_certi
         .collect();
     isolated.apply(&many).await;
     test_cluster.plane.kill_api_server();
-    // The CA goes on meanwhile.
+    // The CA continues meanwhile.
     stop.release().await;
     test_cluster.plane.start_api_server().await.unwrap();
     let root = test_cluster.pebble().root().await.unwrap();
@@ -628,7 +628,7 @@ async fn an_api_server_that_is_restarted_in_mid_work_costs_no_order_and_no_certi
     assert!(operator.exited().is_none());
 }
 
-/// What may come past validation: an older CRD, a restored backup, a hand in etcd.
+/// Objects that may come past validation: an older CRD, a restored backup, an edit in etcd.
 #[tokio::test]
 async fn invalid_objects_are_told_and_stop_no_other() {
     let (test_cluster, _turn) = breakable().await;
@@ -663,7 +663,7 @@ async fn invalid_objects_are_told_and_stop_no_other() {
             "duration",
             "{secretName: duration-tls, issuerRef: {name: internal}, dnsNames: [a.test], duration: soon}",
         ),
-        ("nobody", "{secretName: nobody-tls, issuerRef: {name: internal}}"),
+        ("absent", "{secretName: absent-tls, issuerRef: {name: internal}}"),
     ];
     let issuers = [
         ("text", "5"),
@@ -694,7 +694,7 @@ async fn invalid_objects_are_told_and_stop_no_other() {
         isolated.apply(&garbage("Issuer", name, spec)).await;
     }
     let ca = Ca::new("invalid").unwrap();
-    // They are there already when the operator starts, and more come while it runs.
+    // They exist already when the operator starts, and more come while it runs.
     let operator = isolated.operator().await;
     isolated.apply(&manifests::ca("internal", &ca)).await;
     isolated
@@ -726,7 +726,7 @@ async fn invalid_objects_are_told_and_stop_no_other() {
         for name in names {
             let object = isolated
                 .cluster
-                .wait(&api, name, "told to be invalid", SOON, |object| {
+                .wait(&api, name, "reported to be invalid", SOON, |object| {
                     condition_is(object, "Ready", "False")
                 })
                 .await;
@@ -758,7 +758,7 @@ async fn invalid_objects_are_told_and_stop_no_other() {
         .unwrap();
     let after = isolated
         .cluster
-        .wait(&api, "good", "told to be invalid", SOON, |object| {
+        .wait(&api, "good", "reported to be invalid", SOON, |object| {
             condition_is(object, "Ready", "False")
         })
         .await;

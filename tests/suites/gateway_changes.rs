@@ -1,4 +1,4 @@
-//! What happens to the Services of a Gateway when it is edited, made anew, deleted, or meets somebody else's Service.
+//! Services of a Gateway when it is edited, recreated, deleted, or meets a Service of another owner.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -32,7 +32,7 @@ fn http() -> Value {
     json!([{"name": "http", "port": 80, "protocol": "TCP", "targetPort": 8080}])
 }
 
-/// A Service as somebody else makes it.
+/// A Service of another owner.
 async fn foreign(env: &GatewayEnvironment, name: &str) -> Service {
     let service: Service = serde_json::from_value(json!({
         "metadata": {"name": name, "annotations": {"theirs.test/note": "ours"}, "labels": {"team": "legacy"}},
@@ -210,7 +210,7 @@ async fn edits_of_listeners_keep_node_ports_and_what_others_wrote() {
     env.gateway("shop", &with(vec![listener("admin", 8080, json!(9000))]))
         .await;
     now("one less", &[("admin", 8080)]).await;
-    // By the user's word, and back to what is there.
+    // By the user's setting, and back to the present provider.
     let asked = |port: i32| {
         spec(
             json!({"provider": "GKE", "nodePorts": {"admin": port}}),
@@ -234,7 +234,7 @@ async fn edits_of_listeners_keep_node_ports_and_what_others_wrote() {
 async fn what_is_read_at_creation_only_is_changed_by_a_second_service_after_consent() {
     let mut habits = Habits::of(Answer::Private);
     habits.delay = Duration::from_millis(1500);
-    let (env, _operator) = GatewayEnvironment::open("anew", habits).await;
+    let (env, _operator) = GatewayEnvironment::open("again", habits).await;
     let of_class = |class: &str| spec(json!({"provider": "Other", "loadBalancerClass": class}), http());
     env.gateway("shop", &of_class("a.test/one")).await;
     let first = addresses(&env.programmed("shop").await);
@@ -317,7 +317,7 @@ async fn a_service_whose_name_is_the_users_is_deleted_and_made_anew_once() {
     env.annotate("shop", RECREATE, &generation.to_string()).await;
     let after = env
         .cluster
-        .wait(&env.services(), "front", "made anew", SOON, |service| {
+        .wait(&env.services(), "front", "made again", SOON, |service| {
             service.uid() != before.uid()
         })
         .await;

@@ -1,4 +1,4 @@
-//! An Internal Gateway is never public: what would make it so is refused, and what turns out otherwise is told and, when so asked,
+//! An Internal Gateway is never public: what would make it so is refused, and what turns out otherwise is reported and, on request,
 //! taken away.
 #![allow(
     clippy::unwrap_used,
@@ -58,13 +58,13 @@ async fn a_public_address_of_an_internal_gateway_is_told_and_so_is_its_end() {
     env.cloud.answers(Answer::Nothing);
     env.waits_to_say("shop", "ExposureVerified", "Unknown since").await;
     env.wait("shop", "ExposureVerified", "False", "ExposureMismatch").await;
-    // Names: those that say so themselves, and those that nobody knows.
+    // Names: those that are internal by themselves, and unknown ones.
     env.cloud
         .answers(Answer::Name("internal-a1-1.eu-west-1.elb.amazonaws.com".to_owned()));
     env.wait("shop", "ExposureVerified", "True", "Internal").await;
-    env.cloud.answers(Answer::Name("nobody.knows.invalid".to_owned()));
+    env.cloud.answers(Answer::Name("absent.knows.invalid".to_owned()));
     let gateway = env.wait("shop", "ExposureVerified", "Unknown", "NotVerified").await;
-    assert!(message(&gateway, "ExposureVerified").contains("nobody.knows.invalid"));
+    assert!(message(&gateway, "ExposureVerified").contains("absent.knows.invalid"));
     // An External one may have any.
     env.gateway(
         "open",
@@ -110,11 +110,11 @@ async fn withdraw_takes_a_public_address_away_at_once_and_an_edit_tries_again() 
     let mut changes = types.clone();
     changes.dedup();
     assert_eq!(changes, ["LoadBalancer", "ClusterIP"]);
-    // The cloud is mended; an edit tries again.
+    // The cloud is fixed; an edit tries again.
     env.cloud.answers(Answer::AsTold(Provider::Gke));
-    let mut mended = asked.clone();
-    mended["service"]["labels"] = json!({"mended": "yes"});
-    env.gateway("shop", &mended).await;
+    let mut fixed = asked.clone();
+    fixed["service"]["labels"] = json!({"fixed": "yes"});
+    env.gateway("shop", &fixed).await;
     let gateway = env.programmed("shop").await;
     assert!(addresses(&gateway)[0].starts_with("10."), "{:?}", addresses(&gateway));
     env.wait("shop", "ExposureVerified", "True", "Internal").await;
@@ -132,7 +132,7 @@ async fn what_could_become_public_is_not_made() {
         env.wait(name, "Programmed", "False", "NotAccepted").await;
         assert!(addresses(&gateway).is_empty());
     };
-    // Nobody knows whose cluster this is.
+    // The cluster's cloud is unknown.
     refused("unknown", json!({}), "UnknownProvider", "spec.service.provider").await;
     refused("other", json!({"provider": "Other"}), "UnknownProvider", "provider").await;
     refused(
@@ -171,7 +171,7 @@ async fn what_could_become_public_is_not_made() {
         "networking.gke.io/load-balancer-type",
     )
     .await;
-    // External to somebody unknown is as everywhere else.
+    // External on an unknown cloud is as everywhere else.
     env.gateway(
         "open",
         &json!({"target": {"selector": {"app": "shop"}},
@@ -194,13 +194,13 @@ async fn only_an_answer_ends_an_exposure_and_a_restart_is_none() {
         verified.unwrap().last_transition_time
     };
     // A name that cannot be looked up.
-    env.cloud.answers(Answer::Name("nobody.knows.invalid".to_owned()));
+    env.cloud.answers(Answer::Name("absent.knows.invalid".to_owned()));
     env.waits_to_say("shop", "ExposureVerified", "Unknown since").await;
     let unknown = env.wait("shop", "ExposureVerified", "False", "ExposureMismatch").await;
     assert_eq!(since(&unknown), since(&first));
     let words = message(&unknown, "ExposureVerified");
     assert!(
-        words.contains("203.0.113.") && words.contains("nobody.knows.invalid"),
+        words.contains("203.0.113.") && words.contains("absent.knows.invalid"),
         "{words}"
     );
     drop(operator);
@@ -221,7 +221,7 @@ async fn an_internal_gateway_is_kept_private_while_its_spec_is_not_accepted() {
     let bad = json!({"provider": "GKE", "annotations": {SWITCH: "External"}});
     env.gateway("shop", &internal(bad.clone())).await;
     env.wait("shop", "Accepted", "False", "ConflictingAnnotation").await;
-    // Somebody takes the switch away.
+    // Another client removes the switch.
     let taken = json!({"metadata": {"annotations": {SWITCH: null}}});
     env.patch(&env.services(), "shop", &taken).await;
     env.cluster
@@ -256,7 +256,7 @@ async fn an_internal_gateway_is_kept_private_while_its_spec_is_not_accepted() {
         .await;
     env.wait("shop", "Accepted", "False", "ConflictingAnnotation").await;
     env.wait("shop", "ExposureVerified", "True", "Internal").await;
-    // It becomes public all the same: told, and withdrawn where that is asked for.
+    // It becomes public all the same: reported, and withdrawn where the spec says so.
     env.cloud.answers(Answer::Public);
     env.wait("shop", "ExposureVerified", "False", "ExposureMismatch").await;
     let mut withdraw = bad;

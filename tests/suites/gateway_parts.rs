@@ -1,4 +1,4 @@
-//! What a Gateway has beside its Service: Certificates of its listeners, Secrets of the user's, and a NetworkPolicy.
+//! Objects of a Gateway beside its Service: Certificates of its listeners, Secrets of the user, and a NetworkPolicy.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -45,7 +45,7 @@ async fn a_listener_gets_its_certificate_and_tells_when_it_ends() {
     let (env, _operator) = GatewayEnvironment::open("tls", Habits::of(Answer::Private)).await;
     let ca = Ca::new("gateways").unwrap();
     env.gateway("shop", &https(made())).await;
-    // The issuer is not there yet: this listener says so, and the Service is there all the same.
+    // The issuer does not exist yet: this listener says so, and the Service exists all the same.
     let waits = env
         .listener("shop", "https", "ResolvedRefs", "CertificateNotReady")
         .await;
@@ -64,14 +64,14 @@ async fn a_listener_gets_its_certificate_and_tells_when_it_ends() {
     );
     let secret = env.cluster.secret(&env.namespace, "shop-https-tls").await.unwrap();
     let chain = chain::assert_chain(&secret, &ca.pem(), &["shop.test"]);
-    let told = eventually("the end of it", SOON, || async {
+    let reported = eventually("the end of it", SOON, || async {
         let gateway = env.gateways().get("shop").await.ok()?;
-        let told = listener_of(&gateway, "https")?["certificate"].clone();
-        told["notAfter"].is_string().then_some(told)
+        let reported = listener_of(&gateway, "https")?["certificate"].clone();
+        reported["notAfter"].is_string().then_some(reported)
     })
     .await;
     assert_eq!(
-        told,
+        reported,
         json!({"secretName": "shop-https-tls", "notAfter": chain.not_after.to_string()})
     );
     let gateway = env.gateways().get("shop").await.unwrap();
@@ -251,7 +251,7 @@ async fn a_network_policy_admits_the_ports_of_the_listeners_while_it_is_wanted()
     env.gateway("shop", &with(false, 9090, gke())).await;
     env.cluster.wait_gone(&policies, "gatehouse-shop", SOON).await;
 
-    // Somebody else's of that name is left alone.
+    // Another owner's of that name is left alone.
     let theirs: NetworkPolicy = serde_json::from_value(
         json!({"metadata": {"name": "gatehouse-shop"}, "spec": {"podSelector": {}, "policyTypes": ["Ingress"]}}),
     )

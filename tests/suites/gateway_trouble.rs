@@ -1,4 +1,4 @@
-//! Gateways that cannot be made as they are written: each says what to write instead, and the others go on. And what they cost.
+//! Gateways that cannot be carried out: each says what to write instead, and the others continue. And their cost.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -108,7 +108,7 @@ async fn what_the_api_server_refuses_is_told_in_its_words_and_tried_again() {
         message(&gateway, "Programmed")
     );
     env.event("low", "ServiceRefused", "30000-32767").await;
-    // Others go on, and it is not tried at every moment.
+    // Others continue, and it is not tried at every moment.
     env.gateway("fine", &good()).await;
     env.programmed("fine").await;
     let refused = env.gate.seen().iter().filter(|seen| seen.status == 422).count();
@@ -146,20 +146,20 @@ async fn a_class_that_nobody_serves_is_waited_for_by_name() {
     habits.any_class = false;
     let (env, _operator) = GatewayEnvironment::open("class", habits).await;
     let classed = spec(
-        json!({"provider": "Other", "loadBalancerClass": "nobody.test/lb"}),
+        json!({"provider": "Other", "loadBalancerClass": "absent.test/lb"}),
         http(),
     );
     env.gateway("shop", &classed).await;
     let gateway = env.wait("shop", "Programmed", "False", "AddressPending").await;
     assert!(
-        message(&gateway, "Programmed").contains("nobody.test/lb"),
+        message(&gateway, "Programmed").contains("absent.test/lb"),
         "{}",
         message(&gateway, "Programmed")
     );
     assert!(addresses(&gateway).is_empty());
     env.gateway("plain", &good()).await;
     env.programmed("plain").await;
-    // Somebody comes to serve it.
+    // A controller comes to serve it.
     env.cloud.behave(|habits| habits.any_class = true);
     env.programmed("shop").await;
 }
@@ -196,7 +196,7 @@ async fn a_gateway_that_cannot_be_read_says_so_and_harms_no_other() {
     )
     .await
     .unwrap();
-    // Another name each time: of one that is there, what does not change is not looked at again.
+    // Another name each time: for an existing one, an unchanged status is not written again.
     let tries = std::sync::atomic::AtomicUsize::new(0);
     eventually("the API server is strict again", SOON, || async {
         let number = tries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -211,24 +211,24 @@ async fn a_gateway_that_cannot_be_read_says_so_and_harms_no_other() {
         .dynamic("gatehouse.dev/v1alpha1", "Gateway", &env.namespace)
         .await
         .unwrap();
-    let told = env
+    let reported = env
         .cluster
-        .wait(&raw, "mars", "told", SOON, |gateway| {
+        .wait(&raw, "mars", "reported", SOON, |gateway| {
             condition_is(gateway, "Accepted", "False")
         })
         .await;
-    let accepted = condition(&told, "Accepted").unwrap();
+    let accepted = condition(&reported, "Accepted").unwrap();
     assert_eq!(accepted["reason"], "Invalid");
     let words = accepted["message"].as_str().unwrap();
     assert!(words.contains("Mars") && words.contains("Fix its spec"), "{words}");
-    // Of one that has not even the types of the schema, the API server takes no status: an event tells.
+    // If it has not even the types of the schema, the API server takes no status: an event reports it.
     for name in ["mars", "broken"] {
         env.event(name, "Invalid", "Fix its spec").await;
     }
-    // Mended, they are as any other.
+    // Fixed, they are as any other.
     for name in ["mars", "broken"] {
-        let mended = Patch::Merge(json!({"spec": good()}));
-        raw.patch(name, &PatchParams::default(), &mended).await.unwrap();
+        let fixed = Patch::Merge(json!({"spec": good()}));
+        raw.patch(name, &PatchParams::default(), &fixed).await.unwrap();
         env.programmed(name).await;
     }
 }
@@ -266,7 +266,7 @@ async fn a_hundred_gateways_cost_four_requests_each_and_nothing_when_they_are_we
     assert!(requests.len() <= 4 * COUNT, "{} requests: {kinds:#?}", requests.len());
     let events = env.cluster.events("Gateway", &env.namespace, &names[7]).await;
     assert_eq!(events.len(), 1, "{events:#?}");
-    // A Pod more is told, and nothing else happens.
+    // One more Pod is reported, and nothing else happens.
     let listed = env.gateways().list(&ListParams::default()).await.unwrap();
     assert!(
         listed

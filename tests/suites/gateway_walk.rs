@@ -1,4 +1,4 @@
-//! No sequence of edits, by anybody who edits Gateways, makes the Service of an Internal one public for one moment, or drops
+//! No sequence of edits, by any user of Gateways, makes the Service of an Internal one public for one moment, or drops
 //! what another manager has written.
 #![allow(
     clippy::unwrap_used,
@@ -138,7 +138,7 @@ fn any_spec(dice: &mut Dice) -> Value {
     spec
 }
 
-/// A hand at the Service that is there, which takes or changes fields of ours.
+/// An edit of the present Service, which takes or changes fields of ours.
 fn any_hand(dice: &mut Dice) -> Value {
     match dice.roll(6) {
         0 => json!({"spec": {"selector": {"app": "thieves"}}}),
@@ -161,14 +161,14 @@ fn is_balancer(service: &Service) -> bool {
 }
 
 #[tokio::test]
-async fn no_sequence_of_edits_makes_an_internal_gateways_service_public_or_drops_anothers_field() {
+async fn no_sequence_of_edits_makes_an_internal_service_public() {
     const STEPS: usize = 160;
     let seed = std::env::var("GATEHOUSE_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or(0x9e37_79b9_7f4a_7c15);
     println!("GATEHOUSE_SEED={seed}");
     let mut dice = Dice(seed);
     let (env, _operator) = GatewayEnvironment::open("walk", Habits::of(Answer::Private)).await;
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     env.gateway("shop", &internal(json!({"provider": "GKE"}))).await;
     env.programmed("shop").await;
     for step in 0..STEPS {
@@ -177,13 +177,13 @@ async fn no_sequence_of_edits_makes_an_internal_gateways_service_public_or_drops
             0..=4 => {
                 let spec = any_spec(&mut dice);
                 let taken = env.try_gateway("shop", &spec).await.is_ok();
-                told.push(format!("{step}: {taken} {}", spec["service"]));
+                reported.push(format!("{step}: {taken} {}", spec["service"]));
             }
             5 | 6 => {
                 let consent = generation - i64::try_from(dice.roll(2)).unwrap();
                 env.annotate("shop", "gatehouse.dev/recreate", &consent.to_string())
                     .await;
-                told.push(format!("{step}: recreate {consent}"));
+                reported.push(format!("{step}: recreate {consent}"));
             }
             7 => {
                 let there = env.cloud.there();
@@ -194,7 +194,7 @@ async fn no_sequence_of_edits_makes_an_internal_gateways_service_public_or_drops
                         .services()
                         .patch(&service.name_any(), &params, &Patch::Merge(&hand))
                         .await;
-                    told.push(format!("{step}: hand {hand}"));
+                    reported.push(format!("{step}: hand {hand}"));
                 }
             }
             8 => {
@@ -203,13 +203,13 @@ async fn no_sequence_of_edits_makes_an_internal_gateways_service_public_or_drops
                         .services()
                         .delete(&service.name_any(), &DeleteParams::default())
                         .await;
-                    told.push(format!("{step}: deleted {}", service.name_any()));
+                    reported.push(format!("{step}: deleted {}", service.name_any()));
                 }
             }
             _ => {
                 env.cloud
                     .answers(dice.pick(&[Answer::Private, Answer::Public, Answer::Nothing]).clone());
-                told.push(format!("{step}: the cloud changes"));
+                reported.push(format!("{step}: the cloud changes"));
             }
         }
         // Sometimes all settles, sometimes the next comes in its midst.
@@ -223,7 +223,7 @@ async fn no_sequence_of_edits_makes_an_internal_gateways_service_public_or_drops
     env.programmed("shop").await;
     env.wait("shop", "ExposureVerified", "True", "Internal").await;
 
-    let story = told.join("\n");
+    let story = reported.join("\n");
     let versions = env.cloud.versions();
     // By UID: the first provider that it was a load balancer of, and what the cloud had said.
     let mut balancers: BTreeMap<String, (Provider, BTreeSet<String>)> = BTreeMap::new();

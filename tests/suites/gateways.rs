@@ -1,4 +1,4 @@
-//! Gateways are made, healed, and tell how they stand: against a real API server, with a cloud that the tests play.
+//! Gateways are created, repaired, and report their state: against a real API server, with a cloud that the tests play.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

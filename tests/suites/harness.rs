@@ -213,7 +213,7 @@ async fn pebble_answers_counts_and_forgets() {
         "its URLs follow the proxy: {directory}"
     );
 
-    // A certificate of somebody else: the signature passes, the certificate is not found.
+    // A certificate of another CA: the signature passes, the certificate is not found.
     let pair = Ca::new("stranger")
         .unwrap()
         .serving(test_cluster.folder(), "stranger")
@@ -258,8 +258,8 @@ async fn knot_takes_a_signed_update_and_refuses_a_wrong_signature() {
 async fn the_challenge_server_answers_what_it_is_told() {
     let test_cluster = TestCluster::shared().await;
     let server = test_cluster.challenge_server();
-    server.set_txt("_acme-challenge.told.test", "value").await.unwrap();
-    server.set_cname("alias.test", "told.test").await.unwrap();
+    server.set_txt("_acme-challenge.reported.test", "value").await.unwrap();
+    server.set_cname("alias.test", "reported.test").await.unwrap();
     server.set_servfail("broken.test").await.unwrap();
     let questions = server.questions("never-asked.test").await.unwrap();
     assert!(questions.is_empty(), "{questions:?}");

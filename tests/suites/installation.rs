@@ -1,4 +1,4 @@
-//! What `config/` installs is accepted by a real API server, and the operator works with exactly the rights that it gives:
+//! The objects of `config/` are accepted by a real API server, and the operator works with exactly the rights that they give:
 //! nothing is forbidden, and nothing is allowed that is never used. What the operator says holds no secret.
 // A scenario is read from top to bottom, however long; its values are made in place.
 #![allow(
@@ -81,7 +81,7 @@ async fn installed(test_cluster: &TestCluster) -> Options {
         .env("POD_NAMESPACE", SYSTEM)
 }
 
-/// What the audit log has of the service account, finished requests only.
+/// Requests of the service account in the audit log, finished ones only.
 fn requests(test_cluster: &TestCluster) -> Vec<Value> {
     let log = test_cluster.plane.audit_log();
     let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -179,7 +179,7 @@ const WORKLOADS: [(&str, &str); 3] = [
     ("DaemonSet", "revisionHistoryLimit: 1"),
 ];
 
-/// Tells `receiver` what is not ready in `app`, signed; with the Secret for that.
+/// Reports to `receiver` what is not ready in `app`, signed; with the Secret for that.
 fn policy(app: &str, kind: &str, receiver: &Receiver) -> String {
     let namespaces = format!("  namespaceSelector: {{matchLabels: {{kubernetes.io/metadata.name: {app}}}}}\n");
     let namespaces = if kind == "AlertPolicy" { "" } else { &namespaces };
@@ -200,7 +200,7 @@ async fn verified(cluster: &Cluster, namespace: &str, name: &str, root: &str, na
 }
 
 /// Each way to a certificate once, and everything that happens to one later.
-#[allow(clippy::too_many_lines, reason = "one story, told in order")]
+#[allow(clippy::too_many_lines, reason = "one sequence of steps")]
 #[tokio::test]
 async fn the_operator_works_with_exactly_the_rights_of_config_default_and_tells_no_secret() {
     let test_cluster = test_cluster().await;
@@ -308,7 +308,7 @@ async fn the_operator_works_with_exactly_the_rights_of_config_default_and_tells_
     cluster
         .apply(
             &app,
-            &manifests::certificate("nobodys", "nobody", &["nobodys.example.test"]),
+            &manifests::certificate("orphan-cert", "absent", &["orphan-cert.example.test"]),
         )
         .await;
 
@@ -331,7 +331,9 @@ async fn the_operator_works_with_exactly_the_rights_of_config_default_and_tells_
     .await;
     let own = cluster.api::<Certificate>(&app);
     cluster.wait_condition(&own, "own", "Ready", "True", SOON).await;
-    cluster.wait_condition(&own, "nobodys", "Ready", "False", SOON).await;
+    cluster
+        .wait_condition(&own, "orphan-cert", "Ready", "False", SOON)
+        .await;
     eventually("the Ingress for challenges is taken away", SOON, || async {
         let api = cluster.api::<k8s_openapi::api::networking::v1::Ingress>(SYSTEM);
         api.list(&ListParams::default())
@@ -343,10 +345,13 @@ async fn the_operator_works_with_exactly_the_rights_of_config_default_and_tells_
     })
     .await;
 
-    // Each policy tells of the one that is not ready, and is then forgotten.
-    eventually("both policies told", SOON, || async {
-        let told = receiver.told();
-        let count = told.iter().filter(|line| *line == "firing notReady nobodys").count();
+    // Each policy reports the one that is not ready, and is then forgotten.
+    eventually("both policies reported", SOON, || async {
+        let reported = receiver.reported();
+        let count = reported
+            .iter()
+            .filter(|line| *line == "firing notReady orphan-cert")
+            .count();
         (count == 2).then_some(())
     })
     .await;
@@ -441,12 +446,12 @@ async fn the_operator_works_with_exactly_the_rights_of_config_default_and_tells_
     let said = said(&cluster, &[&app, SYSTEM]).await;
     assert!(
         said.contains("\"reason\":\"Issued\"") && said.contains("\"reason\":\"Renewed\""),
-        "events are there"
+        "events exist"
     );
 
     gateway(&cluster, &app).await;
 
-    // A second replica stands by and takes over, with the same rights.
+    // A second replica is a standby and takes over, with the same rights.
     let mut second = test_cluster.operator(&options.clone().http01(0)).await;
     assert!(operator.terminate(SOON).await.is_some_and(|status| status.success()));
     eventually("the second leads", SOON, || async {
@@ -545,7 +550,7 @@ async fn gateway(cluster: &Cluster, app: &str) {
         .await
         .unwrap();
     cluster
-        .wait(&services, "edge", "made anew", SOON, |it| it.uid() != before.uid())
+        .wait(&services, "edge", "made again", SOON, |it| it.uid() != before.uid())
         .await;
 }
 
@@ -590,7 +595,7 @@ async fn said(cluster: &Cluster, namespaces: &[&str]) -> String {
     said
 }
 
-/// No line of a secret as it stands, and no longer piece of it in base64.
+/// No line of a secret as written, and no longer piece of it in base64.
 fn assert_tells_none(text: &str, secrets: &[String], place: &str) {
     for (number, secret) in secrets.iter().enumerate() {
         let lines = secret
@@ -748,7 +753,7 @@ async fn with_roles_alone_it_stays_within_its_namespaces() {
     assert!(cluster_roles.iter().all(|role| !role.name_any().contains("gatehouse")));
 }
 
-/// Rights that somebody forgot, or took away again, are told where it can be done, and are nobody else's trouble.
+/// Missing rights are reported where they can be granted, and affect nothing else.
 #[tokio::test]
 async fn a_namespace_without_its_rights_is_told_and_the_others_go_on() {
     const ROLE: &str = "gatehouse-operator-watched";
@@ -801,7 +806,7 @@ async fn a_namespace_without_its_rights_is_told_and_the_others_go_on() {
         cluster.apply(name, &web).await;
     }
     verified(&cluster, "good", "web", &ca.pem(), &["web.example.test"]).await;
-    // The alarm of the others is raised, too.
+    // The alerts of the others fire, too.
     let receiver = Receiver::start().await;
     let policy = serde_json::json!({
         "apiVersion": "gatehouse.dev/v1alpha1", "kind": "AlertPolicy", "metadata": {"name": "ops"},
@@ -812,13 +817,13 @@ async fn a_namespace_without_its_rights_is_told_and_the_others_go_on() {
     });
     for name in ["good", "unbound"] {
         cluster.apply(name, &policy.to_string()).await;
-        let lost = manifests::certificate("lost", "nobody", &["lost.example.test"]);
+        let lost = manifests::certificate("lost", "absent", &["lost.example.test"]);
         cluster.apply(name, &lost).await;
     }
     let alarmed = async |times: usize| {
         eventually("an alert", 2 * SOON, || async {
-            let told = receiver.told();
-            let lost = told.iter().filter(|told| *told == "firing notReady lost");
+            let reported = receiver.reported();
+            let lost = reported.iter().filter(|reported| *reported == "firing notReady lost");
             (lost.count() == times).then_some(())
         })
         .await;
@@ -840,10 +845,10 @@ async fn a_namespace_without_its_rights_is_told_and_the_others_go_on() {
     assert!(certificate.status.is_none(), "{:?}", certificate.status);
     // Where the Secret alone may not be written, the Certificate says so.
     let certificates = cluster.api::<Certificate>("readonly");
-    let told = cluster
+    let reported = cluster
         .wait_condition(&certificates, "web", "Ready", "False", SOON)
         .await;
-    let ready = cluster::condition(&told, "Ready").unwrap();
+    let ready = cluster::condition(&reported, "Ready").unwrap();
     assert_eq!(ready["reason"], "SecretWriteFailed", "{ready}");
     let message = ready["message"].as_str().unwrap();
     assert!(message.contains("cannot patch resource \"secrets\""), "{message}");

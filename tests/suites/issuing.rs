@@ -39,7 +39,7 @@ async fn own_pebble(shared: &SharedOperator, options: pebble::Options) -> Pebble
     shared.test_cluster.another_pebble(options).await
 }
 
-/// What else there is to see of a first certificate: who signed, the event, the metrics.
+/// Further facts about a first certificate: the signer, the event, the metrics.
 async fn assert_first(shared: &SharedOperator, name: &str, issuer: &str, outcome: &Outcome) {
     let status = outcome.certificate.status.as_ref().unwrap();
     let by = status.issuer.as_ref().unwrap();
@@ -135,7 +135,7 @@ async fn a_ca_signs_and_its_intermediate_sends_the_chain_without_the_root() {
     assert_eq!(outcome.chain.certificates.len(), 1);
     assert_eq!(text(&outcome.secret, "ca.crt"), root);
     assert_first(&shared, "leaf", "first-ca", &outcome).await;
-    // 90 days, when nobody says otherwise.
+    // 90 days by default.
     assert_eq!(
         (outcome.chain.not_after.as_second() - outcome.chain.not_before.as_second() + 43_200) / 86_400,
         90
@@ -277,7 +277,7 @@ async fn http_01_asks_the_ca_once_the_path_answers_from_inside() {
 }
 
 #[tokio::test]
-async fn what_a_tenant_may_not_put_on_an_ingress_of_the_operators_makes_the_issuer_not_ready() {
+async fn forbidden_ingress_annotations_of_a_tenant_make_its_issuer_not_ready() {
     let shared = SharedOperator::set("orders").await;
     let pebble = own_pebble(&shared, pebble::Options::default()).await;
     let mut solver = http01();
@@ -373,7 +373,7 @@ async fn the_most_specific_solver_answers() {
     let shared = SharedOperator::set("selector").await;
     shared.tsig().await;
     let pebble = own_pebble(&shared, pebble::Options::default()).await;
-    // Whoever chooses one of these fails: nothing listens there.
+    // A validation of one of these fails: nothing listens there.
     let mut broken = shared.dns01();
     broken["dns01"]["rfc2136"]["nameserver"] = json!("127.0.0.1:1");
     broken["dns01"]["propagation"]["nameservers"] = json!(["127.0.0.1:1"]);
@@ -495,7 +495,7 @@ async fn an_external_account_binding_lets_in_and_only_the_right_one() {
     spec["acme"]["externalAccountBinding"] = json!({"keyID": "kid-1", "keySecretRef": {"name": "eab", "key": "wrong"}});
     shared.apply("Issuer", "bound", &spec).await;
     let message = refused("AccountRefused").await;
-    assert!(!message.contains("AAAAZM6"), "the key is told");
+    assert!(!message.contains("AAAAZM6"), "the key is shown");
 
     spec["acme"]["externalAccountBinding"]["keySecretRef"]["key"] = json!("right");
     shared.issuer("bound", spec).await;
@@ -540,11 +540,12 @@ async fn an_account_keeps_its_name_over_a_new_contact_and_a_new_issuer() {
         })
         .await;
     assert_eq!(account_uri(&updated), first);
-    let told = pebble.requests();
+    let reported = pebble.requests();
     assert!(
-        told.iter()
+        reported
+            .iter()
             .any(|(request, count)| request.starts_with("POST /my-account/") && *count > 0),
-        "the CA was not told: {told:?}"
+        "the challenge was not submitted: {reported:?}"
     );
 
     shared.issuers().delete("kept", &DeleteParams::default()).await.unwrap();

@@ -28,7 +28,7 @@ use http::Method;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::Api;
 
-/// What a killed leader may cost, from its end to a new certificate.
+/// Longest cost of a killed leader, from its end to a new certificate.
 const TAKE_OVER: Duration = Duration::from_secs(17);
 
 struct Replica {
@@ -141,7 +141,7 @@ impl Pair {
         )
     }
 
-    /// Waits until somebody other than `before` holds the Lease.
+    /// Waits until a process other than `before` holds the Lease.
     async fn taken_over(&self, before: &str, within: Duration) {
         self.cluster
             .wait(&self.leases, "gatehouse-operator", "taken over", within, |lease| {
@@ -153,7 +153,7 @@ impl Pair {
 }
 
 #[tokio::test]
-async fn the_standby_is_ready_and_writes_nothing_and_takes_over_from_a_killed_leader_within_17_s() {
+async fn the_standby_is_ready_writes_nothing_and_takes_over_within_17_s() {
     let mut pair = pair("killed").await;
     let (status, text) = pair.standby.operator.health("/readyz").await.unwrap();
     assert!(status.is_success(), "{status}: {text}");

@@ -1,4 +1,4 @@
-//! What people watch Gatehouse with: the rules, the dashboard and the ServiceMonitor of `config/monitoring`.
+//! Monitoring of Gatehouse: the rules, the dashboard and the ServiceMonitor of `config/monitoring`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -119,7 +119,7 @@ fn every_alert_is_tested_and_says_how_bad_it_is_what_happened_and_what_to_do() {
     }
 }
 
-/// Every runbook that a message of the alarm links to, from the golden files of its formats.
+/// Returns every runbook that an alert's message links to, from the golden files of its formats.
 fn linked(folder: &Path, found: &mut BTreeSet<String>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -174,7 +174,7 @@ fn expressions(value: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// What a running operator has, from the `# TYPE` lines of its `/metrics`.
+/// Returns the metrics of a running operator, from the `# TYPE` lines of its `/metrics`.
 fn exposed(metrics: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for line in metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
@@ -200,9 +200,9 @@ fn documented() -> BTreeSet<String> {
 }
 
 /// A family without a label set is not in `/metrics` until something is counted: so one Certificate is issued, one fails, and
-/// both are told; and there is a Gateway, behind which nobody stands.
+/// both are reported; and a Gateway exists, without Pods behind it.
 #[tokio::test]
-async fn every_metric_of_the_rules_the_dashboard_and_the_reference_is_one_that_the_operator_has() {
+async fn every_metric_of_rules_dashboard_and_reference_exists() {
     let isolated = IsolatedOperator::new(&TestCluster::shared().await, "watched").await;
     let operator = isolated.operator().await;
     let receiver = Receiver::start().await;
@@ -219,11 +219,11 @@ async fn every_metric_of_the_rules_the_dashboard_and_the_reference_is_one_that_t
     isolated.apply(&manifests::certificate("web", "acme", &[&host])).await;
     isolated.verified("web", &[&host]).await;
     isolated
-        .apply(&manifests::certificate("lost", "nobody", &[&host]))
+        .apply(&manifests::certificate("lost", "absent", &[&host]))
         .await;
-    eventually("told", SOON, || async {
+    eventually("reported", SOON, || async {
         receiver
-            .told()
+            .reported()
             .contains(&"firing notReady lost".to_owned())
             .then_some(())
     })
@@ -296,7 +296,7 @@ async fn every_metric_of_the_rules_the_dashboard_and_the_reference_is_one_that_t
 }
 
 #[test]
-fn the_service_monitor_finds_the_port_of_the_service_and_keeps_the_namespace_of_certificates() {
+fn the_service_monitor_finds_the_port_and_keeps_the_namespace_label() {
     let monitor = of_kind("ServiceMonitor");
     let text = std::fs::read_to_string(workspace::root().join("config/manager/service.yaml")).unwrap();
     let service: Value = serde_saphyr::from_str(&text).unwrap();

@@ -116,7 +116,7 @@ async fn a_rollout_that_the_api_server_refuses_is_repeated_until_it_is_done() {
 }
 
 #[tokio::test]
-async fn a_workload_that_is_missing_is_restarted_when_it_is_there_also_after_a_restart_of_the_operator() {
+async fn a_missing_workload_is_restarted_once_it_exists_also_after_an_operator_restart() {
     let isolated = IsolatedOperator::new(&TestCluster::shared().await, "rollout-missing").await;
     let mut operator = isolated.operator().await;
     isolated.apply(&deployment("web").to_string()).await;

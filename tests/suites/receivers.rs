@@ -42,15 +42,15 @@ async fn isolated(name: &str) -> IsolatedOperator {
     IsolatedOperator::new(&TestCluster::shared().await, name).await
 }
 
-/// Tells at once what is not ready.
+/// Reports at once what is not ready.
 fn at_once() -> Value {
     json!({"notReady": {"after": "1s"}})
 }
 
-/// An Issuer that is there in place of the one that is not.
-async fn mend(isolated: &IsolatedOperator, name: &str) {
+/// An existing Issuer in place of the absent one.
+async fn fix(isolated: &IsolatedOperator, name: &str) {
     isolated.apply(&self_signed("own")).await;
-    isolated.apply(&orphan(name).replace("nobody", "own")).await;
+    isolated.apply(&orphan(name).replace("absent", "own")).await;
 }
 
 fn policies(isolated: &IsolatedOperator) -> Api<AlertPolicy> {
@@ -137,7 +137,7 @@ async fn an_alertmanager_shows_what_fires_with_its_labels_and_silences_it_and_se
     assert_eq!(silenced["status"]["silencedBy"], json!([silence]));
     assert_eq!(silenced["fingerprint"], alert["fingerprint"]);
 
-    mend(&isolated, "web").await;
+    fix(&isolated, "web").await;
     active(&alertmanager, 0).await;
     let taken = |status: &ReceiverStatus| status.pending == 0 && status.consecutive_failures == 0;
     status_of(&isolated, "am", "idle", taken).await;
@@ -153,7 +153,7 @@ async fn an_alertmanager_that_was_away_and_forgot_learns_all_again() {
     let mut policy: Value = serde_json::from_str(&alert_policy("ops", &at_once(), &receivers)).unwrap();
     policy["spec"]["repeatInterval"] = json!("4s");
     isolated.apply(&policy.to_string()).await;
-    // More than people are told one by one: an Alertmanager groups by itself, so it is told of each.
+    // More than people get one by one: an Alertmanager groups by itself, so it gets each.
     let yaml: Vec<String> = (0..COUNT).map(|number| orphan(&format!("web-{number}"))).collect();
     isolated.apply(&yaml.join("---\n")).await;
     active(&alertmanager, COUNT).await;
@@ -254,7 +254,7 @@ async fn an_alert_fires_and_ends_at_both_of_two_clustered_alertmanagers_behind_o
             active(one, expected).await;
         }
     }
-    // The same at one of them alone: the other goes on with what it heard.
+    // The same at one of them alone: the other continues with what it received.
     sender
         .send(&target, &message(Status::Firing), Timestamp::now())
         .await
@@ -269,7 +269,7 @@ async fn an_alert_fires_and_ends_at_both_of_two_clustered_alertmanagers_behind_o
 }
 
 #[tokio::test]
-async fn a_pagerduty_receiver_gets_no_heartbeats_which_the_policy_says_and_which_count_as_no_delivery() {
+async fn a_pagerduty_receiver_gets_no_heartbeats_and_they_count_as_no_delivery() {
     let (isolated, receiver) = (isolated("silent").await, Receiver::start().await);
     let operator = isolated.operator().await;
     let key =
@@ -314,7 +314,7 @@ async fn in_an_alertmanager_the_critical_alert_takes_the_place_of_the_warning() 
     let _operator = isolated.operator().await;
     isolated.apply(&self_signed("own")).await;
     let yaml = orphan("web")
-        .replace("nobody", "own")
+        .replace("absent", "own")
         .replace("dnsNames", "duration: 60s, dnsNames");
     isolated.apply(&yaml).await;
     let certificates = isolated.certificates();
@@ -349,7 +349,7 @@ fn signing(keys: &str) -> String {
 }
 
 #[tokio::test]
-async fn signatures_verify_with_the_library_of_standard_webhooks_also_while_two_keys_are_in_rotation() {
+async fn signatures_verify_with_the_library_of_standard_webhooks() {
     let isolated = isolated("signed").await;
     let paths = ["/old", "/new", "/late", "/wrong"];
     let keys = json!({"/old": KEY, "/new": NEXT_KEY, "/late": NEXT_KEY, "/wrong": OTHER_KEY});
@@ -383,7 +383,7 @@ async fn signatures_verify_with_the_library_of_standard_webhooks_also_while_two_
         assert_eq!(event["id"], first.id.as_str());
         assert_eq!(event["data"]["certificate"]["name"], "web");
     }
-    // Tried again: the same id and body, signed anew for the time of the attempt.
+    // Tried again: the same id and body, signed again for the time of the attempt.
     let late = taken("/late", 1).await.remove(0);
     let tries = verifier.received("/late");
     assert_eq!(tries.len(), 2, "{tries:#?}");
@@ -406,7 +406,7 @@ async fn signatures_verify_with_the_library_of_standard_webhooks_also_while_two_
 
     // The rotation ends: the Secret is read for every delivery.
     isolated.apply(&signing(NEXT_KEY)).await;
-    mend(&isolated, "web").await;
+    fix(&isolated, "web").await;
     let resolved: Value = serde_json::from_str(&taken("/new", 2).await[1].body).unwrap();
     assert_eq!(resolved["data"]["status"], "resolved");
     let refused = failure_of(&isolated, "old").await;
@@ -432,7 +432,7 @@ async fn what_teams_gets_is_a_card_by_the_schema_of_microsoft() {
         })
     };
     came(3).await;
-    mend(&isolated, "web").await;
+    fix(&isolated, "web").await;
     came(4).await;
     for received in receiver.received() {
         let message = received.json();
@@ -451,7 +451,7 @@ async fn what_teams_gets_is_a_card_by_the_schema_of_microsoft() {
 
 #[tokio::test]
 #[allow(clippy::too_many_lines, reason = "one receiver after the other")]
-async fn tls_that_asks_for_a_client_certificate_is_served_and_tls_that_does_not_verify_is_told() {
+async fn client_certificates_are_shown_and_tls_that_does_not_verify_is_reported() {
     let isolated = isolated("mutual").await;
     let [ca, clients, strangers] = ["receiver", "clients", "strangers"].map(|name| Ca::new(name).unwrap());
     let receiver = Receiver::start_tls(&ca, &clients).await;
@@ -540,16 +540,16 @@ async fn tls_that_asks_for_a_client_certificate_is_served_and_tls_that_does_not_
         delivering["message"].as_str().unwrap().contains("nameless: TLS with"),
         "{delivering:#}"
     );
-    assert_eq!(receiver.told(), ["firing notReady web"]);
+    assert_eq!(receiver.reported(), ["firing notReady web"]);
 
-    // One that is mended gets what waited for it, at once.
-    let mended: Vec<_> = webhooks
+    // One that is fixed gets what waited for it, at once.
+    let fixed: Vec<_> = webhooks
         .iter()
         .map(|(name, _)| (*name, webhooks[0].1.clone()))
         .collect();
-    isolated.apply(&alert_policy("ops", &at_once(), &all(&mended))).await;
-    eventually("all are told", SOON, || async {
-        (receiver.told().len() >= webhooks.len()).then_some(())
+    isolated.apply(&alert_policy("ops", &at_once(), &all(&fixed))).await;
+    eventually("all are reported", SOON, || async {
+        (receiver.reported().len() >= webhooks.len()).then_some(())
     })
     .await;
     let policies = policies(&isolated);
@@ -557,7 +557,7 @@ async fn tls_that_asks_for_a_client_certificate_is_served_and_tls_that_does_not_
         .cluster
         .wait_condition(&policies, "ops", "Delivering", "True", SOON)
         .await;
-    assert_eq!(receiver.told(), ["firing notReady web"; 8]);
+    assert_eq!(receiver.reported(), ["firing notReady web"; 8]);
 }
 
 /// Two replicas: the one that leads, and the other.
@@ -572,7 +572,7 @@ async fn pair(isolated: &IsolatedOperator) -> (Operator, Operator) {
     (leader, isolated.test_cluster.operator(&options).await)
 }
 
-/// What was answered well, once each.
+/// Returns the accepted messages, once each.
 fn ids(received: &[Received]) -> BTreeSet<&str> {
     received.iter().map(|received| received.header("webhook-id")).collect()
 }
@@ -590,32 +590,32 @@ async fn survives_a_change_of_leader(name: &str, end: impl AsyncFnOnce(&mut Oper
 
     end(&mut leader).await;
     receiver.answer(Answer::default());
-    let told = receiver
-        .wait("told by the next leader", SOON, |received| {
+    let reported = receiver
+        .wait("reported by the next leader", SOON, |received| {
             received.answered.is_success()
         })
         .await;
-    assert_eq!(told.header("webhook-id"), first.header("webhook-id"));
-    assert_eq!(told.body, first.body);
+    assert_eq!(reported.header("webhook-id"), first.header("webhook-id"));
+    assert_eq!(reported.body, first.body);
     let leads = standby.metric("gatehouse_leader").await.unwrap();
     assert_eq!(leads, Some(1.0));
-    // The next leader knows what fires: its end is told, and nothing twice.
-    mend(&isolated, "web").await;
+    // The next leader knows what fires: its end is reported, and nothing twice.
+    fix(&isolated, "web").await;
     receiver
         .wait("its end", SOON, |received| {
             received.json()["data"]["status"] == "resolved"
         })
         .await;
-    assert_eq!(receiver.told(), ["firing notReady web", "resolved notReady web"]);
+    assert_eq!(receiver.reported(), ["firing notReady web", "resolved notReady web"]);
 }
 
 #[tokio::test]
-async fn an_alert_that_waits_when_the_leader_is_killed_is_delivered_by_the_next_under_its_id() {
+async fn a_waiting_alert_is_delivered_by_the_next_leader_after_a_kill() {
     survives_a_change_of_leader("killed", async |leader| leader.kill9()).await;
 }
 
 #[tokio::test]
-async fn an_alert_that_waits_when_the_leader_hands_over_is_delivered_by_the_next_under_its_id() {
+async fn a_waiting_alert_is_delivered_by_the_next_leader_after_a_handover() {
     let end = async |leader: &mut Operator| {
         let status = leader.terminate(Duration::from_secs(20)).await;
         assert!(status.is_some_and(|status| status.success()), "{status:?}");
@@ -640,7 +640,7 @@ async fn a_crash_in_mid_delivery_repeats_it_under_its_id() {
     receiver.answer(Answer::default());
     let _operator = isolated.operator().await;
     let idle = |status: &ReceiverStatus| status.last_success.is_some() && status.pending == 0;
-    status_of(&isolated, "ops", "told", idle).await;
+    status_of(&isolated, "ops", "reported", idle).await;
     let requests = receiver.received();
     assert_eq!(requests.len(), 2, "once by each");
     assert_eq!(ids(&requests).len(), 1);
@@ -688,7 +688,7 @@ async fn however_often_it_is_killed_each_alert_arrives_and_always_under_one_id()
 }
 
 #[tokio::test]
-async fn of_a_thousand_policies_in_a_namespace_the_oldest_hundred_work_and_the_neighbours_undisturbed() {
+async fn of_a_thousand_policies_in_a_namespace_the_oldest_hundred_are_active() {
     const COUNT: usize = 1_000;
     const WORKING: usize = 100;
     let (isolated, receiver) = (isolated("crowd").await, Receiver::start().await);
@@ -742,7 +742,9 @@ async fn of_a_thousand_policies_in_a_namespace_the_oldest_hundred_work_and_the_n
     isolated.cluster.apply(&neighbour, &orphan("next")).await;
     let asked = std::time::Instant::now();
     receiver
-        .wait("the neighbour is told", SOON, |received| received.path == "/neighbour")
+        .wait("the neighbour is reported", SOON, |received| {
+            received.path == "/neighbour"
+        })
         .await;
     assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
 
@@ -754,15 +756,15 @@ async fn of_a_thousand_policies_in_a_namespace_the_oldest_hundred_work_and_the_n
             .map(|received| received.path)
             .collect::<Vec<_>>()
     };
-    eventually("the hundred are told", SOON, || async {
+    eventually("the hundred are reported", SOON, || async {
         (paths().len() >= WORKING).then_some(())
     })
     .await;
-    // A restart reads them in the order of their names, and still nobody else is told, nor anybody twice.
+    // A restart reads them in the order of their names, and still no other receiver gets any, nor one twice.
     operator.terminate(Duration::from_secs(20)).await;
     let _operator = isolated.test_cluster.operator(&options).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let told: BTreeSet<String> = paths().into_iter().collect();
+    let reported: BTreeSet<String> = paths().into_iter().collect();
     let expected: BTreeSet<String> = working
         .iter()
         .map(|policy| {
@@ -772,7 +774,7 @@ async fn of_a_thousand_policies_in_a_namespace_the_oldest_hundred_work_and_the_n
             )
         })
         .collect();
-    assert_eq!((told, paths().len()), (expected, WORKING));
+    assert_eq!((reported, paths().len()), (expected, WORKING));
 
     // Where one goes, the next moves up.
     let gone = working[0].metadata.name.clone().unwrap();
@@ -782,7 +784,7 @@ async fn of_a_thousand_policies_in_a_namespace_the_oldest_hundred_work_and_the_n
         ((accepted, crowded) == (WORKING, COUNT - WORKING - 1)).then_some(())
     })
     .await;
-    eventually("and is told", SOON, || async {
+    eventually("and is reported", SOON, || async {
         (paths().len() > WORKING).then_some(())
     })
     .await;

@@ -1,4 +1,4 @@
-//! What an operator does not do: issue everything again after a mishap, an upgrade or a restart.
+//! Restraint of the operator: it does not issue everything again after an accident, an upgrade or a restart.
 //!
 //! Each scenario has an operator of its own that stays within its namespace.
 // A scenario is read from top to bottom, however long; its values are made in place.
@@ -33,7 +33,7 @@ use kube::ResourceExt as _;
 use kube::api::{DeleteParams, ListParams};
 use serde_json::{Value, json};
 
-/// A namespace with an operator that nobody shares.
+/// A namespace with an operator of its own.
 async fn alone(name: &str) -> (IsolatedOperator, SharedOperator) {
     let test_cluster = TestCluster::shared().await;
     let isolated = IsolatedOperator::new(&test_cluster, name).await;
@@ -200,14 +200,14 @@ async fn who_is_held_stays_held_through_a_restart_and_nobody_slips_through() {
             .cluster
             .wait(&shared.certificates(), name, "held like the others", SOON, is_held)
             .await;
-        // Nobody is waited for: the first may go after a minute.
+        // None is waited for: the first may go after a minute.
         let all = certificates(&shared).await;
         let now = held(&all);
         assert!(now.len() <= 3, "{now:#?}");
         for (name, status) in &before {
             assert!(
                 now.get(name).is_none_or(|now| now == status),
-                "{name} was held, and is told something else: {now:#?}"
+                "{name} was held, and its status says something else: {now:#?}"
             );
         }
         let first = before.values().next().unwrap()["nextAttemptTime"].as_str().unwrap();
@@ -257,18 +257,18 @@ async fn an_upgraded_operator_issues_nothing_again() {
     for name in names {
         let kept = &before[name];
         // Why it was once issued is known from its notes only.
-        let told = |secret: &Secret| {
-            let mut told = secret.metadata.annotations.clone().unwrap_or_default();
-            told.remove("gatehouse.dev/cause");
-            told
+        let reported = |secret: &Secret| {
+            let mut reported = secret.metadata.annotations.clone().unwrap_or_default();
+            reported.remove("gatehouse.dev/cause");
+            reported
         };
-        let mended = |secret: &Secret| told(secret) == told(kept);
+        let restored = |secret: &Secret| reported(secret) == reported(kept);
         let secret = format!("{name}-tls");
         // One whose fingerprint of the chain alone is missing is not even written.
         if name != "bookless" {
             shared
                 .cluster
-                .wait(&shared.secrets(), &secret, "as we write it", SOON, mended)
+                .wait(&shared.secrets(), &secret, "as we write it", SOON, restored)
                 .await;
         }
         let after = shared.outcome(name, 1, &root, &[&format!("{name}.test")]).await;

@@ -1,6 +1,6 @@
 //! A certificate is replaced when it should be, and only then.
 //!
-//! What has to wait (lives of half a minute, the CA's first advice) waits together, in one test.
+//! Tests that have to wait (lifetimes of half a minute, the CA's first advice) wait together, in one test.
 // A scenario is read from top to bottom, however long; its values are made in place.
 #![allow(
     clippy::too_many_lines,
@@ -68,7 +68,7 @@ async fn first_by_acme(shared: &SharedOperator, pebble: &Pebble, name: &str) -> 
     shared.outcome(name, 1, &pebble.root().await.unwrap(), &[&host]).await
 }
 
-/// Has the operator ask the CA for its advice now instead of after half a minute.
+/// Makes the operator ask the CA for its advice now instead of after half a minute.
 async fn ask_now(shared: &SharedOperator, name: &str) {
     shared
         .cluster
@@ -96,7 +96,7 @@ async fn advise_at_once(pebble: &Pebble, secret: &Secret) -> Timestamp {
     start
 }
 
-/// Nothing is issued while somebody watches.
+/// Asserts that nothing is issued meanwhile.
 async fn stays(shared: &SharedOperator, name: &str, expected: i64) {
     // A non-event: there is nothing to wait for.
     tokio::time::sleep(A_WHILE).await;
@@ -185,7 +185,7 @@ async fn an_expired_certificate_stays_and_is_retried() {
     let spec = json!({"issuerRef": {"name": "ca"}, "dnsNames": ["old.test"], "duration": "30s"});
     shared.certificate("old", spec).await;
     let first = shared.outcome("old", 1, &root, &["old.test"]).await;
-    // The CA's key is nowhere to be found, and nobody makes another.
+    // The CA's key is nowhere to be found, and no other is made.
     let kept = shared.secret("ca-root").await;
     shared
         .patch(&shared.certificates(), "ca-root", &json!({"spec": {"suspend": true}}))
@@ -236,7 +236,7 @@ async fn the_ca_is_asked_within_a_minute_and_its_advice_is_taken_once() {
     assert!((29..=61).contains(&pause), "asked after {pause} s");
     advise_at_once(&pebble, &first.secret).await;
 
-    // Without anybody's help.
+    // Without a user's help.
     let within = Duration::from_secs(100);
     shared
         .cluster
@@ -275,7 +275,7 @@ async fn the_ca_is_asked_within_a_minute_and_its_advice_is_taken_once() {
     ask_now(&shared, "advised").await;
     shared
         .cluster
-        .wait(&shared.certificates(), "advised", "told of later", SOON, |it| {
+        .wait(&shared.certificates(), "advised", "reported of later", SOON, |it| {
             ari(it).window_end == Some(end)
         })
         .await;
@@ -377,7 +377,7 @@ async fn a_changed_spec_issues_at_once_and_a_changed_form_does_not() {
         "the form of before is gone"
     );
     for secret in record.versions() {
-        verify(&secret, &root, &["a.test"]).expect("the old pair stays until the new one is in hand");
+        verify(&secret, &root, &["a.test"]).expect("the old pair stays until the new one is written");
     }
     let note = shared.event("web", "Renewed").await;
     assert!(note.contains("the spec asks for another one"), "{note}");

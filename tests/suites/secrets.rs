@@ -1,4 +1,4 @@
-//! The Secret: healed when it is damaged, taken over when it fits, never overwritten when it is somebody else's.
+//! The Secret: repaired when it is damaged, adopted when it fits, never overwritten when it belongs to another owner.
 // A scenario is read from top to bottom, however long; its values are made in place.
 #![allow(
     clippy::too_many_lines,
@@ -38,7 +38,7 @@ async fn first(shared: &SharedOperator, root: &str, name: &str) -> gatehouse_tes
     shared.outcome(name, 1, root, &[&host]).await
 }
 
-/// A pair as somebody would make one without us.
+/// A pair as another tool would make one.
 fn by_openssl(host: &str) -> (String, String) {
     let folder = tempfile::tempdir().unwrap();
     let [key, certificate] = ["key", "crt"].map(|name| folder.path().join(name));
@@ -226,7 +226,7 @@ async fn an_immutable_secret_is_named_before_anything_is_ordered() {
     assert_eq!(
         condition(&refused, "Ready").unwrap()["status"],
         "True",
-        "what is there serves"
+        "the present one serves"
     );
     assert_eq!(pebble.orders(), 0, "nothing was ordered");
     shared
@@ -347,7 +347,7 @@ async fn keystores_are_rewritten_for_another_password_without_another_certificat
 
 #[tokio::test]
 async fn what_does_not_touch_the_pair_is_mended_without_another_certificate() {
-    let shared = SharedOperator::set("mended").await;
+    let shared = SharedOperator::set("repaired").await;
     let root = shared.internal_ca("ca").await;
     let before = first(&shared, &root, "web").await;
     let metadata = |kind: &str, key: &str, value: Value| json!({"metadata": {kind: {key: value}}});

@@ -1,4 +1,4 @@
-//! Keys, names, forms and what follows a change of them: each variant is looked at by an independent reader.
+//! Keys, names, forms and the consequences of their changes: each variant is read by an independent reader.
 // A scenario is read from top to bottom, however long; its values are made in place.
 #![allow(
     clippy::too_many_lines,
@@ -39,7 +39,7 @@ fn run(program: &str, args: &[&str]) -> String {
     text
 }
 
-/// What openssl reads in a Secret's leaf.
+/// Returns openssl's view of a Secret's leaf.
 fn leaf(folder: &Path, secret: &Secret) -> String {
     let file = written(folder, secret, "tls.crt");
     run(
@@ -267,14 +267,14 @@ async fn name_constraints_of_a_ca_are_written_and_then_enforced() {
                 .is_none()
         );
     }
-    // Mended in the spec: at once.
+    // Fixed in the spec: at once.
     shared
         .certificate("outside", spec(json!({"dnsNames": ["a.in.test", "b.in.test"]})))
         .await;
     shared.outcome("outside", 1, &root, &["b.in.test"]).await;
 }
 
-/// The leaf's serial number, which tells whether anything was issued again.
+/// The leaf's serial number, which shows whether anything was issued again.
 async fn wait_for(shared: &SharedOperator, what: &str, wanted: impl FnMut(&Secret) -> bool) -> Secret {
     shared
         .cluster
@@ -494,7 +494,7 @@ async fn a_deleted_certificate_takes_its_secret_along_only_when_told_to() {
         .certificate("kept", with(&base, json!({"secretDeletionPolicy": "Retain"})))
         .await;
     shared.certificate("default", base.clone()).await;
-    // Told later, and told otherwise later.
+    // Reported later, and differently later.
     shared.certificate("later", base.clone()).await;
     shared
         .certificate("spared", with(&base, json!({"secretDeletionPolicy": "Delete"})))
@@ -519,7 +519,7 @@ async fn a_deleted_certificate_takes_its_secret_along_only_when_told_to() {
         .await;
     shared
         .cluster
-        .wait(&shared.secrets(), "spared-tls", "nobody's", SOON, |secret| {
+        .wait(&shared.secrets(), "spared-tls", "no one's", SOON, |secret| {
             !owned(secret)
         })
         .await;
@@ -595,7 +595,7 @@ async fn what_uses_the_secret_is_restarted_on_a_renewal_and_not_before() {
     for kind in kinds {
         assert_eq!(noted(kind).await, serial, "{kind}");
     }
-    // A new form is no new pair: nobody is restarted.
+    // A new form is no new pair: no workload is restarted.
     let before = shared
         .cluster
         .api::<Deployment>(&shared.namespace)
@@ -609,7 +609,7 @@ async fn what_uses_the_secret_is_restarted_on_a_renewal_and_not_before() {
                    "secretTemplate": {"labels": {"team": "a"}}}),
         )
         .await;
-    eventually("the label is there", SOON, || async {
+    eventually("the label is set", SOON, || async {
         let labels = shared.secret("web-tls").await.metadata.labels.unwrap();
         labels.contains_key("team").then_some(())
     })

@@ -96,7 +96,7 @@ pub struct CertificateSpec {
     /// Further attributes of the subject. Public ACME CAs leave them out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<X509Subject>,
-    /// Requested lifetime, at least 30s. Default: the issuer's (ACME), else 90 days. An ACME CA is asked for it
+    /// Requested lifetime, at least 30s. Default: the issuer's (ACME), else 90 days. An ACME CA receives it
     /// only if the issuer's `acme.enableDurationFeature` is true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<Duration>,

@@ -116,7 +116,7 @@ fn a_receiver_that_is_renamed_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_receiver_at_another_host_is_told_what_fires_and_the_old_one_its_end_also_after_a_restart() {
+fn a_receiver_that_moves_gets_what_fires_and_the_old_one_gets_the_end() {
     let mut state = firing(&[ops("a")], false);
     // The spec changes while no operator runs.
     let mut state = durable::unpack(&durable::pack(&mut state).0).unwrap();

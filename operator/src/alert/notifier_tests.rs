@@ -308,7 +308,7 @@ fn an_outage_of_a_server_is_one_message_with_its_count_also_to_who_pages_people(
 }
 
 #[test]
-fn of_an_outage_that_one_certificate_meets_its_alert_is_told_and_what_ends_meanwhile_is_not() {
+fn an_outage_alert_of_one_certificate_is_sent_unless_it_ends_meanwhile() {
     let (mut state, policy) = (State::default(), ops());
     let look: Look<'_> = &|_, name| Some(away(name));
     see(&mut state, 1, &[FAILED], 0);

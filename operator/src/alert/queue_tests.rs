@@ -207,7 +207,7 @@ fn a_rise_takes_the_place_of_a_warning_that_waits_and_an_end_is_tried_at_once() 
 }
 
 #[test]
-fn what_is_new_does_not_wait_behind_a_thousand_that_failed_and_the_most_severe_goes_first() {
+fn a_new_alert_does_not_wait_behind_a_thousand_that_failed() {
     let mut queue = Queue::default();
     for number in 0..MAX_QUEUED {
         queue.push(firing(&format!("old-{number}"), &number.to_string()), 0, at(0));
@@ -228,7 +228,7 @@ fn what_is_new_does_not_wait_behind_a_thousand_that_failed_and_the_most_severe_g
 }
 
 #[test]
-fn a_receiver_that_asks_for_a_day_of_silence_hears_of_a_new_alert_after_fifteen_minutes() {
+fn a_retry_after_of_a_day_delays_a_new_alert_by_fifteen_minutes() {
     let mut queue = Queue::default();
     queue.push(firing("1", "web"), 0, at(0));
     let day = Duration::from_hours(24);

@@ -60,7 +60,7 @@ fn judged(
 }
 
 #[test]
-fn what_runs_out_warns_at_a_quarter_is_critical_at_a_tenth_and_goes_on_after_the_end() {
+fn expiring_warns_at_a_quarter_and_is_critical_at_a_tenth() {
     let certificate = certificate(&json!({}), &json!({}));
     let (warning, critical, end) = (at("03-17T12:00:00"), at("04-01T12:00:00"), at("04-11T12:00:00"));
     let table = [
@@ -138,7 +138,7 @@ fn failures_warn_at_once_and_are_critical_at_the_third() {
 }
 
 #[test]
-fn one_that_waits_for_a_server_that_is_away_warns_though_another_has_made_the_attempt() {
+fn a_certificate_that_waits_for_a_server_that_is_down_warns() {
     let waiting = |reason: &str| {
         let failure = json!({"time": "2026-02-01T00:00:00Z", "reason": reason, "message": "no"});
         certificate(&json!({}), &json!({"failedAttempts": 0, "lastFailure": failure}))

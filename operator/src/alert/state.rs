@@ -144,7 +144,7 @@ pub struct State {
     /// When alerts began of late, the last few of them: a storm is when they are too many.
     #[serde(skip)]
     pub recent: VecDeque<Timestamp>,
-    /// Reports of another policy to the same PagerDuty service, where an alert is one incident whoever reports it.
+    /// Reports of another policy to the same PagerDuty service, where an alert is one incident for all that report it.
     #[serde(skip)]
     pub fires_elsewhere: HashMap<Id, HashSet<Key>>,
     /// Since when alerts of an outage wait for others.

@@ -146,7 +146,7 @@ fn drained(taken: f64, since: Timestamp, now: Timestamp, size: f64) -> f64 {
     (taken - elapsed * size / REFILL.as_secs_f64()).max(0.0)
 }
 
-/// What a status records about the breaker.
+/// A re-issue of before a restart, as a status records it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PastReissue {
     /// It was let through, and was issued then or is being issued now.

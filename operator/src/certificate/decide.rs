@@ -39,12 +39,12 @@ pub struct Observed<'a> {
     pub issuers: Since,
     /// Whether an object that the Certificate waits for has changed since the last look.
     pub changed: bool,
-    /// What this process recorded about the last failure.
+    /// Record of the last failure in this process.
     pub pause: Pause,
     pub now: Timestamp,
 }
 
-/// What a process records about a failed attempt, in addition to the status.
+/// Record of a failed attempt in this process, in addition to the status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pause {
     /// The revision of the registry when the attempt began; 0 when another process made it.
@@ -68,7 +68,7 @@ pub enum Secret<'a> {
     Read(&'a SecretMetadata, &'a Result<KeyPair, InvalidSecret>),
 }
 
-/// What to do next.
+/// Action for the Certificate.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
     /// Nothing at all.
@@ -142,7 +142,7 @@ impl IssuanceReason {
         }
     }
 
-    /// Returns whether neither a user nor the clock asked for it, so that many at once indicate an accident.
+    /// Returns whether neither a user nor the clock caused it, so that many at once indicate an accident.
     pub fn is_unrequested(self) -> bool {
         matches!(self, Self::SecretMissing | Self::SecretDamaged)
     }

@@ -270,7 +270,7 @@ fn a_changed_object_ends_the_pause_of_those_who_waited_for_it() {
 }
 
 #[test]
-fn an_issuer_that_was_mended_ends_the_pause_and_one_that_was_ready_all_along_does_not() {
+fn a_refreshed_issuer_ends_the_pause_and_one_that_stayed_ready_does_not() {
     let hold = |reason: &str, since: Since, pause: Pause| {
         let failed = certificate(&format!(
             r#"{{status: {{lastFailure: {{time: "2026-03-10T00:00:00Z", reason: {reason}, message: refused}},
@@ -337,7 +337,7 @@ fn an_issuer_that_was_mended_ends_the_pause_and_one_that_was_ready_all_along_doe
 }
 
 #[test]
-fn a_template_that_is_not_as_we_wrote_it_is_written_anew_without_another_certificate() {
+fn a_changed_template_is_written_again_without_another_certificate() {
     let templated = certificate("spec: {secretTemplate: {labels: {team: shop}}}");
     let whole = metadata(&templated);
     let now = "2026-01-02T00:00:00Z";

@@ -111,7 +111,7 @@ pub struct InFlightOrder {
     waiting: Option<Waiting>,
     /// The CA took the CSR, whatever the order's status says.
     finalized: bool,
-    /// How often the CA was not ready although its own answer said so.
+    /// Number of times that the CA was not ready although its own answer said so.
     unready: u32,
     /// The issued certificate, until it is written.
     pub pair: Option<KeyPair>,

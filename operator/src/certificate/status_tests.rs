@@ -93,7 +93,7 @@ fn the_first_certificate_is_told_whole() {
 }
 
 #[test]
-fn ready_stays_while_a_good_certificate_is_renewed_and_goes_when_there_is_none_for_the_spec() {
+fn ready_stays_while_a_certificate_is_renewed_and_goes_without_one() {
     for (cause, now, ready) in [
         (IssuanceReason::Due, days(60), "True Issued"),
         (IssuanceReason::Advised, days(3), "True Issued"),
@@ -383,7 +383,7 @@ proptest! {
 }
 
 #[test]
-fn a_restored_pair_is_as_old_as_its_secret_says_so_that_no_old_request_is_answered_again() {
+fn a_restored_pair_keeps_its_age_so_that_no_old_request_is_answered_again() {
     let pair = samples::pair(&samples::certificate(""), issued_at());
     let mut certificate = samples::certificate("");
     let asked = issued_at();

@@ -122,7 +122,7 @@ pub fn decide(gateway: &Gateway, desired: &DesiredService, observed: &Observed<'
         .iter()
         .min_by_key(|(live, _)| (live.ingress.is_empty(), live.created, live.name.clone()))
     {
-        // It is unused, and nothing asked for it: it was created while the provider was unknown.
+        // It is unused and unrequested: it was created while the provider was unknown.
         Some((live, _)) if is_undecided(gateway, desired, live) => Decision {
             remove: vec![live.clone()],
             serving: Some(live.clone()),

@@ -76,7 +76,7 @@ fn unknown() -> Verdict {
 }
 
 #[test]
-fn a_gateway_without_a_service_gets_one_and_one_that_is_as_it_should_be_is_left_alone() {
+fn a_missing_service_is_created_and_a_correct_one_is_left_alone() {
     let gateway = simple(json!({"provider": "GKE"}));
     let made = decide(&gateway, &[], None, &unknown()).write.unwrap();
     assert_eq!(
@@ -142,7 +142,7 @@ fn what_is_read_at_creation_only_is_not_changed_and_is_told() {
 }
 
 #[test]
-fn with_consent_a_second_service_comes_up_and_the_first_goes_when_the_second_has_its_address() {
+fn with_consent_a_second_service_replaces_the_first_once_it_has_its_address() {
     let (mut gateway, old) = other_class(&Value::Null, json!({"gatehouse.dev/recreate": "3"}));
     let plan = decide(&gateway, std::slice::from_ref(&old), None, &unknown());
     let made = plan.write.unwrap();
@@ -290,7 +290,7 @@ fn another_scope_is_not_written_where_it_is_read_once_and_other_edits_are() {
 }
 
 #[test]
-fn another_provider_needs_another_service_and_an_internal_one_keeps_its_switch_meanwhile() {
+fn another_provider_needs_another_service_and_internal_keeps_its_switch() {
     let before = simple(json!({"provider": "GKE", "scope": "Internal"}));
     let body = decide(&before, &[], None, &unknown()).write.unwrap().body;
     let there = live("shop", &body, &["10.0.0.1"], 1);
@@ -436,7 +436,7 @@ fn node_ports_that_are_there_stay_and_those_that_somebody_adds_bring_back_no_oth
 }
 
 #[test]
-fn a_service_that_was_made_while_no_provider_was_known_is_made_again_without_consent() {
+fn a_service_of_an_unknown_provider_is_recreated_without_consent() {
     let other = simple(json!({"provider": "Other"}));
     let body = decide(&other, &[], None, &unknown()).write.unwrap().body;
     let detected = simple(json!({}));

@@ -34,7 +34,7 @@ fn verified(provider: &str, reason: &str, status: &str) -> Value {
 const OCTAVIA: &str = "service.beta.kubernetes.io/openstack-internal-load-balancer";
 
 #[test]
-fn a_provider_whose_nodes_look_like_others_stays_for_internal_only_where_it_came_out_internal() {
+fn an_ambiguous_provider_stays_for_internal_only_if_it_came_out_internal() {
     let inside = made("OpenStack", json!({OCTAVIA: "true"}), &["10.0.0.7"]);
     let outside = made("OpenStack", json!({}), &["203.0.113.7"]);
     let known =

@@ -126,7 +126,7 @@ fn a_switch_that_is_read_once_comes_from_what_the_load_balancer_was_made_with() 
 }
 
 #[test]
-fn a_public_address_is_withdrawn_where_that_is_asked_for_and_stays_so_for_this_generation() {
+fn a_public_address_is_withdrawn_on_request_for_this_generation() {
     let spec = json!({"provider": "GKE", "scope": "Internal", "externalTrafficPolicy": "Local"});
     let live = made(spec, &["203.0.113.7"], |_| ());
     let public = || Verdict::Public("203.0.113.7".into());

@@ -90,7 +90,7 @@ fn a_gateway_that_is_well_says_so_in_every_condition() {
 }
 
 #[test]
-fn a_public_address_of_an_internal_gateway_is_a_mismatch_and_no_address_is_no_verdict() {
+fn a_public_address_of_an_internal_gateway_is_a_mismatch() {
     let gateway = gateway(http(), "Internal");
     let public = reconcile(
         &gateway,

@@ -10,7 +10,7 @@ use super::{kept, manifest, plane, refused};
 
 const KINDS: [&str; 2] = ["AlertPolicy", "ClusterAlertPolicy"];
 
-/// What must be refused beside a receiver that is good, and words of the message.
+/// Invalid fields beside a valid receiver, and parts of the message.
 const BAD_POLICIES: &[(&str, &str)] = &[
     ("{receivers: []}", "spec.receivers in body should have at least 1 items"),
     ("{receivers: null}", "spec.receivers: Required value"),
@@ -78,7 +78,7 @@ const BAD_POLICIES: &[(&str, &str)] = &[
     ),
 ];
 
-/// What must be refused as the one receiver, which has a name unless it says otherwise.
+/// Invalid receivers, with a name unless they have one themselves.
 const BAD_RECEIVERS: &[(&str, &str)] = &[
     ("{}", "webhook: Required value"),
     (
@@ -246,7 +246,7 @@ fn good() -> Vec<(&'static str, Value)> {
         ("AlertPolicy", json!({"rules": {}, "receivers": [good_receiver()]})),
         ("AlertPolicy", with_rules(json!({"warning": "21d", "critical": "7d"}))),
         ("AlertPolicy", with_rules(json!({"warning": "36h", "critical": "90m"}))),
-        // Nobody can say which is less without the certificate.
+        // Which is less depends on the certificate.
         (
             "AlertPolicy",
             with_rules(json!({"warning": "50%", "critical": "7d12h"})),

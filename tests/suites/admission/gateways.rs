@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{kept, manifest, plane, refused};
 
-/// What must be refused as `spec.service`, and words of the message.
+/// Invalid values of `spec.service`, and parts of the message.
 const BAD_SERVICES: &[(&str, &str)] = &[
     ("{type: ExternalName}", "Unsupported value"),
     ("{scope: Private}", "Unsupported value: \"Private\""),
@@ -50,7 +50,7 @@ const BAD_SERVICES: &[(&str, &str)] = &[
     ("{onMismatch: Ignore}", "Unsupported value"),
 ];
 
-/// What must be refused as the one listener.
+/// Invalid listeners.
 const BAD_LISTENERS: &[(&str, &str)] = &[
     ("{name: http, port: 80}", "protocol: Required value"),
     ("{name: http, protocol: TCP}", "port: Required value"),
@@ -106,7 +106,7 @@ const BAD_LISTENERS: &[(&str, &str)] = &[
     ),
 ];
 
-/// What must be refused as a whole.
+/// Invalid specs.
 const BAD_GATEWAYS: &[(&str, &str)] = &[
     (
         "{target: {selector: {app: a}}, listeners: []}",

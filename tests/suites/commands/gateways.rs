@@ -267,13 +267,13 @@ async fn the_story_of_a_gateway_is_told_by_its_name_and_of_two_by_the_kind() {
         &[],
     );
     place
-        .run(&["status", "gateway", "nobody"])
+        .run(&["status", "gateway", "absent"])
         .await
-        .expect(1, &[], &["gateways.gatehouse.dev \"nobody\" not found"]);
+        .expect(1, &[], &["gateways.gatehouse.dev \"absent\" not found"]);
     place
-        .run(&["status", "nobody"])
+        .run(&["status", "absent"])
         .await
-        .expect(1, &[], &["\"nobody\" not found", "and no Gateway"]);
+        .expect(1, &[], &["\"absent\" not found", "and no Gateway"]);
     place
         .run(&["status", "secret", "shop"])
         .await
@@ -312,10 +312,10 @@ async fn who_may_not_see_gateways_sees_certificates_and_is_told() {
     let json = run(Some(&old), &[&args[..], &["-o", "json"]].concat()).await;
     let json = json.expect(0, &[], &["Gateways are not shown"]).json();
     assert_eq!(json["items"].as_array().unwrap().len(), 1);
-    run(Some(&old), &[&args[..], &["nobody"]].concat()).await.expect(
+    run(Some(&old), &[&args[..], &["absent"]].concat()).await.expect(
         1,
         &[],
-        &["certificates.gatehouse.dev \"nobody\" not found"],
+        &["certificates.gatehouse.dev \"absent\" not found"],
     );
 }
 

@@ -211,7 +211,7 @@ fn certificates_with_trust_settings_of_openssl_are_read() {
 }
 
 #[test]
-fn the_preferred_chain_is_found_by_the_topmost_issuer_first_and_then_by_its_own_name() {
+fn the_preferred_chain_is_found_by_its_topmost_issuer_first() {
     let chain = |root: &str, with_root: bool| {
         let root = Ca::root(&ca_request(root), KeyParameters::Ecdsa(Curve::P256), for_hours(10));
         let middle = root.below(&ca_request("Middle"), for_hours(10));

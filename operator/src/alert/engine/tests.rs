@@ -55,7 +55,7 @@ async fn an_alert_leaves_within_a_second_and_what_fires_is_in_the_status() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_internal_gateway_that_is_public_fires_until_it_is_mended_or_gone_whatever_a_certificate_of_its_name_does() {
+async fn a_public_internal_gateway_fires_until_it_is_fixed_or_deleted() {
     let engine_under_test = TestEngine::new();
     let engine = Running::over(&engine_under_test);
     let news = [
@@ -121,7 +121,7 @@ async fn a_restart_tells_nothing_twice_and_ends_what_went_meanwhile() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_certificates_that_were_not_listed_yet_nothing_is_told_also_not_that_they_are_well() {
+async fn nothing_is_reported_about_certificates_that_were_not_listed_yet() {
     let engine_under_test = TestEngine::new();
     let engine = Running::over(&engine_under_test);
     engine
@@ -251,7 +251,7 @@ async fn a_storm_of_ten_thousand_ends_without_losing_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_alertmanager_is_told_of_each_of_ten_thousand_and_a_large_state_is_saved_seldom() {
+async fn an_alertmanager_gets_ten_thousand_alerts_and_the_state_is_saved_seldom() {
     let engine_under_test = TestEngine::new();
     engine_under_test.answer(|_| (Duration::from_millis(400), Outcome::Accepted));
     let engine = Running::over(&engine_under_test);
@@ -331,7 +331,7 @@ async fn of_too_many_policies_the_youngest_are_told_and_not_carried_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_pushed_out_by_a_policy_of_the_same_second_says_so_and_who_moves_up_again_too() {
+async fn a_policy_that_is_displaced_or_moves_up_again_says_so() {
     let engine_under_test = TestEngine::new();
     let engine = Running::over(&engine_under_test);
     let all = (0..MAX_POLICIES_PER_NAMESPACE)

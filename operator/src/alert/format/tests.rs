@@ -118,7 +118,7 @@ fn owned(spans: &[(&str, &str, &str)]) -> Vec<(String, String, String)> {
 }
 
 #[test]
-fn an_alertmanager_hears_until_when_to_believe_and_that_a_risen_alert_has_left_its_lower_severity() {
+fn an_alertmanager_gets_an_end_time_and_the_end_of_a_lower_severity() {
     let requests = rendered(
         Format::Alertmanager,
         batch(vec![expiring(), critical(), over(critical()), over(expiring())]),
@@ -139,7 +139,7 @@ fn an_alertmanager_hears_until_when_to_believe_and_that_a_risen_alert_has_left_i
 }
 
 #[test]
-fn an_alertmanager_hears_that_a_higher_severity_has_ended_with_the_object_that_had_it() {
+fn a_higher_severity_ends_at_an_alertmanager_with_its_object() {
     let lower = Alert {
         clears: true,
         ..expiring()
@@ -154,7 +154,7 @@ fn an_alertmanager_hears_that_a_higher_severity_has_ended_with_the_object_that_h
 }
 
 #[test]
-fn an_alert_has_the_same_labels_when_it_fires_and_when_it_is_over_though_all_else_changed() {
+fn an_alert_has_the_same_labels_when_it_fires_and_when_it_is_resolved() {
     let labels = |alert: Alert| rendered(Format::Alertmanager, batch(vec![alert]))[0].2[0]["labels"].clone();
     let refreshed = Alert {
         subject: renewed().into(),

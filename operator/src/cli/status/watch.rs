@@ -241,7 +241,7 @@ fn interrupts() -> Result<Signal, Trouble> {
     signal(SignalKind::interrupt()).map_err(|error| Trouble::Usage(format!("Ctrl-C cannot be waited for: {error}")))
 }
 
-/// Redraws from the upper left corner, without what was there before.
+/// Redraws from the upper left corner, without the previous content.
 fn redraw(page: &str) -> bool {
     terminal::show(&format!("\x1b[H\x1b[2J\x1b[3J{page}"))
 }

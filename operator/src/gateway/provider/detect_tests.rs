@@ -85,7 +85,7 @@ fn a_label_tells_ovhcloud_from_other_openstacks() {
 
 /// For every scheme, one node and whether anything but the scheme speaks for one cloud.
 #[test]
-fn a_scheme_that_several_clouds_use_decides_nothing_for_internal_and_names_the_candidates() {
+fn a_provider_id_of_several_clouds_decides_nothing_for_internal() {
     let cases = [
         (
             "openstack:///0b1c",

@@ -34,7 +34,7 @@ async fn the_first_candidate_leads_at_once_and_goes_on_leading() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_killed_leader_is_replaced_within_sixteen_seconds_and_not_before_fifteen_after_its_last_renewal() {
+async fn a_killed_leader_is_replaced_fifteen_to_sixteen_seconds_after_its_renewal() {
     for killed_after in [5_001, 5_999, 6_500, 7_300, 9_990] {
         let test_lease = TestLease::new();
         let a = test_lease.start("a");
@@ -78,7 +78,7 @@ async fn a_standby_tries_at_the_very_moment_at_which_the_lease_expires() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leader_cut_off_from_the_api_fails_the_guard_by_its_deadline_and_is_lost_for_good() {
+async fn a_leader_cut_off_from_the_api_fails_the_guard_by_its_deadline() {
     let test_lease = TestLease::new();
     let a = test_lease.start("a");
     a.leadership.wait_until_leader().await;

@@ -32,7 +32,7 @@ const REST: Duration = Duration::from_secs(10);
 /// DNS-01 certificates in a minute: the goal of `dns01.rate`.
 const RATE: f64 = 1_200.0;
 
-/// What to measure.
+/// Benchmark to run.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Plan {
     Certificates {

@@ -27,7 +27,7 @@ enum Task {
     /// Starts etcd, kube-apiserver, kube-controller-manager and Pebble, applies CRDs and samples, and runs the operator
     /// in the foreground until Ctrl-C
     Run {
-        /// Keep the state in this folder (and use what is there) in place of a temporary one
+        /// Keep the state in this folder (and use its content) in place of a temporary one
         #[arg(long, value_name = "DIR")]
         state: Option<PathBuf>,
         /// Apply the CRDs only

@@ -12,11 +12,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// The operator's own namespace, where a `ClusterIssuer`'s Secrets are.
 const SYSTEM: &str = "gatehouse-system";
-/// Where the samples are.
+/// Folder of the samples.
 const DEMO: &str = "demo";
 /// A zone of Knot.
 const ZONE: &str = "example.test";
-/// A graceful end takes a step in hand and a Lease.
+/// A graceful end takes a reconcile in progress and a Lease.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Runs until Ctrl-C, `SIGTERM` or the operator's end.

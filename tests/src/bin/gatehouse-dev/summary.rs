@@ -3,7 +3,7 @@
 /// Lines of one failed test's output that are repeated; the rest is in the log.
 const LINES_OF_A_FAILURE: usize = 60;
 
-/// What the lines so far add up to.
+/// Sum of the lines so far.
 #[derive(Debug, Default)]
 pub(crate) struct Summary {
     pub(crate) passed: usize,

@@ -25,11 +25,11 @@ use super::{CLIENTS, NAMESPACES, REST, count, step, total};
 const CERTIFICATES: usize = 10_000;
 /// One for all namespaces among them.
 const POLICIES: usize = 20;
-/// Certificates that run out while somebody looks.
+/// Certificates that expire during the benchmark.
 const MOMENTS: i64 = 5;
 /// Single certificates before the storm.
 const BEFORE: usize = 20;
-/// How long a receiver in the storm takes for each request.
+/// Time that a receiver takes for each request in the storm.
 const SLOW: Duration = Duration::from_millis(100);
 /// The policy whose rules make the storm.
 const STORM: &str = "storm";
@@ -91,17 +91,17 @@ pub(super) async fn alerts(binary: &Path, measured: &mut Measured) -> Result<(),
     rules(&lab, true).await?;
     let mut during = Vec::new();
     // All the while certificates are issued, one after the other.
-    while receivers.told().0 < CERTIFICATES && began.elapsed() < TIMEOUT {
+    while receivers.reported().0 < CERTIFICATES && began.elapsed() < TIMEOUT {
         during.push(one(&mut lab).await?);
     }
     note("storm", began.elapsed().as_secs_f64());
-    note("lost", count(CERTIFICATES - receivers.told().0));
+    note("lost", count(CERTIFICATES - receivers.reported().0));
     note("single.storm", millis(&median(&mut during)));
     note("single.worst", during.last().map_or(f64::NAN, millis));
     let groups = receivers.groups();
     note("groups", count(groups.len()));
-    let told = groups.into_iter().max().unwrap_or_default();
-    note("untold", count(CERTIFICATES.saturating_sub(told)));
+    let reported = groups.into_iter().max().unwrap_or_default();
+    note("untold", count(CERTIFICATES.saturating_sub(reported)));
     lab.audit.quiet().await;
     note("storm.cpu", cpu(&lab.operator)? - used);
     note("storm.requests", total(&lab.audit, mark) - 3.0 * count(during.len()));
@@ -111,19 +111,19 @@ pub(super) async fn alerts(binary: &Path, measured: &mut Measured) -> Result<(),
     step("its end");
     let began = Instant::now();
     rules(&lab, false).await?;
-    let ended = wait(|| receivers.told().1 == CERTIFICATES).await;
+    let ended = wait(|| receivers.reported().1 == CERTIFICATES).await;
     note("end", ended.duration_since(began).as_secs_f64());
-    note("lost.end", count(CERTIFICATES - receivers.told().1));
+    note("lost.end", count(CERTIFICATES - receivers.reported().1));
 
     step("a storm in which the operator is killed");
     let mut receivers = Receivers::start().await;
     policies(&lab, &receivers).await?;
     lab.audit.quiet().await;
     rules(&lab, true).await?;
-    wait(|| receivers.told().0 > CERTIFICATES / 3).await;
+    wait(|| receivers.reported().0 > CERTIFICATES / 3).await;
     lab.restart(true).await?;
-    wait(|| receivers.told().0 == CERTIFICATES).await;
-    note("lost.killed", count(CERTIFICATES - receivers.told().0));
+    wait(|| receivers.reported().0 == CERTIFICATES).await;
+    note("lost.killed", count(CERTIFICATES - receivers.reported().0));
     Ok(())
 }
 
@@ -161,7 +161,7 @@ impl Receivers {
         }
     }
 
-    /// Reads what the machine was told since the last look.
+    /// Reads the messages since the last read.
     fn read(&mut self) {
         let received = self.machine.received();
         for message in received.iter().skip(self.seen) {
@@ -184,13 +184,13 @@ impl Receivers {
         self.seen = received.len();
     }
 
-    /// Of how many Certificates the machine was told that they fire, and that they do not any more.
-    fn told(&mut self) -> (usize, usize) {
+    /// Returns the numbers of Certificates that were reported as firing, and as resolved.
+    fn reported(&mut self) -> (usize, usize) {
         self.read();
         (self.firing.len(), self.resolved.len())
     }
 
-    /// Of how many each group spoke that people were told of; the single alerts before the storm are none.
+    /// Returns the number in each group message; the single alerts before the storm are none.
     fn groups(&self) -> Vec<usize> {
         let counts = self.people.received().into_iter().filter_map(|received| {
             let count = received.json().pointer("/data/count")?.as_u64()?;
@@ -285,7 +285,7 @@ async fn moments(lab: &Lab, receiver: &Receiver) -> Result<Duration, Error> {
     })
 }
 
-/// How long one certificate takes, created to Ready.
+/// Measures the time of one certificate, from creation to Ready.
 async fn one(lab: &mut Lab) -> Result<Duration, Error> {
     let began = Instant::now();
     let names = lab.create(ISSUER, 1).await?;

@@ -30,12 +30,12 @@ const FURTHER: usize = 1_000;
 const LARGE: usize = 10_000;
 /// Clients of the script: as many writes as the operator has on its way.
 const SCRIPT: usize = 64;
-/// What the cloud takes for an address.
+/// Delay of the cloud for an address.
 const CLOUD: Duration = Duration::from_millis(50);
 /// Long enough for a look at what is amiss, which is taken every half a minute.
 const MINUTE: Duration = Duration::from_mins(1);
 const NODE: &str = "bench";
-/// What the cloud and the controller manager may take to clear up.
+/// Time for the cloud and the controller manager to clean up.
 const TIMEOUT: Duration = Duration::from_mins(5);
 
 /// All of it.
@@ -68,7 +68,7 @@ pub(super) async fn gateways(binary: &Path, large: bool, measured: &mut Measured
     note("endpoints", last(served.all(&names).await?));
     lab.audit.quiet().await;
     let requests = lab.audit.since(mark);
-    say("until the endpoints of all are told", &requests);
+    say("until the endpoints of all are reported", &requests);
     note("requestsLater", each(&requests));
     note("cpu", 1000.0 * (cpu(&lab.operator)? - used) / count(GATEWAYS));
 
@@ -230,7 +230,7 @@ async fn surroundings(lab: &Lab) -> Result<Vec<Cloud>, Error> {
     Ok(clouds)
 }
 
-/// What a kubelet says of the Pod of a namespace.
+/// Returns a kubelet's status of the Pod of a namespace.
 async fn pod_ready(lab: &Lab, namespace: &str, ready: bool) -> Result<(), Error> {
     let ip = "10.244.0.1";
     let status = if ready { "True" } else { "False" };

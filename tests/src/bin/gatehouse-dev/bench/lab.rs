@@ -1,4 +1,4 @@
-//! What is measured in: a control plane, issuers, an operator.
+//! Environment of the benchmarks: a control plane, issuers, an operator.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::measure::{Audit, Seen, cpu, is_ready};
 use super::{CLIENTS, NAMESPACES, SINGLE, ZONE, step, total};
 
-/// What is measured.
+/// Components of the benchmark.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Subject {
     /// Certificates of a CA.
@@ -42,7 +42,7 @@ pub(super) struct Lab {
     made: usize,
 }
 
-/// What a crowd of Certificates cost.
+/// Cost of many Certificates.
 pub(super) struct Crowd {
     pub(super) created: Duration,
     pub(super) wall: Duration,

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinHandle;
 
-/// How the API server calls the operator.
+/// User agent of the operator at the API server.
 const USER: &str = "system:serviceaccount:gatehouse-system:gatehouse-operator";
 /// Nothing more comes after so long without a request.
 const QUIET: Duration = Duration::from_secs(5);
@@ -51,7 +51,7 @@ pub(super) struct Audit {
     log: PathBuf,
 }
 
-/// What the operator asked the API server for: `verb resource` and how often, its Lease left out.
+/// Returns the operator's requests to the API server: `verb resource` and their number, without its Lease.
 pub(super) type Requests = BTreeMap<String, usize>;
 
 /// A line of the log, as far as it is read.
@@ -84,7 +84,7 @@ impl Audit {
         }
     }
 
-    /// Where the log ends now.
+    /// Returns the end of the log.
     pub(super) fn mark(&self) -> u64 {
         std::fs::metadata(&self.log).map_or(0, |metadata| metadata.len())
     }
@@ -187,7 +187,7 @@ impl Drop for Seen {
     }
 }
 
-/// Of the Certificate as it is now.
+/// Returns the present state of the Certificate.
 pub(super) fn is_ready(certificate: &Certificate) -> bool {
     let conditions = certificate.status.iter().flat_map(|status| &status.conditions);
     conditions.into_iter().any(|condition| {

@@ -55,7 +55,7 @@ pub(super) fn table(measured: &Measured) -> Result<String, Error> {
     Ok(lines.join("\n"))
 }
 
-/// How many times better; nothing where one of them is nothing.
+/// Returns the improvement as a factor; nothing where one of them is zero.
 fn ratio(theirs: f64, ours: f64, more_is_better: bool) -> Option<f64> {
     let (better, worse) = if more_is_better { (theirs, ours) } else { (ours, theirs) };
     (better > 0.0 && worse > 0.0).then(|| worse / better)
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_figure_is_beside_its_goal_and_the_baseline_and_what_was_not_measured_is_left_out() {
+    fn a_figure_is_beside_its_goal_and_its_baseline() {
         let measured = Measured::from([
             ("ca.requests".to_owned(), 3.0),
             ("ca.wall".to_owned(), 8.0),
