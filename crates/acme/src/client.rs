@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::directory::Directory;
 use super::error::AcmeError;
-use super::http::{Answer, Endpoint, HttpClient, Outgoing};
+use super::http::{Answer, Endpoint, HttpClient, Outgoing, authority};
 
 /// Nonces kept for later requests: some orders' worth. Older ones are dropped first, since servers forget them.
 const MAX_NONCES: usize = 64;
@@ -108,10 +108,23 @@ impl AcmeClient {
     /// A resource of the directory that does not exist, or cannot be reached, makes the directory doubtful: it may have moved.
     async fn ask(&self, outgoing: Outgoing<'_>) -> Result<Answer, AcmeError> {
         let endpoint = outgoing.endpoint;
-        let result = self.http.send(outgoing).await;
+        let result = match self.http.send(outgoing).await {
+            // Only the directory's own URL is of the spec: each other one is the server's.
+            Err(AcmeError::InsecureUrl { url }) => Err(AcmeError::InsecureAnswer {
+                host: self
+                    .url
+                    .parse()
+                    .map_or_else(|_| self.url.clone(), |url| authority(&url)),
+                url,
+            }),
+            other => other,
+        };
         let doubtful = match &result {
             Ok(answer) => matches!(answer.status, 404 | 410),
-            Err(error) => matches!(error, AcmeError::Network { .. } | AcmeError::Tls { .. }),
+            Err(error) => matches!(
+                error,
+                AcmeError::Network { .. } | AcmeError::Tls { .. } | AcmeError::InsecureAnswer { .. }
+            ),
         };
         if doubtful && endpoint.is_in_directory() {
             self.directory.lock().await.fresh = None;

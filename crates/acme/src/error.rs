@@ -42,9 +42,12 @@ pub enum AcmeError {
         "{host} is at {address}, which is refused: link-local and metadata addresses always are, loopback without --allow-loopback"
     )]
     AddressRefused { host: String, address: String },
-    /// The server's URL, or one that it gave us, is not `https`.
+    /// The server's own URL, as the spec has it, is not `https`.
     #[error("{url} is not an https URL")]
     InsecureUrl { url: String },
+    /// A redirect, or a URL in the server's directory or in one of its objects, is not `https`: the server's fault, until it is repaired.
+    #[error("{host} answered with {url}, which is not an https URL")]
+    InsecureAnswer { host: String, url: String },
     /// The server refused every nonce, also those of its own refusals.
     #[error("the ACME server refused {attempts} nonces in a row")]
     BadNonce { attempts: u32 },
@@ -84,6 +87,7 @@ impl AcmeError {
             | Self::Timeout { .. }
             | Self::Tls { .. }
             | Self::BadNonce { .. }
+            | Self::InsecureAnswer { .. }
             | Self::Malformed { .. } => "Network",
             Self::AccountDoesNotExist { .. } | Self::ExternalAccountRequired { .. } | Self::Unauthorized { .. } => {
                 "IssuerNotReady"

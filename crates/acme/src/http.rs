@@ -140,8 +140,9 @@ impl HttpClient {
                 return Ok(answer);
             };
             if !self.may_use(&target) {
-                return Err(AcmeError::InsecureUrl {
-                    url: printable(&format!("{target}, where {} redirects to,", answer.url), MAX_DETAIL),
+                return Err(AcmeError::InsecureAnswer {
+                    host: answer.host.clone(),
+                    url: printable(&format!("a redirect from {} to {target}", answer.url), MAX_DETAIL),
                 });
             }
             answer = self.send_once(&outgoing, &target).await?;
@@ -194,13 +195,13 @@ impl HttpClient {
         Ok(uri)
     }
 
-    /// Whether the URL is one with TLS. Tests speak without.
+    /// Whether the URL is one with TLS. Tests speak without, to this machine.
     fn may_use(&self, url: &str) -> bool {
         let test_only = cfg!(test) && self.allow_loopback;
         let Ok(uri) = url.parse::<Uri>() else { return false };
         match (uri.scheme_str(), uri.host()) {
             (Some("https"), Some(_)) => true,
-            (Some("http"), Some(_)) => test_only,
+            (Some("http"), Some(host)) => test_only && address::literal(host).is_some(),
             _ => false,
         }
     }
@@ -289,7 +290,7 @@ fn tls_of(ca_bundle: Option<&[u8]>) -> Result<rustls::ClientConfig, AcmeError> {
 }
 
 /// Host and port, the port left out where it is 443.
-fn authority(uri: &Uri) -> String {
+pub(super) fn authority(uri: &Uri) -> String {
     let host = uri.host().unwrap_or_default().to_ascii_lowercase();
     match uri.port_u16() {
         Some(port) if port != 443 => format!("{host}:{port}"),

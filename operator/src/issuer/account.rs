@@ -139,6 +139,7 @@ pub fn not_ready(error: AcmeError) -> NotReady {
             | AcmeError::RateLimited { .. }
             | AcmeError::BadNonce { .. }
             | AcmeError::Malformed { .. }
+            | AcmeError::InsecureAnswer { .. }
             | AcmeError::Tls { .. }
     );
     NotReady {

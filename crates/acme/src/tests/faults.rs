@@ -206,6 +206,41 @@ async fn only_https_is_spoken() {
     }
 }
 
+/// Whether it passes by itself, and names both.
+fn is_of_the_answer(error: &AcmeError, url: &str) {
+    let AcmeError::InsecureAnswer { host, .. } = error else {
+        panic!("{error}");
+    };
+    assert!(host.starts_with("127.0.0.1:"), "{error}");
+    assert!(
+        error.to_string().contains(url) && error.to_string().contains(host),
+        "{error}"
+    );
+    assert!(!error.is_permanent_for_spec(), "{error}");
+    assert_eq!(error.reason(), "Network");
+}
+
+#[tokio::test]
+async fn a_url_without_tls_in_an_answer_is_the_servers_fault_and_passes() {
+    let ca = FakeCa::start().await;
+    let redirect = Fault::Answer(302, vec![("location", "http://ca.test/directory")], String::new());
+    ca.fail(Endpoint::Directory, redirect);
+    let client = ca.client();
+    is_of_the_answer(&client.directory().await.unwrap_err(), "http://ca.test/directory");
+    client.directory().await.unwrap();
+
+    ca.script().rewrite = Some(Box::new(|endpoint, object| {
+        if endpoint == "directory" {
+            object["newOrder"] = json!("http://ca.test/new-order");
+        }
+    }));
+    let account = ca.account().await;
+    let error = OrderSession::begin(&account, &for_names(&["a.test"]))
+        .await
+        .unwrap_err();
+    is_of_the_answer(&error, "http://ca.test/new-order");
+}
+
 #[test]
 fn a_bundle_must_hold_certificates() {
     for bundle in [

@@ -48,6 +48,14 @@ fn what_a_ca_answers_decides_when_it_is_asked_again() {
             "Network",
         ),
         (AcmeError::BadNonce { attempts: 5 }, Class::Transient, "Network"),
+        (
+            AcmeError::InsecureAnswer {
+                host: host(),
+                url: "http://ca.test/order".to_owned(),
+            },
+            Class::Transient,
+            "Network",
+        ),
     ] {
         let failure = failure(&error);
         assert_eq!((failure.class, failure.reason), (class, reason), "{error}");
