@@ -2,8 +2,10 @@
 //! issuer has changed since. Neither makes it bad, and neither replaces it by itself.
 
 use gatehouse_crds::certificate::{AuthorityType, Certificate, CertificateStatus, SigningAuthority};
+use jiff::Timestamp;
 
 use super::differences;
+use crate::clock;
 use crate::issuer::server::is_same_server;
 
 /// An issuer that is ready, as far as a certificate of it is concerned.
@@ -15,9 +17,15 @@ pub struct ReadyIssuer {
 }
 
 /// Returns the remarks about the certificate that `status` describes, each a sentence or two.
-pub fn remarks(certificate: &Certificate, status: &CertificateStatus, issuer: &ReadyIssuer) -> Vec<String> {
+pub fn remarks(
+    certificate: &Certificate,
+    status: &CertificateStatus,
+    issuer: &ReadyIssuer,
+    now: Timestamp,
+) -> Vec<String> {
     differing(&status.differences)
         .into_iter()
+        .chain(ahead(status, now))
         .chain(lifetime(certificate, status, issuer))
         .chain(replaced(certificate, status, issuer))
         .collect()
@@ -31,6 +39,15 @@ pub fn differing(differences: &[String]) -> Option<String> {
             differences.join("; ")
         )
     })
+}
+
+/// Says when a certificate begins that its CA dated ahead. It is not replaced: the CA would date the next one so, too.
+///
+/// The words stay true when that time has passed before the next look.
+pub fn ahead(status: &CertificateStatus, now: Timestamp) -> Option<String> {
+    let start = status.not_before?;
+    (start.duration_since(now) > clock::SKEW)
+        .then(|| format!("The CA dated it ahead, and clients accept it from {start} only: check the clocks of the CA and of this cluster."))
 }
 
 fn lifetime(certificate: &Certificate, status: &CertificateStatus, issuer: &ReadyIssuer) -> Option<String> {

@@ -157,3 +157,21 @@ fn who_decides_about_the_lifetime_is_reported_where_it_is_not_the_duration() {
         }
     }
 }
+
+#[test]
+fn a_certificate_dated_ahead_is_reported_with_the_time_of_its_start() {
+    let issuer = acme(STAGING, false);
+    let now = after(days(1));
+    for (case, seconds, reported) in [
+        ("a day ahead", 86_400, true),
+        ("within the skew of clocks", 240, false),
+        ("begun", -60, false),
+    ] {
+        let mut certificate = issued(Some(&issuer), "");
+        let start = now + jiff::SignedDuration::from_secs(seconds);
+        certificate.status.as_mut().unwrap().not_before = Some(start);
+        let told = message(&looked_at(&certificate, Some(&issuer)));
+        assert_eq!(told.contains("dated it ahead"), reported, "{case}: {told}");
+        assert_eq!(told.contains(&start.to_string()), reported, "{case}: {told}");
+    }
+}

@@ -214,8 +214,11 @@ impl StatusBuilder<'_> {
             (false, false) => ADOPTED,
         };
         let remarks = match issued.ready_issuer {
-            Some(ready) => remarks::remarks(self.certificate, &status, ready),
-            None => remarks::differing(&status.differences).into_iter().collect(),
+            Some(ready) => remarks::remarks(self.certificate, &status, ready, self.now),
+            None => remarks::differing(&status.differences)
+                .into_iter()
+                .chain(remarks::ahead(&status, self.now))
+                .collect(),
         };
         let message = with_remarks(good_until(secret, reason, Some(leaf.not_after)), &remarks);
         self.set(&mut status, READY, true, reason, message);
@@ -321,7 +324,7 @@ impl StatusBuilder<'_> {
             .filter(|ready| ready.status == "True")
             .map(|ready| ready.message.clone());
         let message = match issuer {
-            Some(issuer) => with_remarks(base, &remarks::remarks(self.certificate, &status, issuer)),
+            Some(issuer) => with_remarks(base, &remarks::remarks(self.certificate, &status, issuer, self.now)),
             None => kept.unwrap_or(base),
         };
         self.set(&mut status, READY, true, reason, message);
