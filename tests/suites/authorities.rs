@@ -223,6 +223,45 @@ async fn an_order_that_the_ca_does_not_allow_says_nothing_about_the_account() {
 }
 
 #[tokio::test]
+async fn an_alternate_chain_that_is_not_found_is_reported_and_costs_no_order() {
+    let isolated = IsolatedOperator::new(&TestCluster::shared().await, "alternate").await;
+    let _operator = isolated.operator().await;
+    let options = pebble::Options {
+        dns: Some(isolated.test_cluster.knot().address()),
+        alternate_roots: 1,
+        ..pebble::Options::default()
+    };
+    let pebble = isolated.test_cluster.another_pebble(options).await;
+    let gate = Gate::start(pebble.address(), pebble.ca_pem()).unwrap();
+    let server = format!("https://{}/dir", gate.address());
+    let knot = isolated.test_cluster.knot();
+    isolated
+        .apply(&manifests::acme_dns01("acme", &server, gate.ca_pem(), knot))
+        .await;
+    let issuers = isolated.cluster.api::<Issuer>(&isolated.namespace);
+    let change = json!({"spec": {"acme": {"preferredChain": "a root that no chain has"}}});
+    issuers
+        .patch("acme", &PatchParams::default(), &Patch::Merge(&change))
+        .await
+        .unwrap();
+    gate.answer(
+        Method::POST,
+        "/alternate/",
+        usize::MAX,
+        Reply::problem(404, "malformed"),
+    );
+    let host = isolated.host("www");
+    isolated.apply(&manifests::certificate("web", "acme", &[&host])).await;
+    let primary = pebble.alternate_root(0).await.unwrap();
+    isolated.verified_by("web", &[&host], &primary, SOON).await;
+    let words = isolated.event("Certificate", "web", "AlternateChainUnreadable").await;
+    assert!(words.contains("a root that no chain has"), "{words}");
+    let asked = |part: &str| gate.seen().iter().filter(|seen| seen.path.contains(part)).count();
+    assert_eq!((asked("/order-plz"), asked("/finalize-order/")), (1, 1));
+    assert!(asked("/alternate/") > 0, "{:#?}", gate.seen());
+}
+
+#[tokio::test]
 async fn another_server_under_the_same_name_is_reported_and_gets_no_identifiers() {
     let isolated = IsolatedOperator::new(&TestCluster::shared().await, "moved").await;
     let _operator = isolated.operator().await;
