@@ -170,8 +170,8 @@ fn a_certificate_dated_ahead_is_reported_with_the_time_of_its_start() {
         let mut certificate = issued(Some(&issuer), "");
         let start = now + jiff::SignedDuration::from_secs(seconds);
         certificate.status.as_mut().unwrap().not_before = Some(start);
-        let told = message(&looked_at(&certificate, Some(&issuer)));
-        assert_eq!(told.contains("dated it ahead"), reported, "{case}: {told}");
-        assert_eq!(told.contains(&start.to_string()), reported, "{case}: {told}");
+        let text = message(&looked_at(&certificate, Some(&issuer)));
+        assert_eq!(text.contains("dated it ahead"), reported, "{case}: {text}");
+        assert_eq!(text.contains(&start.to_string()), reported, "{case}: {text}");
     }
 }
