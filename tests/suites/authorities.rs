@@ -14,6 +14,7 @@ use gatehouse_crds::issuer::Issuer;
 use gatehouse_tests::cluster::condition;
 use gatehouse_tests::gate::{Gate, Reply};
 use gatehouse_tests::isolated_operator::SOON;
+use gatehouse_tests::process::eventually;
 use gatehouse_tests::{IsolatedOperator, TestCluster, manifests, pebble};
 use http::Method;
 use jiff::{SignedDuration, Timestamp};
@@ -181,6 +182,13 @@ async fn a_ca_that_wants_a_user_to_act_is_the_issuers_failure_and_orders_nothing
         .filter(|seen| seen.path.contains("/order-plz"))
         .count();
     assert_eq!(orders, 1);
+    // The account agrees to the terms as they are now, and the Issuer stays as it is until an order is placed.
+    let agreed = || isolated.ca.seen().iter().any(|seen| seen.path.contains("/my-account/"));
+    eventually("the terms are agreed to", SOON, || async { agreed().then_some(()) }).await;
+    let issuer = issuers.get("acme").await.unwrap();
+    assert_eq!(condition(&issuer, "Ready").unwrap()["status"], "False");
+    let limits = issuer.status.unwrap().acme.unwrap().limits.unwrap();
+    assert!(limits.new_order_not_before.is_some(), "kept over a restart");
     // The user has agreed, and does not want to wait: any change of the spec asks at once.
     isolated.ca.clear();
     let change = serde_json::json!({"spec": {"acme": {"email": "ops@example.com"}}});

@@ -144,6 +144,13 @@ impl Account {
         objects::account(&answer).map(drop)
     }
 
+    /// Agrees to the CA's terms as they are now, for an account that exists (§7.3.3).
+    pub async fn agree_to_terms(&self) -> Result<(), AcmeError> {
+        let agreement = json!({"termsOfServiceAgreed": true});
+        let answer = self.post(Endpoint::Account, &self.uri, Some(&agreement)).await?;
+        objects::account(&answer).map(drop)
+    }
+
     /// Reads a chain that the CA issued to the account (§7.4.2), in PEM.
     pub async fn chain(&self, url: &str) -> Result<String, AcmeError> {
         let answer = self.post(Endpoint::Certificate, url, None).await?;

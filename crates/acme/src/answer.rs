@@ -31,6 +31,8 @@ pub(super) struct Answer {
     pub(super) location: Option<String>,
     /// `Link: <…>;rel="alternate"` (RFC 8555 §7.4.2).
     pub(super) alternates: Vec<String>,
+    /// `Link: <…>;rel="terms-of-service"` (RFC 8555 §7.3.3).
+    pub(super) terms: Option<String>,
     pub(super) body: Bytes,
 }
 
@@ -38,6 +40,7 @@ impl Answer {
     pub(super) fn new(uri: &Uri, host: &str, parts: &response::Parts, body: Bytes) -> Self {
         let headers = &parts.headers;
         let url = uri.to_string();
+        let terms = related(&url, headers, "terms-of-service").next();
         Self {
             status: parts.status.as_u16(),
             host: host.to_owned(),
@@ -45,7 +48,8 @@ impl Answer {
             retry_after: retry_after(headers, Timestamp::now()),
             nonce: text(headers, "replay-nonce").filter(|nonce| is_nonce(nonce)),
             location: text(headers, LOCATION.as_str()).and_then(|location| absolute(&url, &location)),
-            alternates: alternates(&url, headers),
+            alternates: related(&url, headers, "alternate").take(MAX_ALTERNATES).collect(),
+            terms,
             url,
             body,
         }
@@ -81,6 +85,7 @@ impl Answer {
             nonce: None,
             location: None,
             alternates: Vec::new(),
+            terms: None,
             body: Bytes::copy_from_slice(body),
         }
     }
@@ -99,25 +104,24 @@ fn is_nonce(nonce: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
 
-fn alternates(base: &str, headers: &HeaderMap) -> Vec<String> {
+/// Returns the targets of the links with this relation.
+fn related<'a>(base: &'a str, headers: &'a HeaderMap, wanted: &'a str) -> impl Iterator<Item = String> + 'a {
     headers
         .get_all(LINK)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(links)
-        .filter(|(_, parameters)| {
+        .filter(move |(_, parameters)| {
             parameters.split(';').any(|parameter| {
                 let parameter = parameter.to_ascii_lowercase();
                 let Some((name, value)) = parameter.split_once('=') else {
                     return false;
                 };
                 let mut relations = value.trim().trim_matches('"').split_ascii_whitespace();
-                name.trim() == "rel" && relations.any(|relation| relation == "alternate")
+                name.trim() == "rel" && relations.any(|relation| relation == wanted)
             })
         })
-        .filter_map(|(url, _)| absolute(base, url))
-        .take(MAX_ALTERNATES)
-        .collect()
+        .filter_map(move |(url, _)| absolute(base, url))
 }
 
 /// The links of one header (RFC 8288 §3), each with its parameters. Split at `<`, since a URL
@@ -173,16 +177,19 @@ mod tests {
                 r#"<https://ca.test/cert/1/a,b>; rel="alternate", </cert/1/2>;title="x";REL=alternate"#,
             ),
             ("link", r#"<https://ca.test/x>; rel="up alternate""#),
+            ("link", r#"<https://ca.test/terms>; rel="terms-of-service""#),
             ("link", "<//evil.test/x>;rel=alternate, <nonsense"),
         ]);
         assert_eq!(
-            alternates(base, &map),
+            related(base, &map, "alternate").collect::<Vec<_>>(),
             [
                 "https://ca.test/cert/1/a,b",
                 "https://ca.test/cert/1/2",
                 "https://ca.test/x"
             ]
         );
+        let terms: Vec<String> = related(base, &map, "terms-of-service").collect();
+        assert_eq!(terms, ["https://ca.test/terms"]);
     }
 
     #[test]

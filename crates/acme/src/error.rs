@@ -129,7 +129,7 @@ impl AcmeError {
     /// that the order is gone.
     pub(super) fn from_answer(answer: &Answer, resource_is_ours: bool) -> Self {
         let status = answer.status;
-        let Some(problem) = Problem::parse(&answer.body) else {
+        let Some(mut problem) = Problem::parse(&answer.body) else {
             let detail = answer.excerpt();
             return match status {
                 429 => Self::RateLimited {
@@ -149,6 +149,9 @@ impl AcmeError {
                 },
             };
         };
+        if let Some(terms) = &answer.terms {
+            problem.add_page("terms of service:", terms);
+        }
         let detail = problem.detail.clone();
         match (problem.kind.as_str(), status) {
             ("rateLimited", _) | (_, 429) => Self::RateLimited {

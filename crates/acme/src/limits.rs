@@ -32,6 +32,9 @@ pub(super) const GUESSED_WAIT: Duration = Duration::from_mins(5);
 /// says more is asked again after a day.
 pub(super) const MAX_GATE: Duration = Duration::from_hours(24);
 
+/// Wait after a CA demanded that a user acts there, before one order finds out whether that is done.
+pub(super) const USER_ACTION_WAIT: Duration = Duration::from_mins(15);
+
 /// Clocks of two machines may differ by this much.
 const SKEW: SignedDuration = SignedDuration::from_mins(5);
 
@@ -264,6 +267,13 @@ impl FairQueue {
                 self.state.last_refusal = Some(now);
                 self.state.last_refused = Some(wanted.key.clone());
             }
+        }
+        // Until a user has acted at the CA, one order finds out whether that is done, as after a limit.
+        if error.requires_user_action() && endpoint == Endpoint::NewOrder {
+            raise(&mut self.state.new_order_not_before, now, USER_ACTION_WAIT);
+            self.state.holds_replacements = true;
+            self.state.last_refusal = Some(now);
+            self.state.last_refused = Some(wanted.key.clone());
         }
         if endpoint == Endpoint::NewOrder {
             self.in_flight.remove(&wanted.key);

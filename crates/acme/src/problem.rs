@@ -33,6 +33,9 @@ pub struct Subproblem {
 /// The terms of service changed, or a user has to do something else at the CA (RFC 8555 §7.3.3).
 const USER_ACTION_REQUIRED: &str = "userActionRequired";
 
+/// Longest shown URL of a page, in bytes: two of them leave room for the CA's text.
+const MAX_PAGE: usize = 200;
+
 /// As many as a certificate of a public CA has names.
 const MAX_SUBPROBLEMS: usize = 100;
 
@@ -85,18 +88,30 @@ impl Problem {
     fn of(members: &Map<String, Value>) -> Self {
         let subproblems = members.get("subproblems").and_then(Value::as_array);
         let subproblems = subproblems.into_iter().flatten().filter_map(subproblem);
-        let (kind, mut detail) = (kind(members), detail(members));
-        // The page that a user has to visit (RFC 8555 §7.3.3).
-        if kind == USER_ACTION_REQUIRED
-            && let Some(page) = text(members, "instance")
-        {
-            detail = printable(&format!("{detail} ({page})"), MAX_DETAIL);
-        }
-        Self {
-            kind,
-            detail,
+        let mut problem = Self {
+            kind: kind(members),
+            detail: detail(members),
             subproblems: subproblems.take(MAX_SUBPROBLEMS).collect(),
+        };
+        if let Some(page) = text(members, "instance") {
+            problem.add_page("visit", &page);
         }
+        problem
+    }
+
+    /// Adds a page that a user needs to act (RFC 8555 §7.3.3). Its URL is never cut: the CA's text is.
+    pub(super) fn add_page(&mut self, what: &str, url: &str) {
+        let page = format!(" {}", printable(&format!("({what} {url})"), MAX_DETAIL));
+        if self.kind != USER_ACTION_REQUIRED || self.detail.contains(url) || url.len() > MAX_PAGE {
+            return;
+        }
+        // Pages that were added before stay whole, too.
+        let (text, pages) = self
+            .detail
+            .split_at(self.detail.find(" (visit ").unwrap_or(self.detail.len()));
+        let room = MAX_DETAIL.saturating_sub(pages.chars().count() + page.chars().count());
+        let text: String = text.chars().take(room).collect();
+        self.detail = format!("{text}{pages}{page}");
     }
 
     /// Whether the CA serves the account only after a user has done something there.
@@ -173,6 +188,25 @@ mod tests {
         );
         assert!(problem.is_permanent_for_spec());
         assert!(!problem.is_challenge_failure());
+    }
+
+    #[test]
+    fn the_pages_that_a_user_needs_are_shown_whole_beside_a_long_text() {
+        let words = "x".repeat(2 * MAX_DETAIL);
+        let body = format!(
+            r#"{{"type":"urn:ietf:params:acme:error:userActionRequired","detail":"{words}","instance":"https://ca.test/agree"}}"#
+        );
+        let mut problem = Problem::parse(body.as_bytes()).unwrap();
+        problem.add_page("terms of service:", "https://ca.test/terms/2");
+        assert!(problem.detail.contains("(visit https://ca.test/agree)"), "{problem}");
+        assert!(
+            problem.detail.ends_with("(terms of service: https://ca.test/terms/2)"),
+            "{problem}"
+        );
+        assert!(problem.detail.chars().count() <= MAX_DETAIL);
+        let before = problem.clone();
+        problem.add_page("terms of service:", &format!("https://ca.test/{words}"));
+        assert_eq!(problem, before, "one that is too long is left out");
     }
 
     #[test]

@@ -77,17 +77,11 @@ pub async fn verify(spec: &AcmeIssuer, account: &Account) -> Result<(), NotReady
     account.verify().await.map_err(|error| advised(spec, error))
 }
 
-/// Returns the state of an issuer whose CA refuses an order until a user has done something there.
-pub fn user_action(message: &str) -> NotReady {
-    NotReady {
-        retry_after: Some(USER_ACTION_RETRY_AFTER),
-        ..NotReady::new(
-            USER_ACTION_REQUIRED,
-            format!(
-                "{message}; do what the CA asks for, for example agree to its new terms. Nothing is ordered meanwhile; one order every 15 minutes finds out whether it is done"
-            ),
-        )
-    }
+/// Returns the condition's message while the CA requires a user to act there.
+pub fn user_action(error: &AcmeError) -> String {
+    format!(
+        "{error}; do what the CA asks for, for example agree to its new terms. Nothing is ordered meanwhile; one order every 15 minutes finds out whether it is done"
+    )
 }
 
 /// [`not_ready`] with the field of the spec to check, where the error alone does not name it.
@@ -108,7 +102,12 @@ fn advised(spec: &AcmeIssuer, error: AcmeError) -> NotReady {
                 binding.key_secret_ref.name
             ))
         )),
-        (AcmeError::Rejected(problem), _) if problem.requires_user_action() => return user_action(&error.to_string()),
+        (AcmeError::Rejected(problem), _) if problem.requires_user_action() => {
+            return NotReady {
+                retry_after: Some(USER_ACTION_RETRY_AFTER),
+                ..NotReady::new(USER_ACTION_REQUIRED, user_action(&error))
+            };
+        }
         (AcmeError::Rejected(_), Some(binding)) => Some(format!(
             "check the external account binding: keyID and the key in Secret {}",
             binding.key_secret_ref.name

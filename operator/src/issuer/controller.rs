@@ -36,7 +36,6 @@ use super::{
     solver::{Author, SolverFactory},
 };
 use crate::{
-    clock,
     kubernetes::{
         apply::{Target, Writer},
         conditions::{self, ConditionUpdate, Status},
@@ -253,7 +252,11 @@ async fn look<K: AnyIssuer>(issuer: &K, key: &Key, ctx: &Context) -> (Action, bo
         Ok((signer, message)) => {
             ctx.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
             status.acme = acme_status(signer);
-            ready(issuer, &mut status, true, "Ready", message.clone(), now);
+            match user_action(signer) {
+                Some(required) => ready(issuer, &mut status, false, USER_ACTION_REQUIRED, required, now),
+                None => ready(issuer, &mut status, true, "Ready", message.clone(), now),
+            }
+            // Also while a user has to act: the queue of the account holds the orders, and admits the one that finds out.
             ctx.registry.set(key, State::Ready(signer.clone()));
             let unread = ctx.dependencies.has_change(&dependent);
             (if unread { MIN_BACKOFF } else { RESYNC_INTERVAL }, false)
@@ -286,21 +289,32 @@ async fn look<K: AnyIssuer>(issuer: &K, key: &Key, ctx: &Context) -> (Action, bo
                 ctx.wait_for_api(key);
                 pause = pause.min(MIN_BACKOFF);
             }
-        } else if let Err(trouble) = &verdict {
+        } else if let Some((reason, message)) = warning(&verdict) {
             let reference = ObjectReference {
                 namespace: issuer.meta().namespace.clone(),
                 ..issuer.object_ref(&())
             };
-            ctx.events.publish(
-                &reference,
-                EventType::Warning,
-                trouble.reason,
-                "Examine",
-                &trouble.message,
-            );
+            ctx.events
+                .publish(&reference, EventType::Warning, reason, "Examine", &message);
         }
     }
     (Action::requeue(pause), failed)
+}
+
+/// Returns the CA's text while an ACME issuer needs a user to act there.
+fn user_action(signer: &Signer) -> Option<String> {
+    match signer {
+        Signer::Acme(signer) => signer.user_action(),
+        Signer::Ca(_) | Signer::SelfSigned => None,
+    }
+}
+
+/// Returns the reason and message of the event about an issuer that is not ready.
+fn warning(verdict: &Result<(Signer, String), NotReady>) -> Option<(&'static str, String)> {
+    match verdict {
+        Ok((signer, _)) => Some((USER_ACTION_REQUIRED, user_action(signer)?)),
+        Err(trouble) => Some((trouble.reason, trouble.message.clone())),
+    }
 }
 
 /// Reports an issuer that cannot be decoded (written past validation) once; it affects no other.
@@ -405,22 +419,20 @@ async fn examine<K: AnyIssuer>(
             ctx.solver_factory
                 .check(&Author::of(key), &spec.solvers)
                 .map_err(|error| NotReady::new(error.reason(), error.to_string()))?;
-            if let Some(State::Ready(Signer::Acme(known))) = ctx.registry.get(key)
-                && known.spec == *spec
-                && let Some(message) = known.user_action()
-            {
-                return Err(account::user_action(message));
-            }
-            if !changed && let Some(held) = awaits_user_action(issuer, now) {
-                return Err(held);
-            }
-            if let Some(State::Ready(Signer::Acme(known))) = ctx.registry.get(key)
-                && known.spec == *spec
+            let known = match ctx.registry.get(key) {
+                Some(State::Ready(Signer::Acme(known))) if known.spec == *spec => Some(known),
+                _ => None,
+            };
+            if let Some(known) = &known
                 && !known.is_forgotten()
-                && !(changed && must_be_established(key, &known, spec, secrets.as_ref(), ctx).await)
+                && !(changed && must_be_established(key, known, spec, secrets.as_ref(), ctx).await)
             {
-                let message = account_message(&known);
-                return Ok((Signer::Acme(known), message));
+                if known.take_terms_due()
+                    && let Err(error) = known.account.agree_to_terms().await
+                {
+                    tracing::info!(issuer = %key, %error, "the CA's terms could not be agreed to");
+                }
+                return Ok((Signer::Acme(known.clone()), account_message(known)));
             }
             let context = account::AccountContext {
                 writer: &ctx.writer,
@@ -444,7 +456,15 @@ async fn examine<K: AnyIssuer>(
             if forgotten || was_refused(issuer.status()) {
                 account::verify(spec, &account).await?;
             }
-            let queue = FairQueue::new(DEFAULT_IN_FLIGHT, limits_before(before));
+            let mut limits = limits_before(before);
+            let waiting = waits_for_user(issuer);
+            // A changed spec, or another account, may be what the CA waited for.
+            let is_same = !known.is_some_and(|known| !known.is_forgotten());
+            let waiting = waiting.filter(|_| is_same);
+            if waiting.is_none() && is_user_action_required(issuer) {
+                (limits.new_order_not_before, limits.holds_replacements) = (None, false);
+            }
+            let queue = FairQueue::new(DEFAULT_IN_FLIGHT, limits);
             let again = (ctx.again.clone(), key.clone());
             let signer = Arc::new(AcmeSigner::new(
                 account,
@@ -455,6 +475,9 @@ async fn examine<K: AnyIssuer>(
                 again,
                 ctx.ended.clone(),
             ));
+            if let Some(message) = waiting {
+                signer.restore_user_action(message);
+            }
             let message = account_message(&signer);
             Ok((Signer::Acme(signer), message))
         }
@@ -520,19 +543,19 @@ fn was_refused(status: Option<&IssuerStatus>) -> bool {
         .is_some_and(|ready| ready.status == "False" && NotReady::REFUSALS.contains(&ready.reason.as_str()))
 }
 
-/// Returns the state of an issuer whose user has to do something at the CA, until it is time to find out whether that is done.
-/// It is kept in the status, so that neither the watch nor a restart asks sooner.
-fn awaits_user_action<K: AnyIssuer>(issuer: &K, now: Timestamp) -> Option<NotReady> {
+/// Returns the message of an issuer whose CA requires a user to act, for the spec as it is. It is kept in the status, so that a
+/// restart does not place an order any sooner.
+fn waits_for_user<K: AnyIssuer>(issuer: &K) -> Option<String> {
     let ready = conditions::find(&issuer.status()?.conditions, "Ready")?;
-    let is_held = ready.status == "False"
-        && ready.reason == USER_ACTION_REQUIRED
-        && ready.observed_generation == issuer.meta().generation;
-    let since = clock::past(Some(ready.last_transition_time.0), now).filter(|_| is_held)?;
-    let left = account::USER_ACTION_RETRY_AFTER.checked_sub(now.duration_since(since).unsigned_abs())?;
-    Some(NotReady {
-        retry_after: Some(left),
-        ..NotReady::new(USER_ACTION_REQUIRED, ready.message.clone())
-    })
+    let is_current = is_user_action_required(issuer) && ready.observed_generation == issuer.meta().generation;
+    is_current.then(|| ready.message.clone())
+}
+
+fn is_user_action_required<K: AnyIssuer>(issuer: &K) -> bool {
+    issuer
+        .status()
+        .and_then(|status| conditions::find(&status.conditions, "Ready"))
+        .is_some_and(|ready| ready.status == "False" && ready.reason == USER_ACTION_REQUIRED)
 }
 
 /// Returns what is known of the account at `server`: nothing, when the status is about another server.

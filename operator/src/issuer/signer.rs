@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -33,8 +33,10 @@ pub struct AcmeSigner {
     queue: Mutex<FairQueue>,
     /// Whether the CA does not know the account any more.
     forgotten: AtomicBool,
-    /// Why the CA serves the account only after a user has done something there.
-    user_action: OnceLock<String>,
+    /// Why the CA serves the account only after a user has acted there, until an order is placed.
+    user_action: Mutex<Option<String>>,
+    /// The CA's terms are to be agreed to once more.
+    terms_due: AtomicBool,
     /// Channel to reconcile this issuer out of turn.
     again: (mpsc::UnboundedSender<Key>, Key),
     solver_factory: Arc<SolverFactory>,
@@ -61,7 +63,8 @@ impl AcmeSigner {
             spec,
             queue: Mutex::new(queue),
             forgotten: AtomicBool::new(false),
-            user_action: OnceLock::new(),
+            user_action: Mutex::default(),
+            terms_due: AtomicBool::new(false),
             again,
             solver_factory,
             records,
@@ -112,16 +115,37 @@ impl AcmeSigner {
         self.keep();
     }
 
-    /// Notes that the CA serves the account only after a user has done something there; `message` has the CA's words.
+    /// Records that the CA serves the account only after a user has acted there; `message` has the CA's text.
     pub fn require_user_action(&self, message: String) {
-        // The first is as good as the last.
-        let _ = self.user_action.set(message);
-        self.forget();
+        *self.lock_user_action() = Some(message);
+        self.terms_due.store(true, Ordering::Relaxed);
+        self.keep();
     }
 
-    /// Returns the CA's words when a user has to do something there.
-    pub fn user_action(&self) -> Option<&str> {
-        self.user_action.get().map(String::as_str)
+    /// Takes the message of before a restart, which no request has confirmed yet.
+    pub fn restore_user_action(&self, message: String) {
+        *self.lock_user_action() = Some(message);
+    }
+
+    /// Records that the CA placed an order: nothing is required of a user any more.
+    pub fn end_user_action(&self) {
+        if self.lock_user_action().take().is_some() {
+            self.keep();
+        }
+    }
+
+    /// Returns the CA's text while a user has to act there.
+    pub fn user_action(&self) -> Option<String> {
+        self.lock_user_action().clone()
+    }
+
+    /// Returns, once for each refusal, whether the CA's terms are to be agreed to: they may be new.
+    pub fn take_terms_due(&self) -> bool {
+        self.terms_due.swap(false, Ordering::Relaxed)
+    }
+
+    fn lock_user_action(&self) -> MutexGuard<'_, Option<String>> {
+        self.user_action.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether [`forget`](Self::forget) was called.

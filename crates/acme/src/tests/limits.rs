@@ -454,3 +454,33 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn until_a_user_has_acted_at_the_ca_one_order_in_a_quarter_of_an_hour_finds_out() {
+    let error = AcmeError::Rejected(Problem {
+        kind: "userActionRequired".to_owned(),
+        ..Problem::default()
+    });
+    let mut queue = queue(300);
+    let (first, second, renewal) = (
+        wanted("a", None, false),
+        wanted("b", None, false),
+        wanted("c", Some(9), true),
+    );
+    assert_eq!(queue.admit(&first, at(0)), Admission::Go);
+    assert!(queue.refused(&first, ORDER, &error, at(0)), "kept over a restart");
+    let until = Admission::NotBefore(at(900));
+    for request in [&first, &second, &renewal] {
+        assert_eq!(queue.admit(request, at(1)), until, "renewals are not exempt");
+    }
+    let mut queue = FairQueue::new(300, queue.state().clone());
+    assert_eq!(queue.admit(&second, at(899)), until, "after a restart");
+    assert_eq!(queue.admit(&second, at(900)), Admission::Go);
+    assert_eq!(queue.admit(&first, at(900)), Admission::Queued, "one finds out");
+    queue.refused(&second, ORDER, &error, at(901));
+    assert_eq!(queue.admit(&first, at(902)), Admission::NotBefore(at(1801)));
+    assert_eq!(queue.admit(&first, at(1801)), Admission::Go);
+    queue.placed("a", &first.names, false, at(1802));
+    assert_eq!(queue.admit(&second, at(1802)), Admission::Go);
+    assert_eq!(queue.admit(&renewal, at(1802)), Admission::Go);
+}

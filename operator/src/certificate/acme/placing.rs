@@ -129,11 +129,15 @@ impl Acme<'_> {
 
     /// Returns the failure while the CA has asked for a pause.
     pub(super) fn not_before(&self, time: jiff::Timestamp) -> Failure {
-        Failure::new(
-            Class::Held(until(time, self.reconcile.now)),
-            "RateLimited",
-            format!("{} takes no orders before {time}", self.issuer),
-        )
+        let class = Class::Held(until(time, self.reconcile.now));
+        match self.signer.user_action() {
+            Some(message) => Failure::new(class, "IssuerNotReady", format!("{}: {message}", self.issuer)),
+            None => Failure::new(
+                class,
+                "RateLimited",
+                format!("{} takes no orders before {time}", self.issuer),
+            ),
+        }
     }
 
     /// Places a new order. Its key is kept before it, and its URL straight after.
@@ -173,6 +177,7 @@ impl Acme<'_> {
             }
         };
         self.answered(Endpoint::NewOrder);
+        self.signer.end_user_action();
         let desired = self.queued(renews);
         let next = self
             .signer

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     clock,
     issuer::{
+        account,
         acme::{AcmeError, Endpoint, Problem},
         outage::{Ask, Away, Unserved},
     },
@@ -106,7 +107,7 @@ impl Acme<'_> {
             self.signer.forget();
         }
         if error.requires_user_action() {
-            self.signer.require_user_action(error.to_string());
+            self.signer.require_user_action(account::user_action(error));
         }
         let failure = order::failure(error);
         let Some((scope, retry_after)) = order::outage(error, endpoint) else {
