@@ -681,7 +681,7 @@ async fn as_a_plugin_of_kubectl_it_answers_to_that_name() {
         .await
         .expect(
             0,
-            &["--watch\tGo on, and show what changes"],
+            &["--watch\tContinue, and show what changes"],
             &["ShellCompDirectiveNoFileComp"],
         );
     said(kubectl(&["gatehouse", "completions", "bash"]))

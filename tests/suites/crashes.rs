@@ -29,7 +29,7 @@ use gatehouse_tests::{IsolatedOperator, Operator, TestCluster, manifests};
 use http::Method;
 use kube::api::DeleteParams;
 
-const TAKEN_UP: &str = "an order is taken up again";
+const TAKEN_UP: &str = "order resumed";
 
 fn order_url(certificate: &Certificate) -> Option<&str> {
     certificate.status.as_ref()?.acme.as_ref()?.order_url.as_deref()

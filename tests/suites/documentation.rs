@@ -1,5 +1,11 @@
 //! `ARCHITECTURE.md` names files and items that exist.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "test code: to panic is how it reports"
+)]
+
 use std::path::Path;
 
 use gatehouse_tests::workspace;

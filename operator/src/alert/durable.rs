@@ -63,7 +63,7 @@ fn bytes(state: &State) -> Vec<u8> {
     match written.and_then(|()| encoder.flush()).and_then(|()| encoder.finish()) {
         Ok(bytes) => bytes,
         Err(error) => {
-            tracing::error!(%error, "a state could not be packed");
+            tracing::error!(%error, "state of an alert policy cannot be encoded");
             Vec::new()
         }
     }

@@ -372,7 +372,7 @@ impl PolicyState {
             }
             Err(error) => {
                 self.kept.task.ended(false, now);
-                tracing::warn!(policy = self.uid, error, "what is to be sent could not be made durable");
+                tracing::warn!(policy = self.uid, error, "state of an alert policy not saved");
                 if self.kept.task.failures >= MAX_SAVE_FAILURES {
                     // Better sent twice after a crash than not at all.
                     self.state.saved = self.state.revision;
@@ -449,7 +449,7 @@ impl PolicyState {
         match result {
             Ok(()) => self.known = status,
             Err(error) => {
-                tracing::warn!(policy = self.uid, error, "the status of a policy could not be written");
+                tracing::warn!(policy = self.uid, error, "status of an alert policy not written");
                 self.stale = true;
             }
         }

@@ -53,10 +53,6 @@ impl Projection for NamespaceLabels {
     fn object_uid(&self) -> &str {
         &self.uid
     }
-
-    fn object_version(&self) -> &str {
-        ""
-    }
 }
 
 /// Reports the policies of `store`, which are those of `scope`, to the engine.

@@ -224,9 +224,15 @@ impl Cache {
             .expect(key, SecretMetadata::KIND, stored, &written.resource_version);
     }
 
-    /// Returns how long to wait until the stores show the last own writes for this Certificate; `None` when they do.
-    pub fn staleness(&self, namespace: &str, name: &str) -> Option<Duration> {
-        self.pending_writes.staleness(&ObjectKey::new(namespace, name))
+    /// Returns the Certificate as the store has it once the stores show the last own writes for it, or else how long to wait.
+    ///
+    /// `object` may have been taken from the store just before the watch showed them, so it is read again after the check.
+    pub fn current(&self, object: Arc<Guarded>) -> Result<Arc<Guarded>, Duration> {
+        let key = object.key();
+        match self.pending_writes.staleness(&key) {
+            Some(staleness) => Err(staleness),
+            None => Ok(self.certificates.get(&key).unwrap_or(object)),
+        }
     }
 }
 
@@ -236,7 +242,9 @@ fn enqueue_rivals(by_secret: &Index<Guarded>, queue: &Enqueuer, object: &Guarded
     let claims = by_secret.get(&secret);
     let own = object.key();
     if claims.iter().any(|claim| *claim != own) {
-        claims.into_iter().for_each(|claim| queue.enqueue(claim));
+        for claim in claims {
+            queue.enqueue(claim);
+        }
     }
 }
 

@@ -92,7 +92,7 @@ fn secret(version: u64) -> PartialObjectMeta<Secret> {
 }
 
 fn staleness(store: &TestStore) -> Option<Duration> {
-    store.cache.staleness("app", "a")
+    store.cache.current(Arc::new(version_of(1))).err()
 }
 
 #[tokio::test(start_paused = true)]
@@ -176,4 +176,15 @@ async fn all_who_wait_for_the_lists_are_woken_and_none_before_both_are_there() {
     for waiter in waiting {
         waiter.await.unwrap();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reconcile_gets_the_version_that_ended_the_staleness() {
+    let store = TestStore::new();
+    store.list(vec![version_of(1)]);
+    let before = store.cache.certificates.get(&ObjectKey::new("app", "a")).unwrap();
+    wrote(&store, 7);
+    store.see(Event::Apply(version_of(7)));
+    let current = store.cache.current(before).unwrap();
+    assert_eq!(current.object_version(), "7");
 }

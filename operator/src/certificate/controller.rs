@@ -80,6 +80,13 @@ impl Scope {
 /// One look at a Certificate, and one step for it.
 pub async fn reconcile(object: Arc<Guarded>, scope: Arc<Scope>) -> Result<Action, Infallible> {
     let started = tokio::time::Instant::now();
+    if !scope.cache.synced().await {
+        return Ok(Action::await_change());
+    }
+    let object = match scope.cache.current(object) {
+        Ok(object) => object,
+        Err(staleness) => return Ok(Action::requeue(staleness)),
+    };
     let (action, failed) = match &object.0 {
         Ok(certificate) => {
             let reconcile = Reconcile {
@@ -108,14 +115,8 @@ pub async fn reconcile(object: Arc<Guarded>, scope: Arc<Scope>) -> Result<Action
 
 impl Reconcile<'_> {
     async fn reconcile(&self) -> Result<Action, WriteError> {
-        let (ctx, cache) = (self.ctx(), &self.scope.cache);
-        if !cache.synced().await {
-            return Ok(Action::await_change());
-        }
+        let ctx = self.ctx();
         self.scope.recall(self.now);
-        if let Some(staleness) = cache.staleness(&self.namespace(), &self.certificate.name_any()) {
-            return Ok(Action::requeue(staleness));
-        }
         let dependent = dependencies::dependent(&self.namespace(), &self.certificate.name_any());
         ctx.dependencies.set(&dependent, dependencies::of(self.certificate));
         let changed = ctx.dependencies.take_change(&dependent);
@@ -317,7 +318,7 @@ impl Reconcile<'_> {
             reason: failure.reason,
             took: None,
         });
-        tracing::warn!(namespace = self.namespace(), certificate = self.certificate.name_any(), reason = failure.reason, detail = failure.message, %next, "no certificate was obtained");
+        tracing::warn!(namespace = self.namespace(), certificate = self.certificate.name_any(), reason = failure.reason, detail = failure.message, %next, "issuance failed");
         Ok(self.rest(next))
     }
 
@@ -346,7 +347,7 @@ impl Reconcile<'_> {
         let pause = Duration::from_millis(500)
             .saturating_mul(2u32.saturating_pow(count))
             .min(MAX_BACKOFF);
-        tracing::warn!(namespace = self.namespace(), certificate = self.certificate.name_any(), %error, ?pause, "a write failed and will be tried again");
+        tracing::warn!(namespace = self.namespace(), certificate = self.certificate.name_any(), %error, ?pause, "write to the API server failed; it is repeated");
         Action::requeue(pause)
     }
 }

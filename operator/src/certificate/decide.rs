@@ -20,6 +20,7 @@ use crate::{
 
 /// Everything that the decision depends on.
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "facts that do not depend on each other")]
 pub struct Observed<'a> {
     pub certificate: &'a Certificate,
     pub desired: &'a Result<DesiredCertificate, SpecError>,

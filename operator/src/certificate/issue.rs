@@ -339,7 +339,7 @@ pub async fn abandon(reconcile: &Reconcile<'_>, why: &str) {
             certificate = reconcile.certificate.name_any(),
             order = flight.url(),
             why,
-            "an order is given up"
+            "order abandoned"
         );
         end(reconcile, &mut flight);
         order_key::delete(reconcile).await;

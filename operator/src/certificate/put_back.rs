@@ -55,7 +55,7 @@ pub(super) async fn put_back(acme: &Acme<'_>) -> Result<Option<Action>, Stopped>
     let chain = match acme.signer.account.chain(url).await {
         Ok(pem) => pem,
         Err(error) => {
-            tracing::info!(%error, url, "the CA does not give the chain again");
+            tracing::info!(%error, url, "chain not available at the CA");
             return Ok(None);
         }
     };
@@ -66,7 +66,7 @@ pub(super) async fn put_back(acme: &Acme<'_>) -> Result<Option<Action>, Stopped>
         namespace = reconcile.namespace(),
         certificate = reconcile.certificate.name_any(),
         url,
-        "the chain is put back as the CA has it"
+        "chain restored from the CA"
     );
     let delivery = SecretContent {
         desired: acme.desired,

@@ -103,7 +103,7 @@ pub async fn ask(
         },
         Ok(None) => AriStatus::default(),
         Err(error) => {
-            tracing::info!(%error, namespace = reconcile.namespace(), certificate = reconcile.certificate.metadata.name, "the CA gave no usable renewal information");
+            tracing::info!(%error, namespace = reconcile.namespace(), certificate = reconcile.certificate.metadata.name, "no usable renewal information from the CA");
             // Where it is asked may be another machine than where orders are placed: it holds no others.
             let away = order::outage(&error, Endpoint::RenewalInfo).and_then(|(_, retry_after)| {
                 let unserved = Unserved {

@@ -150,7 +150,7 @@ pub async fn publish(reconcile: &Reconcile<'_>, delivery: &SecretContent<'_>) ->
         serial = status.serial_number,
         not_after = %delivery.pair.leaf().not_after,
         cause = delivery.cause.map_or("Adopted", IssuanceReason::as_str),
-        "the pair is in its Secret"
+        "certificate written to Secret"
     );
     Ok(reconcile.rest(status.renewal_time.unwrap_or(reconcile.now)))
 }

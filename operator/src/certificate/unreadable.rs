@@ -28,12 +28,7 @@ pub async fn report(object: &Guarded, error: &str, scope: &Scope) -> Action {
         return Action::await_change();
     }
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-    tracing::warn!(
-        namespace,
-        certificate = name,
-        error,
-        "a Certificate that cannot be read is left alone"
-    );
+    tracing::warn!(namespace, certificate = name, error, "Certificate cannot be decoded");
     let message = format!("This Certificate cannot be read: {error}. Fix its spec.");
     let reference = ObjectReference {
         api_version: Some(Certificate::api_version(&()).into()),
@@ -61,7 +56,7 @@ pub async fn report(object: &Guarded, error: &str, scope: &Scope) -> Action {
         }
         Err(error) if error.is_not_found() => Action::await_change(),
         Err(error) => {
-            tracing::warn!(%error, namespace, certificate = name, "its status could not be written");
+            tracing::warn!(%error, namespace, certificate = name, "status not written");
             Action::requeue(MAX_BACKOFF)
         }
     }

@@ -120,7 +120,7 @@ pub(super) fn run(flags: &Flags) -> ExitCode {
         match manager::run(config, settings(flags)).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                tracing::error!(%error, "the operator ends");
+                tracing::error!(%error, "operator stopped");
                 ExitCode::FAILURE
             }
         }

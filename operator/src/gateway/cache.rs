@@ -239,8 +239,8 @@ impl Cache {
     }
 
     /// Takes a Service that we wrote, before the watch shows it.
-    pub fn wrote_service(&self, service: Service) {
-        self.services.wrote(CompactService::of(&service));
+    pub fn wrote_service(&self, service: &Service) {
+        self.services.wrote(CompactService::of(service));
     }
 
     /// Takes a NetworkPolicy that we wrote.
@@ -255,14 +255,16 @@ impl Cache {
 
     /// Enqueues the Gateways whose listeners name a Certificate or a Secret of this name.
     pub fn enqueue_certificate(&self, certificate: &ObjectKey) {
-        let gateways = self.enqueuer.by_certificate.get(certificate);
-        gateways.into_iter().for_each(|gateway| self.enqueuer.enqueue(gateway));
+        for gateway in self.enqueuer.by_certificate.get(certificate) {
+            self.enqueuer.enqueue(gateway);
+        }
     }
 
     /// Enqueues all Gateways whose listeners have a certificate.
     pub fn enqueue_certificates(&self) {
-        let gateways = self.enqueuer.by_certificate.referrers();
-        gateways.into_iter().for_each(|gateway| self.enqueuer.enqueue(gateway));
+        for gateway in self.enqueuer.by_certificate.referrers() {
+            self.enqueuer.enqueue(gateway);
+        }
     }
 }
 

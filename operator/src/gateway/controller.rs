@@ -178,12 +178,7 @@ async fn unreadable(object: &Guarded, error: &str, ctx: &Context) -> Action {
         return Action::await_change();
     }
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-    tracing::warn!(
-        namespace,
-        gateway = name,
-        error,
-        "a Gateway that cannot be read is left alone"
-    );
+    tracing::warn!(namespace, gateway = name, error, "Gateway cannot be decoded");
     let message = format!("This Gateway cannot be read: {error}. Fix its spec.");
     let verdict = ConditionUpdate {
         type_: status::ACCEPTED,
@@ -212,7 +207,7 @@ async fn unreadable(object: &Guarded, error: &str, ctx: &Context) -> Action {
         }
         Err(error) if error.is_not_found() => Action::await_change(),
         Err(error) => {
-            tracing::warn!(%error, namespace, gateway = name, "its status could not be written");
+            tracing::warn!(%error, namespace, gateway = name, "status not written");
             Action::requeue(REQUEUE_AFTER)
         }
     }

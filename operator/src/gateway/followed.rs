@@ -286,7 +286,7 @@ async fn follow<K, T>(
                 let mut changed = false;
                 for event in batch {
                     if let Err(error) = &event {
-                        tracing::warn!(%error, namespace, kind = %K::kind(&()), "a watch was interrupted and will be resumed");
+                        tracing::warn!(%error, namespace, kind = %K::kind(&()), "watch interrupted; it is resumed");
                     }
                     changed |= run.take(event, &mut list, project);
                 }

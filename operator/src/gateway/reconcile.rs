@@ -213,7 +213,7 @@ impl<'a> Reconcile<'a> {
                 namespace = self.namespace,
                 gateway = self.gateway.name_any(),
                 service = live.name,
-                "a Service was deleted"
+                "Service deleted"
             );
         }
         let Some(write) = &plan.write else {
@@ -241,7 +241,7 @@ impl<'a> Reconcile<'a> {
                         attempt.made = Some((ctx.now)());
                     }
                 });
-                self.scope.cache.wrote_service(service);
+                self.scope.cache.wrote_service(&service);
                 // A consent is used up before anything else happens.
                 Ok(!plan.consumed && !is_contested)
             }
@@ -318,7 +318,7 @@ impl<'a> Reconcile<'a> {
             .saturating_mul(2u32.saturating_pow(failures.saturating_sub(1)))
             .min(REQUEUE_AFTER);
         self.ctx().wait_for_api(&self.namespace, self.gateway.name_any());
-        tracing::warn!(namespace = self.namespace, gateway = self.gateway.name_any(), %error, ?pause, "a write failed and will be tried again");
+        tracing::warn!(namespace = self.namespace, gateway = self.gateway.name_any(), %error, ?pause, "write to the API server failed; it is repeated");
         Action::requeue(pause)
     }
 }

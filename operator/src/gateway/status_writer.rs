@@ -236,7 +236,7 @@ impl Reconcile<'_> {
                     gateway = self.gateway.name_any(),
                     reason = is.reason,
                     detail = is.message,
-                    "a Gateway is in trouble"
+                    "Gateway reconcile failed"
                 );
             }
         }

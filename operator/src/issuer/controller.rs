@@ -285,7 +285,7 @@ async fn look<K: AnyIssuer>(issuer: &K, key: &Key, ctx: &Context) -> (Action, bo
         let body = serde_json::to_value(&status).unwrap_or_default();
         if let Err(error) = ctx.writer.apply_status(&api, Target::same(issuer), body).await {
             if !error.is_not_found() {
-                tracing::warn!(issuer = %key, %error, "an issuer's status could not be written");
+                tracing::warn!(issuer = %key, %error, "issuer status not written");
                 ctx.wait_for_api(key);
                 pause = pause.min(MIN_BACKOFF);
             }
@@ -327,7 +327,7 @@ async fn unreadable<K: AnyIssuer>(object: &DeserializeGuard<K>, key: &Key, error
     if reported {
         return Action::await_change();
     }
-    tracing::warn!(issuer = %key, namespace = key.namespace, error, "an issuer that cannot be read is left alone");
+    tracing::warn!(issuer = %key, namespace = key.namespace, error, "issuer cannot be decoded");
     let message = format!(
         "This {} cannot be read: {error}. Fix its spec.",
         K::ISSUER_KIND.as_str()
@@ -344,7 +344,7 @@ async fn unreadable<K: AnyIssuer>(object: &DeserializeGuard<K>, key: &Key, error
         Ok(()) => {}
         Err(error) if error.is_not_found() => return Action::await_change(),
         Err(error) => {
-            tracing::warn!(issuer = %key, %error, "an issuer's status could not be written");
+            tracing::warn!(issuer = %key, %error, "issuer status not written");
             return Action::requeue(MIN_BACKOFF);
         }
     }
@@ -430,7 +430,7 @@ async fn examine<K: AnyIssuer>(
                 if known.take_terms_due()
                     && let Err(error) = known.account.agree_to_terms().await
                 {
-                    tracing::info!(issuer = %key, %error, "the CA's terms could not be agreed to");
+                    tracing::info!(issuer = %key, %error, "agreement to the CA's terms failed");
                 }
                 return Ok((Signer::Acme(known.clone()), account_message(known)));
             }
@@ -459,7 +459,7 @@ async fn examine<K: AnyIssuer>(
             let mut limits = limits_before(before);
             let waiting = waits_for_user(issuer);
             // A changed spec, or another account, may be what the CA waited for.
-            let is_same = !known.is_some_and(|known| !known.is_forgotten());
+            let is_same = known.is_none_or(|known| known.is_forgotten());
             let waiting = waiting.filter(|_| is_same);
             if waiting.is_none() && is_user_action_required(issuer) {
                 (limits.new_order_not_before, limits.holds_replacements) = (None, false);

@@ -89,14 +89,14 @@ where
     F: Future<Output = Result<Action, Infallible>> + Send + 'static,
 {
     let (reader, writer) = reflector::store::<Shared<P>>();
-    let (changed, changes) = mpsc::unbounded_channel();
+    let (sender, changes) = mpsc::unbounded_channel();
     let writer = Mutex::new(writer);
     store.subscribe(move |store, event| {
         let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             StoreEvent::Applied { after, .. } => {
                 writer.apply_watcher_event(&Event::Apply(Shared(after.clone())));
-                let _ = changed.send(Shared(after.clone()));
+                let _ = sender.send(Shared(after.clone()));
             }
             StoreEvent::Deleted(object) => writer.apply_watcher_event(&Event::Delete(Shared(object.clone()))),
             StoreEvent::Listed { .. } => {
@@ -107,7 +107,7 @@ where
                 }
                 writer.apply_watcher_event(&Event::InitDone);
                 for object in all {
-                    let _ = changed.send(Shared(object));
+                    let _ = sender.send(Shared(object));
                 }
             }
         }

@@ -51,11 +51,17 @@ pub trait Projection: Sized + Send + Sync + 'static {
 
     fn key(&self) -> ObjectKey;
 
-    /// Returns the UID, which distinguishes an object from a later one of the same name.
-    fn object_uid(&self) -> &str;
+    /// Returns the UID, which distinguishes an object from a later one of the same name; an empty one never does.
+    #[allow(clippy::unnecessary_literal_bound, reason = "implementations return a field")]
+    fn object_uid(&self) -> &str {
+        ""
+    }
 
-    /// Returns the resource version; an empty one is older than any.
-    fn object_version(&self) -> &str;
+    /// Returns the resource version; without one every event of the watch is taken as newer.
+    #[allow(clippy::unnecessary_literal_bound, reason = "implementations return a field")]
+    fn object_version(&self) -> &str {
+        ""
+    }
 }
 
 /// A kind whose objects are kept whole, also those that cannot be decoded: one of them must affect no other.

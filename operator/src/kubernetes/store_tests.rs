@@ -21,7 +21,7 @@ struct App {
     key: ObjectKey,
     uid: String,
     version: String,
-    app: String,
+    label: String,
 }
 
 impl Projection for App {
@@ -33,7 +33,7 @@ impl Projection for App {
             key: ObjectKey::of(&object),
             uid: object.metadata.uid.unwrap_or_default(),
             version: object.metadata.resource_version.unwrap_or_default(),
-            app: object
+            label: object
                 .metadata
                 .labels
                 .unwrap_or_default()
@@ -57,7 +57,7 @@ impl Projection for App {
 
 /// The smallest decision, for an App.
 fn decide(app: &App) -> Option<String> {
-    (!app.app.is_empty()).then(|| format!("restart {}", app.app))
+    (!app.label.is_empty()).then(|| format!("restart {}", app.label))
 }
 
 fn object(name: &str, uid: &str, version: &str, app: &str) -> PartialObjectMeta<ConfigMap> {
@@ -157,7 +157,7 @@ fn an_own_write_is_visible_at_once_and_an_older_version_does_not_undo_it() {
     take(&events);
     store.wrote(App::of(object("a", "1", "7", "api")));
     store.take(Event::Apply(object("a", "1", "6", "web")));
-    assert_eq!(store.get(&key("a")).unwrap().app, "api");
+    assert_eq!(store.get(&key("a")).unwrap().label, "api");
     store.take(Event::Apply(object("a", "1", "7", "api")));
     // Another object of the same name is newer whatever its version is.
     store.take(Event::Apply(object("a", "2", "3", "new")));
@@ -170,7 +170,7 @@ fn an_own_write_is_visible_at_once_and_an_older_version_does_not_undo_it() {
 #[test]
 fn an_index_finds_objects_until_they_refer_to_something_else() {
     let store = Store::<App>::new();
-    let by_app = Index::of(&store, |object: &App| vec![ObjectKey::new("shop", &object.app)]);
+    let by_app = Index::of(&store, |object: &App| vec![ObjectKey::new("shop", &object.label)]);
     list(&store, vec![object("a", "1", "1", "web"), object("b", "2", "1", "web")]);
     let found = |app: &str| {
         let mut found = by_app.get(&ObjectKey::new("shop", app));

@@ -108,7 +108,7 @@ impl Component for Alerts {
             targets: Targets::default(),
         });
         let (metrics, watch_scopes, stop) = (self.metrics, self.watch_scopes, tasks.stop());
-        tasks.to_the_end(async move {
+        tasks.until_done(async move {
             let stored = async {
                 if !are_listed(&watch_scopes).await {
                     return None;

@@ -61,7 +61,7 @@ impl Component for Certificates {
             });
             let scope = Arc::new(Scope::new(context.clone(), cache.clone()));
             let stop = tasks.stop();
-            tasks.to_the_end(controller(
+            tasks.until_done(controller(
                 &cache.certificates,
                 enqueued,
                 MAX_CONCURRENT,

@@ -43,7 +43,7 @@ impl Tasks {
     }
 
     /// Runs a task that ends by itself after [`stop`](Self::stop) is cancelled.
-    pub(super) fn to_the_end(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn until_done(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         self.running.spawn(task);
     }
 

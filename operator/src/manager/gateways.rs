@@ -66,7 +66,7 @@ impl Component for Gateways {
                 certificates,
             });
             let stop = tasks.stop();
-            tasks.to_the_end(controller(
+            tasks.until_done(controller(
                 &cache.gateways,
                 enqueued,
                 MAX_CONCURRENT,

@@ -81,12 +81,14 @@ impl Component for Issuers {
     }
 }
 
+/// Finds the `ca` issuers of a Secret, by its namespace and name.
+type UsersOf = Box<dyn Fn(&str, &str) -> Vec<ObjectKey> + Send + Sync>;
+
 /// The issuers of one kind and watch scope.
 struct Watched {
     kind: IssuerKind,
     queue: Enqueuer,
-    /// Returns the `ca` issuers whose Secret has this namespace and name.
-    users_of: Box<dyn Fn(&str, &str) -> Vec<ObjectKey> + Send + Sync>,
+    users_of: UsersOf,
 }
 
 impl Watched {
@@ -130,7 +132,7 @@ impl Issuers {
         };
         let (queue, enqueued) = Enqueuer::new();
         let (context, stop) = (self.context.clone(), tasks.stop());
-        tasks.to_the_end(controller(
+        tasks.until_done(controller(
             &store,
             enqueued,
             MAX_CONCURRENT,

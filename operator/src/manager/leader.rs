@@ -68,12 +68,12 @@ impl Leader {
         let gateway_caches: Vec<_> = gateway_scopes.iter().map(|scope| scope.cache.clone()).collect();
         let watch_scopes = gateway_scopes.iter().map(watch_scope).collect();
 
-        tasks.to_the_end(event_worker.run(tasks.stop()));
+        tasks.until_done(event_worker.run(tasks.stop()));
         let (routes, stop) = (
             ClusterRoutes::new(&client, writer.clone(), &responder_service),
             tasks.stop(),
         );
-        tasks.to_the_end(async move { http01_router.run(&routes, stop).await });
+        tasks.until_done(async move { http01_router.run(&routes, stop).await });
         tasks.start(Issuers {
             context: issuers.clone(),
             scopes: settings.scopes(),

@@ -83,16 +83,16 @@ impl Component for Servers {
             readiness.clone(),
             tasks.stop(),
         );
-        tasks.to_the_end(heartbeat.keep(tasks.stop()));
+        tasks.until_done(heartbeat.keep(tasks.stop()));
         let (listener, stop) = (self.listeners.metrics, tasks.stop());
-        tasks.to_the_end(async move {
+        tasks.until_done(async move {
             if let Err(error) = server::serve_metrics(listener, scraped, stop).await {
                 tracing::error!(%error, "metrics are no longer served");
             }
         });
         let stopped = tasks.stop().cancelled_owned();
         let serve = axum::serve(self.listeners.http01, router(self.answers)).with_graceful_shutdown(stopped);
-        tasks.to_the_end(async move {
+        tasks.until_done(async move {
             if let Err(error) = serve.await {
                 tracing::error!(%error, "HTTP-01 challenges are no longer answered");
             }

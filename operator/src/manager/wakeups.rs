@@ -46,7 +46,7 @@ impl Component for Wakeups {
     }
 
     fn start(self, tasks: &mut Tasks) {
-        tasks.to_the_end(self.dependencies.poll(tasks.stop()));
+        tasks.until_done(self.dependencies.poll(tasks.stop()));
         let (queues, mut changed, mut recoveries) = (self.queues, self.changed, self.recovery.subscribe());
         tasks.until_stopped(async move {
             loop {

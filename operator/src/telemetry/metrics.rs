@@ -153,8 +153,12 @@ impl Metrics {
     }
 
     /// Counts a write to the Kubernetes API: verb, kind, and `Ok` or the reason of the error.
-    pub fn kubernetes_write(&self, verb: &'static str, kind: &Cow<'static, str>, result: &'static str) {
-        let labels = [("verb", verb.into()), ("kind", kind.clone()), ("result", result.into())];
+    pub fn kubernetes_write(&self, verb: &'static str, kind: &str, result: &'static str) {
+        let labels = [
+            ("verb", verb.into()),
+            ("kind", kind.to_owned().into()),
+            ("result", result.into()),
+        ];
         self.families.kubernetes_writes.get_or_create(&labels).inc();
     }
 

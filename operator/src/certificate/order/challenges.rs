@@ -223,7 +223,7 @@ impl InFlightOrder {
                 };
                 match outcome {
                     Ok(()) => signer.records().forget(order, &challenge.identifier.to_string(), &challenge.dns_value),
-                    Err(error) => tracing::warn!(identifier = %challenge.identifier, %error, "the answer to a challenge could not be removed"),
+                    Err(error) => tracing::warn!(identifier = %challenge.identifier, %error, "response to a challenge not removed"),
                 }
             });
             if tokio::time::timeout(CLEAN_UP, work).await.is_err() {

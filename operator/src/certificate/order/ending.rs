@@ -39,7 +39,7 @@ pub(super) fn chosen(
             Ok(chain) => read.push(chain),
             // The first is the CA's own; the others only serve the choice.
             Err(error) if read.is_empty() => return Err(refuse(error.to_string())),
-            Err(error) => tracing::warn!(%error, "an alternate chain cannot be used"),
+            Err(error) => tracing::warn!(%error, "alternate chain cannot be used"),
         }
     }
     let chain = preferred

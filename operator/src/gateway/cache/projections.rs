@@ -109,10 +109,6 @@ impl Projection for OtherService {
     fn object_uid(&self) -> &str {
         &self.uid
     }
-
-    fn object_version(&self) -> &str {
-        ""
-    }
 }
 
 /// An EndpointSlice of a Service with our label, which it inherits.
@@ -142,14 +138,6 @@ impl Projection for ServiceSlice {
 
     fn key(&self) -> ObjectKey {
         ObjectKey::new(self.service.namespace(), &self.name)
-    }
-
-    fn object_uid(&self) -> &str {
-        ""
-    }
-
-    fn object_version(&self) -> &str {
-        ""
     }
 }
 
@@ -192,9 +180,5 @@ impl Projection for ObservedPolicy {
 
     fn object_uid(&self) -> &str {
         &self.uid
-    }
-
-    fn object_version(&self) -> &str {
-        ""
     }
 }

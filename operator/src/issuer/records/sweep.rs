@@ -92,17 +92,14 @@ where
 fn is_settled(record: &Record, outcome: Result<(), String>, now: Timestamp) -> bool {
     match outcome {
         Ok(()) => {
-            tracing::info!(
-                name = record.name,
-                "a DNS record of a challenge was left behind and is removed"
-            );
+            tracing::info!(name = record.name, "removing a leftover DNS record of a challenge");
             true
         }
         Err(error) if now.duration_since(record.since) > RETENTION => {
             tracing::warn!(
                 name = record.name,
                 error,
-                "a DNS record of a challenge stays: it could not be removed for a week"
+                "DNS record of a challenge not removed within a week"
             );
             true
         }

@@ -66,7 +66,7 @@ fn the_exposition_has_the_names_and_labels_of_the_reference() {
     metrics.reconciled("Certificate", Duration::from_micros(1_500), true);
     metrics.reissue_held(7);
     metrics.event_dropped();
-    metrics.kubernetes_write("apply", &"Secret".into(), "Ok");
+    metrics.kubernetes_write("apply", "Secret", "Ok");
     let mut text = String::new();
     encode(&mut text, &registry(&metrics, || true, Two)).unwrap();
     let version = format!(

@@ -299,7 +299,7 @@ impl Http01Router {
     fn finished(&self, work: Work, outcome: Outcome, front: &mut Schedule<()>, leftovers: &mut Leftovers) {
         let now = Instant::now();
         if let Err(error) = &outcome {
-            tracing::warn!(%error, object = work.name(), "a route for HTTP-01 challenges could not be written");
+            tracing::warn!(%error, object = work.name(), "route for HTTP-01 challenges not written");
         }
         let mut routes = self.routes();
         match work {
